@@ -1,0 +1,43 @@
+# Every target works in a fresh clone: scripts/bootstrap.sh installs what is missing, once.
+# PYTHON=python3.12 chooses the interpreter; PYTEST_ARGS="-k token -x" is handed to pytest.
+
+.POSIX:
+
+VENV = .venv/bin
+
+.PHONY: help verify test check soak bench clean
+
+help:
+	@echo 'make verify   install what is missing, ask the question on QEMU/TCG, then on KVM where there is one'
+	@echo 'make test     unit, golden, replay and boot tests'
+	@echo 'make check    ruff, mypy --strict, then the same tests'
+	@echo 'make soak     the long tests'
+	@echo 'make bench    print how fast things are here'
+	@echo 'make clean    remove everything that git does not track and make can rebuild'
+
+verify:
+	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh run
+	@sh scripts/verify.sh
+
+test:
+	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
+	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+
+check:
+	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh dev
+	$(VENV)/python -m ruff check .
+	$(VENV)/python -m ruff format --check .
+	$(VENV)/python -m mypy
+	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+
+soak:
+	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
+	@$(VENV)/python -m pytest -m soak --timeout 3600 tests/soak $(PYTEST_ARGS)
+
+bench:
+	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh run
+	@$(VENV)/python tests/benchmarks/run.py $(BENCH_ARGS)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+# Settings for looking at a kgen kernel, sourced by kgen before it connects and fit for a person's own gdb:
+#
+#     gdb -x gdb_scripts/attach.gdb kernel.elf
+#     (gdb) target remote PATH-OR-HOST:PORT
+#
+# With qemu-system-x86_64 say `set architecture i386:x86-64` before `target remote`; qemu-system-i386 needs nothing.
+# Leave with `disconnect`: the machine stays as it is. `detach` and `quit` let it run on.
+
+# Never wait for somebody to press a key.
+set pagination off
+set confirm off
+set width 0
+set height 0
+
+# Stop and start all CPUs together, and let an interrupt through while they run.
+set non-stop off
+set mi-async on
+
+# Nobody listening is an answer, not a reason to try again for fifteen seconds.
+set tcp auto-retry off
+
+# Other CPUs and devices change memory under gdb: read what is there, not what was there.
+set stack-cache off
+set code-cache off
+set trust-readonly-sections off
+
+set disassembly-flavor intel
+set print pretty on
+set print symbol on

@@ -1,0 +1,110 @@
+; The BSP's course through the whole run. Never returns.
+main:
+    ; the results block: first its shape, then its magic, so that a reader never takes half a header for a whole one
+    mov dword ptr [results + Results.version], LAYOUT_VERSION
+    mov dword ptr [results + Results.size], Results.SIZE
+    mov dword ptr [results + Results.cpus_needed], CPUS_NEEDED
+    mov dword ptr [results + Results.cpus_found], 1
+    mov esi, build_id
+    mov edi, results + Results.build_id
+    mov ecx, BUILD_ID_BYTES
+    rep movsb
+    mov dword ptr [results + Results.magic], {{ "%#x" | format(magic_low) }}
+    mov dword ptr [results + Results.magic + 4], {{ "%#x" | format(magic_high) }}
+    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.STARTED
+    call faults_init
+    ; both interrupt controllers masked: the kernel polls, an interrupt could only disturb
+    mov al, 0xFF
+    out 0xA1, al
+    out 0x21, al
+    call serial_init
+    call announce_boot
+    call vga_text_mode
+    call clock_init
+    mov dword ptr [results + Results.state], KernelState.STARTING_CPUS
+    call apic_init
+    call sleep_init
+    call start_cpus
+    call announce_cpus
+    mov eax, KernelState.TOO_FEW_CPUS
+    mov ecx, dword ptr [results + Results.cpus_found]
+    cmp ecx, CPUS_NEEDED
+    jb .too_few
+    mov dword ptr [results + Results.state], KernelState.RUNNING
+    xor ebx, ebx
+.phase:
+    mov dword ptr [results + Results.phase_index], ebx
+    mov eax, ebx
+    call run_phase
+    cmp dword ptr [results + Results.stop], 0
+    jne .stopped
+    inc ebx
+    cmp ebx, PHASES
+    jb .phase
+    mov eax, KernelState.FINISHED
+    jmp finish
+.too_few:
+    ; one that faulted on its way explains more than its absence does
+    cmp dword ptr [results + Results.faults], 0
+    jne report_faults
+    jmp finish
+.stopped:
+    mov eax, KernelState.STOPPED
+
+; The end of every run: the closing line, then rest.
+; in: EAX kernel state. Does not return.
+finish:
+    mov esp, stacks + STACK_SIZE
+    push eax
+    ; CPUs that did not park are left as they are, for the debugger to see
+    cmp eax, KernelState.TOO_FEW_CPUS
+    jae .halted
+    call halt_consumers
+.halted:
+    mov eax, dword ptr [esp]
+    push dword ptr [log_crc]
+    push dword ptr [results + Results.cpus_found]
+    push eax
+    push format_end
+    call record
+    add esp, 16
+    call serial_flush
+    pop eax
+    ; the state goes last: whoever sees it may take everything else as final
+    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.HALTED
+    mov dword ptr [results + Results.state], eax
+    mov edx, dword ptr [debug_exit_port]
+    test edx, edx
+    jz final_park
+    out dx, eax
+final_park:
+    cli
+    hlt
+    jmp final_park
+
+announce_boot:
+    push PHASES
+    push dword ptr [results + Results.boot_path]
+{% for word in range(4, -1, -1) %}
+    mov eax, dword ptr [build_id + {{ 4 * word }}]
+    bswap eax
+    push eax
+{% endfor %}
+    push text_digest
+    push text_case
+    push text_version
+    push format_boot
+    call record
+    add esp, 44
+    ret
+
+announce_cpus:
+    push dword ptr [results + Results.ticks_per_ms]
+    push dword ptr [results + Results.clock]
+    push dword ptr [results + Results.x2apic]
+    push CPUS_NEEDED
+    push dword ptr [results + Results.cpus_found]
+    push format_cpus
+    call record
+    add esp, 24
+    ret

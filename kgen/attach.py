@@ -1,0 +1,148 @@
+"""Observe a machine that somebody else started, through its gdb stub."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kgen.debugger import GdbSession
+from kgen.elf import LoadedElf, read
+from kgen.environment import gathering
+from kgen.errors import KgenError, LinkError, MachineError, SpecError
+from kgen.inspection import cell_range, inspect
+from kgen.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.observation import Observation, from_log
+from kgen.protocol import parse_log
+from kgen.qmp import Qmp
+from kgen.spec import KernelSpec
+
+#: Symbols without which nothing can be read.
+NEEDED = ("results", "ram_cells")
+_QMP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """Where to look and how to leave. ``address`` is the stub's, ``qmp`` QEMU's control socket, ``log`` a serial log;
+    ``timeout`` in seconds bounds the stub's answers."""
+
+    address: str
+    qmp: str | None = None
+    log: bytes | None = None
+    after: Literal["found", "resume", "stop"] = "found"
+    gdb: str = "gdb"
+    timeout: float = 20.0
+
+
+def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Observation, str]:
+    """Stop the machine, read it, leave it. Returns what it runs, what was seen and how it was left.
+
+    Raises SpecError for what is no address, LinkError for an ELF that is not kgen's, DebuggerError for a stub that does
+    not answer, MachineError for a control socket that does not.
+    """
+    kernel = read(elf, name=name)
+    spec = _spec_of(kernel, name)
+    _must_be_an_address(wanted.address)
+    with ExitStack() as stack:
+        gather = stack.enter_context(gathering("", wanted.gdb))
+        control = _connect(wanted.qmp) if wanted.qmp else None
+        if control:
+            stack.callback(control.close)
+        # Connecting stops the machine, and the stub does not tell whether it ran before: ask first.
+        found = _status(control) if control else ""
+        resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
+        session = stack.enter_context(GdbSession.start(wanted.gdb))
+        session.connect(wanted.address, timeout=wanted.timeout)
+        with _leaving(session, resume):
+            seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
+            path = _path(control, spec, kernel)
+        about = gather()
+    log = parse_log(wanted.log) if wanted.log is not None else None
+    observation = Observation(
+        platform=f"stub at {wanted.address}",
+        serial=from_log(log) if log else None,
+        memory=seen.memory,
+        path=path,
+        problems=seen.problems,
+        cells=seen.cells,
+        registers=seen.registers,
+        rows=log.rows if log else (),
+        log=wanted.log.decode("latin-1") if wanted.log is not None else "",
+        environment=about,
+    )
+    how = "running" if resume else "stopped"
+    if found:
+        return spec, observation, f"{how} (found {found})"
+    return spec, observation, how if wanted.after != "found" else f"{how} (no --qmp to ask how it was found)"
+
+
+@contextmanager
+def _leaving(session: GdbSession, resume: bool) -> Iterator[None]:
+    """Leave the machine as it was asked for, also when reading it fails. Raises DebuggerError when that fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(KgenError):  # the first failure is the one to be told
+            _leave(session, resume)
+        raise
+    _leave(session, resume)
+
+
+def _leave(session: GdbSession, resume: bool) -> None:
+    if resume:
+        session.detach()
+    else:
+        session.disconnect()
+
+
+def _must_be_an_address(text: str) -> None:
+    """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
+    host, colon, port = text.rpartition(":")
+    if colon and host and port.isdigit() and 0 < int(port) < 1 << 16 and not host.startswith(("-", "|")):
+        return
+    if not Path(text).is_socket():
+        raise SpecError(
+            f"'{text}' is neither HOST:PORT nor a socket",
+            hint="give what QEMU's -gdb was given, such as localhost:1234",
+        )
+
+
+def _spec_of(kernel: LoadedElf, name: str) -> KernelSpec:
+    try:
+        spec = KernelSpec.from_json(kernel.spec_json)
+    except SpecError as error:
+        raise LinkError(f"was built by another version of kgen: {error.message}", where=name) from error
+    missing = [symbol for symbol in NEEDED if symbol not in kernel.symbols]
+    if missing:
+        raise LinkError(f"has no symbol {missing[0]}", where=name, hint="build it again with this kgen")
+    return spec
+
+
+def _connect(path: str) -> Qmp:
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        control.settimeout(_QMP_SECONDS)
+        control.connect(path)
+    except OSError as error:
+        control.close()
+        raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
+    return Qmp(control, _QMP_SECONDS)
+
+
+def _status(control: Qmp) -> str:
+    return str(control.execute("query-status", {}, _QMP_SECONDS)["status"])
+
+
+def _path(control: Qmp | None, spec: KernelSpec, kernel: LoadedElf) -> PathEvidence:
+    if control is None:
+        return NOT_ASKED
+    try:
+        arguments = {"command-line": "info mtree -f"}
+        text = str(control.execute("human-monitor-command", arguments, _QMP_SECONDS))
+        return attest(text, *cell_range(spec, kernel.symbols))
+    except KgenError as error:
+        return PathEvidence("unknown", "", error.line, "")

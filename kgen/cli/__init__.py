@@ -1,0 +1,171 @@
+"""The command line: one module a command, found by looking into this directory.
+
+A module ``kgen/cli/bug_report.py`` is the command ``kgen bug-report`` and exposes ``COMMAND: click.Command``.
+A name that starts with an underscore is a helper, not a command. A command's callback returns its exit code
+(``None`` is 0). ``kgen --help`` imports every command for its one line of help, so a command module imports
+only click, ``kgen.errors`` and ``kgen.spec`` at its top and the rest of kgen inside its callback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kgen import __version__
+from kgen.errors import KgenError
+
+#: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+#: Set to anything but 0 to see where in kgen's code an error was raised.
+TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
+
+
+class _Terminated(BaseException):
+    """A signal that ends us; raised where we are, so that everything we hold is let go on the way out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+def say_error(line: str) -> None:
+    """Print the one line about the exception that is being handled, and where it was raised if that is asked for."""
+    if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"kgen: error: {line}", err=True)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
+
+    A BrokenPipeError passes through: click ends quietly on it, as ``kgen ... | head`` should.
+    """
+    try:
+        yield
+    except KgenError as error:
+        say_error(error.line)
+        raise click.exceptions.Exit(error.exit_code) from error
+    except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # by name: it is newer than the oldest click we work with
+            raise
+        say_error(_usage(error))
+        raise click.exceptions.Exit(error.exit_code) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced.
+        what = error.strerror or str(error)
+        say_error(KgenError(what, where=str(error.filename or "")).line)
+        raise click.exceptions.Exit(KgenError.exit_code) from error
+    except KeyboardInterrupt:
+        click.echo("kgen: interrupted", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except _Terminated as error:
+        click.echo(f"kgen: ended by {error}", err=True)
+        raise click.exceptions.Exit(128 + error.number) from None
+
+
+def _usage(error: click.UsageError) -> str:
+    """click's sentences as one line in our form, with the way to more help."""
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    help_of = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
+    return text[:1].lower() + text[1:] + help_of
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind us, as Ctrl-C does, so that no temporary file is left.
+
+    Once: a second signal must not interrupt the tidying up, in which every wait is bounded.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)
+        raise _Terminated(number)
+
+    # Whoever had us ignore a signal, as nohup does, keeps what he wanted.
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class CommandDirectory(click.Group):
+    """A click group whose commands are the modules of one directory, imported when they are needed."""
+
+    def __init__(self, *args: Any, package: str = __name__, path: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package = package
+        self._path = path if path is not None else str(Path(__file__).parent)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, sorted, without importing any."""
+        modules = (module.name for module in pkgutil.iter_modules([self._path]))
+        return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command. Raises KgenError when its module does not keep the convention."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
+        command = getattr(module, "COMMAND", None)
+        if not isinstance(command, click.Command):
+            raise KgenError("a command module must define COMMAND, a click.Command", where=module.__name__)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown name is a usage error that offers the nearest ones."""
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, known)
+            ctx.fail(f"no such command {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _one_line_errors():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command; a non-zero integer that it returns becomes the exit code."""
+        with _one_line_errors(), _orderly_end():
+            result = super().invoke(ctx)
+        if isinstance(result, int) and result:
+            ctx.exit(result)
+
+
+@click.group(cls=CommandDirectory, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kgen", message="%(prog)s %(version)s")
+def main() -> None:
+    """Is a LOCKed read-modify-write on memory-mapped I/O atomic here?
+
+    kgen generates a bare-metal SMP kernel that asks, boots it, inspects the frozen machine through
+    the debugger and states a verdict.
+    """

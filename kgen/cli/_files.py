@@ -1,0 +1,81 @@
+"""Reading and writing the files that a person names on the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+import click
+
+from kgen.errors import OutputError, SpecError
+
+#: The name for standard output.
+STDOUT = "-"
+#: No kernel and no log of ours is as long, in bytes; /dev/zero is longer.
+MAX_INPUT = 256 << 20
+
+
+def check_writable(path: Path | None) -> None:
+    """Raises OutputError now where ``write_text`` would later, when a long run would be lost. None is no file."""
+    if path is None or str(path) == STDOUT:
+        return
+    try:
+        if path.is_dir():
+            raise OutputError("is a directory", where=str(path), hint="name a file")
+        if _is_special(path):
+            return
+        temporary = _temporary(path)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; "-" is standard output. Raises OutputError."""
+    if str(path) == STDOUT:
+        click.echo(text, nl=False)
+        return
+    try:
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
+            return
+        # A link stays a link.
+        whole = path.resolve()
+        temporary = _temporary(whole)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, whole)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises SpecError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_INPUT + 1)
+    except OSError as error:
+        raise SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read") from error
+    if len(data) > MAX_INPUT:
+        raise SpecError(f"is longer than {MAX_INPUT >> 20} MiB", where=str(path), hint="name a kernel or a serial log")
+    return data
+
+
+def _temporary(path: Path) -> Path:
+    return path.resolve().with_name(f".kgen-{secrets.token_hex(4)}.tmp")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether the path is there and is no ordinary file (/dev/null, a pipe): that must be written to, not replaced."""
+    return path.exists() and not path.is_file()
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot be written: {error.strerror or error}", where=str(path), hint="name another file")

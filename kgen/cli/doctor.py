@@ -1,0 +1,29 @@
+"""kgen doctor: what works here."""
+
+from __future__ import annotations
+
+import click
+
+from kgen.cli._options import GroupedCommand, gdb_option, option
+
+_RUN = "The tools"
+
+
+@click.command("doctor", cls=GroupedCommand)
+@option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
+@gdb_option(_RUN)
+def COMMAND(qemu: str | None, gdb: str) -> int:
+    """Say what is here, what is missing and how to get it, and boot a canary kernel on every platform.
+
+    Exit code 0 when at least one platform works, 9 when none does.
+    """
+    from kgen.doctor import examine
+    from kgen.errors import KgenError
+    from kgen.pipeline import Options
+
+    works = False
+    for finding in examine(Options(qemu=qemu, gdb=gdb)):
+        # each as soon as it is known: a boot takes a moment
+        click.echo(f"{finding.subject:<10} {finding.state:<12} {finding.detail}")
+        works |= finding.platform and finding.state == "ok"
+    return 0 if works else KgenError.exit_code

@@ -1,0 +1,69 @@
+"""kgen inspect: read and judge a machine that somebody else started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kgen.cli._files import STDOUT, check_writable, read_bytes, write_text
+from kgen.cli._options import GroupedCommand, gdb_option, json_option, option, seconds_from
+
+_EXAMPLES = """\b
+Examples:
+  kgen inspect build/xchg.32.vga-text.token/kernel.elf localhost:1234
+  kgen inspect kernel.elf gdb.sock --qmp qmp.sock --serial serial.log
+"""
+_READING = "The machine"
+
+
+@click.command("inspect", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Read and judge a machine by its gdb stub.")
+@click.argument("kernel", type=click.Path(path_type=Path), metavar="KERNEL.ELF")
+@click.argument("address", metavar="HOST:PORT|SOCKET")
+@option(_READING, "--qmp", metavar="SOCKET", help="QEMU's control socket, to attest the path.")
+@option(_READING, "--serial", type=click.Path(path_type=Path), metavar="FILE", help="Its serial log.")
+@option(
+    _READING,
+    "--after",
+    type=click.Choice(["found", "resume", "stop"]),
+    default="found",
+    show_default=True,
+    help="How to leave the machine: as it was found where --qmp can tell, else stopped.",
+)
+@gdb_option(_READING)
+@option(
+    _READING,
+    "--timeout",
+    type=seconds_from(1),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the stub may take to answer.",
+)
+@json_option
+def COMMAND(kernel: Path, address: str, json_file: Path | None, **values: Any) -> int:
+    """Read a machine with a gdb stub that runs a kgen kernel, and judge it.
+
+    ADDRESS is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Reading stops
+    the machine. Exit codes as for 'kgen verify'. Only with the whole serial log can the verdict be ATOMIC.
+    """
+    from rich.console import Console
+
+    from kgen.attach import Attachment, attach
+    from kgen.report.document import to_json
+    from kgen.report.text import show
+    from kgen.verdict import judge
+
+    check_writable(json_file)
+    serial = values.pop("serial")
+    log = read_bytes(serial) if serial else None
+    wanted = Attachment(address=address, log=log, **values)
+    spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)
+    verdict = judge(spec, observation)
+    if json_file is not None:
+        write_text(json_file, to_json(spec, observation, verdict))
+    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
+    show(console, spec, observation, verdict)
+    console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
+    return verdict.exit_code

@@ -1,0 +1,87 @@
+"""kgen lab: make, show and remove labs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kgen.cli._options import GroupedCommand, gdb_option, lab_choice, lab_options, option
+
+_PIECES = "What goes into it"
+_RUN = "The tools"
+_MIB = 1 << 20
+
+_EXAMPLES = """\b
+Examples:
+  kgen lab build
+  kgen verify --instr xchg --platform kvm-lab
+  kgen lab build --kernel arch/x86/boot/bzImage --modules .
+
+verify takes --kernel and --modules too, and makes that lab when it is not
+there yet.
+"""
+
+
+@click.group("lab", short_help="KVM where there is no /dev/kvm: make the lab, show it, remove it.")
+def COMMAND() -> None:
+    """The lab: a Linux with KVM inside QEMU's translator, for --platform kvm-lab. It needs neither /dev/kvm nor root.
+
+    It is made of the distribution's own kernel, busybox and QEMU, and kept in the user's cache directory.
+    """
+
+
+@COMMAND.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Make the lab, or find that it is there.")
+@lab_options(_PIECES)
+@option(_RUN, "--qemu", metavar="BINARY", help="The outer QEMU.  [default: qemu-system-x86_64]")
+@gdb_option(_RUN)
+@option(_PIECES, "--rebuild", is_flag=True, help="Make it anew, with the newest packages.")
+def build(**values: Any) -> int:
+    """Make the lab: download the distribution's kernel and busybox (about 27 MiB; nothing is installed), pack them with
+    this system's QEMU, boot once, save the state, and try it with a canary.
+
+    With --kernel (and --modules, where KVM is not built in) the Linux inside is your own. A lab that is there already
+    is not made again.
+    """
+    from rich.console import Console
+
+    from kgen.cli._stages import stages
+    from kgen.lab_build import Tools, build_lab
+
+    choice = lab_choice(values)
+    with stages(Console(highlight=False)) as show:
+        lab = build_lab(choice, Tools(values["qemu"], values["gdb"]), show, rebuild=values["rebuild"])
+    click.echo(f"the lab is ready: {_title(lab)}")
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
+    click.echo(f"{lab.size() / _MIB:.0f} MiB in {lab.directory}; it took: {times}")
+    return 0
+
+
+@COMMAND.command("status", short_help="Which labs there are.")
+def status() -> int:
+    """Which labs there are, of what, and how large. Exit code 0 when there is one, 8 when there is none."""
+    from kgen.errors import PlatformUnavailable
+    from kgen.lab import cache
+
+    found = cache.labs()
+    default = cache.default()
+    for lab in found:
+        mark = "*" if default and lab.key == default.key else " "
+        click.echo(f"{mark} {lab.key}  {_title(lab)}, {lab.size() / _MIB:.0f} MiB")
+        for name, source in lab.sources.items():
+            click.echo(f"      {name:<8} {source}")
+    click.echo(f"{cache.root()}: {len(found)} labs" + ("; * is the distribution's" if default else ""))
+    return 0 if found else PlatformUnavailable.exit_code
+
+
+@COMMAND.command("clean", short_help="Remove every lab.")
+def clean() -> int:
+    """Remove every lab from the cache."""
+    from kgen.lab import cache
+
+    click.echo(f"{cache.clean() / _MIB:.0f} MiB removed from {cache.root()}")
+    return 0
+
+
+def _title(lab: Any) -> str:
+    return f"Linux {lab.linux}, {lab.qemu}"

@@ -1,0 +1,383 @@
+"""kgen verify: build, boot, watch, freeze, judge."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from kgen.cli import say_error
+from kgen.cli._files import STDOUT, check_writable, write_text
+from kgen.cli._options import (
+    GroupedCommand,
+    case_options,
+    gdb_option,
+    json_option,
+    lab_choice,
+    lab_options,
+    make_spec,
+    option,
+    parse_cpus,
+    seconds_from,
+)
+from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kgen.lab.recipe import Choice
+    from kgen.machine import Machine
+    from kgen.observation import Observation
+    from kgen.pipeline import Holder, Options, Progress
+    from kgen.platforms import Platform
+    from kgen.spec import KernelSpec
+    from kgen.verdict import Verdict, VerdictKind
+
+#: What --timeout is where the run has an end, in seconds.
+DEFAULT_TIMEOUT = 600.0
+#: A run whose power control was silent is repeated, up to so many runs, if it took less than so many seconds.
+ATTEMPTS = 10
+ATTEMPT_SECONDS = 60.0
+#: ``git bisect run``: this revision cannot be tested.
+CANNOT_TELL = 125
+#: Exit code for a verdict other than the expected one where the verdict's own would be 0.
+UNEXPECTED = 1
+
+_RUN = "The run"
+_LAB = "The lab (--platform kvm-lab)"
+_OUTPUT = "Output"
+_EXAMPLES = """\b
+Examples:
+  kgen verify --instr xchg
+  kgen verify --instr xchg --platform qemu-kvm --rounds 2000 --json x.json
+  kgen verify --instr xchg --no-lock     the power control: must fail
+  kgen verify --instr xchg --seconds 60  what fits in a minute
+  kgen verify --instr xchg --rounds 0    on a terminal: until Ctrl-C
+  kgen verify --instr xchg --platform kvm-lab --kernel arch/x86/boot/bzImage
+  kgen verify --instr xchg --qemu ./qemu-system-x86_64 -- -device edu
+
+\b
+Exit codes:
+   0 ATOMIC         3 NOT_ATOMIC    4 INCONCLUSIVE
+   5 RAM_BACKED     6 UNSUPPORTED   7 NO_STORAGE
+   8 SKIP           9 ERROR        10 CRASH
+   2 wrong usage    1 not what --expect says
+
+Ctrl-C asks the kernel to park and judges what there is; a second one gives
+up (130).
+"""
+
+
+@click.command(
+    "verify", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Build, boot, freeze, read both channels, judge."
+)
+@case_options
+@option(_RUN, "--platform", default="qemu-tcg", show_default=True, metavar="NAME", help="What runs the kernel.")
+@option(
+    _RUN,
+    "--seconds",
+    type=seconds_from(0.1),
+    metavar="SECONDS",
+    help="End the case after that time; without --rounds it has no other end.",
+)
+@option(
+    _RUN,
+    "--timeout",
+    type=seconds_from(1),
+    metavar="SECONDS",
+    help=f"Give up on the whole run.  [default: {DEFAULT_TIMEOUT:.0f}; none for --rounds 0]",
+)
+@option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
+@gdb_option(_RUN)
+@option(_RUN, "--pin", metavar="CPUS", help="Host CPUs for QEMU, e.g. 0,2-3.")
+@option(_RUN, "--keep", is_flag=True, help="Hold the frozen machine, with the command to join it, until Ctrl-C.")
+@lab_options(_LAB)
+@json_option
+@option(
+    _OUTPUT,
+    "--exit-codes",
+    type=click.Choice(["verdict", "bisect"]),
+    default="verdict",
+    show_default=True,
+    help="bisect: 0 ATOMIC, 1 NOT_ATOMIC, 125 for all else.",
+)
+@option(_OUTPUT, "--expect", metavar="VERDICT|known", help="Exit 0 exactly if the verdict is this one.")
+@click.argument("qemu_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- QEMU-ARGS]")
+@click.pass_context
+def COMMAND(context: click.Context, /, **values: Any) -> int:
+    """Build a kernel, boot it, freeze the machine, read both channels, state a verdict.
+
+    The kernel runs the case and its controls in one boot. Arguments after -- go to QEMU as they are.
+    """
+    try:
+        job = _job(context, values)
+        return job.exit_code(_verify(job))
+    except KgenError as error:
+        if values["exit_codes"] != "bisect":
+            raise
+        # An exit code below 125 would call the revision bad.
+        say_error(error.line)
+        return CANNOT_TELL
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be done. ``expected`` is a verdict's name or ""; ``choice`` is what the lab is to be made of."""
+
+    spec: KernelSpec
+    platform: Platform
+    options: Options
+    choice: Choice
+    expected: str
+    bisect: bool
+    keep: bool
+    json_file: Path | None
+
+    def exit_code(self, kind: VerdictKind) -> int:
+        """The exit code that was asked for."""
+        from kgen.verdict import bisect_code
+
+        if self.bisect:
+            return bisect_code(kind)
+        if not self.expected:
+            return kind.value
+        if kind.name == self.expected:
+            return 0
+        click.echo(f"kgen: expected {self.expected}, got {kind.name}", err=True)
+        return kind.value or UNEXPECTED
+
+
+def _job(context: click.Context, values: dict[str, Any]) -> _Job:
+    """Everything that can be wrong with the request is found here, before anything is built or started.
+
+    Raises SpecError, OutputError and click.UsageError.
+    """
+    from kgen.pipeline import Options, platform_named
+
+    seconds, timeout = values["seconds"], values["timeout"]
+    platform = platform_named(values["platform"])
+    if context.get_parameter_source("rounds") is ParameterSource.DEFAULT:
+        values["rounds"] = 0 if seconds else platform.rounds
+    endless = not values["rounds"] and not seconds
+    if endless and not sys.stdin.isatty():
+        raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)
+    if values["expect"] and values["exit_codes"] == "bisect":
+        raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
+    if any(argument.lstrip("-") == "daemonize" for argument in values["qemu_args"]):
+        raise SpecError("QEMU must stay ours to watch and to end", where="-daemonize", hint="leave it out")
+    spec: KernelSpec = make_spec(values)
+    choice = lab_choice(values)
+    if not choice.is_default and platform.supervise is None:
+        raise click.UsageError("--kernel, --modules and --inner-qemu are for a lab; give --platform kvm-lab", context)
+    if timeout is None and not endless:
+        timeout = DEFAULT_TIMEOUT + (seconds or 0)
+    check_writable(values["json_file"])
+    return _Job(
+        spec=spec,
+        platform=platform,
+        options=Options(
+            qemu=values["qemu"],
+            gdb=values["gdb"],
+            extra=values["qemu_args"],
+            seconds=seconds,
+            timeout=timeout,
+            pin=parse_cpus(values["pin"]),
+        ),
+        choice=choice,
+        expected=_expected(values["expect"], spec, platform.known),
+        bisect=values["exit_codes"] == "bisect",
+        keep=values["keep"],
+        json_file=values["json_file"],
+    )
+
+
+def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
+    """The name of the verdict that --expect names. Raises SpecError."""
+    from kgen.spec import unknown
+    from kgen.verdict import VerdictKind
+
+    if text is None:
+        return ""
+    if text == "known":
+        # Memory does what it must everywhere; without LOCK nothing does.
+        if not spec.case.lock:
+            return VerdictKind.NOT_ATOMIC.name
+        return VerdictKind.ATOMIC.name if spec.case.target == "ram" else known
+    name = text.upper().replace("-", "_")
+    if name not in VerdictKind.__members__:
+        raise unknown("verdict", name, [*VerdictKind.__members__, "known"])
+    return name
+
+
+def _verify(job: _Job) -> VerdictKind:
+    """Do it and tell; how it came out."""
+    from rich.console import Console
+
+    from kgen.pipeline import check_available
+    from kgen.platforms import LaunchRequest
+
+    # What a machine reads must not be mixed with what a person reads.
+    console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
+    told: list[Verdict] = []
+
+    def tell(observation: Observation) -> None:
+        told.append(_tell(console, job, observation))
+
+    def hold(machine: Machine, elf: Path, observation: Observation) -> None:
+        live.stop()
+        tell(observation)
+        if not observation.crash:
+            _hold(console, machine, elf)
+
+    try:
+        job = _with_lab(console, job)
+        check_available(job.spec, job.platform, LaunchRequest(kernel=None, qemu=job.options.qemu, lab=job.options.lab))
+        with _Live(console, f"{job.spec.case.id} on {job.platform.name}") as live:
+            observation = _observe(job, live, hold if job.keep else None)
+    except PlatformUnavailable as error:
+        console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
+        return _refused(job, error)
+    except (MachineError, DebuggerError, GuestCrash) as error:
+        say_error(error.line)
+        return _refused(job, error)
+    if not told:
+        tell(observation)
+    return told[0].kind
+
+
+def _with_lab(console: Console, job: _Job) -> _Job:
+    """The job with the lab that was chosen, which is made if it is not there. Raises PlatformUnavailable."""
+    if job.platform.supervise is None or job.choice.is_default:
+        return job
+    from dataclasses import replace
+
+    from kgen.cli._stages import stages
+    from kgen.lab_build import Tools, ensure
+
+    with stages(console) as show:
+        lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show)
+    return replace(job, options=replace(job.options, lab=lab.directory))
+
+
+def _observe(job: _Job, live: _Live, holder: Holder | None) -> Observation:
+    """One run; again, up to ATTEMPTS in all, while nothing but a silent power control stands in the way.
+
+    Whether to repeat depends on the controls alone, never on what the case showed, so it does not colour the verdict.
+    """
+    from dataclasses import replace
+
+    from kgen.builder import build
+    from kgen.pipeline import observe
+    from kgen.verdict import judge
+
+    kernel = build(job.spec)
+    attempt = 1
+    while True:
+        observation = observe(kernel, job.platform, job.options, watcher=live.show, holder=holder)
+        observation = replace(observation, attempts=attempt)
+        short = observation.timings.get("run", 0.0) < ATTEMPT_SECONDS and not job.options.seconds
+        # how the CPUs of a lab meet does not depend on what else this host does
+        once = holder is not None or job.platform.supervise is not None
+        if once or attempt == ATTEMPTS or not short or not judge(job.spec, observation).is_silent:
+            return observation
+        attempt += 1
+        click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
+
+
+def _tell(console: Console, job: _Job, observation: Observation) -> Verdict:
+    """Judge, and write the verdict down for machines and for people."""
+    from kgen.report.document import to_json
+    from kgen.report.text import show
+    from kgen.verdict import judge
+
+    verdict = judge(job.spec, observation)
+    show(console, job.spec, observation, verdict)
+    console.file.flush()
+    if job.json_file is not None:
+        write_text(job.json_file, to_json(job.spec, observation, verdict))
+    return verdict
+
+
+def _refused(job: _Job, error: KgenError) -> VerdictKind:
+    """The verdict on a case that could not be run, for machines too; a person has been told."""
+    from kgen.environment import environment
+    from kgen.mtree import NOT_ASKED
+    from kgen.observation import Observation
+    from kgen.report.document import to_json
+    from kgen.verdict import Verdict, VerdictKind
+
+    verdict = Verdict(VerdictKind(error.exit_code), error.line)
+    if job.json_file is not None:
+        nothing = Observation(
+            platform=job.platform.name,
+            serial=None,
+            memory=None,
+            path=NOT_ASKED,
+            problems=(error.line,),
+            environment=environment(),
+        )
+        write_text(job.json_file, to_json(job.spec, nothing, verdict))
+    return verdict.kind
+
+
+class _Live:
+    """The line that moves while the kernel is built and runs; only on a terminal."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._status: Any = None
+        self._phase = ""
+        self._since = 0.0
+
+    def __enter__(self) -> _Live:
+        # A log with FORCE_COLOR set is no terminal.
+        if self._console.is_terminal and self._console.file.isatty():
+            self._status = self._console.status(f"{self._title}: building")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def show(self, progress: Progress) -> None:
+        if self._status is None:
+            return
+        import time
+
+        now = time.monotonic()
+        if progress.phase != self._phase:
+            self._phase, self._since = progress.phase, now
+        rate = progress.rounds / (now - self._since) if now > self._since else 0
+        of = f" of {progress.limit}" if progress.limit else ""
+        rounds = f"  {progress.rounds}{of} rounds, {rate:.0f}/s" if progress.row else ""
+        self._status.update(f"{self._title}: {progress.phase}{rounds}  violations {progress.violations}")
+
+
+def _hold(console: Console, machine: Machine, elf: Path) -> None:
+    """What --keep does with the frozen machine: explain how to join, wait for Ctrl-C."""
+    import shlex
+    import time
+
+    from kgen.data import data_dir
+
+    script = data_dir("gdb_scripts") / "attach.gdb"
+    join = ("gdb", "-cd", str(elf.parent), str(elf), "-x", str(script), "-ex", f"target remote {machine.gdb_address}")
+    console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
+    console.print(f"  {shlex.join(join)}", markup=False, soft_wrap=True)
+    console.file.flush()
+    try:
+        while machine.crashed() is None:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        return
+    console.print(f"the machine is gone: {machine.crashed()}", markup=False, soft_wrap=True)

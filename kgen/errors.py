@@ -1,0 +1,82 @@
+"""The one error tree: each stage of the pipeline raises its own class.
+
+The command line turns any of these into one line (what, where, what to do) and an exit code;
+nothing below it prints or exits.
+"""
+
+from __future__ import annotations
+
+
+class KgenError(Exception):
+    """Something kgen can explain in one line.
+
+    ``message`` says what went wrong, ``where`` names the place (a file and line, an option, an address),
+    ``hint`` says what to do about it.
+    """
+
+    exit_code = 9
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        self.message = message
+        self.where = where
+        self.hint = hint
+        super().__init__(self.line)
+
+    @property
+    def line(self) -> str:
+        """The whole error as one line of text."""
+        text = f"{self.where}: {self.message}" if self.where else self.message
+        text = f"{text}; {self.hint}" if self.hint else text
+        return " ".join(text.split())
+
+
+class SpecError(KgenError):
+    """The request itself is wrong: an unknown name, a value out of range. Exit 2, as a usage error."""
+
+    exit_code = 2
+
+
+class SourceError(KgenError):
+    """A template cannot be rendered."""
+
+
+class AsmError(KgenError):
+    """A statement does not assemble, or its bytes are not what the statement says."""
+
+
+class LinkError(KgenError):
+    """The assembly cannot be laid out as an ELF, or an ELF is not one of ours."""
+
+
+class MediaError(KgenError):
+    """An image cannot be made."""
+
+
+class OutputError(KgenError):
+    """A file cannot be written."""
+
+    exit_code = 2
+
+
+class MachineError(KgenError):
+    """The machine cannot be started or controlled."""
+
+
+class GuestCrash(KgenError):
+    """The guest or the emulator died."""
+
+    exit_code = 10
+
+
+class PlatformUnavailable(KgenError):
+    """The platform is not to be had here; the message says why."""
+
+    exit_code = 8
+
+
+class DebuggerError(KgenError):
+    """gdb or the stub failed, or did not answer within its deadline."""
+
+
+class ProtocolError(KgenError):
+    """A serial record cannot be understood."""

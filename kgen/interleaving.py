@@ -1,0 +1,99 @@
+"""Accesses of several CPUs to one cell, as a hypervisor's kernel recorded them: which came between the halves of which.
+
+An exchange on emulated memory is a read and then a write by one CPU. The kernel passes each on to the emulator: a read
+is carried out somewhere between being asked for and being answered, a write after it was passed on and before the same
+CPU does anything more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TraceEvent:
+    """One access to emulated memory that the hypervisor's kernel recorded when it carried it out.
+
+    ``kind`` is "ask" where the kernel passed a read on to the emulator, "read" where it got the answer, "write" where
+    it passed a write on; "ask" has no ``value``, it is 0. ``seconds`` are on that kernel's clock, ``cpu`` is the
+    hypervisor's number of the virtual CPU, ``address`` is physical, ``width`` in bits. ``index`` counts the recorded
+    accesses to the cell: where it leaps, some were left out.
+    """
+
+    seconds: float
+    cpu: int
+    kind: Literal["ask", "read", "write"]
+    address: int
+    width: int
+    value: int
+    index: int = 0
+
+
+#: Accesses kept before and after those that matter.
+_BEFORE = 4
+_AFTER = 12
+
+
+def surroundings(events: Sequence[TraceEvent], address: int, token: int) -> tuple[TraceEvent, ...]:
+    """The accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did; and,
+    however long before, what began an access that was under way then.
+    """
+    here = [replace(event, index=at) for at, event in enumerate(e for e in events if e.address == address)]
+    put = next((at for at in reversed(range(len(here))) if (here[at].kind, here[at].value) == ("write", token)), None)
+    if put is None:
+        return ()
+    kept = set(range(max(0, put - _BEFORE), min(len(here), put + _AFTER + 1)))
+    for cpu in {event.cpu for event in here}:
+        following = next((at for at in range(put + 1, len(here)) if here[at].cpu == cpu), None)
+        if cpu == here[put].cpu:
+            kept |= _begun(here, put)
+        elif following in kept:
+            kept |= _begun(here, following)
+    return tuple(here[at] for at in sorted(kept))
+
+
+def _begun(trace: Sequence[TraceEvent], at: int) -> set[int]:
+    """The events with which the access or exchange began that goes on with event ``at``."""
+    own = [number for number in range(at) if trace[number].cpu == trace[at].cpu]
+    found: set[int] = set()
+    expected = {"write": "read", "read": "ask"}
+    kind = expected.get(trace[at].kind)
+    while own and kind and trace[own[-1]].kind == kind:
+        found.add(own.pop())
+        kind = expected.get(kind)
+    return found
+
+
+def remarks(trace: Sequence[TraceEvent]) -> list[str]:
+    """A remark for each event, mostly "": where a write ends an exchange that another CPU's write had come into."""
+    return [_remark(trace, at) if event.kind == "write" else "" for at, event in enumerate(trace)]
+
+
+def _remark(trace: Sequence[TraceEvent], at: int) -> str:
+    event = trace[at]
+    own = sorted(_begun(trace, at))
+    if not own:
+        return ""
+    first, read = own[0], trace[own[-1]]
+    half = f"the other half of the exchange begun {1000 * (event.seconds - trace[first].seconds):.3f} ms before"
+    between = [other for other in trace[first + 1 : at] if other.kind == "write" and other.cpu != event.cpu]
+    if between:
+        return f"{half}: {between[-1].value:08x} came between"
+    pending = _pending(trace, first)
+    if pending is not None and pending.value != read.value:
+        return f"{half}: it had not seen {pending.value:08x}, which was under way"
+    return ""
+
+
+def _pending(trace: Sequence[TraceEvent], at: int) -> TraceEvent | None:
+    """The last write before event ``at`` if it may not have been carried out by then: it is another CPU's, and that CPU
+    has done nothing since."""
+    latest = next((n for n in reversed(range(at)) if trace[n].kind == "write"), None)
+    if latest is None or trace[latest].cpu == trace[at].cpu:
+        return None
+    # nothing is known of what was left out
+    whole = trace[at].index - trace[latest].index == at - latest
+    silent = all(event.cpu != trace[latest].cpu for event in trace[latest + 1 : at])
+    return trace[latest] if whole and silent else None

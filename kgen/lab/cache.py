@@ -1,0 +1,243 @@
+"""Where labs are kept: one directory a lab in the user's cache, named by what went into it, whole or not there.
+
+labs/KEY/vmlinuz initramfs.gz busybox state lab.json    a lab
+labs/default                                            the KEY of the distribution's lab
+labs/.new-*                                             one that is being made, locked by its maker
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kgen.errors import OutputError, SpecError
+
+DEFAULT = "default"
+#: Labs of people's own kernels that are kept, the newest: each takes some 200 MB.
+KEPT = 4
+_UNFINISHED = ".new-"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab that has been made. ``linux`` and ``qemu`` are the inner versions, ``modules`` the kernel modules that are
+    loaded, ``firmware`` what the inner QEMU has of its data files.
+
+    ``sources`` says where the pieces are from. ``made_by`` identifies what kgen and the inner QEMU gave to it,
+    ``state_of`` the outer QEMU that saved ``state``. ``seconds`` is how long each stage took.
+    """
+
+    key: str
+    linux: str
+    qemu: str
+    modules: tuple[str, ...]
+    firmware: tuple[str, ...]
+    sources: dict[str, str]
+    made_by: str = ""
+    state_of: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    directory: Path = Path()
+
+    @property
+    def kernel(self) -> Path:
+        """The inner Linux."""
+        return self.directory / "vmlinuz"
+
+    @property
+    def initramfs(self) -> Path:
+        """Its root file system."""
+        return self.directory / "initramfs.gz"
+
+    @property
+    def busybox(self) -> Path:
+        """Its shell and tools; other labs are made with it too."""
+        return self.directory / "busybox"
+
+    @property
+    def state(self) -> Path:
+        """The outer machine as it was when the inner Linux was ready, as QEMU migrates one."""
+        return self.directory / "state"
+
+    def size(self) -> int:
+        """Bytes that the lab takes on disk."""
+        return sum(path.stat().st_size for path in self.directory.iterdir() if path.is_file())
+
+    def save(self) -> None:
+        """Write lab.json, which makes the directory a lab."""
+        about = {name: value for name, value in asdict(self).items() if name != "directory"}
+        unfinished = self.directory / f".lab.json.{os.getpid()}"
+        unfinished.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, self.directory / "lab.json")
+
+
+def root() -> Path:
+    """The directory of all labs. ``XDG_CACHE_HOME`` moves it (XDG Base Directory Specification)."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    return base / "kgen" / "labs"
+
+
+def load(directory: Path) -> Lab | None:
+    """The lab in a directory, None where there is none or one of another format."""
+    try:
+        about: dict[str, Any] = json.loads((directory / "lab.json").read_text(encoding="utf-8"))
+        lists = {name: tuple(about[name]) for name in ("modules", "firmware")}
+        lab = Lab(**{**about, **lists}, directory=directory)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return lab if lab.kernel.is_file() and lab.initramfs.is_file() else None
+
+
+def labs() -> tuple[Lab, ...]:
+    """Every lab there is."""
+    with contextlib.suppress(OSError):
+        found = (load(path) for path in sorted(root().iterdir()) if path.is_dir() and not path.name.startswith("."))
+        return tuple(lab for lab in found if lab is not None)
+    return ()
+
+
+def default() -> Lab | None:
+    """The distribution's lab, None where it has not been made."""
+    try:
+        key = (root() / DEFAULT).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return load(root() / key) if key and "/" not in key and not key.startswith(".") else None
+
+
+def named(key: str) -> Lab | None:
+    """The lab of that key, None where it has not been made."""
+    return load(root() / key)
+
+
+@contextmanager
+def making() -> Iterator[Path]:
+    """A new directory for a lab in the making, gone at the end unless ``publish`` took it.
+
+    What a killed maker left is removed first. Raises OutputError where the cache cannot be written.
+    """
+    try:
+        root().mkdir(parents=True, exist_ok=True)
+        sweep()
+        directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
+        # The file has its name only once it is locked: ``sweep`` cannot take it for a dead maker's.
+        unnamed = directory / f"{_LOCK}.tmp"
+        lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        _lock(lock)
+        unnamed.rename(directory / _LOCK)
+    except OSError as error:
+        raise _unwritable(error) from error
+    try:
+        yield directory
+    except OSError as error:
+        raise _unwritable(error) from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def publish(lab: Lab, *, is_default: bool) -> Lab:
+    """Give a finished lab its place; one of the same key that came first stays, unless it has no saved state."""
+    place = root() / lab.key
+    there = load(place)
+    if there is not None and there.state_of == lab.state_of:
+        found = there
+    else:
+        (lab.directory / _LOCK).unlink(missing_ok=True)
+        # A directory cannot be replaced in one step: the old one steps aside under a name that is swept.
+        aside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
+        with contextlib.suppress(OSError):
+            place.rename(aside / "old")
+        try:
+            lab.directory.rename(place)
+        except OSError:
+            # another run was quicker
+            if load(place) is None:
+                raise
+        shutil.rmtree(aside, ignore_errors=True)
+        found = load(place) or lab
+    if is_default:
+        former = default()
+        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
+        (temporary / DEFAULT).write_text(lab.key + "\n", encoding="utf-8")
+        os.replace(temporary / DEFAULT, root() / DEFAULT)
+        temporary.rmdir()
+        if former is not None and former.key != lab.key:
+            # made of packages or by a kgen that have been replaced
+            shutil.rmtree(former.directory, ignore_errors=True)
+    else:
+        standard = default()
+        own = [entry for entry in labs() if standard is None or entry.key != standard.key]
+        own.sort(key=lambda entry: (entry.directory / "lab.json").stat().st_mtime)
+        for old in own[:-KEPT]:
+            shutil.rmtree(old.directory, ignore_errors=True)
+    return found
+
+
+def sweep() -> None:
+    """Remove what killed makers left. One that still works holds its lock."""
+    for directory in [*root().glob(_UNFINISHED + "*")]:
+        try:
+            lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # it was left between two steps, or is about to be removed by its owner
+            if _is_old(directory):
+                shutil.rmtree(directory, ignore_errors=True)
+            continue
+        except OSError:
+            continue
+        if _lock(lock):
+            shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def clean() -> int:
+    """Remove every lab; the bytes that this freed. A run that uses one goes on: it has its files open."""
+    freed = sum(path.stat().st_size for path in root().rglob("*") if path.is_file()) if root().is_dir() else 0
+    sweep()
+    for path in [*root().iterdir()] if root().is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return freed
+
+
+def _is_old(directory: Path) -> bool:
+    """Whether nobody has touched it for a minute."""
+    import time
+
+    try:
+        return time.time() - directory.stat().st_mtime > 60
+    except OSError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock that ends with its process; whether nobody else had it."""
+    if sys.platform == "win32":
+        raise SpecError("the lab needs a POSIX system", where="kgen lab")
+    import fcntl  # does not exist on every system that builds and judges
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unwritable(error: OSError) -> OutputError:
+    where = str(error.filename or root())
+    return OutputError(f"the lab cannot be kept: {error.strerror or error}", where=where, hint="set XDG_CACHE_HOME")

@@ -1,0 +1,58 @@
+"""The machine that the lab's Linux runs on: QEMU with its translator, one CPU, four serial ports, nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from kgen.lab.cache import Lab
+from kgen.lab.recipe import fingerprint
+
+#: The outer QEMU must emulate a 64-bit CPU with SVM.
+BINARY = "qemu-system-x86_64"
+#: For the inner Linux, its initramfs, the inner QEMU and the test machine's own memory.
+MEMORY_MIB = 512
+#: ISA's COM1 to COM4, each with an interrupt of its own: sharing one would cost time.
+_PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 5), (0x2E8, 7))
+#: In the order of the ports: the lab's console, then the inner machine's serial port, gdb stub and control session.
+INNER_SERIAL, INNER_GDB, INNER_QMP = "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS3"
+
+# ``mitigations=off``: they guard against neighbours that the lab does not have, and cost every exit of the guest time.
+# ``preempt=full``: more task switches between the halves of an exchange. ``kvm_amd.npt``: for a built-in KVM.
+_CMDLINE = "console=ttyS0 panic=-1 loglevel=5 mitigations=off preempt=full kvm_amd.npt=0"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Descriptors the outer QEMU inherits: connected stream sockets and, for gdb, a listening one. ``qmp`` is the outer
+    machine's own control session, None for none."""
+
+    console: int
+    serial: int
+    gdb: int
+    control: int
+    qmp: int | None = None
+
+
+def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -> tuple[str, ...]:
+    """The outer QEMU's whole command line. ``restore`` starts from the lab's saved state; the rest must be the same."""
+    # One CPU: with more, stalls of the inner Linux and triple faults of its CPUs were seen.
+    parts = [qemu or BINARY, "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB)]
+    parts += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    parts += ["-kernel", str(lab.kernel), "-initrd", str(lab.initramfs), "-append", _CMDLINE]
+    descriptors = (lines.console, lines.serial, lines.gdb, lines.control) if lines else (None,) * len(_PORTS)
+    for number, ((port, irq), descriptor) in enumerate(zip(_PORTS, descriptors, strict=True)):
+        listening = ",server=on,wait=off" if number == 2 else ""
+        backend = "null" if descriptor is None else f"socket,fd={descriptor}{listening}"
+        parts += ["-chardev", f"{backend},id=kgen-{number}"]
+        parts += ["-device", f"isa-serial,iobase={port:#x},irq={irq},index={number},chardev=kgen-{number}"]
+    if lines and lines.qmp is not None:
+        parts += ["-chardev", f"socket,id=kgen-outer,fd={lines.qmp}", "-mon", "chardev=kgen-outer,mode=control"]
+    if restore:
+        parts += ["-incoming", f"exec:cat {shlex.quote(str(lab.state))}"]
+    return tuple(parts)
+
+
+def can_restore(lab: Lab, qemu: str | None) -> bool:
+    """Whether this outer QEMU is the one that saved the lab's state."""
+    return bool(lab.state_of) and lab.state_of == fingerprint(qemu or BINARY) and lab.state.is_file()

@@ -1,0 +1,410 @@
+"""Run a kernel and observe it: boot, watch, freeze, read both channels, attest the path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kgen import registry
+from kgen.builder import Kernel
+from kgen.debugger import INSTALL_HINT, GdbSession
+from kgen.environment import accelerator, gathering
+from kgen.errors import (
+    DebuggerError,
+    GuestCrash,
+    KgenError,
+    MachineError,
+    OutputError,
+    PlatformUnavailable,
+    SpecError,
+)
+from kgen.inspection import Inspection, cell_range, inspect
+from kgen.interleaving import TraceEvent, surroundings
+from kgen.listing import listing
+from kgen.machine import Machine, launch
+from kgen.mtree import NOT_ASKED, attest
+from kgen.observation import Observation, Record, from_log
+from kgen.plan import phases
+from kgen.platforms import LaunchRequest, Platform
+from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
+from kgen.results import Role
+from kgen.spec import KernelSpec, resolve_target, unknown
+
+#: Without a byte on serial for so long, in seconds, a run is given up: the guest gives up on a CPU after 30.
+STALL_SECONDS = 120.0
+#: After being told to stop, the guest may take this long, in seconds, to park and print its final record.
+STOP_SECONDS = 60.0
+CONNECT_SECONDS = 20.0
+#: How long the guest may take from its closing line to its final state, in seconds.
+SETTLE_SECONDS = 10.0
+POLL_SECONDS = 0.1
+#: The recorder of accesses is asked for so many of the case's first witnesses; the first that it has is shown.
+TRACED = 4
+CELL_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
+    long as the guest says something); ``pin`` names the host CPUs QEMU may use; ``extra`` are QEMU's own arguments;
+    ``lab`` is the directory of the lab to use."""
+
+    qemu: str | None = None
+    gdb: str = "gdb"
+    extra: tuple[str, ...] = ()
+    seconds: float | None = None
+    timeout: float | None = 600.0
+    pin: frozenset[int] = frozenset()
+    lab: Path | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a live line shows. ``row`` is the newest table row, ``violations`` are those seen in the running phase."""
+
+    phase: str
+    role: Role | None
+    rounds: int
+    limit: int
+    violations: int
+    row: tuple[int, int, int, int] | None = None
+
+
+Watcher = Callable[[Progress], None]
+Holder = Callable[[Machine, Path, Observation], None]
+
+
+def platforms() -> dict[str, Platform]:
+    """Every platform by name."""
+    return registry.discover("kgen.platforms", "PLATFORM", Platform)
+
+
+def platform_named(name: str) -> Platform:
+    """The platform of that name. Raises SpecError."""
+    known = platforms()
+    if name not in known:
+        raise unknown("platform", name, known)
+    return known[name]
+
+
+def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
+    """Raises PlatformUnavailable where this case cannot run on this platform here."""
+    missing = resolve_target(spec.case.target).requires - platform.provides
+    if missing:
+        raise PlatformUnavailable(f"{spec.case.target} needs {', '.join(sorted(missing))}", where=platform.name)
+    reason = platform.unavailable(request)
+    if reason:
+        raise PlatformUnavailable(reason, where=platform.name)
+
+
+class _Watch:
+    """Follows the serial log as it grows. Lines are looked at once; the record itself is parsed at the end."""
+
+    def __init__(self, spec: KernelSpec, watcher: Watcher | None) -> None:
+        self.data = bytearray()
+        self.ended = False
+        self.case_since: float | None = None
+        self.case_witnessed = False
+        self._rows_are_timed = not spec.print_every
+        self._planned = phases(spec)
+        self._watcher = watcher
+        self._seen = 0
+        self._progress = Progress("booting", None, 0, 0, 0)
+
+    @property
+    def talks(self) -> bool:
+        """Whether a guest that is well prints something every second: while it boots, and in the case."""
+        in_case = self._progress.role is Role.CASE
+        return self._progress.role is None or (in_case and self._rows_are_timed)
+
+    def feed(self, data: bytes) -> None:
+        self.data += data
+        while (end := self.data.find(b"\n", self._seen)) >= 0:
+            self._line(bytes(self.data[self._seen : end]).decode("latin-1").rstrip("\r"))
+            self._seen = end + 1
+
+    def stopping(self) -> None:
+        """Tell that the guest has been asked to stop."""
+        self._show(replace(self._progress, phase=f"{self._progress.phase}, stopping"))
+
+    def _line(self, text: str) -> None:
+        row = parse_row(text)
+        if row is not None:
+            self._show(replace(self._progress, rounds=row[0], row=row))
+            return
+        line = None if text == TABLE_HEADER else parse_line(text)
+        if line is None:
+            return
+        if line.kind == "end":
+            self.ended = True
+        elif line.kind == "phase":
+            self._phase(line.fields.get("index", ""))
+        elif line.kind == "witness":
+            self.case_witnessed |= self._progress.role is Role.CASE
+            self._show(replace(self._progress, violations=self._progress.violations + 1))
+
+    def _phase(self, index: str) -> None:
+        if not index.isdigit() or int(index) >= len(self._planned):
+            return
+        phase = self._planned[int(index)]
+        if phase.role is Role.CASE:
+            self.case_since = time.monotonic()
+        self._show(Progress(phase.label, phase.role, 0, phase.rounds, 0))
+
+    def _show(self, progress: Progress) -> None:
+        self._progress = progress
+        if self._watcher:
+            self._watcher(progress)
+
+
+def _watch(machine: Machine, session: GdbSession, watch: _Watch, platform: Platform, options: Options) -> str:
+    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself.
+
+    The first Ctrl-C asks the guest to park and print its record, a second one interrupts.
+    """
+    with _ctrl_c() as interrupts:
+        return _follow(machine, session, watch, platform, options, interrupts)
+
+
+def _follow(
+    machine: Machine,
+    session: GdbSession,
+    watch: _Watch,
+    platform: Platform,
+    options: Options,
+    interrupts: list[int],
+) -> str:
+    start = last = time.monotonic()
+    stop_by: float | None = None
+    cut = ""
+    tracing = machine.supervisor is not None
+    while not watch.ended:
+        try:
+            data = machine.read_serial(POLL_SECONDS)
+        except GuestCrash:
+            break
+        now = time.monotonic()
+        if data:
+            last = now
+            watch.feed(data)
+        if tracing and watch.case_witnessed and machine.supervisor:
+            # at once: the recorder keeps only so much
+            machine.supervisor.stop_trace()
+            tracing = False
+        reason = session.died or _expired(watch, platform, options, now - start, now - last)
+        if reason:
+            return reason
+        if stop_by is not None:
+            if now > stop_by:
+                return f"{cut or '--seconds were over'}, and the guest did not park within {STOP_SECONDS:.0f} s"
+            continue
+        over = options.seconds and watch.case_since and now - watch.case_since >= options.seconds
+        if interrupts or over:
+            cut = "the run was stopped by Ctrl-C" if interrupts else ""
+            stop_by = now + STOP_SECONDS
+            try:
+                machine.send_serial(b"s")
+            except GuestCrash:
+                break
+            except MachineError as error:
+                return f"{cut or '--seconds were over'}, and {error.message}"
+            watch.stopping()
+    return cut
+
+
+def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
+    """Why a run must be given up now, "" if it must not. Times in seconds."""
+    if not watch.data and running > platform.boot_seconds:
+        return f"nothing came from the serial port within {platform.boot_seconds:.0f} s of boot"
+    if options.timeout is not None and running > options.timeout:
+        return f"the run did not end within {options.timeout:g} s (--timeout)"
+    # Controls print nothing while they run, and neither does a case whose rows are far apart: --timeout bounds those.
+    if silent > STALL_SECONDS and watch.talks:
+        return f"the serial port fell silent for {STALL_SECONDS:.0f} s"
+    return ""
+
+
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def note(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def observe(
+    kernel: Kernel,
+    platform: Platform,
+    options: Options,
+    *,
+    watcher: Watcher | None = None,
+    holder: Holder | None = None,
+) -> Observation:
+    """One run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
+
+    ``holder`` is called with the machine still frozen. Raises PlatformUnavailable, MachineError where QEMU does not
+    start, DebuggerError where gdb does not, OutputError where there is no room for temporary files; what fails later
+    is part of the observation.
+    """
+    request = LaunchRequest(
+        kernel=None, cpus=kernel.spec.case.cpus, qemu=options.qemu, extra=options.extra, lab=options.lab
+    )
+    if resolve_target(kernel.spec.case.target).declared == "io":
+        start, length = cell_range(kernel.spec, kernel.elf.symbols)
+        request = replace(request, traced=(start, start + length))
+    check_available(kernel.spec, platform, request)
+    if shutil.which(options.gdb) is None:
+        raise DebuggerError(f"'{options.gdb}' is not to be found", hint=INSTALL_HINT)
+    with contextlib.ExitStack() as stack:
+        elf = _temporary_elf(kernel, stack)
+        started = time.monotonic()
+        with _pinned(options.pin):
+            machine = stack.enter_context(launch(platform, replace(request, kernel=elf)))
+        # gdb takes longer to start than the guest takes to boot: let it, while the guest runs. So with the versions.
+        session = stack.enter_context(GdbSession.start(options.gdb))
+        gather = stack.enter_context(gathering(machine.command[0], options.gdb))
+        watch = _Watch(kernel.spec, watcher)
+        cut = _watch(machine, session, watch, platform, options)
+        ran = time.monotonic()
+        observation = _freeze(kernel, platform, machine, session, watch, cut)
+        frozen = time.monotonic()
+        observation = replace(
+            observation,
+            timings={"run": ran - started, "inspect": frozen - ran},
+            environment=gather() | _carried_by(machine),
+        )
+        if holder:
+            # the stub takes one client: make room; the machine stays stopped
+            session.close()
+            # what the ELF's line table refers to
+            elf.with_name(kernel.assembly.source.name).write_bytes(listing(kernel.assembly).encode())
+            holder(machine, elf, observation)
+        return observation
+
+
+def _carried_by(machine: Machine) -> dict[str, Any]:
+    """QEMU's command line, what carries the guest out, and in which lab if in any."""
+    facts = dict(machine.supervisor.facts()) if machine.supervisor else {}
+    inner = facts.get("lab", {}).get("command", machine.command)
+    return {"command": list(machine.command)} | accelerator(inner) | facts
+
+
+def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
+    """The ELF in a directory that lasts as long as ``stack``."""
+    try:
+        elf = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kgen-"))) / "kernel.elf"
+        elf.write_bytes(kernel.elf.data)
+    except OSError as error:
+        raise OutputError(
+            error.strerror or str(error), where=error.filename or tempfile.gettempdir(), hint="set TMPDIR"
+        ) from error
+    return elf
+
+
+def _freeze(
+    kernel: Kernel, platform: Platform, machine: Machine, session: GdbSession, watch: _Watch, cut: str
+) -> Observation:
+    """Stop the machine where it is and read everything."""
+    problems: list[str] = []
+    path = NOT_ASKED
+    seen = Inspection(None, (), (), ())
+    try:
+        if machine.supervisor:
+            # Where the stub is at the end of a serial line, connecting does not stop the machine.
+            machine.qmp("stop")
+        session.connect(str(machine.gdb_address), timeout=CONNECT_SECONDS * platform.patience)
+        elf = kernel.elf
+        seen = inspect(session, kernel.spec, elf.build_id, elf.symbols, elf.sections)
+        give_up = time.monotonic() + SETTLE_SECONDS * platform.patience
+        while watch.ended and seen.memory and not seen.memory.complete and time.monotonic() < give_up:
+            # The closing line is out a moment before the guest writes that it is done.
+            session.resume()
+            time.sleep(POLL_SECONDS)
+            session.interrupt()
+            seen = inspect(session, kernel.spec, elf.build_id, elf.symbols, elf.sections)
+        path = attest(machine.hmp("info mtree -f"), *cell_range(kernel.spec, elf.symbols), cpus=kernel.spec.case.cpus)
+    except (DebuggerError, MachineError, GuestCrash) as error:
+        problems.append(error.line)
+    with contextlib.suppress(KgenError):
+        # bytes that were on their way when the watch ended
+        watch.feed(machine.read_serial(0))
+    crash = machine.crashed() or ""
+    if crash:
+        # What could not be read of a dead machine is no second failure.
+        problems = []
+    elif not cut or seen.memory is not None:
+        problems += seen.problems
+    log = parse_log(bytes(watch.data))
+    return Observation(
+        platform=platform.name,
+        serial=from_log(log),
+        memory=seen.memory,
+        path=path,
+        crash=crash,
+        cut=cut,
+        problems=tuple(problems),
+        cells=seen.cells,
+        registers=seen.registers,
+        rows=log.rows,
+        log=bytes(watch.data).decode("latin-1"),
+        kernel_log=machine.supervisor.kernel_log() if machine.supervisor else None,
+        trace=_trace(kernel, machine, seen.memory) if watch.case_witnessed else (),
+    )
+
+
+def _trace(kernel: Kernel, machine: Machine, record: Record | None) -> tuple[TraceEvent, ...]:
+    """What the hypervisor's kernel recorded around the case's first witness of which it has a record."""
+    last = len(phases(kernel.spec)) - 1
+    case = next((phase for phase in record.phases if phase.index == last), None) if record else None
+    if record is None or case is None or machine.supervisor is None:
+        return ()
+    # in the order in which they were found: the recorder was stopped at the first
+    witnesses = [entry for entry in record.witnesses if entry.phase == last][:TRACED]
+    cells = {case.address + CELL_BYTES * entry.cell: entry for entry in reversed(witnesses)}
+    events = machine.supervisor.read_trace(list(cells))
+    found = (surroundings(events, case.address + CELL_BYTES * entry.cell, entry.token) for entry in witnesses)
+    return next((part for part in found if part), ())
+
+
+@contextlib.contextmanager
+def _pinned(cpus: frozenset[int]) -> Iterator[None]:
+    """Restrict what is started inside to these host CPUs: a child inherits its parent's affinity."""
+    if not cpus:
+        yield
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise MachineError("this system cannot pin processes to CPUs", hint="leave --pin out")
+    before = os.sched_getaffinity(0)
+    missing = set(cpus)
+    with contextlib.suppress(OSError, OverflowError):
+        os.sched_setaffinity(0, cpus)
+        # those that do not exist are left out without a word
+        missing -= os.sched_getaffinity(0)
+    try:
+        if missing:
+            numbers = ", ".join(map(str, sorted(missing)))
+            raise SpecError(f"this host has no CPU {numbers} to pin to", where="--pin", hint="see 'nproc' and 'lscpu'")
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,113 @@
+"""Platforms: what runs a kernel. One file a platform, each exposing ``PLATFORM = Platform(...)``."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from kgen.interleaving import TraceEvent
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Descriptors the machine inherits: connected stream sockets and, for gdb, a listening one. ``console`` is the line
+    to whatever runs QEMU where that is not this host, None where it is."""
+
+    serial: int
+    qmp: int
+    gdb: int
+    console: int | None = None
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What to run, and how.
+
+    ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``qemu`` overrides the binary (a path or
+    a name). ``append`` is the kernel command line. ``bios`` is a firmware file, "default" for QEMU's own choice, or
+    "auto": qboot.rom where QEMU ships it and a kernel is given. ``thread`` is TCG's thread mode, always stated because
+    QEMU's default depends on the host. ``devices`` are values of ``-device``. ``extra`` holds the user's own arguments
+    and comes last, so that it can override ours. ``channels`` None yields a command to be run by hand, with the serial
+    port on the terminal. ``lab`` is the directory of the lab to run in, None for the distribution's. ``traced`` is the
+    range of physical addresses whose accesses are to be recorded where the platform can, from its first to below its
+    second.
+    """
+
+    kernel: Path | None
+    cpus: int = 3
+    memory_mib: int = 64
+    qemu: str | None = None
+    extra: tuple[str, ...] = ()
+    append: str = ""
+    vga: str = "std"
+    bios: str = "auto"
+    thread: Literal["multi", "single"] = "multi"
+    devices: tuple[str, ...] = ()
+    channels: Channels | None = None
+    lab: Path | None = None
+    traced: tuple[int, int] | None = None
+
+
+class Supervisor(Protocol):
+    """Starts QEMU on another machine than this host and tells what that machine says of it."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when there is something for ``poll``."""
+        ...
+
+    def bring_up(self, started: Callable[[], bool]) -> None:
+        """Do what must be done until ``started`` says that QEMU has spoken. Raises MachineError naming the stage."""
+        ...
+
+    def poll(self) -> str:
+        """Take what has come; how QEMU has ended over there, "" while it runs."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What it is that runs QEMU: names and versions, for the observation's environment."""
+        ...
+
+    def kernel_log(self) -> tuple[str, ...]:
+        """What the kernel under QEMU has logged since QEMU was started."""
+        ...
+
+    def stop_trace(self) -> None:
+        """Keep what has been recorded; record no more."""
+        ...
+
+    def read_trace(self, addresses: Collection[int]) -> tuple[TraceEvent, ...]:
+        """The recorded accesses to the cells at these physical addresses, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Hang up. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Something that runs a kernel.
+
+    ``provides`` holds the capabilities that targets may require. ``unavailable`` says in one line why it cannot run
+    here, None when it can. ``command`` is the program and its arguments. ``boot_seconds`` is how long to wait for the
+    first serial byte before the boot counts as dead. ``known`` is the verdict that a LOCKed exchange on emulated I/O is
+    known to get. ``breakpoints`` tells which kinds hit. ``rounds`` is how many a run has where nobody says otherwise.
+    ``patience`` is what deadlines that fit QEMU on this host are multiplied by. ``supervise`` is there where QEMU does
+    not run on this host: it is given the line to the machine that runs it, a function that tells how ``command`` has
+    ended ("" while it runs), and the request.
+    """
+
+    name: str
+    summary: str
+    provides: frozenset[str]
+    unavailable: Callable[[LaunchRequest], str | None]
+    command: Callable[[LaunchRequest], tuple[str, ...]]
+    boot_seconds: float
+    known: str
+    breakpoints: Literal["any", "hardware", "none"]
+    rounds: int = 10_000
+    patience: float = 1.0
+    supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None

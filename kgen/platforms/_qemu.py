@@ -1,0 +1,105 @@
+"""What the QEMU platforms share: finding the binary and its firmware, and the command line but for the accelerator."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+
+from kgen.errors import SpecError
+from kgen.platforms import LaunchRequest
+from kgen.process import output
+
+#: The 32-bit binary first: gdb needs no architecture set to talk to its stub.
+BINARIES = ("qemu-system-i386", "qemu-system-x86_64")
+INSTALL_HINT = "install it with 'apt install qemu-system-x86' or 'dnf install qemu-system-x86', or name it with --qemu"
+
+#: Capabilities of the PC that QEMU emulates, whatever the accelerator.
+PROVIDES = frozenset({"edu", "gdb", "mtree", "pc-testdev", "qmp", "serial", "smp", "vga"})
+
+QBOOT = "qboot.rom"
+
+
+def find_binary(request: LaunchRequest) -> str | None:
+    """The path of the QEMU to run, None when there is none."""
+    names = (request.qemu,) if request.qemu else BINARIES
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def missing_binary(request: LaunchRequest) -> str | None:
+    """Why there is no QEMU to run, None when there is one."""
+    if find_binary(request):
+        return None
+    wanted = f"'{request.qemu}'" if request.qemu else " or ".join(BINARIES)
+    return f"{wanted} is not to be found; {INSTALL_HINT}"
+
+
+def command(
+    request: LaunchRequest,
+    accelerator: tuple[str, ...],
+    *,
+    serial: tuple[str, ...] | None = None,
+    firmware: str | None = None,
+) -> tuple[str, ...]:
+    """The whole command line. QEMU lets later options override or add, so the user's own come last.
+
+    ``serial`` takes the place of the request's channels and ``firmware`` of the search for the best one, where QEMU
+    does not run on this host.
+
+    Raises SpecError for another accelerator than the platform's among them: of several, QEMU takes the first.
+    """
+    # in the lab it is another one that has this name
+    binary = (find_binary(request) if serial is None else None) or request.qemu or BINARIES[0]
+    parts = [binary, *_accelerator(request.extra, accelerator)]
+    parts += ["-machine", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-vga", request.vga]
+    # A triple fault must not restart the guest, and must leave its state to be looked at.
+    parts += ["-no-reboot", "-no-shutdown"]
+    parts += ["-m", str(request.memory_mib), "-smp", str(request.cpus)]
+    if firmware is None or request.kernel is None or request.bios != "auto":
+        firmware = _firmware(request, binary)
+    parts += ["-bios", firmware] if firmware else []
+    parts += ["-kernel", str(request.kernel)] if request.kernel is not None else []
+    parts += ["-append", request.append] if request.append else []
+    for device in request.devices:
+        parts += ["-device", device]
+    return (*parts, *(_channels(request) if serial is None else serial), *request.extra)
+
+
+def _accelerator(extra: tuple[str, ...], ours: tuple[str, ...]) -> tuple[str, ...]:
+    """Our accelerator's arguments, without ``-accel`` where the user gives the same one settings of his own."""
+    flags = [argument.lstrip("-") if argument.startswith("-") else "" for argument in extra]
+    if "enable-kvm" in flags:
+        raise SpecError("the platform decides the accelerator", where="-enable-kvm", hint="give --platform qemu-kvm")
+    given = [value for flag, value in zip(flags, extra[1:], strict=False) if flag == "accel"]
+    at = ours.index("-accel")
+    name = ours[at + 1].split(",")[0]
+    for value in given:
+        if value.removeprefix("accel=").split(",")[0] != name:
+            raise SpecError(f"the platform runs on {name}", where=f"-accel {value}", hint="choose another --platform")
+    return (*ours[:at], *ours[at + 2 :]) if given else ours
+
+
+def _channels(request: LaunchRequest) -> tuple[str, ...]:
+    """The arguments for serial port, monitor and gdb stub on descriptors that QEMU inherits: no port, no race."""
+    given = request.channels
+    if given is None:
+        return ("-serial", "stdio")
+    serial = ("-chardev", f"socket,id=kgen-serial,fd={given.serial}", "-serial", "chardev:kgen-serial")
+    qmp = ("-chardev", f"socket,id=kgen-qmp,fd={given.qmp}", "-mon", "chardev=kgen-qmp,mode=control")
+    stub = f"socket,id=kgen-gdb,fd={given.gdb},server=on,wait=off"
+    return (*serial, *qmp, "-chardev", stub, "-gdb", "chardev:kgen-gdb")
+
+
+def _firmware(request: LaunchRequest, binary: str) -> str | None:
+    """The firmware to name, None for QEMU's own choice. qboot starts a kernel but no disk."""
+    if request.bios != "auto":
+        return None if request.bios == "default" else request.bios
+    return QBOOT if request.kernel is not None and _ships_qboot(binary) else None
+
+
+@functools.lru_cache
+def _ships_qboot(binary: str) -> bool:
+    """Whether qboot is among the firmware directories that this QEMU itself names."""
+    return any(
+        (Path(line) / QBOOT).is_file() for line in output([binary, "-L", "help"], 5.0).splitlines() if line.strip()
+    )

@@ -1,0 +1,189 @@
+"""The guest's report lines: one definition that the guest prints from and the host parses with.
+
+A native line is ``kgen:SEQ KIND key=value ... crc=XXXXXXXX``: SEQ counts from 0 and the CRC-32 (ISO-HDLC, as in
+zlib) covers the line up to the blank before ``crc=``. The closing ``end`` line also carries ``log=``, the CRC-32 of
+every byte from the first native line to the end line's first byte, carriage returns left out: it covers the table
+rows too, which are for people and keep the original program's exact form.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kgen.errors import ProtocolError
+
+TABLE_HEADER = "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2"
+LINE_PREFIX = "kgen:"
+
+#: Conversions the guest's printer knows: %u 32-bit decimal, %q 64-bit decimal through a pointer, %x eight hex
+#: digits, %s text through a pointer.
+RECORDS: Mapping[str, str] = {
+    "boot": "version=%s case=%s digest=%s build=%x%x%x%x%x path=%u phases=%u",
+    "cpus": "found=%u needed=%u x2apic=%u clock=%u khz=%u",
+    "phase": "index=%u label=%s address=%x cells=%u rounds=%u",
+    "probe": "phase=%u decode=%u latency=%u",
+    "witness": "index=%u phase=%u kind=%u round=%q cell=%u token=%x value=%x cpu=%u other=%u tsc=%q",
+    "count": "phase=%u cpu=%u puts=%q takes=%q tries=%q",
+    "result": "phase=%u status=%u rounds=%q lost=%q duplicate=%q torn=%q stale=%q left=%q foreign=%q ticks=%q",
+    "fault": "cpu=%u vector=%u error=%x eip=%x eflags=%x cr2=%x",
+    "end": "state=%u cpus=%u log=%x",
+}
+
+
+def guest_format(kind: str) -> str:
+    """The format string as the guest holds it."""
+    return f"{kind} {RECORDS[kind]}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One native line that passed its CRC. ``offset`` is where it starts in the normalised log."""
+
+    sequence: int
+    kind: str
+    fields: Mapping[str, str]
+    offset: int
+
+    def number(self, name: str) -> int:
+        """A decimal field. Raises ProtocolError."""
+        return self._int(name, 10)
+
+    def hexadecimal(self, name: str) -> int:
+        """A hexadecimal field. Raises ProtocolError."""
+        return self._int(name, 16)
+
+    def text(self, name: str) -> str:
+        """A field as it stands. Raises ProtocolError."""
+        if name not in self.fields:
+            raise ProtocolError(f"a {self.kind} line has no {name}", where=f"serial line {self.sequence}")
+        return self.fields[name]
+
+    def _int(self, name: str, base: int) -> int:
+        try:
+            return int(self.text(name), base)
+        except ValueError as error:
+            raise ProtocolError(f"{name} is not a number", where=f"serial line {self.sequence}") from error
+
+
+@dataclass(frozen=True)
+class Log:
+    """A serial log taken apart.
+
+    ``intact`` is true when the closing line is there and everything between the first line and it is as printed:
+    consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it.
+    """
+
+    lines: tuple[Line, ...]
+    rows: tuple[tuple[int, int, int, int], ...]
+    intact: bool
+    fault: str
+
+
+#: What each conversion prints, exactly: a number has no sign, no leading zero, and fits its width in bits.
+_CONVERSIONS: Mapping[str, tuple[str, int]] = {
+    "u": (r"(?:0|[1-9][0-9]{0,9})", 32),
+    "q": (r"(?:0|[1-9][0-9]{0,19})", 64),
+    "x": (r"[0-9a-f]{8}", 0),
+    "s": (r"[^ ]+", 0),
+}
+_FIELD = re.compile(r"([a-z0-9_]+)=((?:%[uqxs])+)")
+_LINE = re.compile(LINE_PREFIX + r"(0|[1-9][0-9]{0,9}) ([a-z]+) (.*) crc=([0-9a-f]{8})")
+_ROW = re.compile(r"counts:\t([0-9]{1,20})\t([0-9]{1,20})\t([0-9]{1,20})\t(-?[0-9]{1,20})")
+#: Where a kernel begins to talk. Firmware may have left the cursor in the middle of a line.
+_START = re.compile(LINE_PREFIX + "0 boot ")
+#: What looks like ours, whole or not.
+_OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
+
+
+def _pattern(kind: str) -> re.Pattern[str]:
+    """What a line of that kind looks like between its kind and its checksum, from the format the guest prints with."""
+
+    def convert(match: re.Match[str]) -> str:
+        conversions = match[2].split("%")[1:]
+        return f"{match[1]}=(?P<{match[1]}>" + "".join(_CONVERSIONS[letter][0] for letter in conversions) + ")"
+
+    return re.compile(_FIELD.sub(convert, RECORDS[kind]))
+
+
+def _widths(kind: str) -> Mapping[str, int]:
+    """The decimal fields of a kind, with their widths in bits."""
+    return {name: _CONVERSIONS[letters[1]][1] for name, letters in _FIELD.findall(RECORDS[kind]) if letters[1] in "uq"}
+
+
+_PATTERNS: Mapping[str, re.Pattern[str]] = {kind: _pattern(kind) for kind in RECORDS}
+_WIDTHS: Mapping[str, Mapping[str, int]] = {kind: _widths(kind) for kind in RECORDS}
+
+
+def parse_line(text: str, offset: int = 0) -> Line | None:
+    """A native line whose CRC is right and which is exactly what the guest's printer can make, else None."""
+    match = _LINE.fullmatch(text)
+    if match is None or match[2] not in RECORDS:
+        return None
+    if zlib.crc32(text[: match.end(3)].encode("latin-1", "replace")) != int(match[4], 16):
+        return None
+    fields = _PATTERNS[match[2]].fullmatch(match[3])
+    if fields is None or any(int(fields[name]) >> bits for name, bits in _WIDTHS[match[2]].items()):
+        return None
+    return Line(int(match[1]), match[2], fields.groupdict(), offset)
+
+
+def parse_row(text: str) -> tuple[int, int, int, int] | None:
+    """A row of the table for people: count0, count1, count2 and the difference."""
+    match = _ROW.fullmatch(text)
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]), int(match[4]))
+
+
+def parse_log(data: bytes) -> Log:
+    """Take a log apart. Never raises: what is not understood makes it not intact.
+
+    Bytes before the first native line (firmware, boot loaders) are not ours and are ignored; so is anything after the
+    closing line that does not look like ours. A log may hold several whole runs: the last one counts. A start that
+    did not come to its end makes the log not intact, whatever followed it. Line ends are LF or CR LF.
+    """
+    text = re.sub("\r+\n", "\n", data.decode("latin-1"))
+    starts = [match.start() for match in _START.finditer(text)] or [max(text.find(LINE_PREFIX), 0)]
+    earlier = "the log begins in the middle" if _OURS.search(text, 0, starts[0]) else ""
+    for start, end in itertools.pairwise(starts):
+        if not _parse_run(text[start:end], start).intact:
+            earlier = earlier or "an earlier start did not come to its end"
+    log = _parse_run(text[starts[-1] :], starts[-1])
+    return replace(log, intact=log.intact and not earlier, fault=log.fault or earlier)
+
+
+def _parse_run(text: str, base: int) -> Log:
+    """One run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
+    lines: list[Line] = []
+    rows: list[tuple[int, int, int, int]] = []
+    fault = ""
+    offset = 0
+    header = False
+    for raw in text.split("\n"):
+        line = parse_line(raw, base + offset)
+        row = parse_row(raw)
+        whole = offset + len(raw) < len(text)
+        if line is not None and whole:
+            if line.sequence != len(lines):
+                fault = fault or f"line {len(lines)} is missing"
+            lines.append(line)
+            if line.kind == "end":
+                break
+        elif row is not None and header:
+            rows.append(row)
+        elif raw == TABLE_HEADER:
+            header = True
+        elif raw:
+            fault = fault or f"unreadable after line {len(lines) - 1}: {raw[:40]!r}"
+        offset += len(raw) + 1
+    if not lines or lines[0].kind != "boot":
+        fault = fault or "the first line is missing"
+    elif lines[-1].kind != "end":
+        fault = fault or "the closing line is missing"
+    elif lines[-1].fields["log"] != f"{zlib.crc32(text[:offset].encode('latin-1')):08x}":
+        fault = fault or "the checksum over the whole log does not match"
+    elif _OURS.search(text, offset + len(raw) + 1):
+        fault = fault or "there is more after the closing line"
+    return Log(tuple(lines), tuple(rows), not fault, fault)

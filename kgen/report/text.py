@@ -1,0 +1,205 @@
+"""The result on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from kgen.interleaving import remarks
+from kgen.observation import Observation, PhaseRecord, Record, Witness
+from kgen.plan import phases
+from kgen.protocol import TABLE_HEADER
+from kgen.results import BootPath, Role, ViolationKind
+from kgen.spec import KernelSpec, resolve_target
+from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES = {VerdictKind.ATOMIC: "bold green", VerdictKind.NOT_ATOMIC: "bold red"}
+_CELLS_A_LINE = 8
+#: Of each kind.
+_WITNESSES = 4
+_LOG_LINES = 4
+
+_MEANINGS = {
+    ViolationKind.LOST: "the token vanished: nobody took it and its cell is empty",
+    ViolationKind.DUPLICATE: "one token was taken twice",
+    ViolationKind.TORN: "a value that nobody wrote",
+    ViolationKind.STALE: "a cell that must be empty is full",
+}
+
+
+def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
+    """Print everything a person needs to believe the verdict, the verdict last."""
+    say = _Printer(console)
+    record = observation.best
+    say.line(f"{spec.case.id} on {observation.platform}", "bold")
+    if record is not None:
+        _machine(say, record, observation)
+        case = next((phase for phase in record.phases if phase.index == len(phases(spec)) - 1), None)
+        if case is not None:
+            _counts(say, case, observation)
+            _cells(say, spec, case, observation)
+        _path(say, observation)
+        _controls(say, verdict)
+        _witnesses(say, verdict)
+        _trace(say, record, observation)
+    say.line("")
+    say.line(f"{verdict.kind.name}: {verdict.reason}", _STYLES.get(verdict.kind, "bold yellow"))
+    for explanation in explanations(spec, verdict):
+        say.line(f"  {explanation}")
+
+
+def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
+    """Why the verdict is what it is, one sentence each."""
+    found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
+    if verdict.bound is not None:
+        found.append(
+            f"N = {verdict.rounds} rounds: the rate of violations is below {verdict.bound:.2g} a round at 95 %, "
+            "for this contention on this machine"
+        )
+    sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
+    if verdict.kind is VerdictKind.NOT_ATOMIC and spec.case.lock and sane:
+        found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
+    found += verdict.notes
+    return tuple(found)
+
+
+class _Printer:
+    """Plain lines: nothing in them is taken for markup, nothing is wrapped."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, text: str, style: str | None = None) -> None:
+        if style is None:
+            # as it is: rich would turn the table's tabs into blanks
+            self._console.file.write(f"{text}\n")
+            return
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _machine(say: _Printer, record: Record, observation: Observation) -> None:
+    path = "" if record.boot_path is BootPath.UNKNOWN else f", booted by {record.boot_path.name.lower()}"
+    say.line(f"  {record.cpus_found} CPUs{path}, TSC {record.khz / 1000:.0f} MHz, build {record.build_id[:12]}")
+    emulator = observation.environment.get("versions", {}).get("emulator")
+    lab = observation.environment.get("lab")
+    if lab:
+        say.line(f"  in the lab: {lab['qemu']}, on Linux {lab['linux']}")
+    if emulator:
+        say.line(f"  {'outside: ' if lab else ''}{emulator}")
+    for text in (observation.kernel_log or ())[:_LOG_LINES]:
+        say.line(f"  the kernel under it logged: {text}")
+
+
+def _counts(say: _Printer, case: PhaseRecord, observation: Observation) -> None:
+    say.line("")
+    if observation.rows:
+        say.line(TABLE_HEADER)
+        say.line("counts:\t" + "\t".join(str(value) for value in observation.rows[-1]))
+    for count in case.counts:
+        if count.cpu == 0:
+            say.line(f"  CPU 0 (producer)  put {count.puts}")
+        elif count.cpu <= _CELLS_A_LINE:
+            say.line(f"  CPU {count.cpu} (consumer)  took {count.takes} in {count.tries} exchanges")
+    hidden = len(case.counts) - 1 - _CELLS_A_LINE
+    if hidden > 0:
+        say.line(f"  ... and {hidden} more consumers")
+
+
+def _cells(say: _Printer, spec: KernelSpec, case: PhaseRecord, observation: Observation) -> None:
+    if not observation.cells:
+        return
+    say.line("")
+    say.line(f"memory at {case.address:#x} ({resolve_target(spec.case.target).name}), read through the debugger:")
+    for start in range(0, len(observation.cells), _CELLS_A_LINE):
+        words = observation.cells[start : start + _CELLS_A_LINE]
+        say.line(" ".join(f"{word:08x}" for word in (case.address + 4 * start, *words)))
+
+
+def _path(say: _Printer, observation: Observation) -> None:
+    path = observation.path
+    say.line("")
+    if path.kind == "unknown":
+        say.line(f"path: unknown ({path.line})")
+    else:
+        say.line(f"path: {path.kind} ({path.line.strip()})")
+
+
+def summary(violations: Mapping[str, int]) -> str:
+    """Violations in words: ``3 lost, 1 duplicate``, or ``no violation``."""
+    return ", ".join(f"{count} {kind}" for kind, count in violations.items() if count) or "no violation"
+
+
+def _mark(control: ControlResult) -> str:
+    """Whether a control came out as a control must, and if not, what is the matter."""
+    if control.enough:
+        return "ok"
+    if control.role == Role.SANITY.name.lower() and any(control.violations.values()):
+        return "VIOLATED"
+    if control.role == Role.POWER.name.lower() and sum(control.violations.values()) < POWER_MINIMUM:
+        return f"fewer than {POWER_MINIMUM}"
+    return "not comparable: it or the case did not run to its end"
+
+
+def _control(control: ControlResult) -> str:
+    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} rounds: {_mark(control)}"
+
+
+def _controls(say: _Printer, verdict: Verdict) -> None:
+    if not verdict.controls:
+        return
+    say.line("controls (sanity must pass, power must fail):")
+    for control in verdict.controls:
+        say.line(_control(control))
+
+
+def describe(witness: Witness) -> str:
+    """One witness in one line."""
+    who = [f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None]
+    value = "" if witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE) else f", found {witness.value:08x}"
+    return (
+        f"{witness.kind.name.lower():<9} round {witness.round}, cell {witness.cell}, token {witness.token:08x}{value}"
+        f" ({' and '.join(who)}): {_MEANINGS[witness.kind]}"
+    )
+
+
+def _first(witnesses: Sequence[Witness], kind: ViolationKind) -> Sequence[Witness]:
+    """The earliest witnesses of one kind."""
+    return sorted((entry for entry in witnesses if entry.kind is kind), key=lambda entry: entry.round)[:_WITNESSES]
+
+
+def _witnesses(say: _Printer, verdict: Verdict) -> None:
+    if not verdict.witnesses:
+        return
+    say.line("")
+    say.line(f"witnesses ({len(verdict.witnesses)} recorded, the first of each kind):")
+    shown = [entry for kind in ViolationKind for entry in _first(verdict.witnesses, kind)]
+    for witness in shown:
+        say.line(f"  {describe(witness)}")
+    hidden = len(verdict.witnesses) - len(shown)
+    if hidden > 0:
+        say.line(f"  ... and {hidden} more (--json)")
+
+
+def _trace(say: _Printer, record: Record, observation: Observation) -> None:
+    """What the hypervisor did, access by access: the two halves of an exchange with another CPU's in between."""
+    if not observation.trace:
+        return
+    # QEMU numbers its CPUs in the order of their APIC ids, the guest in the order in which they came.
+    names = {number: entry.cpu for number, entry in enumerate(sorted(record.cpus, key=lambda entry: entry.apic_id))}
+    first = observation.trace[0]
+    say.line("")
+    say.line(f"what the hypervisor did to the cell at {first.address:#x}, recorded by its own kernel (ms):")
+    trace = observation.trace
+    for at, (event, remark) in enumerate(zip(trace, remarks(trace), strict=True)):
+        if at and event.index > trace[at - 1].index + 1:
+            say.line(f"  {'...':>9}  {event.index - trace[at - 1].index - 1} accesses left out")
+        answered = at + 1 < len(trace) and (trace[at + 1].cpu, trace[at + 1].kind) == (event.cpu, "read")
+        if event.kind == "ask" and answered:
+            continue
+        cpu = f"CPU {names[event.cpu]}" if event.cpu in names else f"vCPU {event.cpu}"
+        did = {"ask": "begins to read", "read": f"reads  {event.value:08x}", "write": f"writes {event.value:08x}"}
+        line = f"  {1000 * (event.seconds - first.seconds):9.3f}  {cpu:<7} {did[event.kind]}"
+        say.line(f"{line}{f'   <- {remark}' if remark else ''}")

@@ -1,0 +1,323 @@
+"""The results block: what the guest leaves in memory and the debugger reads.
+
+Laid out once, as ctypes classes. The templates' offsets, the DWARF types and the reader all come from here.
+All integers are little-endian; counters are 64 bits wide so that an endless run cannot wrap them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from ctypes import LittleEndianStructure, c_char, c_uint8, c_uint32, c_uint64
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+MAGIC = b"KGENRSLT"
+LAYOUT_VERSION = 1
+#: Entries of the CPU table: every APIC id that fits eight bits.
+CPU_TABLE = 256
+#: Witnesses of one kind that one phase records; later violations of that kind are counted only.
+WITNESSES_PER_KIND = 8
+BUILD_ID_BYTES = 20
+#: Stands for "no CPU" in a witness.
+NO_CPU = 0xFFFFFFFF
+
+
+class ViolationKind(IntEnum):
+    """How a cell contradicted atomicity. The order is that of the counters."""
+
+    LOST = 0
+    DUPLICATE = 1
+    TORN = 2
+    STALE = 3
+
+
+class Role(IntEnum):
+    """Why a phase runs."""
+
+    SANITY = 1
+    POWER = 2
+    CASE = 3
+
+
+class PhaseStatus(IntEnum):
+    """How far a phase came."""
+
+    PENDING = 0
+    RUNNING = 1
+    DONE = 2
+    STOPPED = 3
+    NO_STORAGE = 4
+    UNSTABLE = 5
+    NOT_PARKED = 6
+
+
+class KernelState(IntEnum):
+    """Where the kernel as a whole is. From FINISHED on nothing changes any more."""
+
+    BOOTING = 0
+    STARTING_CPUS = 1
+    RUNNING = 2
+    FINISHED = 3
+    STOPPED = 4
+    TOO_FEW_CPUS = 5
+    FAULTED = 6
+    NOT_PARKED = 7
+
+
+class CpuState(IntEnum):
+    """What one CPU is doing."""
+
+    ABSENT = 0
+    STARTED = 1
+    WAITING = 2
+    WORKING = 3
+    SPARE = 4
+    FAULTED = 5
+    HALTED = 6
+
+
+class Decode(IntEnum):
+    """What the guest's own probe says stands behind the cell."""
+
+    UNKNOWN = 0
+    IO = 1
+    RAM = 2
+
+
+class BootPath(IntEnum):
+    """Who started the kernel."""
+
+    UNKNOWN = 0
+    MULTIBOOT = 1
+    PVH = 2
+    DISK = 3
+
+
+class Clock(IntEnum):
+    """What the TSC was calibrated against. GUESS means not at all."""
+
+    PIT = 1
+    CPUID = 2
+    GUESS = 3
+
+
+def enum_field(values: type[IntEnum]) -> type[c_uint32]:
+    """A 32-bit field that debuggers show by name: the DWARF writer looks for ``enum``."""
+    return type(values.__name__, (c_uint32,), {"enum": values})
+
+
+_KernelState = enum_field(KernelState)
+_CpuState = enum_field(CpuState)
+_PhaseStatus = enum_field(PhaseStatus)
+_Role = enum_field(Role)
+_Kind = enum_field(ViolationKind)
+_Decode = enum_field(Decode)
+_BootPath = enum_field(BootPath)
+_Clock = enum_field(Clock)
+
+
+class Fault(LittleEndianStructure):
+    """A CPU exception. The vector is stored plus one, so that 0 means none."""
+
+    _fields_ = (
+        ("vector_plus_1", c_uint32),
+        ("error", c_uint32),
+        ("eip", c_uint32),
+        ("eflags", c_uint32),
+        ("cr2", c_uint32),
+    )
+
+
+class Cpu(LittleEndianStructure):
+    """One CPU, in order of arrival: 0 is the BSP. 128 bytes, so that no two CPUs share a cache line.
+
+    ``go``, ``started`` and ``ack`` hold the number of the batch that the CPU may begin, has begun and has finished,
+    ``cell`` how many cells of it a consumer has behind it, ``token`` what it took last; ``asleep`` tells others to wake
+    it, ``patience`` is how many more exchanges in a row it will try on an empty cell.
+    """
+
+    _fields_ = (
+        ("puts", c_uint64),
+        ("takes", c_uint64),
+        ("tries", c_uint64),
+        ("apic_id", c_uint32),
+        ("state", _CpuState),
+        ("go", c_uint32),
+        ("started", c_uint32),
+        ("ack", c_uint32),
+        ("cell", c_uint32),
+        ("token", c_uint32),
+        ("asleep", c_uint32),
+        ("patience", c_uint32),
+        ("fault", Fault),
+        ("reserved", c_uint8 * 48),
+    )
+
+
+class Counters(LittleEndianStructure):
+    """What one CPU did in one phase: tokens put, tokens taken, exchanges tried by a consumer."""
+
+    _fields_ = (("puts", c_uint64), ("takes", c_uint64), ("tries", c_uint64))
+
+
+class Witness(LittleEndianStructure):
+    """The evidence of one violation. ``tsc`` is the BSP's clock when it judged the batch, ``round`` counts from 1."""
+
+    _fields_ = (
+        ("round", c_uint64),
+        ("tsc", c_uint64),
+        ("phase", c_uint32),
+        ("kind", _Kind),
+        ("cell", c_uint32),
+        ("token", c_uint32),
+        ("value", c_uint32),
+        ("cpu", c_uint32),
+        ("other", c_uint32),
+        ("reserved", c_uint32),
+    )
+
+
+class Handshake(LittleEndianStructure):
+    """What the BSP tells the others. ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its
+    size; ``halt`` sends the consumers to rest, ``muster`` counts down those who must come before a race starts. A
+    consumer may touch a cell only between seeing the number in its ``go`` and writing it to its ``ack``."""
+
+    _fields_ = (
+        ("batch", c_uint32),
+        ("cells", c_uint32),
+        ("address", c_uint32),
+        ("consume_exchange", c_uint32),
+        ("consume_read", c_uint32),
+        ("halt", c_uint32),
+        ("reserved0", c_uint8 * 40),
+        ("filled", c_uint32),
+        ("reserved1", c_uint8 * 60),
+        ("muster", c_uint32),
+        ("reserved2", c_uint8 * 60),
+    )
+
+
+class PlanEntry(LittleEndianStructure):
+    """A row of the read-only table that tells the BSP what each phase does."""
+
+    _fields_ = (
+        ("role", c_uint32),
+        ("address", c_uint32),
+        ("cells", c_uint32),
+        ("rounds", c_uint32),
+        ("enough", c_uint32),
+        ("vga", c_uint32),
+        ("put", c_uint32),
+        ("consume_exchange", c_uint32),
+        ("consume_read", c_uint32),
+        ("label", c_uint32),
+        ("announce", c_uint32),
+    )
+
+
+def _phase_class(cpus: int) -> type[LittleEndianStructure]:
+    fields = (
+        ("role", _Role),
+        ("status", _PhaseStatus),
+        ("address", c_uint32),
+        ("cells", c_uint32),
+        ("rounds", c_uint64),
+        ("lost", c_uint64),
+        ("duplicate", c_uint64),
+        ("torn", c_uint64),
+        ("stale", c_uint64),
+        ("left", c_uint64),
+        ("foreign", c_uint64),
+        ("ticks", c_uint64),
+        ("witnesses", c_uint32 * len(ViolationKind)),
+        ("decode", _Decode),
+        ("latency", c_uint32),
+        ("cpu", Counters * cpus),
+    )
+    return type("Phase", (LittleEndianStructure,), {"_fields_": fields})
+
+
+def _results_class(cpus: int, phases: int) -> type[LittleEndianStructure]:
+    capacity = phases * len(ViolationKind) * WITNESSES_PER_KIND
+    fields = (
+        ("magic", c_char * len(MAGIC)),
+        ("version", c_uint32),
+        ("size", c_uint32),
+        ("build_id", c_uint8 * BUILD_ID_BYTES),
+        ("state", _KernelState),
+        ("phase_index", c_uint32),
+        ("stop", c_uint32),
+        ("cpus_found", c_uint32),
+        ("cpus_needed", c_uint32),
+        ("faults", c_uint32),
+        ("boot_path", _BootPath),
+        ("clock", _Clock),
+        ("ticks_per_ms", c_uint32),
+        ("serial", c_uint32),
+        ("x2apic", c_uint32),
+        ("can_sleep", c_uint32),
+        ("records", c_uint32),
+        ("witness_count", c_uint32),
+        ("padding", c_uint8 * 36),
+        ("handshake", Handshake),
+        ("cpu", Cpu * CPU_TABLE),
+        ("phase", _phase_class(cpus) * phases),
+        ("witness", Witness * capacity),
+    )
+    return type("Results", (LittleEndianStructure,), {"_fields_": fields})
+
+
+@dataclass(frozen=True)
+class ResultsLayout:
+    """The results block of one kernel: its size depends on the case's CPUs and the number of phases."""
+
+    cpus: int
+    phases: int
+    results: type[LittleEndianStructure]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return ctypes.sizeof(self.results)
+
+    def parse(self, data: bytes) -> Any:
+        """The block as a ctypes value. Raises ValueError where ``data`` is too short."""
+        return self.results.from_buffer_copy(data)
+
+    def constants(self) -> dict[str, int]:
+        """``Struct.field`` offsets, ``Struct.SIZE`` and ``Enum.NAME`` values for the templates."""
+        structs: dict[str, type[LittleEndianStructure]] = {
+            "Results": self.results,
+            "Handshake": Handshake,
+            "Cpu": Cpu,
+            "Fault": Fault,
+            "Phase": _element(self.results, "phase"),
+            "Counters": Counters,
+            "Witness": Witness,
+            "Plan": PlanEntry,
+        }
+        found: dict[str, int] = {}
+        for name, struct in structs.items():
+            found |= {f"{name}.{field}": offset for field, offset in _offsets(struct)}
+            found[f"{name}.SIZE"] = ctypes.sizeof(struct)
+        for values in (ViolationKind, Role, PhaseStatus, KernelState, CpuState, Decode, BootPath, Clock):
+            found |= {f"{values.__name__}.{member.name}": member.value for member in values}
+        return found
+
+
+def _element(struct: type[LittleEndianStructure], field: str) -> type[LittleEndianStructure]:
+    array: Any = next(entry[1] for entry in struct._fields_ if entry[0] == field)
+    element: type[LittleEndianStructure] = array._type_
+    return element
+
+
+def _offsets(struct: type[LittleEndianStructure]) -> Iterator[tuple[str, int]]:
+    for field in struct._fields_:
+        yield field[0], getattr(struct, field[0]).offset
+
+
+def results_layout(cpus: int, phases: int) -> ResultsLayout:
+    """The layout for a case with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
+    return ResultsLayout(cpus=cpus, phases=phases, results=_results_class(cpus, phases))

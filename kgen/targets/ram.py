@@ -1,0 +1,13 @@
+"""Ordinary write-back memory: the sanity control's target."""
+
+from __future__ import annotations
+
+from kgen.targets import MemoryTarget
+
+TARGET = MemoryTarget(
+    name="ram",
+    summary="ordinary memory inside the kernel",
+    address=None,
+    size=4096,
+    declared="ram",
+)

@@ -1,0 +1,170 @@
+#!/bin/sh
+# Install what kgen needs, once: the distribution's QEMU, gdb and binutils, and .venv with the Python packages.
+#
+#   scripts/bootstrap.sh run|test|dev      run: to use kgen; test: also its tests; dev: also ruff and mypy
+#
+# A call that finds everything in place installs nothing and asks no registry: tools are looked up on the PATH,
+# Python packages through stamp files in .venv that hold what pyproject.toml was when they were installed.
+# PYTHON names the interpreter to use (3.10 or newer).
+set -eu
+cd "$(dirname "$0")/.."
+
+die() {
+    echo "kgen: $*" >&2
+    exit 1
+}
+
+have() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# --- tools of the distribution ---------------------------------------------------------------------------------
+
+# qboot.rom boots QEMU's microvm machine; it comes with QEMU's data files.
+have_qboot() {
+    for directory in /usr/share/qemu /usr/share/qemu-kvm /usr/local/share/qemu; do
+        [ ! -e "$directory/qboot.rom" ] || return 0
+    done
+    return 1
+}
+
+# Debian's names of the packages that are missing, one a word.
+missing_packages() {
+    packages=
+    have qemu-system-x86_64 || packages="$packages qemu-system-x86"
+    have gdb || packages="$packages gdb"
+    have readelf || packages="$packages binutils"
+    if have apt-get && ! have_qboot; then
+        packages="$packages qemu-system-data"
+    fi
+    echo "$packages"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        install --no-install-recommends "$@"
+}
+
+# Install Debian packages; the package lists are fetched only when the ones at hand do not do.
+install_debian() {
+    [ "$(id -u)" -eq 0 ] || have sudo || die "not root, and there is no sudo; run as root: apt-get install $*"
+    echo "kgen: installing with apt-get: $*" >&2
+    if apt-get -q -s install --no-install-recommends "$@" >/dev/null 2>&1 && apt_install "$@" >&2; then
+        return 0
+    fi
+    as_root apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || die "apt-get update failed; is there a network?"
+    apt_install "$@" >&2 || die "apt-get could not install: $*"
+}
+
+install_tools() {
+    packages=$(missing_packages)
+    [ -n "$packages" ] || return 0
+    if have apt-get; then
+        # shellcheck disable=SC2086 # one word a package
+        install_debian $packages
+        packages=$(missing_packages)
+        [ -z "$packages" ] || die "still missing after apt-get:$packages"
+    elif have dnf; then
+        die "QEMU, gdb or readelf is missing; run: sudo dnf install qemu-system-x86 gdb binutils"
+    elif have pacman; then
+        die "QEMU, gdb or readelf is missing; run: sudo pacman -S --needed qemu-system-x86 gdb binutils"
+    elif have brew; then
+        die "QEMU, gdb or readelf is missing; run: brew install qemu gdb binutils"
+    else
+        die "QEMU (qemu-system-x86_64), gdb or readelf (binutils) is missing; install them and call make again"
+    fi
+}
+
+# --- Python ----------------------------------------------------------------------------------------------------
+
+new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+}
+
+# Print the interpreter to make .venv with.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        have "$PYTHON" || die "PYTHON=$PYTHON: no such program"
+        new_enough "$PYTHON" || die "PYTHON=$PYTHON is not Python 3.10 or newer"
+        echo "$PYTHON"
+        return
+    fi
+    for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if have "$python" && new_enough "$python"; then
+            echo "$python"
+            return
+        fi
+    done
+    die "Python 3.10 or newer is needed; install one, or name one with: make PYTHON=/path/to/python3"
+}
+
+# What identifies an interpreter: two that print the same can share a .venv.
+identity() {
+    "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
+}
+
+# .venv can be used as it is: it is complete, and it is of the interpreter that was asked for, if one was.
+venv_is_good() {
+    [ -x .venv/bin/pip ] || return 1
+    new_enough .venv/bin/python || return 1
+    [ -z "${PYTHON:-}" ] || [ "$(identity "$PYTHON")" = "$(identity .venv/bin/python)" ]
+}
+
+make_venv() {
+    python=$(find_python)
+    # Debian splits ensurepip off; without it the interpreter has venv but cannot put pip into one.
+    if ! "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
+        have apt-get || die "$python has no ensurepip; install your distribution's python3-venv"
+        install_debian "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    fi
+    echo "kgen: making .venv with $("$python" --version)" >&2
+    "$python" -m venv --clear .venv || die "$python -m venv failed"
+}
+
+# What the stamps hold; a checkout that was moved or changed its requirements gets its packages again.
+key() {
+    identity .venv/bin/python
+    cksum <pyproject.toml
+    pwd
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --disable-pip-version-check -q "$@"
+}
+
+install_python() {
+    extra=$1
+    if ! venv_is_good; then
+        make_venv
+    elif [ -f ".venv/kgen-$extra.stamp" ] && [ "$(cat ".venv/kgen-$extra.stamp")" = "$(key)" ]; then
+        return 0
+    fi
+    case $extra in
+        run) what=. covers=run ;;
+        test) what='.[test]' covers='run test' ;;
+        dev) what='.[dev]' covers='run test dev' ;;
+    esac
+    echo "kgen: installing Python packages into .venv" >&2
+    # 21.3 is the first pip that installs an editable project without setup.py.
+    if ! pip_install 'pip>=21.3' || ! pip_install -e "$what"; then
+        die "pip could not install kgen's requirements; is there a network?"
+    fi
+    for stamp in $covers; do
+        key >".venv/kgen-$stamp.stamp"
+    done
+}
+
+case ${1:-} in
+    run | test | dev) ;;
+    *) die "usage: scripts/bootstrap.sh run|test|dev" ;;
+esac
+install_tools
+install_python "$1"

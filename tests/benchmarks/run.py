@@ -1,0 +1,201 @@
+"""How fast things are here. Prints a table; nothing is asserted, because a busy machine is no defect.
+
+    make bench                                   everything, about two minutes
+    make bench BENCH_ARGS="rate --repeat 9"      one group, more runs: host, boot, verify, rate
+
+Every figure is the median of ``--repeat`` runs, with the smallest and the largest behind it. Run it on an idle machine
+and look at the spread before comparing two runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import kgen.source
+from kgen.builder import Kernel, build
+from kgen.data import data_dir
+from kgen.environment import environment
+from kgen.errors import KgenError
+from kgen.experiments.token import EXPERIMENT
+from kgen.machine import launch
+from kgen.pipeline import Options, observe, platforms
+from kgen.platforms import LaunchRequest, Platform
+from kgen.spec import Case, KernelSpec
+
+KGEN = (sys.executable, "-m", "kgen")
+RUN_SECONDS = 300
+#: The two ways to start a kernel: QEMU's quick firmware, and the one it starts by default.
+FIRMWARE = {"qboot": "auto", "SeaBIOS": "default"}
+#: Enough rounds for a second or so each; no controls, whose time is not asked for here.
+TOKEN = KernelSpec(Case("xchg"), rounds=40_000, controls=False)
+#: The original's loop, from original.asm: XCHG by every waiting CPU, one cell, one line a round.
+ORIGINAL = KernelSpec(Case("xchg"), rounds=400, controls=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``values`` are the runs', ``target`` what is asked for, "" where nothing is."""
+
+    what: str
+    unit: str
+    values: tuple[float, ...]
+    target: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        spread = f"{number(min(self.values))} to {number(max(self.values))}"
+        return f"{self.what:<52} {number(self.median):>9} {self.unit:<9} {spread:<20} {self.target}"
+
+
+def number(value: float) -> str:
+    """Three figures, or all of them before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def show(row: Row) -> None:
+    print(row, flush=True)
+
+
+def process(command: Sequence[str | Path]) -> tuple[float, float]:
+    """Run a program to its end: seconds by the clock on the wall, and peak resident memory in MB, of it or of the
+    largest of its children. Ends the benchmark where it fails."""
+    started = time.monotonic()
+    child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.monotonic() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with {child.returncode}")
+    # Linux counts in KiB, macOS in bytes.
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def bench_host(repeat: int, _platforms: Sequence[Platform]) -> None:
+    """What a person waits for before any machine runs."""
+    with tempfile.TemporaryDirectory() as directory:
+        runs = [process([*KGEN, "build", "--instr", "xchg", "-o", directory]) for _ in range(repeat)]
+    show(Row("kgen build --instr xchg, a process of its own", "s", tuple(run[0] for run in runs), "0.4 s"))
+    show(Row("  its peak memory", "MB", tuple(run[1] for run in runs), "60 MB"))
+    runs = [process([*KGEN, "--help"]) for _ in range(repeat)]
+    show(Row("kgen --help", "s", tuple(run[0] for run in runs), "0.15 s"))
+
+
+def first_byte(platform: Platform, elf: Path, bios: str) -> float:
+    """Seconds from the start of QEMU to the first byte on the serial port."""
+    started = time.monotonic()
+    with launch(platform, LaunchRequest(kernel=elf, bios=bios)) as machine:
+        while time.monotonic() - started < platform.boot_seconds:
+            if machine.read_serial(0.05):
+                return time.monotonic() - started
+    raise SystemExit(f"{platform.name} with {bios} firmware: nothing on the serial port")
+
+
+def bench_boot(repeat: int, usable: Sequence[Platform]) -> None:
+    """From nothing to the guest's first word."""
+    kernel = build(TOKEN)
+    with tempfile.TemporaryDirectory() as directory:
+        elf = Path(directory) / "kernel.elf"
+        elf.write_bytes(kernel.elf.data)
+        for platform in usable:
+            for name, bios in FIRMWARE.items():
+                values = tuple(first_byte(platform, elf, bios) for _ in range(repeat))
+                show(Row(f"{platform.name}, {name}: start to first serial byte", "s", values))
+
+
+def bench_verify(repeat: int, usable: Sequence[Platform]) -> None:
+    """The main job, from the command to its verdict."""
+    for platform in usable:
+        command = [*KGEN, "verify", "--instr", "xchg", "--platform", platform.name, "--expect", "known"]
+        if platform.name == "qemu-tcg":
+            values = tuple(process([*command, "--rounds", "1000"])[0] for _ in range(repeat))
+            show(Row("kgen verify --rounds 1000 on qemu-tcg", "s", values))
+        values = tuple(process(command)[0] for _ in range(repeat))
+        target = "10 s" if platform.name == "qemu-kvm" else ""
+        show(Row(f"kgen verify, 10000 rounds, on {platform.name}", "s", values, target))
+
+
+def rate(kernel: Kernel, platform: Platform) -> float:
+    """Rounds a second of the case, by the guest's own clock: boot and inspection are not in it."""
+    record = observe(kernel, platform, Options(timeout=RUN_SECONDS)).best
+    if record is None or not record.phases or not record.phases[-1].ticks:
+        raise SystemExit(f"{platform.name}: a run without a result")
+    case = record.phases[-1]
+    return case.rounds / (case.ticks / (record.khz * 1000))
+
+
+def build_original() -> Kernel:
+    """The kernel of ``ORIGINAL``: kgen's own, but for the experiment's template."""
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        templates = Path(directory) / "templates"
+        shutil.copytree(data_dir("kernel_templates"), templates)
+        shutil.copy(Path(__file__).with_name("original.asm"), templates)
+        patch.setattr(kgen.source, "data_dir", lambda _name: templates)
+        patch.setattr(kgen.source, "experiments", lambda: {"token": replace(EXPERIMENT, template="original.asm")})
+        return build(ORIGINAL)
+
+
+def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
+    """The token experiment against the original's loop, the runs of both taken in turn."""
+    ours, original = build(TOKEN), build_original()
+    for platform in usable:
+        if platform.name != "qemu-tcg":
+            continue
+        pairs = [(rate(ours, platform), rate(original, platform)) for _ in range(repeat)]
+        show(Row("token experiment, qemu-tcg thread=multi", "rounds/s", tuple(pair[0] for pair in pairs)))
+        show(Row("the original's loop, beside it", "rounds/s", tuple(pair[1] for pair in pairs)))
+        show(Row("  ratio, run by run", "x", tuple(pair[0] / pair[1] for pair in pairs), "10 x"))
+
+
+GROUPS: dict[str, Callable[[int, Sequence[Platform]], None]] = {
+    "host": bench_host,
+    "boot": bench_boot,
+    "verify": bench_verify,
+    "rate": bench_rate,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print how fast kgen is here.")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which: {', '.join(GROUPS)} (all)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each (default: 5)")
+    wanted = parser.parse_args()
+    unknown = set(wanted.groups) - set(GROUPS)
+    if unknown or wanted.repeat < 1:
+        parser.error(f"no such group: {', '.join(sorted(unknown))}" if unknown else "--repeat must be at least 1")
+    usable = []
+    for platform in platforms().values():
+        reason = platform.unavailable(LaunchRequest(kernel=None))
+        if reason:
+            print(f"{platform.name} is left out: {reason}")
+        else:
+            usable.append(platform)
+    facts = environment("qemu-system-i386", "gdb")
+    host = facts["host"]
+    print(f"{host.get('cpu', host['machine'])}, {host['cpus']} CPUs, {host['system']} {host['kernel']}")
+    print(json.dumps(facts["versions"]))
+    print(f"\n{'median of ' + str(wanted.repeat):<52} {'':>9} {'':<9} {'least to most':<20} target")
+    try:
+        for name in wanted.groups or GROUPS:
+            GROUPS[name](wanted.repeat, usable)
+    except KgenError as error:
+        raise SystemExit(f"kgen: error: {error.line}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""kgen doctor: what is here, what is missing, how to get it, and whether a machine boots."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from running import Run, kgen
+
+from kgen import __version__
+from kgen.pipeline import platforms
+
+
+def findings(run: Run) -> dict[str, tuple[str, str]]:
+    """State and detail by subject."""
+    rows = (line.split(maxsplit=2) for line in run.stdout.splitlines())
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def test_everything_is_named_and_the_translator_works(tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", "doctor")
+    assert (run.process.returncode, run.stderr) == (0, "")
+    found = findings(run)
+    assert set(found) == {"kgen", "host", "qemu", "gdb", "kvm", *platforms()}
+    assert found["kgen"][1].startswith(__version__)
+    assert found["qemu"][0] == found["gdb"][0] == "ok"
+    assert "QEMU emulator version" in found["qemu"][1]
+    assert found["qemu-tcg"][0] == "ok", run.stdout
+    assert "a canary passed 200 tokens in" in found["qemu-tcg"][1]
+
+
+def test_without_qemu_no_platform_works(tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", "doctor", "--qemu", "/no/such/qemu")
+    assert (run.process.returncode, run.stderr) == (9, "")
+    found = findings(run)
+    assert found["qemu"][0] == "missing"
+    assert "'/no/such/qemu' is not to be found; install it with" in found["qemu"][1]
+    assert {found[name][0] for name in platforms()} == {"unavailable"}
+
+
+def test_without_anything_in_the_path(tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", "doctor", PATH=str(tmp_path))
+    assert (run.process.returncode, run.stderr) == (9, "")
+    found = findings(run)
+    assert found["qemu"][0] == found["gdb"][0] == "missing"
+    assert "apt install gdb" in found["gdb"][1]
+
+
+def test_without_gdb_platforms_are_broken(tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", "doctor", "--gdb", "/no/such/gdb")
+    assert run.process.returncode == 9
+    found = findings(run)
+    assert found["gdb"][0] == "missing"
+    assert found["qemu-tcg"][0] == "broken"
+    assert "'/no/such/gdb' is not to be found" in found["qemu-tcg"][1]
+
+
+def test_programs_that_are_something_else(tmp_path: Path) -> None:
+    true = shutil.which("true") or ""
+    run = kgen(tmp_path / "tmp", "doctor", "--qemu", true, "--gdb", true)
+    assert (run.process.returncode, run.stderr) == (9, "")
+    assert findings(run)["qemu-tcg"][0] == "broken"

@@ -1,0 +1,243 @@
+"""kgen inspect on machines that the test itself starts with a gdb stub, as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from running import DEADLINE, Run, assert_one_line, kgen
+
+from kgen.builder import build
+from kgen.platforms import LaunchRequest, Platform
+from kgen.qmp import Qmp
+from kgen.registry import discover
+from kgen.spec import Case, KernelSpec
+
+SPEC = KernelSpec(Case("xchg"), rounds=300)
+OTHER = KernelSpec(Case("xchg"), rounds=301)
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A QEMU that is not kgen's: where its kernel, its stub, its control socket and its serial log are."""
+
+    elf: Path
+    gdb: str
+    qmp: str
+    log: Path
+
+    def inspect(self, directory: Path, *arguments: str, elf: Path | None = None) -> Run:
+        return kgen(directory / "tmp", "inspect", str(elf or self.elf), self.gdb, *arguments)
+
+    def status(self) -> str:
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as control:
+            control.connect(self.qmp)
+            session = Qmp(control, 10)
+            try:
+                return str(session.execute("query-status", {}, 10)["status"])
+            finally:
+                session.close()
+
+    def await_log(self, words: bytes) -> None:
+        until = time.monotonic() + DEADLINE
+        while words not in self.log.read_bytes():
+            assert time.monotonic() < until, self.log.read_bytes()
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def stranger(spec: KernelSpec, gdb: str, *arguments: str) -> Iterator[Stranger]:
+    """Start one. A short directory: a socket's path is limited."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        elf = directory / "kernel.elf"
+        elf.write_bytes(build(spec).elf.data)
+        stub = gdb or f"{directory}/gdb"
+        wanted = (
+            "-gdb",
+            f"tcp:{gdb}" if gdb else f"unix:{stub},server=on,wait=off",
+            "-qmp",
+            f"unix:{directory}/qmp,server=on,wait=off",
+            *arguments,
+        )
+        tcg = discover("kgen.platforms", "PLATFORM", Platform)["qemu-tcg"]
+        command = tcg.command(LaunchRequest(kernel=elf, extra=wanted))
+        log = directory / "serial.log"
+        with log.open("wb") as file:
+            qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, start_new_session=True)
+        try:
+            until = time.monotonic() + 30
+            while not Path(f"{directory}/qmp").exists():
+                assert time.monotonic() < until
+                assert qemu.poll() is None
+                time.sleep(0.02)
+            yield Stranger(elf, stub, f"{directory}/qmp", log)
+        finally:
+            qemu.kill()
+            qemu.wait()
+
+
+@pytest.fixture(scope="module")
+def parked() -> Iterator[Stranger]:
+    """A machine whose kernel has come to its end and waits in it."""
+    with stranger(SPEC, "") as machine:
+        machine.await_log(b" end ")
+        yield machine
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_with_both_channels_and_the_path_it_is_a_verdict(parked: Stranger, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    arguments = ("--serial", str(parked.log), "--qmp", parked.qmp, "--json", str(file))
+    run = parked.inspect(tmp_path, *arguments)
+    result = json.loads(file.read_text())
+    assert result["verdict"]["kind"] in ("ATOMIC", "INCONCLUSIVE"), run.stdout
+    if result["verdict"]["kind"] == "INCONCLUSIVE":  # so few rounds do not always show what the controls can
+        assert "the power control" in result["verdict"]["reason"]
+    assert run.process.returncode == result["verdict"]["exit_code"]
+    observation = result["observation"]
+    assert observation["path"]["kind"] == "io"
+    assert observation["serial"]["complete"]
+    assert observation["memory"]["complete"]
+    assert "the machine was left running (found running)" in run.stdout
+    assert parked.status() == "running"
+
+
+def test_without_the_serial_log_it_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:
+    run = parked.inspect(tmp_path, "--qmp", parked.qmp)
+    assert run.process.returncode == 4
+    assert "\nINCONCLUSIVE: there is no serial record to hold against the debugger's" in run.stdout
+
+
+def test_a_cut_log_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.log"
+    data = parked.log.read_bytes()
+    for length in (0, len(data) // 2, data.rindex(b" crc=")):
+        cut.write_bytes(data[:length])
+        run = parked.inspect(tmp_path, "--serial", str(cut))
+        assert run.process.returncode == 4, run.stdout
+        assert "\nINCONCLUSIVE: " in run.stdout
+
+
+def test_an_altered_log_is_an_error_or_inconclusive(parked: Stranger, tmp_path: Path) -> None:
+    altered = tmp_path / "altered.log"
+    data = parked.log.read_bytes()
+    at = data.index(b"rounds=300", data.index(b" result ")) + len("rounds=")
+    altered.write_bytes(data[:at] + b"301" + data[at + 3 :])
+    assert parked.inspect(tmp_path, "--serial", str(altered)).process.returncode in (4, 9)
+
+
+@pytest.mark.parametrize(("after", "status"), [("stop", "paused"), ("found", "paused"), ("resume", "running")])
+def test_the_machine_is_left_as_asked(parked: Stranger, tmp_path: Path, after: str, status: str) -> None:
+    """In this order: running, stopped, found stopped, resumed."""
+    run = parked.inspect(tmp_path, "--qmp", parked.qmp, "--after", after)
+    assert "the machine was left " + ("running" if status == "running" else "stopped") in run.stdout
+    found = parked.status()
+    assert found == status or (status == "paused" and found == "debug"), found
+
+
+def test_without_qmp_it_is_left_stopped_and_said(parked: Stranger, tmp_path: Path) -> None:
+    run = parked.inspect(tmp_path)
+    assert "the machine was left stopped (no --qmp to ask how it was found)" in run.stdout
+    assert parked.status() in ("paused", "debug")
+    assert "the machine was left running\n" in parked.inspect(tmp_path, "--after", "resume").stdout
+    assert parked.status() == "running"
+
+
+def test_the_wrong_kernel_is_an_error(parked: Stranger, tmp_path: Path) -> None:
+    wrong = tmp_path / "other.elf"
+    wrong.write_bytes(build(OTHER).elf.data)
+    run = parked.inspect(tmp_path, "--qmp", parked.qmp, "--after", "resume", elf=wrong)
+    assert run.process.returncode == 9
+    assert "\nERROR: " in run.stdout
+    assert parked.status() == "running"
+
+
+def test_json_is_checked_before_and_pure(parked: Stranger, tmp_path: Path) -> None:
+    assert_one_line(parked.inspect(tmp_path, "--json", f"{__file__}/x"), 2, "cannot be written")
+    run = parked.inspect(tmp_path, "--json", "-", "--qmp", parked.qmp)
+    assert json.loads(run.stdout)["platform"] == f"stub at {parked.gdb}"
+    assert "the machine was left" in run.stderr
+
+
+def test_a_control_socket_that_is_none(parked: Stranger, tmp_path: Path) -> None:
+    run = parked.inspect(tmp_path, "--qmp", str(tmp_path / "no"))
+    assert_one_line(run, 9, f"{tmp_path / 'no'}: nobody answers: No such file or directory; check --qmp")
+
+
+def test_a_machine_that_has_not_begun(tmp_path: Path) -> None:
+    """Over TCP, started stopped: there is nothing to read yet, and it stays as it was."""
+    with stranger(SPEC, free_port(), "-S") as machine:
+        run = machine.inspect(tmp_path, "--qmp", machine.qmp)
+        assert (run.process.returncode, run.stderr) == (9, ""), run.stdout
+        assert "\nERROR: there is no results block in memory; has the kernel booted?" in run.stdout
+        assert "the machine was left stopped (found prelaunch)" in run.stdout
+        assert machine.status() != "running"
+        assert machine.inspect(tmp_path, "--after", "resume").process.returncode == 9
+        assert machine.status() == "running"
+        machine.await_log(b"kgen:0 boot ")
+
+
+def test_a_machine_in_the_middle_of_its_work(tmp_path: Path) -> None:
+    with stranger(KernelSpec(Case("xchg", target="ram"), rounds=0, controls=False), "") as machine:
+        machine.await_log(b"counts:\t5\t")
+        run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
+        assert run.process.returncode == 4, run.stdout
+        before = machine.log.stat().st_size
+        until = time.monotonic() + 30
+        while machine.log.stat().st_size == before:  # it goes on
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_port_nobody_listens_on(tmp_path: Path, parked: Stranger) -> None:
+    port = free_port()
+    run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), port)
+    assert_one_line(run, 9, f"nobody listens on {port}")
+
+
+def test_a_stub_that_accepts_and_says_nothing(tmp_path: Path, parked: Stranger) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "2")
+    assert_one_line(run, 9, f"{address} accepted the connection but does not answer as a gdb stub")
+
+
+def test_a_stub_that_hangs_up(tmp_path: Path, parked: Stranger) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(30)
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    assert_one_line(run, 9, address)
+
+
+def test_no_gdb(tmp_path: Path, parked: Stranger) -> None:
+    assert_one_line(parked.inspect(tmp_path, "--gdb", "/no/such/gdb"), 9, "'/no/such/gdb' is not to be found")

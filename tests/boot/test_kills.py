@@ -1,0 +1,63 @@
+"""Whoever is killed, at whatever moment: nobody is left, and the verdict says so. The full count is in tests/soak."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from killing import CRASH, JOB, kill_at_random
+from running import Run
+
+
+@pytest.mark.parametrize("victim", ["qemu-system", "gdb"])
+def test_a_tool_is_killed_at_random_moments(tmp_path: Path, victim: str) -> None:
+    kill_at_random(tmp_path / "tmp", victim, times=2, seed=random.SystemRandom().getrandbits(32))
+
+
+@pytest.mark.parametrize("victim", ["qemu-system", "gdb"])
+def test_a_kill_in_the_middle_is_noticed_at_once(tmp_path: Path, victim: str) -> None:
+    """Not when the run, which has no end, would be over."""
+    endless = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
+    with Run(endless, tmp_path / "tmp") as run:
+        pid = run.await_start(victim)
+        time.sleep(1)
+        os.kill(pid, signal.SIGKILL)
+        code = run.wait(30)
+        run.assert_nothing_left()
+    if victim == "gdb":
+        assert (code, "\nERROR: gdb was killed by SIGKILL" in run.stdout) == (9, True), run.stdout
+    else:
+        assert (code, "\nCRASH: QEMU was killed by SIGKILL" in run.stdout) == (CRASH, True), run.stdout
+
+
+def test_a_tool_that_is_stopped_does_not_stop_us(tmp_path: Path) -> None:
+    """A gdb that hangs costs its deadline, no more."""
+    with Run((*JOB, "--timeout", "3"), tmp_path / "tmp") as run:
+        os.kill(run.await_start("gdb"), signal.SIGSTOP)
+        assert run.wait(90) == 9
+        run.assert_nothing_left()
+    assert "\nERROR: gdb did not answer" in run.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_kgen_is_killed_at_a_random_moment(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGKILL cannot tidy up its files, but takes its children along; SIGTERM leaves nothing at all."""
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}")
+    moments = random.Random(seed)
+    for _ in range(3):
+        with Run(JOB, tmp_path / "tmp") as run:
+            # not before Python has come to kgen's own code
+            run.await_start("qemu-system")
+            time.sleep(moments.uniform(0, 1.5))
+            run.process.send_signal(number)
+            code = run.wait(30)
+            run.assert_nothing_left(files=number is signal.SIGTERM)
+        # Once everything is tidied up Python has no handler any more; a shell shows -15 as 143 too.
+        ended = (-signal.SIGKILL,) if number is signal.SIGKILL else (128 + signal.SIGTERM, -signal.SIGTERM)
+        assert code in (*ended, 0, 4)
+        assert "Traceback" not in run.stderr

@@ -1,0 +1,171 @@
+"""The whole job: right verdicts on kernels that are what they say, and none of ATOMIC on those that are not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from _kernel import Edit, built, decided, memory_of, needs, replaced, run, run_until, spec_of
+
+from kgen.builder import Kernel
+from kgen.observation import Observation, differences
+from kgen.results import Role, ViolationKind
+from kgen.spec import KernelSpec
+from kgen.verdict import Verdict, VerdictKind
+
+XCHG = "xchg dword ptr [edi], eax"
+ROUTINES = ("put_xchg_32", "consume_exchange_xchg_32", "consume_read_xchg_32")
+
+
+@pytest.fixture(scope="module")
+def spec() -> KernelSpec:
+    """The original question, asked shortly, with its controls."""
+    return spec_of(target="vga-text", rounds=1000, controls=True)
+
+
+def plain_moves(routine: str) -> Edit:
+    """XCHG becomes a read and a write in two translation blocks."""
+    moves = (
+        f"mov edx, dword ptr [edi]\n    jmp .secret\n.secret:\n    mov dword ptr [edi], eax\n    mov eax, edx\n"
+        f"; once {routine}'s exchange"
+    )
+    return replaced(XCHG, moves, routine=routine)
+
+
+def test_tcg_is_atomic(spec: KernelSpec) -> None:
+    """A power control may stay silent on a machine with no time to spare, which is INCONCLUSIVE; not always."""
+
+    def checked(seen: Observation, verdict: Verdict) -> bool:
+        record = memory_of(seen)
+        assert seen.serial is not None
+        assert differences(seen.serial, record) == ()
+        case = record.phases[-1]
+        assert (case.rounds, case.total) == (1000, 0)
+        assert [control.role for control in verdict.controls] == ["sanity", "power", "power"]
+        return verdict.kind is not VerdictKind.INCONCLUSIVE or "power control" not in verdict.reason
+
+    _, verdict = run_until(checked, built(spec))
+    assert verdict.kind is VerdictKind.ATOMIC, verdict.reason
+    assert verdict.bound == pytest.approx(0.003)
+    assert all(control.enough for control in verdict.controls)
+
+
+def test_kvm_is_not(spec: KernelSpec) -> None:
+    seen, verdict = run(built(spec), needs("qemu-kvm"))
+    record = memory_of(seen)
+    assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
+    lost = [witness for witness in verdict.witnesses if witness.kind is ViolationKind.LOST]
+    assert lost
+    assert verdict.violations["lost"] >= len(lost)
+    assert record.phases[0].role is Role.SANITY
+    assert record.phases[0].total == 0
+    for witness in lost:
+        assert 1 <= witness.round <= 1000
+        assert f"token={witness.token:08x}" in seen.log
+
+
+def test_without_lock_tcg_is_not() -> None:
+    _, verdict = run_until(decided, built(spec_of(target="vga-text", lock=False, rounds=1000, controls=True)))
+    assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
+
+
+@pytest.mark.parametrize("routines", [ROUTINES, ROUTINES[1:]], ids=["all", "consumers"])
+def test_plain_moves_in_secret(spec: KernelSpec, routines: tuple[str, ...]) -> None:
+    """Everything but the code itself still says XCHG. Whether it is caught on RAM, where the sanity control fails, or
+    on the target: it is caught. (In the producer alone it would be none: a cell it stores to is empty, and a plain
+    store is as good as an exchange there.)"""
+    kernel = built(spec, *map(plain_moves, routines))
+    for routine in routines:
+        assert kernel.assembly.source.text.count(f"; once {routine}'s exchange") == 1
+    _, verdict = run_until(decided, kernel)
+    assert verdict.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ERROR), verdict.reason
+
+
+def test_a_plain_consumer_on_the_target_only(spec: KernelSpec) -> None:
+    """As an engine would behave that ignores LOCK on MMIO only: the sanity control passes, the case does not."""
+    moves = (
+        f"cmp edi, 0x100000\n    jae .true\n    mov edx, dword ptr [edi]\n    jmp .secret\n.secret:\n"
+        f"    mov dword ptr [edi], eax\n    mov eax, edx\n    jmp .both\n.true:\n    {XCHG}\n.both:"
+    )
+    kernel = built(spec, *(replaced(XCHG, moves, routine=routine) for routine in ROUTINES))
+    seen, verdict = run_until(decided, kernel)
+    assert memory_of(seen).phases[0].total == 0
+    assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
+
+
+def test_patched_bytes(spec: KernelSpec) -> None:
+    """The exchange is patched in the file after it was built: the code in memory is not what was built."""
+    kernel = built(spec)
+    text = kernel.assembly.section(".text").data
+    data = bytearray(kernel.elf.data)
+    base = data.index(text)
+    for line in kernel.assembly.lines:
+        if line.data == bytes.fromhex("8707"):
+            at = base + line.address - kernel.assembly.section(".text").address
+            assert data[at : at + 2] == bytes.fromhex("8707")
+            data[at : at + 2] = bytes.fromhex("8907")  # mov dword ptr [edi], eax
+    patched = Kernel(kernel.spec, kernel.assembly, dataclasses.replace(kernel.elf, data=bytes(data)))
+    assert patched.elf.data != kernel.elf.data
+    _, verdict = run(patched)
+    assert verdict.kind is VerdictKind.ERROR
+    assert "not what was built" in verdict.reason
+
+
+#: Statements of the guest's report, and the lie that takes their place. The checksums are right.
+LIES = {
+    "takes": replaced("lea eax, [edi + Counters.takes]", "lea eax, [edi + Counters.puts]", routine="report_phase"),
+    "tries": replaced("lea eax, [edi + Counters.tries]", "lea eax, [edi + Counters.takes]", routine="report_phase"),
+    "losses": replaced("lea eax, [ebx + Phase.lost]", "lea eax, [ebx + Phase.torn]", routine="report_phase"),
+    "witnesses": replaced(
+        "push dword ptr [edi + Witness.token]", "push dword ptr [edi + Witness.cell]", routine="violation"
+    ),
+    "state": replaced(
+        "    push dword ptr [log_crc]\n", "    mov eax, KernelState.STOPPED\n    push dword ptr [log_crc]\n"
+    ),
+    "cpus": replaced(
+        "    push dword ptr [results + Results.cpus_found]\n    push eax\n    push format_end",
+        "    push 77\n    push eax\n    push format_end",
+    ),
+    "build": replaced("    bswap eax\n", "", routine="announce_boot"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_guest_that_lies_on_serial(lie: str) -> None:
+    """In a run that does lose tokens, on TCG: the unlocked form as the case."""
+    kernel = built(spec_of(target="vga-text", lock=False, rounds=300), LIES[lie])
+    about_losses = lie in ("losses", "witnesses")
+    seen, verdict = run_until(lambda seen, _: not about_losses or (seen.memory and seen.memory.phases[-1].lost), kernel)
+    assert seen.serial is not None
+    assert seen.serial.complete, seen.serial.gap
+    assert seen.memory is not None
+    if about_losses:
+        assert seen.memory.phases[-1].lost, "nothing to lie about"
+    assert verdict.kind is VerdictKind.ERROR
+    assert "the two channels disagree" in verdict.reason
+
+
+def test_a_guest_that_hides_its_losses_from_both(spec: KernelSpec) -> None:
+    """Counters and witnesses say that nothing was lost; the takes that are missing say otherwise."""
+    hide = replaced("    call violation\n", "    add esp, 16\n", routine="judge_batch")
+    kernel = built(spec_of(target="vga-text", lock=False, rounds=600), hide)
+
+    def missing(seen: Observation, _: Verdict) -> bool:
+        case = memory_of(seen).phases[-1]
+        assert case.total == 0
+        return sum(count.takes for count in case.counts) < case.rounds
+
+    seen, verdict = run_until(missing, kernel)
+    assert missing(seen, verdict), "nothing to hide"
+    assert verdict.kind is VerdictKind.ERROR
+
+
+def test_counters_agree_to_the_last(spec: KernelSpec) -> None:
+    seen, _ = run(built(dataclasses.replace(spec, rounds=200)))
+    memory = memory_of(seen)
+    assert seen.serial is not None
+    for theirs, ours in zip(seen.serial.phases, memory.phases, strict=True):
+        assert theirs.counts == ours.counts
+        assert theirs.violations == ours.violations
+        assert sum(count.puts for count in ours.counts) == ours.rounds
+    assert seen.rows[-1][0] == memory.phases[-1].counts[0].puts

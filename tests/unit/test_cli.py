@@ -1,0 +1,394 @@
+"""Bad input on the command line: one clear line, the right exit code, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from running import DEADLINE, Run, assert_one_line, environment, kgen
+
+from kgen.cli import main
+from kgen.cli._files import check_writable, write_text
+from kgen.cli._options import parse_cpus
+from kgen.errors import OutputError, SpecError
+from kgen.platforms import qemu_kvm
+from kgen.verdict import VerdictKind
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
+
+VERIFY = ("verify", "--instr", "xchg")
+BUILD = ("build", "--instr", "xchg")
+
+
+def invoke(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, list(arguments), prog_name="kgen")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+REFUSED = {
+    "instruction": (["--instr", "xchgg"], "unknown instruction 'xchgg'; did you mean xchg?"),
+    "instruction, nothing near": (["--instr", "??"], "unknown instruction '??'; known: "),
+    "target": (["--target", "vga-tex"], "unknown target 'vga-tex'; did you mean vga-text?"),
+    "experiment": (["--experiment", "tokn"], "unknown experiment 'tokn'; did you mean token?"),
+    "width": (["--width", "24"], "xchg has no 24-bit form here; widths: "),
+    "width, no number": (["--width", "wide"], "--width"),
+    "two CPUs": (["--cpus", "2"], "2 CPUs asked for; the token experiment takes 3 to 255"),
+    "too many CPUs": (["--cpus", "256"], "256 CPUs asked for; the token experiment takes 3 to 255"),
+    "negative rounds": (["--rounds", "-1"], "-1 rounds asked for; give 1 to 4294967295, or 0"),
+    "too many rounds": (["--rounds", "4294967296"], "4294967296 rounds asked for"),
+    "negative batch": (["--batch", "-4"], "--batch -4; vga-text takes 1 to "),
+    "batch larger than the target": (["--batch", "100000"], "--batch 100000; vga-text takes 1 to "),
+    "batch on one cell": (["--target", "0xfed00108", "--batch", "2"], "--batch 2; 0xfed00108 takes 1 to 1 "),
+    "negative print-every": (["--print-every", "-1"], "--print-every -1; give 1 to"),
+    "in the kernel": (["--target", "0x100000"], "address 0x100000 lies in the kernel's own memory; choose one outside"),
+    "in low memory": (["--target", "0x8000"], "address 0x8000 lies in low memory"),
+    "in the local APIC": (["--target", "0xfee00300"], "lies in the local APIC's page"),
+    "in the I/O APIC": (["--target", "0xfec00000"], "lies in the I/O APIC"),
+    "misaligned": (["--target", "0xb8002"], "is not aligned to the 4-byte operand; choose a multiple of 4"),
+    "above 4 GiB": (["--target", "0x100000000"], "lies above 4 GiB"),
+    "at the end of 4 GiB": (["--target", "0xfffffffe"], "above 4 GiB"),
+    "serial port": (["--serial-port", "COM1"], "'COM1' is not a number; write 1016 or 0x3f8"),
+    "serial port, range": (["--serial-port", "0x10000"], "serial port 0x10000; give a multiple of 8"),
+    "baud": (["--baud", "0"], "0 baud; give a divisor of 115200"),
+    "poll": (["--poll", "never"], "--poll"),
+    "option": (["--cpu", "3"], "did you mean"),
+}
+
+
+@pytest.mark.parametrize("command", ["build", "verify"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_request_that_makes_no_sense_is_refused(command: str, name: str, tmp_path: Path) -> None:
+    arguments, words = REFUSED[name]
+    given = arguments if "--instr" in arguments else ["--instr", "xchg", *arguments]
+    code, stdout, stderr = invoke(command, *given, *(["-o", str(tmp_path / "out")] if command == "build" else []))
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+    assert stderr.startswith("kgen: error: ")
+    assert words in stderr.lower() if words == "did you mean" else words in stderr
+    assert not list(tmp_path.iterdir())
+
+
+VERIFY_REFUSED = {
+    "platform": (["--platform", "qemu-tgc"], "unknown platform 'qemu-tgc'; did you mean qemu-tcg"),
+    "expectation": (["--expect", "atomc"], "unknown verdict 'ATOMC'; did you mean ATOMIC"),
+    "expectation and bisect": (["--expect", "known", "--exit-codes", "bisect"], "choose one"),
+    "endless": (["--rounds", "0"], "--rounds 0 has no end"),
+    "no time": (["--seconds", "0"], "'0' is not a time from 0.1 to"),
+    "no time at all": (["--timeout", "nan"], "'nan' is not a time from 1 to"),
+    "endless timeout": (["--timeout", "inf"], "'inf' is not a time"),
+    "pin": (["--pin", "one"], "--pin 'one' names no CPUs; give host CPUs such as 0,2-3"),
+    "nothing to pin to": (["--pin", ""], "--pin '' names no CPUs"),
+    "daemon": (["--", "-daemonize"], "-daemonize: QEMU must stay ours"),
+    "json below a file": (["--json", f"{__file__}/x.json"], f"{__file__}/x.json: cannot be written: Not a directory"),
+    "json in no directory": (["--json", "/no/such/place.json"], "/no/such/place.json: cannot be written: No such file"),
+    "json is a directory": (["--json", "/"], "/: is a directory; name a file"),
+}
+
+
+@pytest.mark.parametrize("name", VERIFY_REFUSED)
+def test_verify_refuses_before_anything_is_started(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, words = VERIFY_REFUSED[name]
+    monkeypatch.setenv("PATH", "")  # whatever it started would fail otherwise
+    code, stdout, stderr = invoke(*VERIFY, *arguments)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+    assert stderr.startswith("kgen: error: ")
+    assert words in stderr
+
+
+def test_usage_errors_name_the_way_to_help() -> None:
+    assert invoke("verify")[::2] == (2, "kgen: error: missing option '--instr'; see 'kgen verify --help'\n")
+    assert invoke("inspect", "x")[2].endswith("; see 'kgen inspect --help'\n")
+    assert invoke("build", "--instr", "xchg", "spare")[2].count("\n") == 1
+
+
+def test_no_arguments_show_the_help() -> None:
+    code, stdout, stderr = invoke()
+    assert code in (0, 2)
+    assert "Commands:" in stdout + stderr
+
+
+@pytest.mark.parametrize("command", ["build", "doctor", "inspect", "verify"])
+def test_help_is_grouped_and_has_examples(command: str) -> None:
+    code, text, _ = invoke(command, "--help")
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 80
+    if command == "verify":
+        order = ["The case:", "The kernel:", "The run:", "Output:", "Options:", "Examples:", "Exit codes:"]
+        assert [text.index(name) for name in order] == sorted(text.index(name) for name in order)
+        assert "\n    kgen verify --instr xchg\n" in text
+        assert text.count("--help") == 1
+
+
+def test_every_verdict_is_in_the_help() -> None:
+    text = invoke("verify", "--help")[1]
+    for kind in VerdictKind:
+        assert f"{kind.value} {kind.name}" in text
+
+
+# --- outputs that cannot be written
+
+
+def test_build_into_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "below"):
+        code, stdout, stderr = invoke(*BUILD, "-o", str(place))
+        assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+        assert stderr.startswith(f"kgen: error: {place}: ")
+        assert "choose another with -o" in stderr
+    assert (file.read_text(), list(tmp_path.iterdir())) == ("mine", [file])
+
+
+def test_build_where_nothing_can_be_made() -> None:
+    assert invoke(*BUILD, "-o", "/proc/kernel")[0] == 2
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_build_into_a_directory_of_others(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        code, _, stderr = invoke(*BUILD, "-o", str(tmp_path / "x"))
+    finally:
+        tmp_path.chmod(0o700)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    file, link = tmp_path / ("n" * 250), tmp_path / "link"
+    link.symlink_to(file)
+    check_writable(link)
+    assert list(tmp_path.iterdir()) == [link]
+    write_text(link, "one")
+    write_text(link, "two")
+    assert (file.read_text(), link.is_symlink(), len(list(tmp_path.iterdir()))) == ("two", True, 2)
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "three\udc80")
+    assert (file.read_text(), len(list(tmp_path.iterdir()))) == ("two", 2)
+
+
+def test_a_device_is_written_to_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_writable(pipe)
+        write_text(pipe, "text")
+        assert os.read(reader, 10) == b"text"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    write_text(Path(os.devnull), "text")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_an_unwritable_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "no" / "file", Path(__file__) / "file", tmp_path / ("n" * 300)):
+        with pytest.raises(OutputError, match="name a"):
+            check_writable(path)
+
+
+def test_pins() -> None:
+    assert parse_cpus(None) == frozenset()
+    assert parse_cpus("0,2-3, 5") == {0, 2, 3, 5}
+    for text in ("", ",", "-", "1-", "-1", "3-1", "1-2-3", "a", "0x1", "1.5", "99999999999", "0-99999999", "²"):
+        with pytest.raises(SpecError, match="names no CPUs"):
+            parse_cpus(text)
+
+
+# --- tools and platforms that are not there
+
+
+def test_no_qemu_is_skip(tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", *VERIFY, "--json", str(tmp_path / "r.json"), PATH=str(tmp_path))
+    assert (run.process.returncode, run.stderr, run.stdout.count("\n")) == (8, "", 1)
+    assert run.stdout.startswith("SKIP: qemu-tcg: qemu-system-i386 or qemu-system-x86_64 is not to be found; install ")
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert (result["verdict"]["kind"], result["verdict"]["exit_code"]) == ("SKIP", 8)
+
+
+def test_a_qemu_that_is_not_there_is_skip() -> None:
+    code, stdout, stderr = invoke(*VERIFY, "--qemu", "/no/such/qemu")
+    assert (code, stdout.count("\n"), stderr) == (8, 1, "")
+    assert "'/no/such/qemu' is not to be found" in stdout
+
+
+def test_skip_can_be_expected_and_bisected() -> None:
+    absent = ("--qemu", "/no/such/qemu")
+    assert invoke(*VERIFY, *absent, "--expect", "skip")[0] == 0
+    assert invoke(*VERIFY, *absent, "--expect", "known")[::2] == (8, "kgen: expected ATOMIC, got SKIP\n")
+    assert invoke(*VERIFY, *absent, "--exit-codes", "bisect")[0] == 125
+
+
+def test_a_bad_request_does_not_make_a_revision_bad() -> None:
+    """git bisect takes every exit code from 1 to 124 for a bad revision."""
+    code, _, stderr = invoke(*VERIFY, "--cpus", "2", "--exit-codes", "bisect")
+    assert (code, stderr.count("\n")) == (125, 1)
+
+
+def test_json_on_standard_output_is_nothing_else() -> None:
+    code, stdout, stderr = invoke(*VERIFY, "--qemu", "/no/such/qemu", "--json", "-")
+    assert code == 8
+    assert json.loads(stdout)["verdict"]["kind"] == "SKIP"
+    assert stderr.startswith("SKIP: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="KVM needs Linux")
+@pytest.mark.boot
+def test_kvm_that_is_absent_forbidden_or_no_kvm_is_skip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    regular = tmp_path / "kvm"
+    regular.touch()
+    for device, words in ((tmp_path / "no", "there is no"), (regular, "makes no virtual machine: Inappropriate ioctl")):
+        monkeypatch.setattr(qemu_kvm, "_DEVICE", str(device))
+        code, stdout, stderr = invoke(*VERIFY, "--platform", "qemu-kvm")
+        assert (code, stdout.count("\n"), stderr) == (8, 1, "")
+        assert stdout.startswith("SKIP: qemu-kvm: ")
+        assert words in stdout.replace("/dev/kvm", str(device)) or words in stdout
+
+
+# --- files that are not ours
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    directory = tmp_path_factory.mktemp("built")
+    assert invoke(*BUILD, "-o", str(directory))[0] == 0
+    return (directory / "kernel.elf").read_bytes()
+
+
+def inspect(path: Path | str, *arguments: str) -> tuple[int, str]:
+    code, stdout, stderr = invoke("inspect", str(path), "localhost:1", *arguments)
+    assert (stdout, stderr.count("\n")) == ("", 1), stderr
+    assert stderr.startswith("kgen: error: ")
+    return code, stderr
+
+
+def test_a_file_that_is_no_kernel_of_ours(tmp_path: Path, ours: bytes) -> None:
+    files = {"empty": b"", "text": b"hello\n", "header only": ours[:52], "half": ours[: len(ours) // 2]}
+    files["no program"] = b"\x7fELF" + bytes(200)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        code, line = inspect(tmp_path / name)
+        assert (code, str(tmp_path / name) in line) == (9, True), line
+    code, line = inspect(sys.executable)
+    assert (code, "not a kernel built by kgen" in line) == (9, True)
+
+
+def test_a_kernel_cut_anywhere_is_refused(tmp_path: Path, ours: bytes) -> None:
+    for length in range(0, len(ours), 997):
+        (tmp_path / "cut").write_bytes(ours[:length])
+        assert inspect(tmp_path / "cut")[0] == 9
+
+
+def test_a_kernel_altered_anywhere_is_refused_or_as_it_was(tmp_path: Path, ours: bytes) -> None:
+    """The build id covers what is loaded; what it does not cover must at least not make us stumble."""
+    for position in range(7, len(ours), 499):
+        (tmp_path / "altered").write_bytes(ours[:position] + bytes([ours[position] ^ 0x10]) + ours[position + 1 :])
+        code, line = inspect(tmp_path / "altered", "--gdb", "/no/such/gdb")
+        assert code in (2, 9), line
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, ours: bytes) -> None:
+    assert inspect(tmp_path)[0] == 2
+    code, line = inspect(tmp_path / "no.elf")
+    assert (code, line) == (
+        2,
+        f"kgen: error: {tmp_path / 'no.elf'}: No such file or directory; name a file that can be read\n",
+    )
+    (tmp_path / "kernel.elf").write_bytes(ours)
+    assert inspect(tmp_path / "kernel.elf", "--serial", str(tmp_path / "no.log"))[0] == 2
+    assert inspect("/dev/zero")[0] == 2
+
+
+def test_addresses_that_are_none(tmp_path: Path, ours: bytes) -> None:
+    elf = tmp_path / "kernel.elf"
+    elf.write_bytes(ours)
+    witness = tmp_path / "witness"
+    for address in (
+        f"|touch {witness}",
+        "nonsense",
+        str(elf),
+        "localhost:0",
+        "localhost:65536",
+        "localhost:http",
+        ":1",
+    ):
+        code, stdout, stderr = invoke("inspect", str(elf), address)
+        assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+        assert f"'{address}' is neither HOST:PORT nor a socket" in stderr
+    assert not witness.exists()
+
+
+# --- signals and speed
+
+
+def test_a_terminated_build_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the middle of writing: no half-written file, no temporary directory, 128 + 15."""
+    program = """
+import os, signal, kgen.builder
+kept = kgen.builder.listing
+def listing(assembly):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return kept(assembly)
+kgen.builder.listing = listing
+from kgen.cli import main
+main(["build", "--instr", "xchg", "-o", "out"], prog_name="kgen")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "kgen: ended by SIGTERM\n")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    program = (
+        "import signal, os; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "import click, kgen.cli\n"
+        "@kgen.cli.main.command('probe')\n"
+        "def probe(): os.kill(os.getpid(), signal.SIGHUP); click.echo('alive')\n"
+        "kgen.cli.main.get_command = lambda ctx, name: probe\n"
+        "kgen.cli.main.list_commands = lambda ctx: ['probe']\n"
+        "kgen.cli.main(['probe'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_the_systems_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr("kgen.builder.build", full)
+    code, _, stderr = invoke(*BUILD, "-o", str(tmp_path))
+    assert (code, stderr) == (9, f"kgen: error: {tmp_path / 'x'}: No space left on device\n")
+
+
+def test_ctrl_c_while_it_builds(tmp_path: Path) -> None:
+    with Run((*BUILD, "-o", str(tmp_path / "out"), "--cpus", "255"), tmp_path / "tmp") as run:
+        time.sleep(0.25)
+        run.process.send_signal(signal.SIGINT)
+        code = run.wait()
+    if code not in (130, -signal.SIGINT):  # it was faster
+        assert code == 0
+    assert not [path for path in tmp_path.glob("out/*") if path.name.startswith(".")]
+    assert run.stderr.count("\n") <= 1 or code == -signal.SIGINT
+
+
+def test_a_line_that_assert_one_line_accepts(tmp_path: Path) -> None:
+    assert_one_line(kgen(tmp_path / "tmp", *VERIFY, "--cpus", "2"), 2, "2 CPUs", "3 to 255")

@@ -1,0 +1,365 @@
+"""One direction: spec -> source -> assembly -> ELF -> image -> run -> observation -> verdict -> report.
+
+The imports of every module are parsed and held against the tables below. Adding a module means adding its
+name to ``LAYERS``; a module that is in no layer is an error.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+#: From the bottom up. A module imports only from layers below its own and from its own package;
+#: a name stands for a module, or for a package with all its modules.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "units"),
+    ("data", "registry"),
+    ("instructions", "targets", "experiments"),
+    ("spec",),
+    ("results", "protocol"),
+    ("plan",),
+    ("source",),
+    ("expressions", "encodings"),
+    ("statements",),
+    ("decode", "layout"),
+    ("directives",),
+    ("asm",),
+    ("dwarf", "listing"),
+    ("elf",),
+    ("media",),
+    ("builder",),
+    ("mtree", "interleaving"),
+    ("observation",),
+    ("verdict",),
+    ("report",),
+    ("process", "qmp"),
+    ("lab",),
+    ("platforms", "environment"),
+    ("machine", "debugger"),
+    ("inspection",),
+    ("pipeline", "attach"),
+    ("doctor", "lab_build"),
+    ("cli",),
+    ("__main__",),
+)
+
+#: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
+#: report) may import it; the layers in ``RUNS_MACHINES`` may.
+HOST = frozenset({"process", "qmp", "lab", "platforms", "environment", "machine", "debugger", "inspection"})
+RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "cli", "__main__"}
+
+#: Who may start or signal processes.
+PROCESSES = frozenset({"process", "machine", "debugger"})
+
+#: Who may import a module that only POSIX systems have.
+POSIX = PROCESSES | {"platforms", "lab"}
+POSIX_ONLY = frozenset({"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"})
+
+#: Third-party packages, and the only layers that know them.
+KNOWN_BY: Mapping[str, frozenset[str]] = {
+    "keystone": frozenset({"asm"}),
+    "capstone": frozenset({"decode"}),
+    "pygdbmi": frozenset({"debugger"}),
+    "qemu": frozenset({"qmp"}),
+    "click": frozenset({"cli"}),
+    "rich": frozenset({"cli", "report"}),
+    "jinja2": frozenset({"source", "media", "report"}),
+    "elftools": frozenset({"elf", "dwarf", "lab"}),
+}
+
+#: Functions of ``os`` that start, signal or reap processes.
+OS_PROCESS_FUNCTIONS = (
+    "exec",
+    "fork",
+    "kill",
+    "pidfd_",
+    "popen",
+    "posix_spawn",
+    "spawn",
+    "startfile",
+    "system",
+    "wait",
+)
+
+When = Literal["start", "later", "typing"]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: what, on which line, and whether it happens at start-up, in a function, or for types only."""
+
+    name: str
+    line: int
+    when: When
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects the imports of one module, and the names it uses of ``os`` and ``asyncio`` for processes."""
+
+    def __init__(self, module: str, is_package: bool) -> None:
+        self.package = module if is_package else module.rpartition(".")[0]
+        self.imports: list[Import] = []
+        self.process_calls: list[tuple[str, int]] = []
+        self._when: When = "start"
+
+    def _inside(self, when: When, nodes: Iterable[ast.AST]) -> None:
+        before, self._when = self._when, when
+        for node in nodes:
+            self.visit(node)
+        self._when = before
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._inside("later", ast.iter_child_nodes(node))
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self._inside("later", ast.iter_child_nodes(node))
+
+    def visit_If(self, node: ast.If) -> None:
+        typing_only = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        self._inside("typing" if typing_only else self._when, node.body)
+        self._inside(self._when, node.orelse)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.imports += [Import(alias.name, node.lineno, self._when) for alias in node.names]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = node.module or ""
+        if node.level:
+            parents = self.package.split(".")
+            base = ".".join(parents[: len(parents) - node.level + 1] + ([base] if base else []))
+        # ``from a import b`` may mean the module a.b: the longer name is cut back to a module that exists.
+        self.imports += [Import(f"{base}.{alias.name}", node.lineno, self._when) for alias in node.names]
+        if base == "os":
+            self.process_calls += [(f"os.{alias.name}", node.lineno) for alias in node.names if _is_process(alias.name)]
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = ast.unparse(node.func).rpartition(".")[2]
+        if called in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
+            self.imports.append(Import(str(node.args[0].value), node.lineno, self._when))
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        name = ast.unparse(node)
+        if (name.startswith("os.") and _is_process(node.attr)) or name.startswith("asyncio.create_subprocess"):
+            self.process_calls.append((name, node.lineno))
+        self.generic_visit(node)
+
+
+def _is_process(function: str) -> bool:
+    return function.startswith(OS_PROCESS_FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the tree: its layer's name, imports and process calls."""
+
+    name: str
+    path: Path
+    imports: tuple[Import, ...]
+    process_calls: tuple[tuple[str, int], ...]
+
+    @property
+    def part(self) -> str:
+        """The name that the tables use: ``kgen.media.img`` is part of ``media``, ``kgen`` itself of nothing."""
+        return [*self.name.split("."), ""][1]
+
+
+def read(root: Path) -> dict[str, Module]:
+    """Every module of the package directory ``root``, by dotted name."""
+    modules = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = (root.name, *path.relative_to(root).with_suffix("").parts)
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        reader = _Reader(name, is_package)
+        reader.visit(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+        modules[name] = Module(name, path, tuple(reader.imports), tuple(reader.process_calls))
+    return modules
+
+
+def edges(modules: Mapping[str, Module]) -> Iterator[tuple[Module, Module, Import]]:
+    """Imports of one module of the tree by another."""
+    root = next(iter(modules)).partition(".")[0]
+    for module in modules.values():
+        for imported in module.imports:
+            target = imported.name
+            if target.partition(".")[0] != root:
+                continue
+            while target not in modules and "." in target:
+                target = target.rpartition(".")[0]
+            yield module, modules[target], imported
+
+
+def unplaced(modules: Mapping[str, Module], layers: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Modules that no layer names, and names that stand in two layers."""
+    known = [name for layer in layers for name in layer]
+    problems = [
+        f"{module.name} is in no layer of LAYERS" for module in modules.values() if module.part not in ["", *known]
+    ]
+    return problems + [f"{name} is in two layers" for name in sorted(set(known)) if known.count(name) > 1]
+
+
+def backward(modules: Mapping[str, Module], layers: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Imports that do not point to a lower layer or into the importer's own package."""
+    rank = {name: number for number, layer in enumerate(layers) for name in layer} | {"": -1}
+    placed = [edge for edge in edges(modules) if edge[0].part in rank and edge[1].part in rank]  # see unplaced()
+    return [
+        f"{module.name}:{imported.line} imports {target.name}, which is not below it"
+        for module, target, imported in placed
+        if module.part != target.part and rank[target.part] >= rank[module.part]
+    ]
+
+
+@pytest.fixture(scope="module")
+def kgen(repository: Path) -> dict[str, Module]:
+    return read(repository / "kgen")
+
+
+def test_every_module_has_its_layer(kgen: dict[str, Module]) -> None:
+    assert unplaced(kgen, LAYERS) == []
+
+
+def test_no_import_points_backward(kgen: dict[str, Module]) -> None:
+    assert backward(kgen, LAYERS) == []
+
+
+def test_third_party_packages_stay_where_they_belong(kgen: dict[str, Module]) -> None:
+    problems = [
+        f"{module.name}:{imported.line} imports {imported.name}; only {sorted(owners)} may"
+        for module in kgen.values()
+        for imported in module.imports
+        if (owners := KNOWN_BY.get(imported.name.partition(".")[0])) is not None and module.part not in owners
+    ]
+    assert problems == []
+
+
+def test_processes_are_touched_in_few_places(kgen: dict[str, Module]) -> None:
+    problems = [
+        f"{module.name}:{line} uses {what}"
+        for module in kgen.values()
+        if module.part not in PROCESSES
+        for what, line in (
+            *module.process_calls,
+            *(
+                (i.name, i.line)
+                for i in module.imports
+                if i.name.partition(".")[0] in ("subprocess", "multiprocessing")
+            ),
+        )
+    ]
+    assert problems == []
+
+
+def test_portable_modules_do_not_import_the_host(kgen: dict[str, Module]) -> None:
+    problems = [
+        f"{module.name}:{imported.line} imports {target.name}"
+        for module, target, imported in edges(kgen)
+        if target.part in HOST
+        and (module.part not in RUNS_MACHINES or (module.part == "cli" and imported.when == "start"))
+    ]
+    assert problems == []
+
+
+def test_posix_only_modules_stay_on_the_host_side(kgen: dict[str, Module]) -> None:
+    problems = [
+        f"{module.name}:{imported.line} imports {imported.name}"
+        for module in kgen.values()
+        if module.part not in POSIX
+        for imported in module.imports
+        if imported.name.partition(".")[0] in POSIX_ONLY
+    ]
+    assert problems == []
+
+
+def test_portable_modules_import_where_posix_modules_are_missing(kgen: dict[str, Module], repository: Path) -> None:
+    """Not only the text of our own imports: what they pull in must do without the modules Windows lacks, too."""
+    portable = [name for name, module in kgen.items() if module.part not in RUNS_MACHINES or module.part == "cli"]
+    program = f"""
+import importlib, sys
+for name in {sorted(POSIX_ONLY - {"posix"})}:  # the interpreter itself needs posix here
+    sys.modules[name] = None
+for name in {portable}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# --- the checker itself, on trees whose faults are known ---------------------------------------------------------
+
+_SMALL: tuple[tuple[str, ...], ...] = (("low",), ("middle", "beside"), ("high",))
+
+
+def _tree(root: Path, files: Mapping[str, str]) -> dict[str, Module]:
+    for name, text in {"pkg/__init__.py": "", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return read(root / "pkg")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import pkg.high",
+        "from pkg import high",
+        "from pkg.high import thing",
+        "from . import high",
+        "from .high import thing",
+        "def f():\n    from pkg.high import thing",
+        "if TYPE_CHECKING:\n    import pkg.high",
+        "import importlib\nimportlib.import_module('pkg.high')",
+        "from pkg import beside",
+    ],
+)
+def test_a_backward_edge_is_found(tmp_path: Path, statement: str) -> None:
+    modules = _tree(tmp_path, {"pkg/middle.py": statement, "pkg/high.py": "thing = 1", "pkg/beside.py": ""})
+    (problem,) = backward(modules, _SMALL)
+    assert problem.startswith("pkg.middle:")
+
+
+def test_a_backward_edge_out_of_a_package_is_found(tmp_path: Path) -> None:
+    files = {"pkg/middle/__init__.py": "", "pkg/middle/part.py": "from ..high import thing", "pkg/high.py": "thing = 1"}
+    assert backward(_tree(tmp_path, files), _SMALL) == ["pkg.middle.part:1 imports pkg.high, which is not below it"]
+
+
+def test_forward_edges_and_a_package_of_its_own_are_fine(tmp_path: Path) -> None:
+    files = {
+        "pkg/low.py": "import json",
+        "pkg/middle/__init__.py": "from pkg.low import x",
+        "pkg/middle/part.py": "from pkg.middle import x\nfrom . import other",
+        "pkg/middle/other.py": "",
+        "pkg/high.py": "from pkg import low, middle, __version__",
+    }
+    modules = _tree(tmp_path, files)
+    assert backward(modules, _SMALL) == []
+    assert unplaced(modules, _SMALL) == []
+
+
+def test_a_module_without_a_layer_is_found(tmp_path: Path) -> None:
+    modules = _tree(tmp_path, {"pkg/stray.py": "", "pkg/low.py": ""})
+    assert unplaced(modules, _SMALL) == ["pkg.stray is in no layer of LAYERS"]
+    assert unplaced(_tree(tmp_path / "b", {}), (*_SMALL, ("low",))) == ["low is in two layers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import os\nos.kill(1, 9)", "os.kill"),
+        ("import os\nos.posix_spawn('a', [], {})", "os.posix_spawn"),
+        ("from os import killpg", "os.killpg"),
+        ("import asyncio\nasyncio.create_subprocess_exec('a')", "asyncio.create_subprocess_exec"),
+    ],
+)
+def test_a_process_call_is_found(tmp_path: Path, text: str, found: str) -> None:
+    modules = _tree(tmp_path, {"pkg/low.py": text})
+    assert [name for name, _ in modules["pkg.low"].process_calls] == [found]

@@ -1,0 +1,148 @@
+"""Guest and host share one definition of a line: what the guest's printer makes, the host's parser takes, no more."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recordings import NAMES, load
+
+from kgen.data import data_dir
+from kgen.protocol import RECORDS, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
+from kgen.source import render
+from kgen.spec import Case, KernelSpec
+
+_CONVERSION = re.compile(r"%(.)")
+VALUES = {
+    "u": st.integers(0, 2**32 - 1).map(str),
+    "q": st.integers(0, 2**64 - 1).map(str),
+    "x": st.integers(0, 2**32 - 1).map("{:08x}".format),
+    "s": st.from_regex(r"[a-z0-9.:@-]{1,20}", fullmatch=True),
+}
+
+
+def checked(body: str) -> str:
+    return f"{body} crc={zlib.crc32(body.encode()):08x}"
+
+
+@st.composite
+def printed(draw: st.DrawFn) -> tuple[str, str, list[str]]:
+    """A line as put_format of record.asm would print it: the format with its conversions replaced."""
+    kind = draw(st.sampled_from(sorted(RECORDS)))
+    values: list[str] = []
+
+    def convert(match: re.Match[str]) -> str:
+        values.append(draw(VALUES[match[1]]))
+        return values[-1]
+
+    body = _CONVERSION.sub(convert, guest_format(kind))
+    return kind, checked(f"kgen:{draw(st.integers(0, 2**32 - 1))} {body}"), values
+
+
+@settings(max_examples=300)
+@given(printed())
+def test_what_the_guest_prints_is_parsed(line: tuple[str, str, list[str]]) -> None:
+    kind, text, values = line
+    parsed = parse_line(text)
+    assert parsed is not None
+    assert parsed.kind == kind
+    assert "".join(parsed.fields.values()) == "".join(values)
+    assert list(parsed.fields) == re.findall(r"([a-z0-9_]+)=%", RECORDS[kind])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_lines_are_printed_back(name: str) -> None:
+    """Filling the format with the parsed fields gives the recorded line: nothing is lost on the way."""
+    log = parse_log(load(name).log)
+    assert log.intact
+    native = [line for line in load(name).lines if line.startswith("kgen:")]
+    for line, text in zip(log.lines, native, strict=True):
+        body = " ".join(f"{key}={value}" for key, value in line.fields.items())
+        assert checked(f"kgen:{line.sequence} {line.kind} {body}") == text
+
+
+def test_every_kind_has_been_printed_by_a_real_guest() -> None:
+    """All but the fault line, which takes a broken guest (see the boot tests)."""
+    seen = {line.kind for name in NAMES for line in parse_log(load(name).log).lines}
+    assert seen | {"fault"} == set(RECORDS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "kgen:5 cpus found=3 needed=3 x2apic=0 clock=1",
+        "kgen:5 cpus found=3 needed=3 x2apic=0 clock=1 khz=2 more=1",
+        "kgen:5 cpus needed=3 found=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found=03 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found=+3 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found=-3 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found=1_0 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found= needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus found=4294967296 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 cpus  found=3 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:05 cpus found=3 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen: cpus found=3 needed=3 x2apic=0 clock=1 khz=2",
+        "kgen:5 count phase=0 cpu=0 puts=18446744073709551616 takes=0 tries=0",
+        "kgen:5 end state=3 cpus=3 log=0000000",
+        "kgen:5 end state=3 cpus=3 log=0000000G",
+        "kgen:5 end state=3 cpus=3 log=0000000A",
+        "kgen:5 hello state=3",
+        "gen:5 end state=3 cpus=3 log=00000000",
+    ],
+)
+def test_what_the_printer_cannot_make_is_no_line(body: str) -> None:
+    assert parse_line(checked(body)) is None
+
+
+def test_the_checksum_decides() -> None:
+    text = checked("kgen:5 end state=3 cpus=3 log=00000000")
+    assert parse_line(text) is not None
+    for other in (text[:-1] + "x", text.upper(), f" {text}", f"{text} ", text.replace("state=3", "state=4")):
+        assert parse_line(other) is None
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=80))
+def test_any_text_can_be_looked_at(text: str) -> None:
+    assert parse_line(text) is None
+    parse_row(text)
+
+
+def test_rows() -> None:
+    assert parse_row("counts:\t1\t0\t1\t0") == (1, 0, 1, 0)
+    assert parse_row("counts:\t18446744073709551615\t0\t0\t-1") == (2**64 - 1, 0, 0, -1)
+    for text in (TABLE_HEADER, "counts: 1 0 1 0", "counts:\t1\t0\t1", "counts:\t1\t0\t1\t0\t", "counts:\t-1\t0\t1\t0"):
+        assert parse_row(text) is None
+    assert TABLE_HEADER.split("\t") == ["counts:", "count0", "count1", "count2", "count0-count1+count2"]
+
+
+def test_the_kernel_holds_the_formats_the_host_parses() -> None:
+    text = render(KernelSpec(Case("xchg"))).text
+    for kind in RECORDS:
+        assert f'.asciz "{guest_format(kind)}"' in text
+    assert '.asciz "counts:\\tcount0\\tcount1\\tcount2\\tcount0-count1+count2"' in text
+
+
+def test_each_conversion_is_one_the_printer_knows() -> None:
+    used = {letter for text in RECORDS.values() for letter in _CONVERSION.findall(text)}
+    printer = (data_dir("kernel_templates") / "record.asm").read_text()
+    assert used == set(VALUES)
+    # %u is what is left when the others do not match
+    assert {letter for letter in used if f"cmp al, '{letter}'" in printer} == used - {"u"}
+
+
+@pytest.mark.parametrize("kind", sorted(RECORDS))
+def test_each_report_pushes_what_its_format_takes(kind: str) -> None:
+    """record pops nothing: the caller takes four bytes a conversion off the stack, and four for the format."""
+    text = render(KernelSpec(Case("xchg"))).text
+    expected = 4 + 4 * len(_CONVERSION.findall(RECORDS[kind]))
+    calls = re.findall(rf"push format_{kind}\s+call record\s+add esp, (\d+)", text)
+    assert calls
+    assert {int(amount) for amount in calls} == {expected}
+
+
+def test_an_empty_log() -> None:
+    assert parse_log(b"") == Log((), (), False, "the first line is missing")

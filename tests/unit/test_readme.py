@@ -1,0 +1,250 @@
+"""What README and docs say can be done can be done: commands parse, codes and record formats are those of the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from kgen import protocol, registry, spec
+from kgen.cli import main
+from kgen.pipeline import platforms
+from kgen.platforms import LaunchRequest
+from kgen.results import WITNESSES_PER_KIND, BootPath, Clock, Decode, KernelState, PhaseStatus, ViolationKind
+from kgen.source import LOSS_PROOF_MS, SINGLE_ROUNDS, TOKEN_STEP
+from kgen.verdict import POWER_MINIMUM, VerdictKind
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = REPOSITORY / "README.md"
+DOCS = (README, *sorted((REPOSITORY / "docs").glob("*.md")))
+LOGS = REPOSITORY / "tests" / "replay" / "logs"
+HOW = (REPOSITORY / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(path: Path, *languages: str) -> Iterator[str]:
+    for language, body in _FENCE.findall(path.read_text(encoding="utf-8")):
+        if language in languages:
+            yield body
+
+
+def _commands(path: Path) -> Iterator[str]:
+    """Every command a reader is shown: a line of a sh block, a prompted line of a console block, `code` in text."""
+    for body in _blocks(path, "sh"):
+        yield from body.replace("\\\n", " ").splitlines()
+    for body in _blocks(path, "console"):
+        lines = body.replace("\\\n", " ").splitlines()
+        yield from (line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    yield from re.findall(r"`([^`\n]+)`", text)
+
+
+def _words(command: str) -> list[str]:
+    return shlex.split(command, comments=True)
+
+
+def _of_program(name: str) -> list[str]:
+    lines = (command.partition(" #")[0].strip() for path in DOCS for command in _commands(path))
+    return list(dict.fromkeys(line for line in lines if line.split()[:1] == [name]))
+
+
+# A name in running text (`kgen build`) names the command; only one with options or arguments is a whole command line.
+KGEN_LINES = [command for command in _of_program("kgen") if len(_words(command)) > 2 and "..." not in command]
+
+
+def _parse(words: list[str]) -> click.Context:
+    name, command, rest = main.resolve_command(click.Context(main), words)
+    assert command is not None, f"there is no command {words[0]}"
+    return command.make_context(name, rest, parent=click.Context(main))
+
+
+@pytest.mark.parametrize("line", KGEN_LINES)
+def test_a_command_line_parses(line: str) -> None:
+    context = _parse(_words(line)[1:])
+    platform = context.params.get("platform")
+    assert platform is None or platform in platforms()
+    if "instruction" in context.params:
+        from kgen.cli._options import make_spec
+
+        assert make_spec(dict(context.params)).case.instruction == context.params["instruction"]
+
+
+def test_every_command_is_shown_with_an_example() -> None:
+    shown = {_words(line)[1] for line in _of_program("kgen") if len(_words(line)) > 1}
+    in_blocks = {words[1] for body in _blocks(README, "sh", "console") for words in _kgen_lines(body)}
+    assert set(main.list_commands(click.Context(main))) <= shown & in_blocks
+
+
+def _kgen_lines(body: str) -> list[list[str]]:
+    lines = (line.removeprefix("$ ") for line in body.replace("\\\n", " ").splitlines())
+    return [_words(line) for line in lines if line.startswith("kgen ")]
+
+
+def test_an_option_in_the_text_exists() -> None:
+    known = {
+        option
+        for name in main.list_commands(click.Context(main))
+        for parameter in _command(name).params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    text = "\n".join(_FENCE.sub("", path.read_text(encoding="utf-8")) for path in DOCS)
+    mentioned = set(re.findall(r"`(--[a-z][a-z-]+)", text)) - {"--help"}
+    assert mentioned
+    assert mentioned <= known
+
+
+def _command(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
+
+
+def test_a_make_target_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    shown = {_words(line)[1] for line in _of_program("make") if len(_words(line)) > 1}
+    assert {"verify", "test"} <= shown
+    assert shown <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_a_link_leads_to_a_file() -> None:
+    for path in DOCS:
+        for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_exit_codes_are_the_verdicts() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: int(code) for name, code in rows} == {kind.name: kind.value for kind in VerdictKind}
+
+
+def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
+    pairs = [
+        (int(code), name)
+        for body in _blocks(README, "sh")
+        for code, name in re.findall(r"#.*exits (\d+), ([A-Z_]+)", body)
+    ]
+    assert pairs
+    for code, name in pairs:
+        assert VerdictKind[name].value == code
+
+
+def test_the_platforms_and_their_known_answers_are_the_registry() -> None:
+    rows = re.findall(
+        r"^\| `((?:qemu-|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert dict(rows) == {platform.name: platform.known for platform in platforms().values()}
+
+
+def test_what_can_be_added_is_where_the_readme_says() -> None:
+    rows = re.findall(r"^\| an? .+ \| `kgen/(\w+)/NAME\.py`.* \| `([A-Z]+) = (\w+)\(", README.read_text(), re.MULTILINE)
+    assert len(rows) == 5
+    for package, attribute, kind in rows:
+        owner = __import__(f"kgen.{package}", fromlist=[kind])
+        assert registry.discover(f"kgen.{package}", attribute, getattr(owner, kind))
+
+
+def test_the_qemu_lines_name_what_the_platforms_use() -> None:
+    lines = _of_program("qemu-system-i386")
+    kvm = platforms()["qemu-kvm"].command(LaunchRequest(kernel=None))
+    assert any(kvm[kvm.index("-cpu") + 1] in line for line in lines)
+    assert any("qboot.rom" in line for line in lines)
+
+
+def _row(kind: str) -> str:
+    match = re.search(rf"^\| `{kind}` \| (.*) \| .* \|$", HOW, re.MULTILINE)
+    assert match is not None, kind
+    # what stands in brackets explains a field
+    return re.sub(r"\([^()]*\)", "", match[1])
+
+
+@pytest.mark.parametrize("kind", protocol.RECORDS)
+def test_the_fields_of_a_record_line_are_documented_in_order(kind: str) -> None:
+    fields = re.findall(r"([a-z0-9_]+)=%", protocol.RECORDS[kind])
+    assert re.findall(r"`([a-z0-9_]+)`", _row(kind)) == fields
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "values"),
+    [
+        ("boot", "path", BootPath),
+        ("cpus", "clock", Clock),
+        ("probe", "decode", Decode),
+        ("witness", "kind", ViolationKind),
+        ("result", "status", PhaseStatus),
+        ("end", "state", KernelState),
+    ],
+)
+def test_the_codes_of_a_field_are_documented(line: str, field: str, values: type[KernelState]) -> None:
+    match = re.search(rf"^\| `{line}` `{field}` \| (.*) \|$", HOW, re.MULTILINE)
+    assert match is not None
+    assert match[1] == ", ".join(f"{member.value} {member.name.lower()}" for member in values)
+
+
+def test_the_numbers_in_the_text_are_the_codes() -> None:
+    assert f"{TOKEN_STEP:#X}".replace("0X", "0x") in HOW
+    assert f"The first {SINGLE_ROUNDS} rounds" in HOW
+    assert f"after {LOSS_PROOF_MS} ms" in HOW
+    assert f"the first {WITNESSES_PER_KIND} of a kind and phase" in HOW
+    assert f"up to {spec.DEFAULT_BATCH} rounds" in HOW
+    assert f"violated at least {POWER_MINIMUM} times" in HOW
+
+
+def _printed(number: int, kind: str, *values: str | int) -> str:
+    """A line as the guest prints it."""
+    given = iter(values)
+    body = re.sub("%[uqxs]", lambda match: _converted(match[0], next(given)), protocol.guest_format(kind))
+    body = f"{protocol.LINE_PREFIX}{number} {body}"
+    return f"{body} crc={zlib.crc32(body.encode()):08x}\r\n"
+
+
+def _converted(conversion: str, value: str | int) -> str:
+    return f"{value:08x}" if conversion == "%x" else str(value)
+
+
+def _log() -> bytes:
+    text = _printed(0, "boot", "0.1.0", "xchg.32.ram.token", "d" * 64, 1, 2, 3, 4, 5, 1, 1)
+    text += _printed(1, "cpus", 3, 3, 0, 1, 2_600_000)
+    text += protocol.TABLE_HEADER + "\r\n" + "counts:\t1\t0\t1\t0\r\n"
+    total = zlib.crc32(text.replace("\r", "").encode())
+    return (text + _printed(2, "end", 3, 3, total)).encode()
+
+
+@pytest.fixture(scope="module")
+def intact() -> Callable[[bytes], bool]:
+    """The check that the document gives to third parties, as it stands there."""
+    (code,) = _blocks(REPOSITORY / "docs" / "how-it-works.md", "python")
+    names: dict[str, Callable[[bytes], bool]] = {}
+    exec(code, names)
+    return names["intact"]
+
+
+def test_the_documented_check_takes_a_whole_log(intact: Callable[[bytes], bool]) -> None:
+    assert protocol.parse_log(_log()).intact
+    assert intact(_log())
+    assert intact(b"SeaBIOS\r\n" + _log() + b"after")
+
+
+def test_the_documented_check_refuses_what_is_cut(intact: Callable[[bytes], bool]) -> None:
+    log = _log()
+    for end in range(len(log) - 2):
+        assert not intact(log[:end]), end
+
+
+def test_the_documented_check_refuses_what_is_altered(intact: Callable[[bytes], bool]) -> None:
+    log = _log()
+    for at in range(len(log) - 2):
+        for bit in range(8):
+            altered = log[:at] + bytes([log[at] ^ 1 << bit]) + log[at + 1 :]
+            assert not intact(altered), f"byte {at}, bit {bit}"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in LOGS.glob("*.log")))
+def test_the_documented_check_agrees_with_kgen_on_real_logs(intact: Callable[[bytes], bool], name: str) -> None:
+    log = (LOGS / name).read_bytes()
+    assert intact(log) == protocol.parse_log(log).intact

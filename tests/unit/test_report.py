@@ -1,0 +1,126 @@
+"""What a person is shown: the original's table to the tab, the counters, the evidence, the verdict last."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from recordings import Recording, load
+from rich.console import Console
+
+from kgen.observation import Observation
+from kgen.protocol import TABLE_HEADER
+from kgen.report.text import describe, explanations, show, summary
+from kgen.verdict import VerdictKind, judge
+
+GOOD = load("tcg-atomic")
+BAD = load("kvm-lost")
+
+
+def shown(run: Recording, observation: Observation) -> str:
+    """The report as a file gets it."""
+    text = io.StringIO()
+    show(Console(file=text, width=60), run.spec, observation, judge(run.spec, observation))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("run", [GOOD, BAD], ids=["atomic", "lost"])
+def test_the_table_keeps_its_tabs(run: Recording) -> None:
+    observation = run.observed()
+    lines = shown(run, observation).splitlines()
+    at = lines.index("counts:\tcount0\tcount1\tcount2\tcount0-count1+count2")
+    assert lines[at] == TABLE_HEADER
+    last = observation.rows[-1]
+    assert lines[at + 1] == f"counts:\t{last[0]}\t{last[1]}\t{last[2]}\t{last[3]}"
+
+
+@pytest.mark.parametrize("run", [GOOD, BAD], ids=["atomic", "lost"])
+def test_the_counters_of_every_cpu(run: Recording) -> None:
+    observation = run.observed()
+    text = shown(run, observation)
+    assert observation.memory is not None
+    counts = observation.memory.phases[-1].counts
+    assert f"  CPU 0 (producer)  put {counts[0].puts}\n" in text
+    for count in counts[1:]:
+        assert f"  CPU {count.cpu} (consumer)  took {count.takes} in {count.tries} exchanges\n" in text
+
+
+def test_the_words_at_the_cell() -> None:
+    text = shown(GOOD, replace(GOOD.observed(), cells=tuple(range(16))))
+    assert "memory at 0xb8000 (vga-text), read through the debugger:\n" in text
+    assert "\n000b8000 00000000 00000001 00000002" in text
+    assert "\n000b8020 00000008 00000009" in text
+
+
+def test_an_atomic_run_states_its_bound() -> None:
+    lines = shown(GOOD, GOOD.observed()).splitlines()
+    at = lines.index("ATOMIC: no violation in 1000 rounds")
+    assert "N = 1000 rounds: the rate of violations is below 0.003 a round at 95 %" in lines[at + 1]
+    assert any(line.startswith("path: io (") for line in lines)
+    assert "witnesses" not in "\n".join(lines)
+
+
+def test_a_run_that_lost_shows_its_witnesses() -> None:
+    observation = BAD.observed()
+    verdict = judge(BAD.spec, observation)
+    text = shown(BAD, observation)
+    assert f"NOT_ATOMIC: {verdict.reason}\n" in text
+    assert f"witnesses ({len(verdict.witnesses)} recorded" in text
+    first = min(verdict.witnesses, key=lambda witness: witness.round)
+    assert f"  {describe(first)}\n" in text
+    assert f"round {first.round}, cell {first.cell}, token {first.token:08x}" in describe(first)
+    assert "never violated: the defect is in the target" in text
+
+
+def test_a_controls_failure_is_not_the_verdict() -> None:
+    """Violations of the controls stand under their labels; none of them looks like the case's."""
+    text = shown(GOOD, GOOD.observed())
+    verdict = judge(GOOD.spec, GOOD.observed())
+    lines = text.splitlines()
+    at = lines.index("controls (sanity must pass, power must fail):")
+    for offset, control in enumerate(verdict.controls, 1):
+        line = lines[at + offset]
+        assert line.strip().startswith(f"{control.role}:")
+        assert summary(control.violations) in line
+        assert line.endswith(": ok")
+    elsewhere = lines[:at] + lines[at + 1 + len(verdict.controls) : -3]
+    assert not [line for line in elsewhere if "lost" in line or "duplicate" in line]
+
+
+def test_an_error_is_shown_as_one() -> None:
+    broken = replace(GOOD.observed(), problems=("gdb died",))
+    lines = shown(GOOD, broken).splitlines()
+    assert "ERROR: gdb died" in lines
+    assert not [line for line in lines if line.startswith("ATOMIC")]
+    nothing = replace(GOOD.observed(), serial=None, memory=None, rows=(), cells=(), cut="silence")
+    assert shown(GOOD, nothing).splitlines()[-3:][0] != ""
+    assert "ERROR: silence" in shown(GOOD, nothing)
+
+
+def test_a_control_that_is_not_as_it_must_be_says_so() -> None:
+    observation = GOOD.observed()
+    assert observation.memory is not None
+    phases = list(observation.memory.phases)
+    phases[0] = replace(phases[0], lost=3)
+    text = shown(GOOD, replace(observation, memory=replace(observation.memory, phases=tuple(phases))))
+    line = next(line for line in text.splitlines() if line.strip().startswith("sanity:"))
+    assert line.endswith("3 lost in 1000 rounds: VIOLATED")
+
+
+@pytest.mark.parametrize("name", ["tcg-no-controls", "kvm-lost"])
+def test_the_sanity_control_is_only_claimed_where_it_ran(name: str) -> None:
+    run = load(name)
+    verdict = replace(judge(run.spec, run.observed()), kind=VerdictKind.NOT_ATOMIC)
+    claimed = any("sanity control" in line for line in explanations(run.spec, verdict))
+    assert claimed == (name == "kvm-lost")
+
+
+def test_nothing_is_taken_for_markup() -> None:
+    text = shown(GOOD, replace(GOOD.observed(), problems=("[bold]gdb[/] [red]died",)))
+    assert "ERROR: [bold]gdb[/] [red]died\n" in text
+
+
+def test_words_for_violations() -> None:
+    assert summary({"lost": 3, "duplicate": 0, "torn": 1, "stale": 0}) == "3 lost, 1 torn"
+    assert summary({"lost": 0}) == "no violation"

@@ -1,0 +1,510 @@
+"""The table of the design notes: each verdict and each reason, reached from recorded runs by the smallest change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from recordings import Recording, load
+
+from kgen.mtree import NOT_ASKED, PathEvidence
+from kgen.observation import FaultRecord, Observation, Record, Witness
+from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.spec import Case, KernelSpec
+from kgen.verdict import POWER_MINIMUM, VerdictKind, bisect_code, judge
+
+GOOD = load("tcg-atomic")
+BAD = load("kvm-lost")
+SEEN = GOOD.observed()
+#: The phases of the recorded runs.
+SANITY, POWER, CASE = 0, 1, 3
+
+Change = Callable[[Observation], Observation]
+
+
+def say(record: Record, index: int, **changes: Any) -> Record:
+    """The record with one phase changed."""
+    phases = [replace(phase, **changes) if phase.index == index else phase for phase in record.phases]
+    return replace(record, phases=tuple(phases))
+
+
+def both(change: Callable[[Record], Record]) -> Change:
+    """A change that both channels agree on."""
+
+    def apply(seen: Observation) -> Observation:
+        assert seen.serial is not None
+        assert seen.memory is not None
+        return replace(seen, serial=change(seen.serial), memory=change(seen.memory))
+
+    return apply
+
+
+def phase(index: int, **changes: Any) -> Change:
+    return both(lambda record: say(record, index, **changes))
+
+
+def memory(**changes: Any) -> Change:
+    return lambda seen: replace(seen, memory=replace(seen.memory, **changes))  # type: ignore[type-var]
+
+
+def serial(**changes: Any) -> Change:
+    return lambda seen: replace(seen, serial=replace(seen.serial, **changes))  # type: ignore[type-var]
+
+
+def counts(index: int, cpu: int, **changes: int) -> Change:
+    """Another count of one CPU. The case's is also in the CPU table."""
+
+    def change(record: Record) -> Record:
+        old = record.phases[index].counts
+        new = tuple(replace(count, **changes) if count.cpu == cpu else count for count in old)
+        cpus = tuple(
+            replace(entry, **changes) if entry.cpu == cpu and index == CASE else entry for entry in record.cpus
+        )
+        return replace(say(record, index, counts=new), cpus=cpus)
+
+    return both(change)
+
+
+def chain(*changes: Change) -> Change:
+    def apply(seen: Observation) -> Observation:
+        for change in changes:
+            seen = change(seen)
+        return seen
+
+    return apply
+
+
+def fault(cpu: int, vector: int) -> FaultRecord:
+    return FaultRecord(cpu=cpu, vector=vector, error=0, eip=0x100000, eflags=2, cr2=0)
+
+
+def faulted(*faults: FaultRecord, running: int = CASE) -> Change:
+    """What remains when the BSP reports faults: the phases before, then the end."""
+
+    def change(record: Record) -> Record:
+        kept = record.phases[:running]
+        if record.channel == "debugger":
+            kept += (replace(record.phases[running], status=PhaseStatus.RUNNING),)
+        witnesses = tuple(witness for witness in record.witnesses if witness.phase <= running)
+        ended = replace(record, state=KernelState.FAULTED, faults=faults, phase=running)
+        return replace(ended, phases=kept, witnesses=witnesses)
+
+    # memory holds the phase that was running, serial has no result of it: both records are whole
+    return chain(both(change), lambda seen: replace(seen, rows=()))
+
+
+def violated(index: int, count: int) -> Change:
+    """So many tokens of a phase vanished, in both channels, with their witnesses."""
+
+    def change(record: Record) -> Record:
+        old = record.phases[index].counts
+        new = (*old[:1], replace(old[1], takes=old[1].takes - count), *old[2:])
+        cpus = tuple(
+            replace(entry, takes=entry.takes - count) if entry.cpu == 1 and index == CASE else entry
+            for entry in record.cpus
+        )
+        made = tuple(
+            Witness(0, index, ViolationKind.LOST, number + 1, 0, number, 0, 0, None, number) for number in range(count)
+        )
+        witnesses = tuple(w for w in record.witnesses if w.phase < index) + made[:8]
+        witnesses += tuple(w for w in record.witnesses if w.phase > index)
+        return replace(say(record, index, counts=new, lost=count), witnesses=witnesses, cpus=cpus)
+
+    def table(seen: Observation) -> Observation:
+        put, first, others, _ = seen.rows[-1]
+        if index != CASE:
+            return seen
+        return replace(seen, rows=(*seen.rows[:-1], (put, first - count, others, count)))
+
+    return chain(both(change), table)
+
+
+def silent(index: int, left: int) -> Change:
+    """A power control that showed only so many losses."""
+
+    def change(record: Record) -> Record:
+        old = record.phases[index]
+        first = 1000 - left - sum(count.takes for count in old.counts[2:])
+        new = (replace(old.counts[0], puts=1000), replace(old.counts[1], takes=first, tries=first), *old.counts[2:])
+        quiet = dict.fromkeys(("duplicate", "torn", "stale", "left", "foreign"), 0)
+        here = [w for w in record.witnesses if w.phase == index and w.kind is ViolationKind.LOST][: min(left, 8)]
+        witnesses = tuple(w for w in record.witnesses if w.phase != index or w in here)
+        witnesses = tuple(replace(w, index=number) for number, w in enumerate(witnesses))
+        return replace(say(record, index, counts=new, rounds=1000, lost=left, **quiet), witnesses=witnesses)
+
+    return both(change)
+
+
+def without_the_case(seen: Observation) -> Observation:
+    """The kernel ended after its controls."""
+    assert seen.memory is not None
+    counted = seen.memory.phases[CASE - 1].counts
+    cpus = tuple(
+        replace(entry, puts=count.puts, takes=count.takes, tries=count.tries)
+        for entry, count in zip(seen.memory.cpus, counted, strict=True)
+    )
+    seen = both(lambda record: replace(record, phases=record.phases[:CASE]))(seen)
+    return replace(memory(cpus=cpus)(seen), rows=())
+
+
+RAM = PathEvidence("ram", "pc.ram", "... (prio 0, ram): pc.ram", "FlatView #1")
+DOUBTFUL = PathEvidence("unknown", "vga-lowmem, pc.ram", "half and half", "FlatView #1")
+
+TABLE: list[tuple[str, Change, VerdictKind, str]] = [
+    ("nothing", lambda seen: seen, VerdictKind.ATOMIC, "no violation in 1000 rounds"),
+    # ERROR
+    ("a tool failed", lambda s: replace(s, problems=("gdb died",)), VerdictKind.ERROR, "gdb died"),
+    ("channels", serial(khz=1), VerdictKind.ERROR, "the two channels disagree: khz"),
+    ("a serial fault", serial(faults=(fault(1, 6),)), VerdictKind.ERROR, "faults that memory does not"),
+    ("other kernel", serial(digest="0" * 64), VerdictKind.ERROR, "another kernel"),
+    ("other case", serial(case="xchg.32.ram.token"), VerdictKind.ERROR, "another kernel"),
+    ("other case, cut", serial(digest="0" * 64, complete=False), VerdictKind.ERROR, "another kernel"),
+    ("not parked", phase(CASE, status=PhaseStatus.NOT_PARKED), VerdictKind.ERROR, "did not finish its batch"),
+    ("kernel not parked", both(lambda r: replace(r, state=KernelState.NOT_PARKED)), VerdictKind.ERROR, "its batch"),
+    ("too few", both(lambda r: replace(r, state=KernelState.TOO_FEW_CPUS, cpus_found=2)), VerdictKind.ERROR, "only 2"),
+    ("too few, unsaid", both(lambda r: replace(r, cpus_found=2)), VerdictKind.ERROR, "only 2 CPUs started"),
+    ("sanity", violated(SANITY, 1), VerdictKind.ERROR, "the sanity control sanity:xchg.32@ram was violated 1 times"),
+    ("self-contradiction", serial(contradiction="twice"), VerdictKind.ERROR, "contradicts itself: twice"),
+    # ERROR: numbers that contradict each other
+    ("puts", counts(CASE, 0, puts=999), VerdictKind.ERROR, "put 999 tokens in 1000 rounds"),
+    ("consumer puts", counts(CASE, 1, puts=1), VerdictKind.ERROR, "put 1001 tokens"),
+    ("producer takes", counts(CASE, 0, takes=1), VerdictKind.ERROR, "more tokens than were tried for"),
+    ("tries", counts(CASE, 1, tries=1), VerdictKind.ERROR, "more tokens than were tried for"),
+    ("takes", counts(CASE, 1, takes=0), VerdictKind.ERROR, "tokens where 1000 to 1000 can be accounted for"),
+    ("left", chain(counts(CASE, 1, takes=0), phase(CASE, left=1)), VerdictKind.ERROR, "tokens where"),
+    ("no counters", phase(CASE, counts=()), VerdictKind.ERROR, "counters of 0 CPUs where 3 took part"),
+    ("no counters of a control", phase(POWER, counts=()), VerdictKind.ERROR, "counters of 0 CPUs"),
+    ("too many rounds", phase(CASE, rounds=1001), VerdictKind.ERROR, "phase 3 put 1000 tokens in 1001 rounds"),
+    ("unplanned role", phase(CASE, role=Role.POWER), VerdictKind.ERROR, "ran as POWER"),
+    ("unplanned cells", phase(CASE, cells=1), VerdictKind.ERROR, "with 1 cells, planned was CASE with 128"),
+    ("unplanned address", phase(CASE, address=0xA0000), VerdictKind.ERROR, "ran at 0xa0000, planned was 0xb8000"),
+    ("unplanned label", lambda s: replace(s, serial=say(s.serial, CASE, label="case:x")), VerdictKind.ERROR, "case:x"),  # type: ignore[arg-type]
+    ("unplanned limit", lambda s: replace(s, serial=say(s.serial, CASE, limit=9)), VerdictKind.ERROR, "of 9 rounds"),  # type: ignore[arg-type]
+    ("unplanned CPUs", both(lambda r: replace(r, cpus_needed=4)), VerdictKind.ERROR, "is for 4 CPUs, the case for 3"),
+    ("unplanned phases", both(lambda r: replace(r, planned=5)), VerdictKind.ERROR, "5 phases in the kernel"),
+    ("phases missing", both(lambda r: replace(r, phases=r.phases[1:])), VerdictKind.ERROR, "not in order"),
+    ("witness without count", both(lambda r: replace(r, witnesses=())), VerdictKind.ERROR, "do not fit the counters"),
+    ("table", lambda s: replace(s, rows=()), VerdictKind.ERROR, "the table does not end with the case's counters"),
+    ("row", lambda s: replace(s, rows=((1, 0, 0, 0), *s.rows)), VerdictKind.ERROR, "does not add up"),
+    ("rows", lambda s: replace(s, rows=((9, 9, 0, 0), *s.rows)), VerdictKind.ERROR, "counts backwards"),
+    # CRASH
+    ("emulator", lambda s: replace(s, crash="triple fault"), VerdictKind.CRASH, "triple fault"),
+    ("#DE", faulted(fault(1, 0)), VerdictKind.CRASH, "CPU 1, vector 0 at 0x00100000"),
+    ("#UD in a power control", faulted(fault(1, 6), running=POWER), VerdictKind.CRASH, "vector 6"),
+    ("#UD of a CPU that takes no part", faulted(fault(9, 6)), VerdictKind.CRASH, "CPU 9"),
+    ("#UD and #DE", faulted(fault(1, 6), fault(2, 0)), VerdictKind.CRASH, "vector 0"),
+    ("fault unsaid", faulted(), VerdictKind.CRASH, "not where"),
+    # UNSUPPORTED
+    ("#UD", faulted(fault(1, 6)), VerdictKind.UNSUPPORTED, "xchg.32 raised #UD (CPU 1, vector 6"),
+    ("#GP", faulted(fault(0, 13)), VerdictKind.UNSUPPORTED, "xchg.32 raised #GP"),
+    ("#AC", faulted(fault(2, 17)), VerdictKind.UNSUPPORTED, "xchg.32 raised #AC"),
+    ("#UD on RAM already", faulted(fault(1, 6), running=SANITY), VerdictKind.UNSUPPORTED, "raised #UD"),
+    # NO_STORAGE
+    ("no storage", phase(CASE, status=PhaseStatus.NO_STORAGE), VerdictKind.NO_STORAGE, "do not hold what is written"),
+    ("unstable", phase(CASE, status=PhaseStatus.UNSTABLE), VerdictKind.NO_STORAGE, "do not hold what is written"),
+    # NOT_ATOMIC
+    ("one loss", violated(CASE, 1), VerdictKind.NOT_ATOMIC, "1 lost in 1000 rounds of xchg.32 on vga-text"),
+    ("many losses", violated(CASE, 12), VerdictKind.NOT_ATOMIC, "12 lost in 1000 rounds"),
+    (
+        "a loss in a running case",
+        chain(violated(CASE, 1), memory(complete=False, state=KernelState.RUNNING), serial(complete=False)),
+        VerdictKind.NOT_ATOMIC,
+        "1 lost",
+    ),
+    # RAM_BACKED
+    ("QEMU says RAM", lambda s: replace(s, path=RAM), VerdictKind.RAM_BACKED, "ordinary memory here"),
+    (
+        "the guest says RAM",
+        chain(phase(CASE, decode=Decode.RAM), lambda s: replace(s, path=NOT_ASKED)),
+        VerdictKind.RAM_BACKED,
+        "ordinary memory here",
+    ),
+    # INCONCLUSIVE
+    ("no serial", lambda s: replace(s, serial=None), VerdictKind.INCONCLUSIVE, "there is no serial record"),
+    ("no memory", lambda s: replace(s, memory=None), VerdictKind.INCONCLUSIVE, "the debugger read no record"),
+    ("cut log", serial(complete=False, gap="cut"), VerdictKind.INCONCLUSIVE, "the serial record is incomplete: cut"),
+    ("still running", memory(complete=False, gap="still"), VerdictKind.INCONCLUSIVE, "did not come to its end: still"),
+    (
+        "given up",
+        chain(memory(complete=False), lambda s: replace(s, cut="--timeout")),
+        VerdictKind.INCONCLUSIVE,
+        "did not come to its end: --timeout",
+    ),
+    (
+        "case missing",
+        without_the_case,
+        VerdictKind.INCONCLUSIVE,
+        "the case was not run to its end",
+    ),
+    ("case not begun", phase(CASE, status=PhaseStatus.PENDING), VerdictKind.INCONCLUSIVE, "not run to its end"),
+    ("doubtful path", lambda s: replace(s, path=DOUBTFUL), VerdictKind.INCONCLUSIVE, "could not be attested"),
+    ("ROM", lambda s: replace(s, path=replace(RAM, kind="rom")), VerdictKind.INCONCLUSIVE, "could not be attested"),
+    ("hole", lambda s: replace(s, path=replace(RAM, kind="hole")), VerdictKind.INCONCLUSIVE, "could not be attested"),
+    ("guest sees RAM", phase(CASE, decode=Decode.RAM), VerdictKind.INCONCLUSIVE, "could not be attested"),
+    (
+        "nobody to ask",
+        chain(phase(CASE, decode=Decode.UNKNOWN), lambda s: replace(s, path=NOT_ASKED)),
+        VerdictKind.INCONCLUSIVE,
+        "could not be attested",
+    ),
+    ("sanity", phase(SANITY, status=PhaseStatus.STOPPED), VerdictKind.INCONCLUSIVE, "sanity:xchg.32@ram did not run"),
+    ("power", phase(POWER, status=PhaseStatus.STOPPED), VerdictKind.INCONCLUSIVE, "power:mov-mov.32@vga-text did not"),
+    ("silent power", silent(POWER, 4), VerdictKind.INCONCLUSIVE, "showed only 4 violations in 1000 rounds"),
+    ("silent second power", silent(2, 0), VerdictKind.INCONCLUSIVE, "cmpxchg.32.nolock@vga-text showed only 0"),
+    ("idle consumer", chain(counts(CASE, 2, takes=0, tries=0)), VerdictKind.ERROR, "can be accounted for"),
+    ("a cell is full", lambda s: replace(s, cells=(0, 7)), VerdictKind.INCONCLUSIVE, "something was written after"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_each_rule(change: Change, kind: VerdictKind, reason: str) -> None:
+    verdict = judge(GOOD.spec, change(SEEN))
+    assert (verdict.kind, verdict.exit_code) == (kind, kind.value)
+    assert reason in verdict.reason
+
+
+def test_every_verdict_but_skip_is_reached() -> None:
+    """SKIP is stated before anything runs."""
+    assert {row[2] for row in TABLE} == set(VerdictKind) - {VerdictKind.SKIP}
+
+
+def test_nothing_seen() -> None:
+    nothing = replace(SEEN, serial=None, memory=None, rows=())
+    assert judge(GOOD.spec, nothing).kind is VerdictKind.ERROR
+    assert judge(GOOD.spec, replace(nothing, cut="silence")).reason == "silence"
+    assert judge(GOOD.spec, replace(nothing, crash="killed")).kind is VerdictKind.CRASH
+    both_failed = judge(GOOD.spec, replace(nothing, crash="killed", problems=("gdb died", "and QEMU")))
+    assert (both_failed.kind, both_failed.reason, both_failed.notes) == (VerdictKind.ERROR, "gdb died", ("and QEMU",))
+
+
+#: From the weakest to the strongest: each one put on top of all before it decides.
+LADDER: list[tuple[Change, VerdictKind]] = [
+    (lambda seen: seen, VerdictKind.ATOMIC),
+    (lambda seen: replace(seen, cells=(1,)), VerdictKind.INCONCLUSIVE),
+    (lambda seen: replace(seen, path=RAM), VerdictKind.RAM_BACKED),
+    (violated(CASE, 3), VerdictKind.NOT_ATOMIC),
+    (phase(CASE, status=PhaseStatus.UNSTABLE), VerdictKind.NO_STORAGE),
+    (both(lambda r: replace(r, faults=(fault(1, 6),))), VerdictKind.UNSUPPORTED),
+    (lambda seen: replace(seen, crash="triple fault"), VerdictKind.CRASH),
+    (lambda seen: replace(seen, problems=("gdb died",)), VerdictKind.ERROR),
+]
+
+
+@pytest.mark.parametrize("height", range(1, len(LADDER) + 1))
+def test_the_first_rule_that_matches_decides(height: int) -> None:
+    seen = chain(*(change for change, _ in LADDER[:height]))(SEEN)
+    assert judge(GOOD.spec, seen).kind is LADDER[height - 1][1]
+
+
+@pytest.mark.parametrize("lower", range(len(LADDER)))
+@pytest.mark.parametrize("upper", range(len(LADDER)))
+def test_any_two_rules_in_order(lower: int, upper: int) -> None:
+    if lower >= upper:
+        return
+    seen = chain(LADDER[lower][0], LADDER[upper][0])(SEEN)
+    assert judge(GOOD.spec, seen).kind is LADDER[upper][1]
+
+
+def test_exit_codes() -> None:
+    assert {kind.name: kind.value for kind in VerdictKind} == {
+        "ATOMIC": 0,
+        "NOT_ATOMIC": 3,
+        "INCONCLUSIVE": 4,
+        "RAM_BACKED": 5,
+        "UNSUPPORTED": 6,
+        "NO_STORAGE": 7,
+        "SKIP": 8,
+        "ERROR": 9,
+        "CRASH": 10,
+    }
+    codes = {kind: bisect_code(kind) for kind in VerdictKind}
+    assert codes.pop(VerdictKind.ATOMIC) == 0
+    assert codes.pop(VerdictKind.NOT_ATOMIC) == 1
+    assert set(codes.values()) == {125}
+
+
+def rounds(run: Recording, number: int, spec_rounds: int, status: PhaseStatus = PhaseStatus.DONE) -> tuple[Any, Any]:
+    """The good run as if its case, and it alone, had gone for so many rounds."""
+    spec = KernelSpec(Case("xchg"), rounds=spec_rounds)
+
+    def change(record: Record) -> Record:
+        old = record.phases[CASE].counts
+        new = (
+            replace(old[0], puts=number),
+            replace(old[1], takes=number, tries=number + 1),
+            replace(old[2], takes=0, tries=number + 1),
+        )
+        cpus = tuple(
+            replace(entry, puts=count.puts, takes=count.takes, tries=count.tries)
+            for entry, count in zip(record.cpus, new, strict=False)
+        )
+        record = replace(say(record, CASE, counts=new, rounds=number, status=status), cpus=cpus)
+        if record.channel == "serial":
+            record = replace(say(record, CASE, limit=spec_rounds), digest=spec.digest())
+        if not spec_rounds:
+            return record
+        for index in range(CASE):
+            if record.channel == "serial":
+                record = say(record, index, limit=spec_rounds)
+        return record
+
+    return spec, replace(both(change)(run.observed()), rows=((number, number, 0, 0),))
+
+
+@pytest.mark.parametrize(("number", "bound"), [(1000, 3e-3), (500, 6e-3)])
+def test_the_bound_is_three_over_n(number: int, bound: float) -> None:
+    """A run that was stopped states the N it came to."""
+    spec, seen = rounds(GOOD, number, 1000, PhaseStatus.STOPPED)
+    verdict = judge(spec, both(lambda r: replace(r, state=KernelState.STOPPED))(seen))
+    assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, number)
+    assert verdict.bound == pytest.approx(bound)
+
+
+def test_only_atomic_has_a_bound() -> None:
+    for change, kind in LADDER[1:]:
+        verdict = judge(GOOD.spec, change(SEEN))
+        assert verdict.kind is kind
+        assert verdict.bound is None
+
+
+@pytest.mark.parametrize(
+    ("left", "number", "enough"), [(5, 1000, True), (4, 1000, False), (9, 500, False), (10, 500, True)]
+)
+def test_power_is_counted_at_the_cases_n(left: int, number: int, enough: bool) -> None:
+    """A case that ran half as far as its control has half of the control's violations to go by."""
+    spec, seen = rounds(GOOD, number, 1000, PhaseStatus.STOPPED)
+    seen = chain(both(lambda r: replace(r, state=KernelState.STOPPED)), silent(POWER, left))(seen)
+    verdict = judge(spec, seen)
+    assert verdict.kind is (VerdictKind.ATOMIC if enough else VerdictKind.INCONCLUSIVE)
+    control = next(control for control in verdict.controls if control.label.startswith("power:mov-mov"))
+    assert (control.enough, control.violations["lost"]) == (enough, left)
+    assert POWER_MINIMUM == 5
+
+
+def test_a_longer_case_does_not_add_to_the_controls_violations() -> None:
+    """Stopped late, the case ran further than its controls: what they showed is not multiplied."""
+    spec, seen = rounds(GOOD, 1_000_000, 0, PhaseStatus.STOPPED)
+    spec = replace(spec, rounds=0)
+    for index in range(CASE):
+        seen = replace(seen, serial=say(seen.serial, index, limit=10_000))
+        seen = phase(index, status=PhaseStatus.STOPPED)(seen)
+    seen = chain(both(lambda r: replace(r, state=KernelState.STOPPED)), serial(digest=spec.digest()))(seen)
+    assert judge(spec, seen).kind is VerdictKind.INCONCLUSIVE  # the controls did not come to their end
+
+
+@pytest.mark.parametrize("claimed", [999, 1001, 2000])
+def test_a_case_that_is_done_ran_what_was_planned(claimed: int) -> None:
+    spec, seen = rounds(GOOD, claimed, 1000)
+    verdict = judge(spec, seen)
+    assert verdict.kind is VerdictKind.ERROR
+    assert str(claimed) in verdict.reason
+
+
+def test_a_case_without_end_is_never_done() -> None:
+    run = load("tcg-no-controls")
+    spec = replace(run.spec, rounds=0)
+    seen = serial(digest=spec.digest())(run.observed())
+    seen = replace(seen, serial=say(seen.serial, 0, limit=0))  # type: ignore[arg-type]
+    assert judge(spec, seen).reason == "phase 0 says it is done after 1000 of 0 rounds"
+
+
+def test_an_idle_consumer_is_no_contention() -> None:
+    """The whole observation adds up, but one consumer never took part."""
+    spec, seen = rounds(GOOD, 1000, 1000)
+    assert judge(spec, seen).kind is VerdictKind.ATOMIC
+    verdict = judge(spec, counts(CASE, 2, tries=0)(seen))
+    assert (verdict.kind, verdict.reason[:17]) == (VerdictKind.INCONCLUSIVE, "CPU 2 never tried")
+
+
+def test_a_token_left_behind_needs_a_violation_to_explain_it() -> None:
+    spec, seen = rounds(GOOD, 1000, 1000)
+    seen = chain(counts(CASE, 1, takes=999), phase(CASE, left=1))(seen)
+    verdict = judge(spec, replace(seen, rows=((1000, 999, 0, 1),)))
+    assert verdict.kind is VerdictKind.ERROR
+    assert "1 tokens left, with no violation" in verdict.reason
+    foreign = chain(counts(CASE, 1, takes=1000), phase(CASE, left=0, foreign=1))(seen)
+    assert judge(spec, replace(foreign, rows=((1000, 1000, 0, 0),))).kind is VerdictKind.ERROR
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"state": CpuState.WORKING}, "was not at rest"),
+        ({"ack": 1}, "was not at rest"),
+        ({"takes": 1}, "counters moved"),
+    ],
+)
+def test_cpus_that_are_not_where_the_end_leaves_them(changes: dict[str, Any], reason: str) -> None:
+    assert SEEN.memory is not None
+    cpus = tuple(replace(entry, **changes) if entry.cpu == 1 else entry for entry in SEEN.memory.cpus)
+    verdict = judge(GOOD.spec, memory(cpus=cpus)(SEEN))
+    assert verdict.kind is VerdictKind.ERROR
+    assert reason in verdict.reason
+    assert judge(GOOD.spec, memory(cpus=SEEN.memory.cpus[:2])(SEEN)).kind is VerdictKind.ERROR
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (serial(state=KernelState.FAULTED), "faulted"),
+        (serial(state=KernelState.RUNNING), "not run to its end"),
+        (serial(digest=""), "does not say what kernel"),
+        (serial(cpus_needed=2), "for 2 CPUs"),
+        (serial(witnesses=()), "do not fit"),
+        (lambda s: replace(s, serial=say(s.serial, POWER, counts=())), "counters of 0 CPUs"),
+        (lambda s: replace(s, serial=say(s.serial, CASE, decode=Decode.UNKNOWN)), "attested"),
+        (lambda s: replace(s, platform="qemu-tcg"), "the debugger read no record"),
+    ],
+)
+def test_a_log_alone_has_only_itself(change: Any, reason: str) -> None:
+    """What memory would have contradicted must be seen without it."""
+    alone = GOOD.alone()
+    assert judge(GOOD.spec, alone).kind is VerdictKind.ATOMIC
+    verdict = judge(GOOD.spec, change(alone))
+    assert verdict.kind is not VerdictKind.ATOMIC
+    assert reason in verdict.reason
+
+
+def test_no_other_path_than_io_is_atomic() -> None:
+    for kind in ("ram", "rom", "hole", "unknown"):
+        for decode in Decode:
+            seen = chain(phase(CASE, decode=decode), lambda s, kind=kind: replace(s, path=replace(RAM, kind=kind)))(
+                SEEN
+            )
+            assert judge(GOOD.spec, seen).kind is not VerdictKind.ATOMIC
+
+
+def test_a_clean_run_without_controls_is_inconclusive() -> None:
+    run = load("tcg-no-controls")
+    verdict = judge(run.spec, run.observed())
+    assert (verdict.kind, verdict.reason) == (VerdictKind.INCONCLUSIVE, "no controls were run")
+
+
+def test_the_notes_say_what_the_controls_showed() -> None:
+    verdict = judge(GOOD.spec, SEEN)
+    assert any(note.startswith("the power controls showed: ") and "lost" in note for note in verdict.notes)
+    assert [control.role for control in verdict.controls] == ["sanity", "power", "power"]
+    assert all(control.enough for control in verdict.controls)
+
+
+def test_a_verdict_lists_the_cases_witnesses_only() -> None:
+    verdict = judge(BAD.spec, BAD.observed())
+    assert {witness.phase for witness in verdict.witnesses} == {CASE}
+    assert judge(GOOD.spec, SEEN).witnesses == ()
+
+
+def test_other_kinds_are_told_apart() -> None:
+    assert BAD.observed().memory is not None
+    verdict = judge(BAD.spec, BAD.observed())
+    assert set(verdict.violations) == {"lost", "duplicate", "torn", "stale"}
+    assert verdict.violations["lost"] > 0
+
+
+def test_only_a_silent_power_control_is_worth_another_run() -> None:
+    silent_run = judge(GOOD.spec, silent(POWER, 4)(GOOD.observed()))
+    assert silent_run.kind is VerdictKind.INCONCLUSIVE
+    assert silent_run.is_silent
+    assert not judge(GOOD.spec, GOOD.observed()).is_silent
+    assert not judge(GOOD.spec, replace(GOOD.observed(), memory=None)).is_silent
