@@ -40,6 +40,7 @@ class Qmp:
         self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError)
         self._control = control
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_report_failure)
         try:
             self._client = self._run(self._connect(QMPClient("kgen"), control, timeout))
         except BaseException as error:
@@ -120,6 +121,12 @@ class Qmp:
             task.cancel()
         self._run(_settle(left))
         self._loop.close()
+
+
+def _report_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As by default, but an interrupt that went through a task is not told again when the task is forgotten."""
+    if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
+        loop.default_exception_handler(context)
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

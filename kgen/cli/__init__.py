@@ -30,8 +30,11 @@ INTERRUPTED = 130
 TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
 
 
-class _Terminated(BaseException):
-    """A signal that ends us; raised where we are, so that everything we hold is let go on the way out."""
+class _Terminated(SystemExit):
+    """A signal that ends us; raised where we are, so that everything we hold is let go on the way out.
+
+    A SystemExit, because an event loop swallows every other exception that a callback raises, and we would run on.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,22 @@ from kgen.errors import GuestCrash
 @click.command(short_help='Fail.')
 def COMMAND():
     raise GuestCrash("triple\\nfault", where="cpu 1", hint="look")
+""",
+    "looping.py": """
+import asyncio, os, signal
+import click
+async def work(how):
+    loop = asyncio.get_running_loop()
+    if how == "callback":
+        loop.call_soon(os.kill, os.getpid(), signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(5)
+@click.command(short_help='Loop.')
+@click.argument("how")
+def COMMAND(how):
+    asyncio.run(work(how))
+    click.echo("went on")
 """,
     "stopped.py": "import click\n@click.command(short_help='Stop.')\ndef COMMAND():\n    raise KeyboardInterrupt\n",
 }
@@ -52,6 +69,7 @@ def test_help_lists_every_command_and_no_helper(group: CommandDirectory) -> None
     assert [line.split() for line in listed if line] == [
         ["fails", "Fail."],
         ["good", "Do", "good."],
+        ["looping", "Loop."],
         ["stopped", "Stop."],
         ["two-words", "Two", "words."],
     ]
@@ -79,6 +97,15 @@ def test_the_traceback_can_be_asked_for(group: CommandDirectory, monkeypatch: py
 def test_an_interrupt_is_one_line(group: CommandDirectory) -> None:
     result = run(group, "stopped")
     assert (result.exit_code, result.stderr) == (INTERRUPTED, "kgen: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is a POSIX matter")
+@pytest.mark.parametrize("how", ["callback", "task"])
+def test_a_signal_inside_an_event_loop_ends_the_command(group: CommandDirectory, how: str) -> None:
+    """An event loop catches what a callback raises, all but two exceptions: the signal's must be one of them."""
+    result = run(group, "looping", how)
+    assert (result.exit_code, result.stdout) == (128 + signal.SIGTERM, "")
+    assert result.stderr == "kgen: ended by SIGTERM\n"
 
 
 def test_an_unknown_command_offers_the_nearest(group: CommandDirectory) -> None:
