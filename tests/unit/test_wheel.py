@@ -78,7 +78,9 @@ def _data_files(repository: Path) -> set[str]:
 
 def test_the_wheel_holds_the_package_and_its_data(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {path.relative_to(repository).as_posix() for path in (repository / "kgen").rglob("*.py")}
+    files = (path for path in (repository / "kgen").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    modules = {path.relative_to(repository).as_posix() for path in files}
+    assert "kgen/lab/guest.sh" in modules
     data = {f"kgen/{name}" for name in _data_files(repository)}
     assert any(name.endswith(".asm") for name in data)
     assert {*modules, *data, "kgen/py.typed"} <= names

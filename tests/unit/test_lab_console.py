@@ -1,0 +1,157 @@
+"""The conversation with the lab, over a real socket, with the lab's part played by the test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kgen.errors import MachineError
+from kgen.lab.console import Console
+
+#: A lab's deadline, and what is far more than an answer takes, in seconds.
+SOON, LONG = 0.3, 20.0
+
+
+class Other:
+    """The lab's end."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.file = line.makefile("rb")
+
+    def say(self, *lines: str) -> None:
+        self.line.sendall("".join(f"{line}\r\n" for line in lines).encode())
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Console, Other]]:
+    ours, theirs = socket.socketpair()
+    console, other = Console(ours, lambda: ""), Other(theirs)
+    theirs.settimeout(LONG)
+    yield console, other
+    console.close()
+    console.close()
+    other.file.close()
+    theirs.close()
+
+
+def beside(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_ready_and_what_kind_of_linux_it_is(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("[    0.000000] Linux", "kgen-lab: linux 6.1.0", "kgen-lab: ready")
+    console.await_ready(LONG)
+    assert console.linux == "6.1.0"
+    assert other.line.recv(10).startswith(b"\n"), "it was asked"
+
+
+def test_a_problem_is_told_when_it_is_ready(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("kgen-lab: problem kvm-amd cannot be loaded", "kgen-lab: ready")
+    with pytest.raises(MachineError, match="booting the lab's Linux: kvm-amd cannot be loaded"):
+        console.await_ready(LONG)
+
+
+def test_silence_ends_with_the_stage_and_the_last_lines(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    with pytest.raises(MachineError, match=r"booting the lab's Linux: no answer within 0.3 s; it has said nothing"):
+        console.await_ready(SOON)
+    other.say("one", "two", "Kernel panic", "4,1,2,-;not syncing", " SUBSYSTEM=cpu")
+    with pytest.raises(MachineError, match=r"no answer within 0.3 s; its last lines: two / Kernel panic / not syncing"):
+        console.await_ready(SOON)
+
+
+def test_the_lab_hangs_up(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.file.close()
+    other.line.close()
+    with pytest.raises(MachineError, match="the outer machine hung up"):
+        console.await_ready(LONG)
+
+
+def test_the_outer_machine_dies() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        console = Console(ours, lambda: "QEMU was killed by SIGKILL")
+        with pytest.raises(MachineError, match="QEMU was killed by SIGKILL"):
+            console.await_ready(LONG)
+        console.close()
+
+
+def test_a_file_arrives_whole(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    data = bytes(range(256)) * 4096
+    seen: list[bytes] = []
+
+    def lab() -> None:
+        seen.append(other.file.readline())
+        seen.append(other.file.read(len(data)))
+        other.say("kgen-lab: took kernel.elf")
+
+    other.say("kgen-lab: ready", "kgen-lab: ready")  # answers of before must not be taken for this one's
+    thread = beside(lab)
+    console.send_file("kernel.elf", data, LONG)
+    thread.join(LONG)
+    assert seen == [b"file kernel.elf 1048576\n", data]
+
+
+def test_a_lab_that_takes_no_bytes(ends: tuple[Console, Other]) -> None:
+    console, _ = ends
+    with pytest.raises(MachineError, match=r"sending kernel.elf to the lab: it took no byte for 0.3 s"):
+        console.send_file("kernel.elf", bytes(1 << 24), SOON)
+
+
+def test_a_program_that_starts(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    answers = iter((False, True))
+    console.run("qemu -x", lambda: next(answers), LONG)
+    assert other.file.readline() == b"run qemu -x\n"
+
+
+def test_a_program_that_ends_at_once_says_why(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("kgen-lab: said qemu: warning: x", "kgen-lab: said qemu: no such option", "kgen-lab: ended 1")
+    with pytest.raises(MachineError, match=r"starting QEMU in the lab: it ended with status 1: qemu: no such option$"):
+        console.run("qemu -x", lambda: False, LONG)
+    assert console.ended == "ended with status 1: qemu: no such option"
+
+
+def test_the_kernels_log_is_kept_apart(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("6,77,123456,-;kvm: emulating exchange as write", " DEVICE=c1:2", "kgen-lab: said 6,1,1,-;no", "noise")
+    console.poll()
+    assert console.kernel_log == ["kvm: emulating exchange as write"]
+
+
+def test_a_line_may_come_in_pieces(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    for piece in (b"6,77,1", b"2,-;half", b" a line\n6,78,13,-;ano"):
+        other.line.sendall(piece)
+        console.poll()
+    assert console.kernel_log == ["half a line"]
+
+
+def test_the_trace(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("kgen-lab: traced on")
+    # what was said before the question is no answer to it
+    console.poll()
+    assert not console.trace_on(0xB8000, 0xB8004, SOON)
+    assert other.file.readline() == b"trace on gpa >= 0xb8000 && gpa < 0xb8004\n"
+
+    def lab() -> None:
+        other.file.readline()
+        other.say("kgen-lab: trace a", "6,1,1,-;between", "kgen-lab: trace b", "kgen-lab: traced read")
+
+    thread = beside(lab)
+    assert console.trace_read("gpa", LONG) == ("a", "b")
+    thread.join(LONG)
+    beside(lambda: (other.file.readline(), other.say("kgen-lab: untraced read")))
+    assert console.trace_read("gpa", LONG) == ()
