@@ -285,5 +285,5 @@ ap_entry:
     lock inc dword ptr [results + Results.cpus_found]
 .again:
     cmp edi, CPUS_NEEDED
-    jb consumer_main
+    jb crew_main
     jmp final_park

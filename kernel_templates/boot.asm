@@ -48,8 +48,8 @@ boot_common:
     call find_command_line
     jmp main
 
-; Looks for isa-debug-exit=0xPORT in the loader's command line.
-; in: EDX boot path, EBX the loader's information; out: debug_exit_port; clobbers: EAX, ECX, EDX, ESI, EDI
+; Looks for isa-debug-exit=0xPORT and attend=0x1 in the loader's command line.
+; in: EDX boot path, EBX the loader's information; out: debug_exit_port, attended; clobbers: EAX, ECX, EDX, ESI, EDI
 find_command_line:
     cmp edx, BootPath.MULTIBOOT
     je .multiboot
@@ -65,12 +65,24 @@ find_command_line:
 .have:
     test esi, esi
     jz .none
+    push esi
+    mov edi, debug_exit_key
+    call .find
+    mov dword ptr [debug_exit_port], eax
+    pop esi
+    mov edi, attend_key
+    call .find
+    mov dword ptr [attended], eax
+.none:
+    ret
+; in: ESI text, EDI key; out: EAX the number behind it, 0 where it is not there
+.find:
     mov edx, 4096
 .scan:
     ; compare the key at every position
     xor ecx, ecx
 .compare:
-    mov al, byte ptr [debug_exit_key + ecx]
+    mov al, byte ptr [edi + ecx]
     test al, al
     jz .value
     cmp al, byte ptr [esi + ecx]
@@ -79,11 +91,12 @@ find_command_line:
     jmp .compare
 .next:
     cmp byte ptr [esi], 0
-    je .none
+    je .missing
     inc esi
     dec edx
     jnz .scan
-.none:
+.missing:
+    xor eax, eax
     ret
 .value:
     add esi, ecx
@@ -107,5 +120,4 @@ find_command_line:
     dec edx
     jnz .digit
 .done:
-    mov dword ptr [debug_exit_port], eax
     ret

@@ -23,23 +23,21 @@ crc_table:
 {% for entry in crc_table %}
     .long {{ "%#x" | format(entry) }}
 {% endfor %}
-; one row a phase, fields as PlanEntry in layout.py
+; one row a phase, fields as PlanEntry in results.py
+.align 4
 plan:
 {% for phase in phases %}
-    .long {{ phase.role.value }}, {{ phase.cell_address }}, {{ phase.cells }}, {{ phase.rounds }}, {{ phase.enough }}, {{ phase.vga }}
-    .long put_{{ phase.routine }}, consume_exchange_{{ phase.routine }}, consume_read_{{ phase.routine }}
-    .long text_phase_{{ phase.index }}, {{ phase.announce }}
+    .long {{ phase.role.value }}, {{ phase.case }}, {{ phase.last }}, {{ phase.address }}, {{ phase.setup }}, {{ phase.cells }}, {{ phase.rounds }}, {{ phase.repeat }}
+    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}
+    .long {{ phase.stride }}, {{ phase.work }}, {{ phase.put }}, {{ phase.take }}, load_{{ phase.width }}, store_{{ phase.width }}, {{ phase.data }}, {{ phase.operand }}
+    .long {{ phase.inverse }}, {{ phase.returns }}, {{ phase.token_mask }}, {{ phase.cell_mask }}, {{ phase.facts }}
 {% endfor %}
-vga_sequencer:
-    .byte 0x03, 0x00, 0x03, 0x00, 0x02
-vga_crtc:
-    .byte 0x5F, 0x4F, 0x50, 0x82, 0x55, 0x81, 0xBF, 0x1F, 0x00, 0x4F, 0x2D, 0x0E, 0x00, 0x00, 0x00, 0x00
-    .byte 0x9C, 0x0E, 0x8F, 0x28, 0x1F, 0x96, 0xB9, 0xA3, 0xFF
-vga_graphics:
-    .byte 0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x0E, 0x00, 0xFF
-vga_attribute:
-    .byte 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x14, 0x07, 0x38, 0x39, 0x3A, 0x3B, 0x3C, 0x3D, 0x3E, 0x3F
-    .byte 0x0C, 0x00, 0x0F, 0x08, 0x00
+{% for table in tables %}
+{{ table.label }}:
+{% for row in table.rows %}
+    .long {{ row }}
+{% endfor %}
+{% endfor %}
 ; filled in by the linker
 build_id:
     .skip BUILD_ID_BYTES
@@ -47,6 +45,8 @@ hex_digits:
     .ascii "0123456789abcdef"
 debug_exit_key:
     .asciz "isa-debug-exit=0x"
+attend_key:
+    .asciz "attend=0x"
 text_prefix:
     .asciz {{ line_prefix | quoted }}
 text_crc:
@@ -58,7 +58,30 @@ text_counts:
 text_version:
     .asciz {{ version | quoted }}
 text_case:
-    .asciz {{ case_id | quoted }}
+    .asciz {{ kernel_name | quoted }}
+{% if suite %}
+text_tap_version:
+    .asciz "TAP version 14"
+text_tap_plan:
+    .asciz {{ tap_plan | quoted }}
+text_tap_ok:
+    .asciz "ok "
+text_tap_not_ok:
+    .asciz "not ok "
+text_tap_dash:
+    .asciz " - "
+text_tap_skip:
+    .asciz " # SKIP"
+.align 4
+case_names:
+{% for case in case_ids %}
+    .long text_case_{{ loop.index0 }}
+{% endfor %}
+{% for case in case_ids %}
+text_case_{{ loop.index0 }}:
+    .asciz {{ case | quoted }}
+{% endfor %}
+{% endif %}
 text_digest:
     .asciz {{ digest | quoted }}
 {% for phase in phases %}
@@ -77,13 +100,38 @@ cpus_arrived:
 ; the consumer of the last meeting; the first one comes next
 partner:
     .long results + Results.cpu + Cpu.SIZE - PARTNER_STEP * Cpu.SIZE
+current_case:
+    .long 0xFFFFFFFF
+; where BARs go that firmware has not placed
+pci_next:
+    .long PCI_WINDOW
 
 .section .bss, "awn", 64
 results:
     .skip Results.SIZE
-.align 64
+.align 4096
 ram_cells:
-    .skip 4096
+    .skip RAM_CELLS
+; marks that operations leave, see the experiments
+owners:
+    .skip OWNERS
+; cells as the batch began, and as it left them
+starts:
+    .skip 4 * MAX_BATCH
+finals:
+    .skip 4 * MAX_BATCH
+; what a lock guards, who holds it, and how often it was entered
+guarded:
+    .skip 4 * MAX_BATCH
+holders:
+    .skip 4 * MAX_BATCH
+entries:
+    .skip 4 * MAX_BATCH
+struck:
+    .skip MAX_BATCH
+.align 4
+tallies:
+    .skip Tally.SIZE * CPUS_NEEDED
 ; what each consumer found in each cell of the current batch; 0 means nothing
 takes:
     .skip 4 * MAX_BATCH * CPUS_NEEDED
@@ -130,6 +178,32 @@ range_end:
     .skip 4
 row_pending:
     .skip 4
+vga_current:
+    .skip 4
+attended:
+    .skip 4
+phase_faults:
+    .skip 4
+phase_esp:
+    .skip 4
+phase_ebp:
+    .skip 4
+phase_ebx:
+    .skip 4
+phase_batches:
+    .skip 4
+walkers:
+    .skip 4
+rounds_needed:
+    .skip 4
+case_share:
+    .skip 4
+counter_total:
+    .skip 4
+own_bits_report:
+    .skip 4
+own_bits_wrong:
+    .skip 4
 .align 8
 wait_deadline:
     .skip 8
@@ -142,6 +216,14 @@ park_deadline:
 row_deadline:
     .skip 8
 phase_start:
+    .skip 8
+phase_deadline:
+    .skip 8
+budget_deadline:
+    .skip 8
+beat_deadline:
+    .skip 8
+serial_deadline:
     .skip 8
 .align 4096
 stacks:

@@ -65,10 +65,25 @@ fault_common:
     mov dword ptr [ebx + Cpu.fault + Fault.eflags], eax
     mov eax, cr2
     mov dword ptr [ebx + Cpu.fault + Fault.cr2], eax
-    mov dword ptr [ebx + Cpu.state], CpuState.FAULTED
     mov eax, dword ptr [esp]
     inc eax
     mov dword ptr [ebx + Cpu.fault + Fault.vector_plus_1], eax
+    ; Was it the instruction under test, or what belongs to its experiment? Then only this phase is over.
+    cmp dword ptr [results + Results.state], KernelState.RUNNING
+    jne .fatal
+    mov eax, dword ptr [ebx + Cpu.fault + Fault.eip]
+    cmp eax, work_begin
+    jb .fatal
+    cmp eax, work_end
+    jae .fatal
+    lock inc dword ptr [phase_faults]
+    test ebp, ebp
+    jz phase_aborted
+    imul esp, ebp, STACK_SIZE
+    add esp, stacks + STACK_SIZE
+    jmp crew_faulted
+.fatal:
+    mov dword ptr [ebx + Cpu.state], CpuState.FAULTED
     lock inc dword ptr [results + Results.faults]
     ; only the BSP talks; the others' faults it finds in its waits
     test ebp, ebp
@@ -80,19 +95,11 @@ report_faults:
     xor ebp, ebp
     mov ebx, results + Results.cpu
 .cpu:
-    mov eax, dword ptr [ebx + Cpu.fault + Fault.vector_plus_1]
-    test eax, eax
-    jz .next
-    dec eax
-    push dword ptr [ebx + Cpu.fault + Fault.cr2]
-    push dword ptr [ebx + Cpu.fault + Fault.eflags]
-    push dword ptr [ebx + Cpu.fault + Fault.eip]
-    push dword ptr [ebx + Cpu.fault + Fault.error]
-    push eax
-    push ebp
-    push format_fault
-    call record
-    add esp, 28
+    cmp dword ptr [ebx + Cpu.fault + Fault.vector_plus_1], 0
+    je .next
+    lea esi, [ebx + Cpu.fault]
+    push NO_PHASE
+    call record_fault
 .next:
     add ebx, Cpu.SIZE
     inc ebp
@@ -100,3 +107,20 @@ report_faults:
     jb .cpu
     mov eax, KernelState.FAULTED
     jmp finish
+
+; Prints one exception. in: ESI the Fault, EBP the CPU; on the stack: the phase it ended, or NO_PHASE (taken off)
+; clobbers: EAX, ECX, EDX
+record_fault:
+    push dword ptr [esp + 4]
+    push dword ptr [esi + Fault.cr2]
+    push dword ptr [esi + Fault.eflags]
+    push dword ptr [esi + Fault.eip]
+    push dword ptr [esi + Fault.error]
+    mov eax, dword ptr [esi + Fault.vector_plus_1]
+    dec eax
+    push eax
+    push ebp
+    push format_fault
+    call record
+    add esp, 32
+    ret 4

@@ -19,7 +19,8 @@ main:
     out 0x21, al
     call serial_init
     call announce_boot
-    call vga_text_mode
+    mov esi, vga_text
+    call vga_mode
     call clock_init
     mov dword ptr [results + Results.state], KernelState.STARTING_CPUS
     call apic_init
@@ -31,6 +32,14 @@ main:
     cmp ecx, CPUS_NEEDED
     jb .too_few
     mov dword ptr [results + Results.state], KernelState.RUNNING
+{% if suite %}
+    call put_tap_plan
+{% endif %}
+{% if budget_ms %}
+    mov eax, {{ budget_ms }}
+    mov ebx, budget_deadline
+    call set_deadline
+{% endif %}
     xor ebx, ebx
 .phase:
     mov dword ptr [results + Results.phase_index], ebx
@@ -59,7 +68,7 @@ finish:
     ; CPUs that did not park are left as they are, for the debugger to see
     cmp eax, KernelState.TOO_FEW_CPUS
     jae .halted
-    call halt_consumers
+    call halt_crew
 .halted:
     mov eax, dword ptr [esp]
     push dword ptr [log_crc]

@@ -1,58 +1,70 @@
 ; What kind of memory stands behind the cells? All CPUs but the BSP are waiting while these run.
 
 ; Do the cells hold what is written to them?
-; in: EDI first cell, ECX cells; out: CF set if not; the cells are 0 afterwards; clobbers: EAX, EDX, ESI
+; in: EBP plan row, the handshake's address; out: CF set if not; the cells are 0 afterwards
+; clobbers: EAX, ECX, EDX, ESI, EDI
 probe_storage:
     mov edx, 0xA55AC33C
+    mov ecx, 1
     call .pass
     jc .return
     mov edx, 0x5AA53CC3
     call .pass
     jc .return
-    xor esi, esi
-.clear:
-    mov dword ptr [edi + 4 * esi], 0
-    inc esi
-    cmp esi, ecx
-    jb .clear
-    xor esi, esi
-.verify:
-    cmp dword ptr [edi + 4 * esi], 0
-    jne .bad
-    inc esi
-    cmp esi, ecx
-    jb .verify
-    clc
+    xor edx, edx
+    xor ecx, ecx
+    call .pass
 .return:
     ret
-; writes EDX + index to each cell, then reads all back
+; writes EDX + ECX * index to each cell, then reads all back
 .pass:
-    xor esi, esi
+    call .first
 .write:
-    lea eax, [edx + esi]
-    mov dword ptr [edi + 4 * esi], eax
-    inc esi
-    cmp esi, ecx
+    mov eax, edx
+    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+    add edx, ecx
+    call .next
     jb .write
-    xor esi, esi
+    mov eax, ecx
+    imul eax, esi
+    sub edx, eax
+    call .first
 .read:
-    lea eax, [edx + esi]
-    cmp eax, dword ptr [edi + 4 * esi]
-    jne .bad
-    inc esi
-    cmp esi, ecx
+    push edx
+    and edx, dword ptr [results + Results.handshake + Handshake.task + Task.cell_mask]
+    ; twice: a register that reading clears holds nothing
+    call dword ptr [results + Results.handshake + Handshake.task + Task.load]
+    sub eax, edx
+    jnz .differs
+    call dword ptr [results + Results.handshake + Handshake.task + Task.load]
+    sub eax, edx
+.differs:
+    pop edx
+    jnz .bad
+    add edx, ecx
+    call .next
     jb .read
     clc
     ret
 .bad:
     stc
     ret
+.first:
+    xor esi, esi
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
+    ret
+.next:
+    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
+    inc esi
+    cmp esi, dword ptr [ebp + Plan.cells]
+    ret
 
-; Does VGA decode there? Its memory map is moved to 0xa0000 (graphics controller register 6) and back: memory that
-; the adapter serves disappears meanwhile, RAM stays.
-; in: EDI cell; out: EAX Decode; the cell is 0 afterwards; clobbers: ECX, EDX
+; Does VGA decode there? Its memory map is moved away (graphics controller register 6) and back: memory that the
+; adapter serves disappears meanwhile, RAM stays.
+; in: EBP plan row, the handshake's address; out: EAX Decode; the cell is 0 afterwards; clobbers: ECX, EDX, EDI
 probe_vga:
     push ebx
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
     mov dword ptr [edi], 0x4B47454E
     mov dx, 0x3CE
     mov al, 6
@@ -60,7 +72,7 @@ probe_vga:
     inc edx
     in al, dx
     mov bl, al
-    mov al, 0x05
+    mov eax, dword ptr [ebp + Plan.vga]
     out dx, al
     mov ecx, dword ptr [edi]
     mov al, bl
@@ -78,13 +90,15 @@ probe_vga:
     pop ebx
     ret
 
-; How long does a read take? in: EDI cell; out: EAX TSC ticks, the mean of 64; clobbers: ECX, EDX, ESI
+; How long does a read take? in: the handshake's address; out: EAX TSC ticks, the mean of 64
+; clobbers: ECX, EDX, ESI, EDI
 probe_latency:
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
     rdtsc
     mov esi, eax
     mov ecx, 64
 .read:
-    mov eax, dword ptr [edi]
+    call dword ptr [results + Results.handshake + Handshake.task + Task.load]
     dec ecx
     jnz .read
     rdtsc

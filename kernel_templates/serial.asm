@@ -86,10 +86,29 @@ serial_put:
     pause
     dec ecx
     jnz .wait
+    ; what takes our bytes may be held up on a busy host
+    cmp dword ptr [results + Results.ticks_per_ms], 0
+    je .give_up
+    push ebx
+    mov eax, SERIAL_MS
+    mov ebx, serial_deadline
+    call set_deadline
+.longer:
+    mov dx, SERIAL_PORT + 5
+    in al, dx
+    test al, 0x20
+    jnz .late
+    pause
+    call check_deadline
+    jc .longer
+    pop ebx
+.give_up:
     ; a port that never drains must not stop the run: go on without it
     mov dword ptr [results + Results.serial], 0
     pop eax
     jmp .out
+.late:
+    pop ebx
 .empty:
     pop eax
     mov ecx, dword ptr [serial_depth]
@@ -131,6 +150,9 @@ serial_check_stop:
     jz .done
     mov dx, SERIAL_PORT
     in al, dx
+    ; one that comes late from a host that attends is no such request
+    cmp al, ATTEND_BYTE
+    je .done
     mov dword ptr [results + Results.stop], 1
 .done:
     ret

@@ -128,7 +128,7 @@ sleep_init:
     ret
 
 ; Wakes every consumer that sleeps. The caller has just written what they wait for. clobbers: EAX, ECX, EDX, ESI
-wake_consumers:
+wake_crew:
     ; the write must be visible before the look: a CPU announces its sleep, then looks for the write
     lock or dword ptr [esp], 0
     mov esi, results + Results.cpu + Cpu.SIZE

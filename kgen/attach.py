@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,20 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kgen import __version__
+from kgen.builder import build
 from kgen.debugger import GdbSession
 from kgen.elf import LoadedElf, read
 from kgen.environment import gathering
 from kgen.errors import KgenError, LinkError, MachineError, SpecError
-from kgen.inspection import cell_range, inspect
+from kgen.inspection import Inspection, cell_range, inspect
 from kgen.mtree import NOT_ASKED, PathEvidence, attest
 from kgen.observation import Observation, from_log
+from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
 from kgen.qmp import Qmp
 from kgen.spec import KernelSpec
 
 #: Symbols without which nothing can be read.
-NEEDED = ("results", "ram_cells")
+NEEDED = ("results", "ram_cells", "text_version")
 _QMP_SECONDS = 10.0
+#: Words that QEMU's monitor is asked for at a time.
+_WORDS = 1024
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
     kernel = read(elf, name=name)
     spec = _spec_of(kernel, name)
     _must_be_an_address(wanted.address)
+    foreign = _foreign(kernel, spec)
     with ExitStack() as stack:
         gather = stack.enter_context(gathering("", wanted.gdb))
         control = _connect(wanted.qmp) if wanted.qmp else None
@@ -59,15 +66,16 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         session.connect(wanted.address, timeout=wanted.timeout)
         with _leaving(session, resume):
             seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
-            path = _path(control, spec, kernel)
+            other = _other_machine(control, found, session, kernel.symbols["results"], spec, seen) if control else []
+            path = _path(control, cell_range(phases(spec)[-1], kernel.symbols, seen.memory), spec.case.cpus)
         about = gather()
     log = parse_log(wanted.log) if wanted.log is not None else None
     observation = Observation(
         platform=f"stub at {wanted.address}",
         serial=from_log(log) if log else None,
         memory=seen.memory,
-        path=path,
-        problems=seen.problems,
+        path=PathEvidence("unknown", "", other[0], "") if other else path,
+        problems=(*foreign, *seen.problems, *other),
         cells=seen.cells,
         registers=seen.registers,
         rows=log.rows if log else (),
@@ -137,12 +145,56 @@ def _status(control: Qmp) -> str:
     return str(control.execute("query-status", {}, _QMP_SECONDS)["status"])
 
 
-def _path(control: Qmp | None, spec: KernelSpec, kernel: LoadedElf) -> PathEvidence:
-    if control is None:
+def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
+    """Whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
+    if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
+        return []
+    return ["the ELF is not what this kgen builds: it was changed after it was built, or built from other sources"]
+
+
+def _version(kernel: LoadedElf) -> str:
+    """The version of kgen that the kernel prints when it boots, "" where it does not hold it."""
+    at = kernel.symbols["text_version"]
+    holders = (part for part in kernel.sections if part.address <= at < part.address + part.size)
+    text = next((part.data[at - part.address :] for part in holders), b"")
+    return text.partition(b"\0")[0].decode("latin-1")
+
+
+def _other_machine(
+    control: Qmp, found: str, session: GdbSession, results: int, spec: KernelSpec, seen: Inspection
+) -> list[str]:
+    """Whether the control socket is of another machine than the one that gdb has stopped: then both see the same bytes.
+
+    The results block holds times that no two runs share.
+    """
+    what = "--qmp is of another machine than the stub"
+    if _status(control) == "running":
+        return [f"{what}: it runs while the debugger holds this one"]
+    if found == "prelaunch" and seen.memory is not None:
+        return [f"{what}: it has not been started, and here a kernel runs"]
+    size = layout_of(spec).size & ~3
+    if _memory(control, results, size) != session.read_memory(results, size):
+        return [f"{what}: the results block in its memory is not the one that the debugger sees"]
+    return []
+
+
+def _memory(control: Qmp, address: int, size: int) -> bytes:
+    """Guest memory as QEMU's monitor shows it, fewer bytes where it does not. Raises MachineError."""
+    data = b""
+    for start in range(0, size // 4, _WORDS):
+        line = f"xp /{min(_WORDS, size // 4 - start)}xw {address + 4 * start:#x}"
+        text = str(control.execute("human-monitor-command", {"command-line": line}, _QMP_SECONDS))
+        words = (word for row in text.splitlines() for word in re.findall(r"0x([0-9a-f]{8})\b", row.partition(":")[2]))
+        data += b"".join(int(word, 16).to_bytes(4, "little") for word in words)
+    return data
+
+
+def _path(control: Qmp | None, cells: tuple[int, int] | None, cpus: int) -> PathEvidence:
+    if control is None or cells is None:
         return NOT_ASKED
     try:
         arguments = {"command-line": "info mtree -f"}
         text = str(control.execute("human-monitor-command", arguments, _QMP_SECONDS))
-        return attest(text, *cell_range(spec, kernel.symbols))
+        return attest(text, *cells, cpus=cpus)
     except KgenError as error:
         return PathEvidence("unknown", "", error.line, "")

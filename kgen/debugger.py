@@ -37,9 +37,7 @@ _GONE = re.compile(r"Remote connection closed|Remote communication error|Connect
 _NOBODY = re.compile(r"Connection refused|No such file or directory", re.IGNORECASE)
 _NO_HOST = re.compile(r"cannot resolve|unknown host|not known|name resolution", re.IGNORECASE)
 _NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
-_NO_STUB = re.compile(
-    r"timeout|timed out|replied unexpectedly|unexpected reply|Malformed|Bogus|Protocol", re.IGNORECASE
-)
+_SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
 #: A 64-bit stub seen by a gdb that took the 32-bit ELF's architecture.
 _WIDER = re.compile(r"'g' packet reply is too long")
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
@@ -354,9 +352,11 @@ class GdbSession:
                 raise DebuggerError(f"nobody listens on {address}") from error
             if _NO_ROUTE.search(text):
                 raise DebuggerError(f"{address} cannot be reached: {text}") from error
-            if _NO_STUB.search(text):
+            if _SILENT.search(text):
                 raise DebuggerError(silent) from error
-            raise
+            if _WIDER.search(text):
+                raise
+            raise DebuggerError(f"{address} does not talk as a gdb stub", hint=f"gdb says: {text}") from error
 
     def _register_numbers(self) -> dict[str, int]:
         """gdb's number of each register we show; a 64-bit stub has them under their 64-bit names."""

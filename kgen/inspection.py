@@ -9,18 +9,16 @@ from typing import Any
 from kgen.debugger import GdbSession
 from kgen.errors import DebuggerError, ProtocolError
 from kgen.observation import Record, from_memory
-from kgen.plan import layout_of
+from kgen.plan import Phase, layout_of, phases
 from kgen.source import experiment_routines
-from kgen.spec import KernelSpec, resolve_target
+from kgen.spec import LINE, KernelSpec
 from kgen.units import Section
-
-CELLS_SHOWN = 16
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """``memory`` is None where there is no results block (yet), ``cells`` is empty where the debugger cannot read them;
-    ``problems`` says what did not fit."""
+    """``memory`` is None where there is no results block (yet); ``cells`` are the operands of the last phase, all of
+    them, empty where the debugger cannot read them; ``problems`` says what did not fit."""
 
     memory: Record | None
     cells: tuple[int, ...]
@@ -28,10 +26,16 @@ class Inspection:
     problems: tuple[str, ...]
 
 
-def cell_range(spec: KernelSpec, symbols: Mapping[str, int]) -> tuple[int, int]:
-    """Physical address and length in bytes of the case's cells."""
-    address = resolve_target(spec.case.target).address
-    return (symbols["ram_cells"] if address is None else address), 4 * spec.cells
+def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None = None) -> tuple[int, int] | None:
+    """Physical address and length in bytes of a phase's cells. Where the guest finds the place, ``record`` tells; None
+    where it does not."""
+    target = phase.target
+    if target.symbol:
+        return symbols[target.symbol] + phase.offset, phase.length
+    if target.address is not None:
+        return target.address + phase.offset, phase.length
+    found = next((entry.address for entry in record.phases if entry.index == phase.index), 0) if record else 0
+    return (found, phase.length) if found else None
 
 
 def inspect(
@@ -57,7 +61,9 @@ def inspect(
         if not memory.faults:
             # a kernel that faulted has ended for a reason of its own
             problems += foreign_routines(spec, symbols, sections)
-    cells = _cells(session, *cell_range(spec, symbols), known=symbols["results"])
+    last = phases(spec)[-1]
+    where = cell_range(last, symbols, memory)
+    cells = _cells(session, last, where[0], known=symbols["results"]) if where else ()
     return Inspection(memory, cells, registers, tuple(problems))
 
 
@@ -81,15 +87,22 @@ def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Seq
     return found
 
 
-def _cells(session: GdbSession, address: int, length: int, *, known: int) -> tuple[int, ...]:
-    """The first cells, () where nothing answers at their address. ``known`` is one that can be read in any case."""
+def _cells(session: GdbSession, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
+    """Every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any case.
+
+    What lies between them is read along where that is little, and left out.
+    """
+    size, step = phase.form.width // 8, phase.stride
+    whole = step <= LINE
+    parts = [(address, phase.length)] if whole else [(address + step * n, size) for n in range(phase.cells)]
     try:
-        shown = session.read_memory(address, min(length, 4 * CELLS_SHOWN))
+        data = [session.read_memory(*part) for part in parts]
     except DebuggerError:
         # A hole in the address space is the guest's finding; a debugger that has died is not.
         session.read_memory(known, 4)
         return ()
-    return tuple(int.from_bytes(shown[at : at + 4], "little") for at in range(0, len(shown), 4))
+    cells = [data[0][at : at + size] for at in range(0, phase.length, step)] if whole else data
+    return tuple(int.from_bytes(cell, "little") for cell in cells)
 
 
 def _plain(registers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -210,7 +210,7 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
             word.replace(",server=on,wait=off", "") for word in outer.command(lab, tools.qemu, lines, restore=False)
         ]
         try:
-            child = spawn(command, pass_fds=ends)
+            child = spawn(command, pass_fds=ends, guarded=True)
         except OSError as error:
             raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
         stack.callback(child.stop)

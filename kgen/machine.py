@@ -9,28 +9,31 @@ import contextlib
 import dataclasses
 import os
 import select
-import shutil
 import socket
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from kgen.errors import GuestCrash, MachineError, PlatformUnavailable
+from kgen.observation import EMULATION_FAILURE
 from kgen.platforms import Channels, LaunchRequest, Platform, Supervisor
 from kgen.process import Child, spawn
 from kgen.qmp import Qmp
+from kgen.scratch import scratch
 
 #: sockaddr_un on Linux holds 108 bytes with the terminating zero, elsewhere fewer (104 on the BSDs and macOS).
 _MAX_SOCKET_PATH = 103
 _QMP_SECONDS = 5.0
 _SERIAL_CHUNK = 65536
+#: How often it is asked whether the program that was started still lives, in seconds.
+_CHILD_SECONDS = 0.25
+_NO_QEMU = "is this a QEMU? check --qemu"
 #: QEMU's run states that the guest cannot leave (qapi/run-state.json), in words.
 _DEAD_STATES = {
     "shutdown": "the guest shut down or reset itself; a triple fault does that",
-    "internal-error": "the accelerator stopped with an internal error",
+    "internal-error": EMULATION_FAILURE,
     "guest-panicked": "the guest reported a panic",
     "io-error": "the guest's disk failed",
 }
@@ -45,8 +48,8 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
     if reason:
         raise PlatformUnavailable(reason, where=platform.name)
     with contextlib.ExitStack() as undo:
-        directory = _private_directory()
-        undo.callback(shutil.rmtree, directory, ignore_errors=True)
+        files = undo.enter_context(contextlib.ExitStack())
+        directory = files.enter_context(_private_directory())
         gdb_path = directory / "gdb"
         serial, serial_end = map(undo.enter_context, socket.socketpair())
         control, control_end = map(undo.enter_context, socket.socketpair())
@@ -67,7 +70,8 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
         )
         command = platform.command(dataclasses.replace(request, channels=channels))
         try:
-            child = spawn(command, pass_fds=[fd for fd in dataclasses.astuple(channels) if fd is not None])
+            inherited = [fd for fd in dataclasses.astuple(channels) if fd is not None]
+            child = spawn(command, pass_fds=inherited, guarded=True)
         except OSError as error:
             raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
         undo.callback(child.stop)
@@ -82,8 +86,9 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
             session = Qmp(control, deadline * platform.patience)
         except MachineError as error:
             child.wait(0.5)
-            raise _failed_start(child, error, deadline) from error
-        machine = Machine(child, directory, gdb_path, serial, session, supervisor, platform.patience)
+            raise _failed_start(child, deadline) from error
+        undo.callback(session.close)
+        machine = Machine(child, files, gdb_path, serial, session, supervisor, platform.patience)
         undo.pop_all()
     return machine
 
@@ -107,7 +112,7 @@ class Machine:
     def __init__(
         self,
         child: Child,
-        directory: Path,
+        files: contextlib.ExitStack,
         gdb_address: Path,
         serial: socket.socket,
         qmp: Qmp,
@@ -121,7 +126,7 @@ class Machine:
         self.supervisor = supervisor
         self._seconds = _QMP_SECONDS * patience
         self._child = child
-        self._directory = directory
+        self._files = files
         self._serial = serial
         self._qmp = qmp
         self._judged = 0
@@ -169,7 +174,8 @@ class Machine:
             remaining = until - time.monotonic()
             if remaining <= 0:
                 return b""
-            self._wait(remaining)
+            # A wrapper script that is killed closes none of the channels, which are QEMU's.
+            self._wait(min(remaining, _CHILD_SECONDS))
 
     def send_serial(self, data: bytes, timeout: float = 5.0) -> None:
         """Send bytes to the guest's serial port.
@@ -226,13 +232,17 @@ class Machine:
         self._closed = True
         try:
             # an outer machine holds nothing that it would have to write down
-            self._child.stop(None if self.supervisor else self._quit)
+            ask = None if self.supervisor else self._quit
+            if ask and self._child.poll() is not None:
+                # a script that is gone may have given QEMU a session of its own
+                ask()
+            self._child.stop(ask)
         finally:
             if self.supervisor:
                 self.supervisor.close()
             self._qmp.close()
             self._serial.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._files.close()
 
     def _quit(self) -> None:
         """Ask QEMU to end. It may be gone, stopped or deaf; then the signals follow."""
@@ -269,6 +279,8 @@ class Machine:
         self._judged = len(self._qmp.events)
         for event in fresh:
             self._judge(event)
+        if self._crash is None and self._child.poll() is not None:
+            self._died()
 
     def _judge(self, event: Mapping[str, Any]) -> None:
         """Whether an event (qapi/run-state.json) means that the guest is dead."""
@@ -300,22 +312,23 @@ class Machine:
         return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
 
 
-def _private_directory() -> Path:
-    """A new directory only we may enter, whose path leaves room for a socket's name."""
+@contextlib.contextmanager
+def _private_directory() -> Iterator[Path]:
+    """A new directory only we may enter, whose path leaves room for a socket's name; gone at the end."""
     for base in (None, "/tmp"):
-        directory = Path(tempfile.mkdtemp(prefix="kgen-", dir=base))
-        if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:
-            return directory
-        directory.rmdir()
+        with scratch(base) as directory:
+            if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:
+                yield directory
+                return
     raise MachineError("no directory has a path short enough for a socket", hint="set TMPDIR to a short path")
 
 
-def _failed_start(child: Child, error: MachineError, deadline: float) -> MachineError:
+def _failed_start(child: Child, deadline: float) -> MachineError:
     """Why QEMU did not start: its own first error line, or that it said nothing in time."""
     lines = child.stderr_lines()
     words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")
     if child.poll() is None:
-        return MachineError(f"QEMU did not set the machine up within {deadline:g} s", hint=words)
+        return MachineError(f"QEMU did not set the machine up within {deadline:g} s", hint=words or _NO_QEMU)
     if words:
         return MachineError(words, where="QEMU")
-    return MachineError(f"QEMU {child.epitaph()} without a word", hint=error.message)
+    return MachineError(f"QEMU {child.epitaph()} without a word", hint=_NO_QEMU)

@@ -14,6 +14,7 @@ from kgen.results import (
     LAYOUT_VERSION,
     MAGIC,
     NO_CPU,
+    NO_PHASE,
     BootPath,
     Clock,
     CpuState,
@@ -74,6 +75,7 @@ class PhaseRecord:
 
     ``role``, ``address`` (physical, of the first cell) and ``cells`` (of a batch) are what the guest says it was about
     to do; ``label`` and ``limit`` (rounds, 0 for no limit) too, which only the serial channel holds ("" and None).
+    ``judged`` counts every cell of every batch, ``events`` those of them that showed anything.
     """
 
     index: int
@@ -90,6 +92,8 @@ class PhaseRecord:
     stale: int
     left: int
     foreign: int
+    events: int
+    judged: int
     ticks: int
     decode: Decode
     latency: int
@@ -108,7 +112,7 @@ class PhaseRecord:
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """A CPU exception that the guest caught."""
+    """A CPU exception that the guest caught. ``phase`` is the one that it ended, None where it ended the run."""
 
     cpu: int
     vector: int
@@ -116,6 +120,7 @@ class FaultRecord:
     eip: int
     eflags: int
     cr2: int
+    phase: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ class Record:
     ``contradiction`` is what an undamaged account says against itself.
 
     ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
-    the index of the phase that was begun last, -1 for none.
+    the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
+    which the account is whole.
     """
 
     channel: str
@@ -164,6 +170,18 @@ class Record:
     cpus: tuple[CpuRecord, ...] = ()
     case: str = ""
     digest: str = ""
+    closed: int = 0
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What a phase did in earlier runs of the same kernel: ``rounds``, events, and violations by kind, in lower
+    case."""
+
+    rounds: int
+    events: int
+    judged: int
+    violations: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -171,10 +189,12 @@ class Observation:
     """Everything seen of one run.
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
-    ended before it ended itself. ``cells`` are the 32-bit words at the target as the debugger saw them.
-    ``attempts`` is which run this is: one whose power control was too silent is repeated. ``kernel_log`` is what the
-    hypervisor's kernel logged meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to
-    one cell around a witness, where it records them.
+    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``attempts`` is
+    which run this is: one whose power control was too silent is repeated, and ``pooled`` is what the phases did in
+    those before, by their index: nothing of it is thrown away. ``kernel_log`` is what the hypervisor's kernel logged
+    meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to one cell around a witness,
+    where it records them. ``path`` is that of the cells of the last case, ``paths`` are those of the cases of a suite
+    by the index of their phase, asked when the guest had parked before them.
     """
 
     platform: str
@@ -190,9 +210,11 @@ class Observation:
     log: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     attempts: int = 1
+    pooled: Mapping[int, Pooled] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     kernel_log: tuple[str, ...] | None = None
     trace: tuple[TraceEvent, ...] = ()
+    paths: Mapping[int, PathEvidence] = field(default_factory=dict)
 
     @property
     def best(self) -> Record | None:
@@ -200,8 +222,16 @@ class Observation:
         return self.memory or self.serial
 
 
+#: How an accelerator ends that cannot carry out an instruction.
+EMULATION_FAILURE = "the accelerator stopped with an internal error"
+
+
 def _cpu(value: int) -> int | None:
     return None if value == NO_CPU else value
+
+
+def _phase_number(value: int) -> int | None:
+    return None if value == NO_PHASE else value
 
 
 def _witness(line: Line) -> Witness:
@@ -221,13 +251,15 @@ def _witness(line: Line) -> Witness:
 
 def _fault(line: Line) -> FaultRecord:
     hexadecimal = {name: line.hexadecimal(name) for name in ("error", "eip", "eflags", "cr2")}
-    return FaultRecord(cpu=line.number("cpu"), vector=line.number("vector"), **hexadecimal)
+    return FaultRecord(
+        cpu=line.number("cpu"), vector=line.number("vector"), phase=_phase_number(line.number("phase")), **hexadecimal
+    )
 
 
 def _phase(
     result: Line, announced: Mapping[int, Line], probes: Mapping[int, Line], counts: tuple[Count, ...]
 ) -> PhaseRecord:
-    names = ("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "ticks")
+    names = ("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "events", "judged", "ticks")
     index = result.number("phase")
     announcement, probe = announced.get(index), probes.get(index)
     label = announcement.text("label") if announcement else ""
@@ -251,6 +283,8 @@ def _count(line: Line) -> tuple[int, Count]:
     return line.number("phase"), Count(*counts)
 
 
+#: A phase that ended so may have ended before its cells were looked at.
+_UNPROBED = frozenset({PhaseStatus.NO_STORAGE, PhaseStatus.ABSENT, PhaseStatus.FAULTED})
 #: What may stand in a log only once: a kind, and within it these numbers.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "boot": (),
@@ -260,7 +294,8 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "witness": ("index",),
     "count": ("phase", "cpu"),
     "result": ("phase",),
-    "fault": ("cpu",),
+    "fault": ("cpu", "phase"),
+    "done": ("case",),
     "end": (),
 }
 
@@ -269,10 +304,15 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
     """How a whole log contradicts itself, "" where it does not."""
     seen: set[tuple[str, ...]] = set()
     for line in lines:
+        if line.kind not in _KEYS:
+            continue
         key = (line.kind, *(line.text(name) for name in _KEYS[line.kind]))
         if key in seen:
             return f"line {line.sequence} repeats a {line.kind} line"
         seen.add(key)
+    closed = [line.text("case") for line in lines if line.kind == "done"]
+    if closed != [str(number) for number in range(len(closed))]:
+        return "the cases did not end in order"
     announced = {key[1] for key in seen if key[0] == "phase"}
     for kind in ("probe", "count", "result"):
         stray = {key[1] for key in seen if key[0] == kind} - announced
@@ -280,9 +320,9 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
             return f"a {kind} line is of phase {min(stray)}, which was not announced"
     probed = {key[1] for key in seen if key[0] == "probe"}
     for line in lines:
-        # cells that hold nothing are not looked at any further
-        no_storage = line.kind == "result" and line.number("status") == PhaseStatus.NO_STORAGE
-        if line.kind == "result" and line.text("phase") not in probed and not no_storage:
+        # cells that hold nothing, or are not there, are not looked at any further
+        unprobed = line.kind == "result" and line.number("status") in _UNPROBED
+        if line.kind == "result" and line.text("phase") not in probed and not unprobed:
             return f"phase {line.text('phase')} has no probe line"
     return ""
 
@@ -374,6 +414,7 @@ def from_log(log: Log) -> Record | None:
         faults=faults,
         case=case,
         digest=digest,
+        closed=0 if contradiction else log.closed,
     )
 
 
@@ -404,16 +445,12 @@ def _from_block(layout: ResultsLayout, block: Any) -> Record:
     phases = tuple(_phase_from_block(index, block) for index in range(layout.phases) if block.phase[index].status.value)
     witnesses = tuple(_witness_from_block(index, block.witness[index]) for index in range(block.witness_count))
     faults = tuple(
-        FaultRecord(
-            cpu=index,
-            vector=cpu.fault.vector_plus_1 - 1,
-            error=cpu.fault.error,
-            eip=cpu.fault.eip,
-            eflags=cpu.fault.eflags,
-            cr2=cpu.fault.cr2,
-        )
-        for index, cpu in enumerate(block.cpu)
-        if cpu.fault.vector_plus_1
+        _fault_from_block(phase.fault, phase.fault_cpu, index)
+        for index, phase in enumerate(block.phase)
+        if phase.fault.vector_plus_1
+    )
+    faults += tuple(
+        _fault_from_block(cpu.fault, index, None) for index, cpu in enumerate(block.cpu) if cpu.fault.vector_plus_1
     )
     cpus = tuple(
         CpuRecord(
@@ -453,6 +490,19 @@ def _from_block(layout: ResultsLayout, block: Any) -> Record:
         witnesses=witnesses,
         faults=faults,
         cpus=cpus,
+        closed=block.cases_done,
+    )
+
+
+def _fault_from_block(fault: Any, cpu: int, phase: int | None) -> FaultRecord:
+    return FaultRecord(
+        cpu=cpu,
+        vector=fault.vector_plus_1 - 1,
+        error=fault.error,
+        eip=fault.eip,
+        eflags=fault.eflags,
+        cr2=fault.cr2,
+        phase=phase,
     )
 
 
@@ -464,7 +514,7 @@ def _phase_from_block(index: int, block: Any) -> PhaseRecord:
     counts = tuple(
         Count(cpu, source[cpu].puts, source[cpu].takes, source[cpu].tries) for cpu in range(block.cpus_needed)
     )
-    names = ("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "ticks")
+    names = ("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "events", "judged", "ticks")
     return PhaseRecord(
         index=index,
         role=Role(phase.role.value),
@@ -493,6 +543,18 @@ def _witness_from_block(index: int, entry: Any) -> Witness:
         other=_cpu(entry.other),
         tsc=entry.tsc,
     )
+
+
+def pool(earlier: Observation) -> dict[int, Pooled]:
+    """What the phases did in a run and in those before it."""
+    pooled = dict(earlier.pooled)
+    for phase in earlier.best.phases if earlier.best else ():
+        before = pooled.get(phase.index, Pooled(0, 0, 0, {}))
+        kinds = {kind: count + before.violations.get(kind, 0) for kind, count in phase.violations.items()}
+        pooled[phase.index] = Pooled(
+            before.rounds + phase.rounds, before.events + phase.events, before.judged + phase.judged, kinds
+        )
+    return pooled
 
 
 def differences(serial: Record, memory: Record) -> tuple[str, ...]:

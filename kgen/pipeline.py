@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgen import registry
-from kgen.builder import Kernel
+from kgen.builder import Kernel, build
 from kgen.debugger import INSTALL_HINT, GdbSession
 from kgen.environment import accelerator, gathering
 from kgen.errors import (
@@ -31,16 +31,21 @@ from kgen.inspection import Inspection, cell_range, inspect
 from kgen.interleaving import TraceEvent, surroundings
 from kgen.listing import listing
 from kgen.machine import Machine, launch
-from kgen.mtree import NOT_ASKED, attest
-from kgen.observation import Observation, Record, from_log
-from kgen.plan import phases
+from kgen.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.observation import Observation, Record, from_log, pool
+from kgen.plan import Phase, phases
 from kgen.platforms import LaunchRequest, Platform
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
-from kgen.spec import KernelSpec, resolve_target, unknown
+from kgen.scratch import scratch
+from kgen.source import ATTEND_BYTE
+from kgen.spec import Case, KernelSpec, resolve_target, unknown
+from kgen.verdict import judge, was_run
 
 #: Without a byte on serial for so long, in seconds, a run is given up: the guest gives up on a CPU after 30.
 STALL_SECONDS = 120.0
+#: A suite's guest says something every second.
+SUITE_STALL_SECONDS = 60.0
 #: After being told to stop, the guest may take this long, in seconds, to park and print its final record.
 STOP_SECONDS = 60.0
 CONNECT_SECONDS = 20.0
@@ -49,7 +54,6 @@ SETTLE_SECONDS = 10.0
 POLL_SECONDS = 0.1
 #: The recorder of accesses is asked for so many of the case's first witnesses; the first that it has is shown.
 TRACED = 4
-CELL_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,10 @@ def platform_named(name: str) -> Platform:
 
 def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
     """Raises PlatformUnavailable where this case cannot run on this platform here."""
-    missing = resolve_target(spec.case.target).requires - platform.provides
-    if missing:
-        raise PlatformUnavailable(f"{spec.case.target} needs {', '.join(sorted(missing))}", where=platform.name)
+    for name in dict.fromkeys(case.target for case in spec.cases):
+        missing = resolve_target(name).requires - platform.provides
+        if missing:
+            raise PlatformUnavailable(f"{name} needs {', '.join(sorted(missing))}", where=platform.name)
     reason = platform.unavailable(request)
     if reason:
         raise PlatformUnavailable(reason, where=platform.name)
@@ -114,8 +119,12 @@ class _Watch:
         self.ended = False
         self.case_since: float | None = None
         self.case_witnessed = False
+        self.paths: dict[int, PathEvidence] = {}
         self._rows_are_timed = not spec.print_every
         self._planned = phases(spec)
+        self.suite = bool(spec.suite)
+        #: The case before which a suite's guest waits for a look at the machine: its phase and the address it named.
+        self.waiting: tuple[Phase, int] | None = None
         self._watcher = watcher
         self._seen = 0
         self._progress = Progress("booting", None, 0, 0, 0)
@@ -124,7 +133,7 @@ class _Watch:
     def talks(self) -> bool:
         """Whether a guest that is well prints something every second: while it boots, and in the case."""
         in_case = self._progress.role is Role.CASE
-        return self._progress.role is None or (in_case and self._rows_are_timed)
+        return self.suite or self._progress.role is None or (in_case and self._rows_are_timed)
 
     def feed(self, data: bytes) -> None:
         self.data += data
@@ -147,32 +156,28 @@ class _Watch:
         if line.kind == "end":
             self.ended = True
         elif line.kind == "phase":
-            self._phase(line.fields.get("index", ""))
+            self._phase(line.fields.get("index", ""), int(line.fields["address"], 16))
+        elif line.kind == "progress":
+            self._show(replace(self._progress, rounds=int(line.fields["rounds"])))
         elif line.kind == "witness":
             self.case_witnessed |= self._progress.role is Role.CASE
             self._show(replace(self._progress, violations=self._progress.violations + 1))
 
-    def _phase(self, index: str) -> None:
+    def _phase(self, index: str, address: int) -> None:
         if not index.isdigit() or int(index) >= len(self._planned):
             return
         phase = self._planned[int(index)]
         if phase.role is Role.CASE:
             self.case_since = time.monotonic()
-        self._show(Progress(phase.label, phase.role, 0, phase.rounds, 0))
+            self.case_witnessed = False
+            self.waiting = (phase, address) if address else None
+        done = f"{phase.case + 1} of {self._planned[-1].case + 1}: " if self.suite else ""
+        self._show(Progress(f"{done}{phase.label}", phase.role, 0, 0 if self.suite else phase.rounds, 0))
 
     def _show(self, progress: Progress) -> None:
         self._progress = progress
         if self._watcher:
             self._watcher(progress)
-
-
-def _watch(machine: Machine, session: GdbSession, watch: _Watch, platform: Platform, options: Options) -> str:
-    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself.
-
-    The first Ctrl-C asks the guest to park and print its record, a second one interrupts.
-    """
-    with _ctrl_c() as interrupts:
-        return _follow(machine, session, watch, platform, options, interrupts)
 
 
 def _follow(
@@ -183,6 +188,7 @@ def _follow(
     options: Options,
     interrupts: list[int],
 ) -> str:
+    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself."""
     start = last = time.monotonic()
     stop_by: float | None = None
     cut = ""
@@ -196,6 +202,13 @@ def _follow(
         if data:
             last = now
             watch.feed(data)
+        if watch.suite and watch.waiting:
+            try:
+                _look(machine, watch)
+            except (MachineError, GuestCrash) as error:
+                # if it is dead, that shows at the next read
+                if not machine.crashed():
+                    return f"the machine could not be looked at: {error.message}"
         if tracing and watch.case_witnessed and machine.supervisor:
             # at once: the recorder keeps only so much
             machine.supervisor.stop_trace()
@@ -221,6 +234,16 @@ def _follow(
     return cut
 
 
+def _look(machine: Machine, watch: _Watch) -> None:
+    """Ask QEMU what lies behind the cells of the case that is about to begin, then let the guest go on. Raises
+    MachineError, GuestCrash."""
+    assert watch.waiting
+    phase, address = watch.waiting
+    watch.waiting = None
+    watch.paths[phase.index] = attest(machine.hmp("info mtree -f"), address, phase.length, cpus=phase.cpus)
+    machine.send_serial(ATTEND_BYTE)
+
+
 def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
     """Why a run must be given up now, "" if it must not. Times in seconds."""
     if not watch.data and running > platform.boot_seconds:
@@ -228,8 +251,9 @@ def _expired(watch: _Watch, platform: Platform, options: Options, running: float
     if options.timeout is not None and running > options.timeout:
         return f"the run did not end within {options.timeout:g} s (--timeout)"
     # Controls print nothing while they run, and neither does a case whose rows are far apart: --timeout bounds those.
-    if silent > STALL_SECONDS and watch.talks:
-        return f"the serial port fell silent for {STALL_SECONDS:.0f} s"
+    stall = SUITE_STALL_SECONDS * platform.patience if watch.suite else STALL_SECONDS
+    if silent > stall and watch.talks:
+        return f"the serial port fell silent for {stall:.0f} s"
     return ""
 
 
@@ -237,7 +261,9 @@ def _expired(watch: _Watch, platform: Platform, options: Options, running: float
 def _ctrl_c() -> Iterator[list[int]]:
     """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt."""
     seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    ours = threading.current_thread() is threading.main_thread()
+    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
+    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield seen
         return
 
@@ -270,9 +296,15 @@ def observe(
     request = LaunchRequest(
         kernel=None, cpus=kernel.spec.case.cpus, qemu=options.qemu, extra=options.extra, lab=options.lab
     )
-    if resolve_target(kernel.spec.case.target).declared == "io":
-        start, length = cell_range(kernel.spec, kernel.elf.symbols)
-        request = replace(request, traced=(start, start + length))
+    request = replace(request, serial_port=kernel.spec.serial_port)
+    if kernel.spec.suite:
+        request = replace(request, append="attend=0x1")
+    places = dict.fromkeys(resolve_target(case.target) for case in kernel.spec.cases)
+    request = replace(request, fixtures=tuple(word for target in places for word in target.qemu))
+    last = phases(kernel.spec)[-1]
+    where = cell_range(last, kernel.elf.symbols)
+    if last.target.declared == "io" and where is not None:
+        request = replace(request, traced=(where[0], where[0] + where[1]))
     check_available(kernel.spec, platform, request)
     if shutil.which(options.gdb) is None:
         raise DebuggerError(f"'{options.gdb}' is not to be found", hint=INSTALL_HINT)
@@ -285,10 +317,12 @@ def observe(
         session = stack.enter_context(GdbSession.start(options.gdb))
         gather = stack.enter_context(gathering(machine.command[0], options.gdb))
         watch = _Watch(kernel.spec, watcher)
-        cut = _watch(machine, session, watch, platform, options)
-        ran = time.monotonic()
-        observation = _freeze(kernel, platform, machine, session, watch, cut)
-        frozen = time.monotonic()
+        # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
+        with _ctrl_c() as interrupts:
+            cut = _follow(machine, session, watch, platform, options, interrupts)
+            ran = time.monotonic()
+            observation = _freeze(kernel, platform, machine, session, watch, cut)
+            frozen = time.monotonic()
         observation = replace(
             observation,
             timings={"run": ran - started, "inspect": frozen - ran},
@@ -303,6 +337,97 @@ def observe(
         return observation
 
 
+#: A run whose power control was silent is repeated, up to so many runs, if it took less than so many seconds.
+ATTEMPTS = 10
+ATTEMPT_SECONDS = 60.0
+
+
+def observe_until_told(
+    kernel: Kernel,
+    platform: Platform,
+    options: Options,
+    *,
+    watcher: Watcher | None = None,
+    holder: Holder | None = None,
+    repeated: Callable[[int], None] | None = None,
+) -> Observation:
+    """One run; again, up to ATTEMPTS in all, while nothing but a silent power control stands in the way.
+
+    What the runs showed is pooled, as if they had been one: nothing is thrown away, and whether to repeat depends on
+    the controls alone, so it does not colour the verdict. Raises as ``observe`` does.
+    """
+    attempt = 1
+    pooled: dict[int, Any] = {}
+    while True:
+        seen = observe(kernel, platform, options, watcher=watcher, holder=holder)
+        seen = replace(seen, attempts=attempt, pooled=pooled)
+        short = seen.timings.get("run", 0.0) < ATTEMPT_SECONDS and not options.seconds
+        # how the CPUs of a lab meet does not depend on what else this host does
+        once = holder is not None or platform.supervise is not None or bool(kernel.spec.suite)
+        if once or seen.cut or attempt == ATTEMPTS or not short or not judge(kernel.spec, seen).is_silent:
+            return seen
+        pooled = pool(seen)
+        attempt += 1
+        if repeated:
+            repeated(attempt)
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot of a suite: what ran, and what was seen."""
+
+    spec: KernelSpec
+    observation: Observation
+
+
+def observe_suite(
+    spec: KernelSpec,
+    platform: Platform,
+    options: Options,
+    *,
+    watcher: Watcher | None = None,
+    rebooted: Callable[[Observation, int], None] | None = None,
+) -> tuple[Boot, ...]:
+    """Run a suite: in one boot, and where a case ends the machine in another one from the next case on.
+
+    ``rebooted`` is told what ended a boot and how many cases are left. Raises as ``observe`` does.
+    """
+    boots: list[Boot] = []
+    left = spec.cases
+    spent = 0.0
+    while left:
+        seconds = max(len(left), round(spec.budget - spent))
+        part = replace(spec, case=left[0], more=left[1:], budget=min(seconds, spec.budget))
+        started = time.monotonic()
+        seen = observe(build(part), platform, options, watcher=watcher)
+        spent += time.monotonic() - started
+        boots.append(Boot(part, seen))
+        begun = [number for number in range(len(left)) if was_run(part, seen, number)]
+        rest = left[len(begun) :]
+        # A boot that begins nothing would begin nothing the next time either.
+        if not rest or not begun or _stopped(seen):
+            break
+        if rebooted:
+            rebooted(seen, len(rest))
+        left = rest
+    return tuple(boots)
+
+
+def _stopped(seen: Observation) -> bool:
+    """Whether the run was ended by whoever asked for it, or by its time limit, and not by a case."""
+    return "Ctrl-C" in seen.cut or "--timeout" in seen.cut or "--seconds" in seen.cut
+
+
+def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
+    """The boot in which a case was run, and its number there; the last one that had it where it was run in none."""
+    having = [boot for boot in boots if case in boot.spec.cases]
+    for boot in having:
+        number = boot.spec.cases.index(case)
+        if was_run(boot.spec, boot.observation, number):
+            return boot, number
+    return (having[-1], having[-1].spec.cases.index(case)) if having else None
+
+
 def _carried_by(machine: Machine) -> dict[str, Any]:
     """QEMU's command line, what carries the guest out, and in which lab if in any."""
     facts = dict(machine.supervisor.facts()) if machine.supervisor else {}
@@ -313,7 +438,7 @@ def _carried_by(machine: Machine) -> dict[str, Any]:
 def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
     """The ELF in a directory that lasts as long as ``stack``."""
     try:
-        elf = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kgen-"))) / "kernel.elf"
+        elf = stack.enter_context(scratch()) / "kernel.elf"
         elf.write_bytes(kernel.elf.data)
     except OSError as error:
         raise OutputError(
@@ -343,7 +468,9 @@ def _freeze(
             time.sleep(POLL_SECONDS)
             session.interrupt()
             seen = inspect(session, kernel.spec, elf.build_id, elf.symbols, elf.sections)
-        path = attest(machine.hmp("info mtree -f"), *cell_range(kernel.spec, elf.symbols), cpus=kernel.spec.case.cpus)
+        where = cell_range(phases(kernel.spec)[-1], elf.symbols, seen.memory)
+        if where is not None:
+            path = attest(machine.hmp("info mtree -f"), *where, cpus=kernel.spec.case.cpus)
     except (DebuggerError, MachineError, GuestCrash) as error:
         problems.append(error.line)
     with contextlib.suppress(KgenError):
@@ -368,6 +495,7 @@ def _freeze(
         registers=seen.registers,
         rows=log.rows,
         log=bytes(watch.data).decode("latin-1"),
+        paths=dict(watch.paths),
         kernel_log=machine.supervisor.kernel_log() if machine.supervisor else None,
         trace=_trace(kernel, machine, seen.memory) if watch.case_witnessed else (),
     )
@@ -381,9 +509,10 @@ def _trace(kernel: Kernel, machine: Machine, record: Record | None) -> tuple[Tra
         return ()
     # in the order in which they were found: the recorder was stopped at the first
     witnesses = [entry for entry in record.witnesses if entry.phase == last][:TRACED]
-    cells = {case.address + CELL_BYTES * entry.cell: entry for entry in reversed(witnesses)}
+    step = phases(kernel.spec)[-1].stride
+    cells = {case.address + step * entry.cell: entry for entry in reversed(witnesses)}
     events = machine.supervisor.read_trace(list(cells))
-    found = (surroundings(events, case.address + CELL_BYTES * entry.cell, entry.token) for entry in witnesses)
+    found = (surroundings(events, case.address + step * entry.cell, entry.token) for entry in witnesses)
     return next((part for part in found if part), ())
 
 

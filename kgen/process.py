@@ -1,4 +1,8 @@
-"""Children that cannot outlive us: own session, killed by the kernel when we die, waited for by pid."""
+"""Children that cannot outlive us, with all that they start: a session each, killed when we die, waited for by pid.
+
+A child is the leader of its process group; a wrapper script and the program it runs are one group. The leader's end is
+the end of its group. Signals go to that group, and only while its leader has not been reaped: its number is ours then.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +24,10 @@ TAIL_BYTES = 8192
 #: A short-lived program that prints more than this, in bytes, is not the one we took it for.
 ANSWER_BYTES = 1 << 20
 
+#: For the members of a killed group to be gone, in seconds.
+_GONE_SECONDS = 1.0
+#: Waits for the end of its input, which is our death, then kills a group. Its own name is what ps(1) shows of it.
+_WATCHDOG = ("/bin/sh", "-c", 'read word; kill -9 "-$1"', "kgen-watchdog")
 #: prctl(2), option PR_SET_PDEATHSIG of <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +39,7 @@ class Child:
         self.command = command
         self.pid = process.pid
         self._process = process
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._stderr = stderr
         self._head = b""
         self._tail = b""
@@ -74,23 +83,39 @@ class Child:
         text = self._head + (b"\n" if self._dropped else b"") + self._tail
         return tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
+    def guard(self) -> None:
+        """Start a watchdog, which outlives us for a moment, to kill the child's group. Raises OSError."""
+        # A session of its own: signals to our group are not for it.
+        self._watchdog = subprocess.Popen(
+            [*_WATCHDOG, str(self.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def poll(self) -> int | None:
-        """The exit status if the child has ended (negative: the signal that killed it), else None."""
-        return self._process.poll()
+        """The exit status if the child has ended (negative: the signal that killed it), else None.
+
+        What it leaves behind of its group is killed then.
+        """
+        if self._process.returncode is None and self._has_ended():
+            self._end_group()
+        return self._process.returncode
 
     def wait(self, timeout: float) -> int | None:
         """Wait at most ``timeout`` seconds for the end; the exit status, or None if it still runs."""
-        if self._process.poll() is None and hasattr(os, "pidfd_open"):
-            watch = os.pidfd_open(self.pid)
-            try:
-                select.select([watch], [], [], max(timeout, 0))
-            finally:
-                os.close(watch)
-            return self._process.poll()
-        try:
-            return self._process.wait(max(timeout, 0))
-        except subprocess.TimeoutExpired:
-            return None
+        until = time.monotonic() + timeout
+        while self.poll() is None and (left := until - time.monotonic()) > 0:
+            if hasattr(os, "pidfd_open"):
+                watch = os.pidfd_open(self.pid)
+                try:
+                    select.select([watch], [], [], left)
+                finally:
+                    os.close(watch)
+            else:
+                time.sleep(min(left, 0.01))
+        return self.poll()
 
     def epitaph(self) -> str:
         """How the child ended, in words without a subject: "exited with status 1", "was killed by SIGKILL"."""
@@ -105,23 +130,46 @@ class Child:
             return f"was killed by signal {-status}"
 
     def stop(self, ask: Callable[[], None] | None = None, grace: float = 1.0) -> int:
-        """End the child: ask it, SIGTERM, SIGKILL, each given ``grace`` seconds. Returns its exit status.
+        """End the child and its group: ask it, SIGTERM, SIGKILL, each given ``grace`` seconds. Returns its exit status.
 
         SIGKILL cannot be refused, so after it we wait until the kernel has taken the child down.
         """
-        for step in (ask, self._process.terminate):
+        for step in (ask, lambda: self._signal(signal.SIGTERM)):
             if step is not None and self.poll() is None:
                 step()
                 self.wait(grace)
         return self.kill()
 
     def kill(self) -> int:
-        """End the child at once, without a chance to tidy up. Returns its exit status; may be called twice."""
+        """End the child and its group at once, without a chance to tidy up. Returns its exit status; may be called
+        twice."""
         if self.poll() is None:
-            self._process.kill()
-        status = self._process.wait()
+            self._end_group()
         self._close_pipes()
-        return status
+        return self._process.returncode
+
+    def _has_ended(self) -> bool:
+        """Whether the child is dead. It is not reaped, where the system can tell without that."""
+        if not hasattr(os, "waitid"):
+            return self._process.poll() is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child's group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left who could be signalled
+            os.killpg(self.pid, number)
+
+    def _end_group(self) -> None:
+        """Kill the group, reap the child, and see the others gone, who are reaped by somebody else."""
+        self._signal(signal.SIGKILL)
+        if self._watchdog is not None:
+            _end_watchdog(self._watchdog)
+        self._process.wait()
+        until = time.monotonic() + _GONE_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < until:
+                os.killpg(self.pid, 0)
+                time.sleep(0.005)
 
     def _close_pipes(self) -> None:
         """Close our ends, keeping what the child said last."""
@@ -142,11 +190,13 @@ def spawn(
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    guarded: bool = False,
 ) -> Child:
     """Start a child in a session of its own (Ctrl-C reaches us only), to be killed when the calling thread dies.
 
     ``pipes`` gives it unbuffered pipes for input and output; otherwise both are the null device. ``env`` is added to
-    our environment. The death signal follows the *thread* that calls (prctl(2)), so call from one that lasts.
+    our environment. The death signal follows the *thread* that calls (prctl(2)), so call from one that lasts. It
+    reaches the child alone: where it is ``guarded``, a watchdog sees to what a wrapper script may have started.
     Raises OSError when the program cannot be run.
     """
     reader, writer = os.pipe()
@@ -154,25 +204,58 @@ def spawn(
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     stream = subprocess.PIPE if pipes else subprocess.DEVNULL
+    child: Child | None = None
     try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=stream,
-            stdout=stream,
-            stderr=writer,
-            bufsize=0,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - takes no lock, imports nothing
-            env={**os.environ, **env} if env else None,
-            cwd=cwd,
-        )
+        with _signals_held() as mask:
+            try:
+                process = subprocess.Popen(
+                    list(command),
+                    stdin=stream,
+                    stdout=stream,
+                    stderr=writer,
+                    bufsize=0,
+                    pass_fds=tuple(pass_fds),
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(mask),  # noqa: PLW1509 - takes no lock, imports nothing
+                    env={**os.environ, **env} if env else None,
+                    cwd=cwd,
+                )
+            finally:
+                os.close(writer)
+            child = Child(tuple(command), process, reader)
+        if guarded:
+            child.guard()
     except BaseException:
-        os.close(reader)
+        if child is None:
+            os.close(reader)
+        else:
+            child.kill()
         raise
+    return child
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[set[signal.Signals] | None]:
+    """Let the signals that end us wait until a child is made: what a handler raises within fork(2) Python forgets.
+
+    Gives the mask that the child must have back; None where nothing is held.
+    """
+    if sys.platform != "linux":  # elsewhere there is nothing to run between fork and exec, and Python does not fork
+        yield None
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield {signal.Signals(number) for number in before}
     finally:
-        os.close(writer)
-    return Child(tuple(command), process, reader)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_watchdog(watchdog: subprocess.Popen[bytes]) -> None:
+    """Take it away. Not by closing its input: it would do what it is for."""
+    watchdog.kill()
+    watchdog.wait()
+    if watchdog.stdin is not None:
+        watchdog.stdin.close()
 
 
 class Answer:
@@ -254,8 +337,9 @@ def output(command: Sequence[str], timeout: float) -> str:
     return Answer(command).text(timeout)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child runs between fork and exec so that the kernel kills it with us; None where there is no such call.
+def _die_with_parent(mask: set[signal.Signals] | None) -> Callable[[], None] | None:
+    """What the child runs between fork and exec so that the kernel kills it with us, and to have its signals; None
+    where there is no such call.
 
     The library is loaded here, in the parent: after a fork only what is already there is safe to use.
     """
@@ -268,6 +352,8 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def arm() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.getppid() != parent:  # it died before the call; the signal will never come
             os._exit(1)
 

@@ -28,8 +28,13 @@ RECORDS: Mapping[str, str] = {
     "probe": "phase=%u decode=%u latency=%u",
     "witness": "index=%u phase=%u kind=%u round=%q cell=%u token=%x value=%x cpu=%u other=%u tsc=%q",
     "count": "phase=%u cpu=%u puts=%q takes=%q tries=%q",
-    "result": "phase=%u status=%u rounds=%q lost=%q duplicate=%q torn=%q stale=%q left=%q foreign=%q ticks=%q",
-    "fault": "cpu=%u vector=%u error=%x eip=%x eflags=%x cr2=%x",
+    "result": (
+        "phase=%u status=%u rounds=%q lost=%q duplicate=%q torn=%q stale=%q left=%q foreign=%q events=%q judged=%q "
+        "ticks=%q"
+    ),
+    "progress": "phase=%u rounds=%q",
+    "fault": "cpu=%u vector=%u error=%x eip=%x eflags=%x cr2=%x phase=%u",
+    "done": "case=%u log=%x",
     "end": "state=%u cpus=%u log=%x",
 }
 
@@ -74,13 +79,15 @@ class Log:
     """A serial log taken apart.
 
     ``intact`` is true when the closing line is there and everything between the first line and it is as printed:
-    consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it.
+    consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it. ``closed`` is the number of a
+    suite's cases up to whose closing line that holds.
     """
 
     lines: tuple[Line, ...]
     rows: tuple[tuple[int, int, int, int], ...]
     intact: bool
     fault: str
+    closed: int = 0
 
 
 #: What each conversion prints, exactly: a number has no sign, no leading zero, and fits its width in bits.
@@ -93,6 +100,8 @@ _CONVERSIONS: Mapping[str, tuple[str, int]] = {
 _FIELD = re.compile(r"([a-z0-9_]+)=((?:%[uqxs])+)")
 _LINE = re.compile(LINE_PREFIX + r"(0|[1-9][0-9]{0,9}) ([a-z]+) (.*) crc=([0-9a-f]{8})")
 _ROW = re.compile(r"counts:\t([0-9]{1,20})\t([0-9]{1,20})\t([0-9]{1,20})\t(-?[0-9]{1,20})")
+#: The Test Anything Protocol beside the native lines of a suite, for other readers; nothing rests on it.
+_TAP = re.compile(r"TAP version 14|1\.\.[0-9]+|(?:not )?ok [0-9]+ - [^ ]+(?: # SKIP)?")
 #: Where a kernel begins to talk. Firmware may have left the cursor in the middle of a line.
 _START = re.compile(LINE_PREFIX + "0 boot ")
 #: What looks like ours, whole or not.
@@ -141,17 +150,31 @@ def parse_log(data: bytes) -> Log:
     """Take a log apart. Never raises: what is not understood makes it not intact.
 
     Bytes before the first native line (firmware, boot loaders) are not ours and are ignored; so is anything after the
-    closing line that does not look like ours. A log may hold several whole runs: the last one counts. A start that
-    did not come to its end makes the log not intact, whatever followed it. Line ends are LF or CR LF.
+    closing line that does not look like ours. A log may hold several whole runs: the last one counts. A start that did
+    not come to its end, or that shows violations, makes the log not intact, whatever followed it. Line ends are LF or
+    CR LF.
     """
     text = re.sub("\r+\n", "\n", data.decode("latin-1"))
     starts = [match.start() for match in _START.finditer(text)] or [max(text.find(LINE_PREFIX), 0)]
     earlier = "the log begins in the middle" if _OURS.search(text, 0, starts[0]) else ""
     for start, end in itertools.pairwise(starts):
-        if not _parse_run(text[start:end], start).intact:
+        before = _parse_run(text[start:end], start)
+        if not before.intact:
             earlier = earlier or "an earlier start did not come to its end"
+        elif _shows_violations(before):
+            earlier = earlier or "an earlier run in the same log shows violations"
     log = _parse_run(text[starts[-1] :], starts[-1])
-    return replace(log, intact=log.intact and not earlier, fault=log.fault or earlier)
+    return replace(
+        log, intact=log.intact and not earlier, fault=log.fault or earlier, closed=0 if earlier else log.closed
+    )
+
+
+def _shows_violations(log: Log) -> bool:
+    """Whether a run has violations where none belong: in anything but a power control."""
+    powers = {
+        line.text("index") for line in log.lines if line.kind == "phase" and line.text("label").startswith("power:")
+    }
+    return any(line.kind == "witness" and line.text("phase") not in powers for line in log.lines)
 
 
 def _parse_run(text: str, base: int) -> Log:
@@ -159,7 +182,7 @@ def _parse_run(text: str, base: int) -> Log:
     lines: list[Line] = []
     rows: list[tuple[int, int, int, int]] = []
     fault = ""
-    offset = 0
+    offset = closed = 0
     header = False
     for raw in text.split("\n"):
         line = parse_line(raw, base + offset)
@@ -171,10 +194,17 @@ def _parse_run(text: str, base: int) -> Log:
             lines.append(line)
             if line.kind == "end":
                 break
+            if line.kind == "done":
+                if line.fields["log"] != f"{zlib.crc32(text[:offset].encode('latin-1')):08x}":
+                    fault = fault or f"the checksum in line {line.sequence} does not match"
+                elif not fault and lines[0].kind == "boot" and line.fields["case"] == str(closed):
+                    closed += 1
         elif row is not None and header:
             rows.append(row)
         elif raw == TABLE_HEADER:
             header = True
+        elif _TAP.fullmatch(raw) and whole:
+            pass
         elif raw:
             fault = fault or f"unreadable after line {len(lines) - 1}: {raw[:40]!r}"
         offset += len(raw) + 1
@@ -186,4 +216,4 @@ def _parse_run(text: str, base: int) -> Log:
         fault = fault or "the checksum over the whole log does not match"
     elif _OURS.search(text, offset + len(raw) + 1):
         fault = fault or "there is more after the closing line"
-    return Log(tuple(lines), tuple(rows), not fault, fault)
+    return Log(tuple(lines), tuple(rows), not fault, fault, closed)

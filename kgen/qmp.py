@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import select
+import signal
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgen.errors import MachineError
@@ -113,14 +114,35 @@ class Qmp:
             await asyncio.wait_for(self._client.disconnect(), 1.0)
 
     def _end_loop(self, last: Coroutine[Any, Any, None] | None = None) -> None:
-        """Run ``last``, cancel what an interrupt may have left behind, and close the loop."""
-        if last is not None:
-            self._run(last)
-        left = asyncio.all_tasks(self._loop)
-        for task in left:
-            task.cancel()
-        self._run(_settle(left))
-        self._loop.close()
+        """Run ``last``, cancel what an interrupt may have left behind, and close the loop.
+
+        A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
+        about at the end of the program.
+        """
+        with _signals_wait():
+            try:
+                if last is not None:
+                    self._run(last)
+            finally:
+                while left := asyncio.all_tasks(self._loop):
+                    for task in left:
+                        task.cancel()
+                    self._run(_settle(left))
+                self._loop.close()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold back the signals that end us, where signals can be held back."""
+    numbers = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _report_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -14,14 +14,19 @@ from enum import IntEnum
 from typing import Any
 
 MAGIC = b"KGENRSLT"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 #: Entries of the CPU table: every APIC id that fits eight bits.
 CPU_TABLE = 256
-#: Witnesses of one kind that one phase records; later violations of that kind are counted only.
+#: Witnesses of one kind that one phase records, alone in its kernel or in a suite; later violations of that kind are
+#: counted only.
 WITNESSES_PER_KIND = 8
+WITNESSES_IN_SUITE = 2
+#: Violations of one batch that a CPU describes; it counts the others.
+EVENTS = 4
 BUILD_ID_BYTES = 20
-#: Stands for "no CPU" in a witness.
+#: Stands for "no CPU" in a witness, and for "no phase" with an exception that ended the run.
 NO_CPU = 0xFFFFFFFF
+NO_PHASE = 0xFFFFFFFF
 
 
 class ViolationKind(IntEnum):
@@ -42,7 +47,8 @@ class Role(IntEnum):
 
 
 class PhaseStatus(IntEnum):
-    """How far a phase came."""
+    """How far a phase came. LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an
+    exception. ABSENT: the machine has no such target."""
 
     PENDING = 0
     RUNNING = 1
@@ -51,6 +57,9 @@ class PhaseStatus(IntEnum):
     NO_STORAGE = 4
     UNSTABLE = 5
     NOT_PARKED = 6
+    LIMIT = 7
+    FAULTED = 8
+    ABSENT = 9
 
 
 class KernelState(IntEnum):
@@ -135,7 +144,8 @@ class Cpu(LittleEndianStructure):
 
     ``go``, ``started`` and ``ack`` hold the number of the batch that the CPU may begin, has begun and has finished,
     ``cell`` how many cells of it a consumer has behind it, ``token`` what it took last; ``asleep`` tells others to wake
-    it, ``patience`` is how many more exchanges in a row it will try on an empty cell.
+    it, ``patience`` is how many more exchanges in a row it will try on an empty cell, ``walks`` the last batch of a
+    walk in which it takes part.
     """
 
     _fields_ = (
@@ -151,8 +161,9 @@ class Cpu(LittleEndianStructure):
         ("token", c_uint32),
         ("asleep", c_uint32),
         ("patience", c_uint32),
+        ("walks", c_uint32),
         ("fault", Fault),
-        ("reserved", c_uint8 * 48),
+        ("reserved", c_uint8 * 44),
     )
 
 
@@ -179,19 +190,44 @@ class Witness(LittleEndianStructure):
     )
 
 
+class Task(LittleEndianStructure):
+    """What all CPUs need to know of a phase. ``work`` is what a CPU does with a batch, ``visit`` what it does with one
+    cell; ``put``, ``take``, ``load`` and ``store`` are routines on a cell, ``stride`` the distance of cells in bytes.
+    The rest is described with Work in the experiments."""
+
+    _fields_ = (
+        ("stride", c_uint32),
+        ("work", c_uint32),
+        ("visit", c_uint32),
+        ("put", c_uint32),
+        ("take", c_uint32),
+        ("load", c_uint32),
+        ("store", c_uint32),
+        ("data", c_uint32),
+        ("operand", c_uint32),
+        ("inverse", c_uint32),
+        ("returns", c_uint32),
+        ("token_mask", c_uint32),
+        ("cell_mask", c_uint32),
+        ("facts", c_uint32),
+    )
+
+
 class Handshake(LittleEndianStructure):
     """What the BSP tells the others. ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its
-    size; ``halt`` sends the consumers to rest, ``muster`` counts down those who must come before a race starts. A
-    consumer may touch a cell only between seeing the number in its ``go`` and writing it to its ``ack``."""
+    size, ``repeat`` the operations on each, ``latency`` a read's time in TSC ticks; ``halt`` sends the others to rest,
+    ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing the
+    number in its ``go`` and writing it to its ``ack``."""
 
     _fields_ = (
         ("batch", c_uint32),
         ("cells", c_uint32),
         ("address", c_uint32),
-        ("consume_exchange", c_uint32),
-        ("consume_read", c_uint32),
+        ("repeat", c_uint32),
         ("halt", c_uint32),
-        ("reserved0", c_uint8 * 40),
+        ("latency", c_uint32),
+        ("task", Task),
+        ("reserved0", c_uint8 * (128 - 24 - ctypes.sizeof(Task))),
         ("filled", c_uint32),
         ("reserved1", c_uint8 * 60),
         ("muster", c_uint32),
@@ -200,20 +236,52 @@ class Handshake(LittleEndianStructure):
 
 
 class PlanEntry(LittleEndianStructure):
-    """A row of the read-only table that tells the BSP what each phase does."""
+    """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
+    added to the address that ``setup`` finds. ``last`` marks the last phase of a case,
+    ``adaptive`` one whose N grows; ``step`` is what one operation adds."""
 
     _fields_ = (
         ("role", c_uint32),
+        ("case", c_uint32),
+        ("last", c_uint32),
         ("address", c_uint32),
+        ("setup", c_uint32),
         ("cells", c_uint32),
         ("rounds", c_uint32),
+        ("repeat", c_uint32),
         ("enough", c_uint32),
+        ("adaptive", c_uint32),
         ("vga", c_uint32),
-        ("put", c_uint32),
-        ("consume_exchange", c_uint32),
-        ("consume_read", c_uint32),
+        ("step", c_uint32),
+        ("batch", c_uint32),
+        ("prepare", c_uint32),
+        ("judge", c_uint32),
         ("label", c_uint32),
         ("announce", c_uint32),
+        ("task", Task),
+    )
+
+
+class Event(LittleEndianStructure):
+    """A violation that a CPU saw while it worked, for the BSP to record."""
+
+    _fields_ = (
+        ("kind", c_uint32),
+        ("cell", c_uint32),
+        ("token", c_uint32),
+        ("value", c_uint32),
+        ("other", c_uint32),
+    )
+
+
+class Tally(LittleEndianStructure):
+    """What a CPU saw in one batch: violations by kind, the first of them, and facts that are none."""
+
+    _fields_ = (
+        ("count", c_uint32 * len(ViolationKind)),
+        ("facts", c_uint32),
+        ("events", c_uint32),
+        ("event", Event * EVENTS),
     )
 
 
@@ -230,17 +298,21 @@ def _phase_class(cpus: int) -> type[LittleEndianStructure]:
         ("stale", c_uint64),
         ("left", c_uint64),
         ("foreign", c_uint64),
+        ("events", c_uint64),
+        ("judged", c_uint64),
         ("ticks", c_uint64),
         ("witnesses", c_uint32 * len(ViolationKind)),
         ("decode", _Decode),
         ("latency", c_uint32),
+        ("fault", Fault),
+        ("fault_cpu", c_uint32),
         ("cpu", Counters * cpus),
     )
     return type("Phase", (LittleEndianStructure,), {"_fields_": fields})
 
 
-def _results_class(cpus: int, phases: int) -> type[LittleEndianStructure]:
-    capacity = phases * len(ViolationKind) * WITNESSES_PER_KIND
+def _results_class(cpus: int, phases: int, witnesses: int) -> type[LittleEndianStructure]:
+    capacity = phases * len(ViolationKind) * witnesses
     fields = (
         ("magic", c_char * len(MAGIC)),
         ("version", c_uint32),
@@ -260,7 +332,8 @@ def _results_class(cpus: int, phases: int) -> type[LittleEndianStructure]:
         ("can_sleep", c_uint32),
         ("records", c_uint32),
         ("witness_count", c_uint32),
-        ("padding", c_uint8 * 36),
+        ("cases_done", c_uint32),
+        ("padding", c_uint8 * 32),
         ("handshake", Handshake),
         ("cpu", Cpu * CPU_TABLE),
         ("phase", _phase_class(cpus) * phases),
@@ -271,10 +344,12 @@ def _results_class(cpus: int, phases: int) -> type[LittleEndianStructure]:
 
 @dataclass(frozen=True)
 class ResultsLayout:
-    """The results block of one kernel: its size depends on the case's CPUs and the number of phases."""
+    """The results block of one kernel: its size depends on the cases' CPUs, the number of phases, and how many
+    witnesses of a kind each of them may record."""
 
     cpus: int
     phases: int
+    witnesses: int
     results: type[LittleEndianStructure]
 
     @property
@@ -291,6 +366,9 @@ class ResultsLayout:
         structs: dict[str, type[LittleEndianStructure]] = {
             "Results": self.results,
             "Handshake": Handshake,
+            "Task": Task,
+            "Tally": Tally,
+            "Event": Event,
             "Cpu": Cpu,
             "Fault": Fault,
             "Phase": _element(self.results, "phase"),
@@ -318,6 +396,6 @@ def _offsets(struct: type[LittleEndianStructure]) -> Iterator[tuple[str, int]]:
         yield field[0], getattr(struct, field[0]).offset
 
 
-def results_layout(cpus: int, phases: int) -> ResultsLayout:
-    """The layout for a case with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
-    return ResultsLayout(cpus=cpus, phases=phases, results=_results_class(cpus, phases))
+def results_layout(cpus: int, phases: int, witnesses: int = WITNESSES_PER_KIND) -> ResultsLayout:
+    """The layout for cases with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
+    return ResultsLayout(cpus, phases, witnesses, _results_class(cpus, phases, witnesses))

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kgen import __version__
 from kgen.data import data_dir
 from kgen.errors import SourceError
-from kgen.experiments import Poll
-from kgen.plan import Phase, layout_of, phases
+from kgen.experiments import Poll, Routine, Work
+from kgen.experiments.parity import STARTS as PARITY_STARTS
+from kgen.instructions import TORN, Use
+from kgen.plan import Phase, experiment_of, layout_of, phases, work_of
 from kgen.protocol import LINE_PREFIX, RECORDS, TABLE_HEADER, guest_format
-from kgen.results import BUILD_ID_BYTES, CPU_TABLE, LAYOUT_VERSION, MAGIC, NO_CPU, WITNESSES_PER_KIND
-from kgen.spec import MAX_BATCH, KernelSpec, experiments
+from kgen.results import (
+    BUILD_ID_BYTES,
+    CPU_TABLE,
+    EVENTS,
+    LAYOUT_VERSION,
+    MAGIC,
+    NO_CPU,
+    NO_PHASE,
+    Cpu,
+    Role,
+)
+from kgen.spec import MAX_BATCH, PAGE, KernelSpec, resolve_target
+from kgen.targets import MemoryTarget
 from kgen.units import Source
 
 if TYPE_CHECKING:
@@ -72,62 +87,176 @@ MSR_X2APIC_TIMER_COUNT = 0x838
 MSR_X2APIC_TIMER_DIVIDE = 0x83E
 MSR_X2APIC_ICR = 0x830
 
+#: A walk's operations on each cell in its first batch are twice this; twice as many in the next GROW_FIRST batches
+#: each, and again after every GROW_EVERY batches, up to the experiment's limit.
+FIRST_REPEAT = 8
+GROW_FIRST = 2
+GROW_EVERY = 64
+#: Looks, each with a PAUSE, that a CPU spends in one batch on waiting for another one to come as far.
+TOGETHER_LOOKS = 262_144
+#: Looks at another CPU's progress between one PAUSE and the next.
+LOOKS_A_PAUSE = 64
+#: How many different moments the CPU that comes last may let pass; they are half an access's time apart.
+STAGGERS = 32
+#: A consumer of tokens lets one of so many moments pass before it comes to a cell, each 1 / 2^JITTER_SHIFT of the time
+#: of an access. Measured on KVM: both shorter and longer ones meet less often.
+JITTERS = 32
+JITTER_SHIFT = 6
+#: PAUSEs between reading and writing what a lock guards.
+GUARD_PAUSES = 8
+#: The distance of the signs of life of a phase that has no table.
+BEAT_MS = 1_000
+#: How long the serial port may keep us waiting. A busy host is no broken port.
+SERIAL_MS = 10_000
+#: A host that attends has so long to look at the machine; then it sends this.
+ATTEND_MS = 30_000
+ATTEND_BYTE = b"g"
+#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, or an even share where that is more.
+GREED_SHIFT = 3
+LEAST_SHARE_MS = 200
+#: Where BARs go that firmware has not placed: below the I/O APIC, above any memory that a machine of ours has.
+PCI_WINDOW = 0xE0000000
+_ROW_WORDS = 8
+
 #: Exceptions that push an error code (SDM volume 3, table 6-1).
 VECTORS_WITH_ERROR_CODE = frozenset({8, 10, 11, 12, 13, 14, 17, 21, 29, 30})
 
 
 @dataclass(frozen=True)
-class _FormView:
-    """An instruction form as the templates see it."""
+class _PhaseView:
+    """A phase as the templates see it; what is text is an assembly expression."""
 
-    name: str
-    routine: str
-    exchange: tuple[str, ...]
+    index: int
+    role: Role
+    label: str
+    case: int
+    last: int
+    address: str
+    setup: str
+    cells: int
+    rounds: int
+    repeat: int
+    enough: int
+    adaptive: int
+    vga: int
+    step: str
+    prefix: str
+    announce: int
+    stride: int
+    work: str
+    put: str
+    take: str
+    width: int
+    data: str
+    operand: str
+    inverse: str
+    returns: int
+    token_mask: str
+    cell_mask: str
+    facts: int
 
 
 @dataclass(frozen=True)
-class _PhaseView:
-    """A phase as the templates see it."""
+class _Table:
+    """Numbers and addresses that an experiment's code reads, in rows of text."""
 
-    index: int
-    role: Any
     label: str
-    routine: str
-    cell_address: str
-    cells: int
-    rounds: int
-    enough: int
-    vga: int
-    announce: int
+    rows: tuple[str, ...]
 
 
-def routine(form_name: str) -> str:
-    """The part of a label that names an instruction form: put_..., consume_exchange_..., consume_read_..."""
-    return form_name.replace(".", "_").replace("-", "_")
+@dataclass(frozen=True)
+class _Setup:
+    """A target's code."""
+
+    label: str
+    statements: tuple[str, ...]
 
 
 def experiment_routines(spec: KernelSpec) -> dict[str, tuple[str, bytes]]:
     """The labels of the routines that touch cells, each with a statement it must contain and that one's encoding."""
-    forms = {phase.form.name: phase.form for phase in phases(spec)}
+    found = {}
+    for phase in phases(spec):
+        for routine in _work(spec, phase).routines:
+            if routine.use not in (Use.SET, Use.CLEAR):
+                form = routine.form
+                statement = form.statement.replace("{operand}", f"{routine.operand:#x}")
+                found[routine.label] = (statement, form.encoding(routine.operand))
+    return found
+
+
+def _work(spec: KernelSpec, phase: Phase) -> Work:
+    return work_of(phase, spec.cases[phase.case].instruction)
+
+
+def _routines(works: Iterable[Work]) -> dict[str, Routine]:
+    """Every routine once, by its label."""
+    return {routine.label: routine for work in works for routine in work.routines}
+
+
+def _tables(works: Sequence[Work]) -> dict[tuple[str, ...], _Table]:
+    """Every table once, by what it holds."""
+    found: dict[tuple[str, ...], _Table] = {}
+    for work in works:
+        words = _words(work)
+        if words and words not in found:
+            rows = tuple(", ".join(words[at : at + _ROW_WORDS]) for at in range(0, len(words), _ROW_WORDS))
+            found[words] = _Table(f"table_{len(found)}", rows)
+    return found
+
+
+def _words(work: Work) -> tuple[str, ...]:
+    return tuple(entry.label if isinstance(entry, Routine) else f"{entry:#x}" for entry in work.data)
+
+
+def _setups(targets: Iterable[MemoryTarget]) -> dict[str, _Setup]:
+    """The code of each target that has any, by the target's name."""
     return {
-        f"{prefix}_{routine(form.name)}": form.encoding
-        for form in forms.values()
-        for prefix in ("put", "consume_exchange", "consume_read")
+        target.name: _Setup(f"setup_{target.name.replace('-', '_')}", target.setup)
+        for target in targets
+        if target.setup
     }
 
 
-def _view(phase: Phase) -> _PhaseView:
+def _view(
+    phase: Phase, work: Work, tables: Mapping[tuple[str, ...], _Table], setups: Mapping[str, _Setup], suite: bool
+) -> _PhaseView:
+    target = phase.target
+    setup = setups.get(target.name)
+    # where code finds the place, the row holds what is added to it
+    base = "0" if setup else (target.symbol or f"{target.address:#x}")
+    experiment = experiment_of(phase)
+    prefix = experiment.prefix
+    parts = (f"walk_batch, {prefix}_prepare" if experiment.walk else f"{prefix}_batch, 0") + f", {prefix}_judge"
+    case = phase.role is Role.CASE
     return _PhaseView(
         index=phase.index,
         role=phase.role,
         label=phase.label,
-        routine=routine(phase.form.name),
-        cell_address="ram_cells" if phase.target.address is None else f"{phase.target.address:#x}",
+        case=phase.case,
+        last=int(case),
+        address=f"{base} + {phase.offset:#x}",
+        setup=setup.label if setup else "0",
         cells=phase.cells,
         rounds=phase.rounds,
+        repeat=work.repeat,
         enough=phase.enough,
-        vga=int(phase.target.vga),
-        announce=int(phase.role.name == "CASE"),
+        adaptive=int(phase.adaptive),
+        vga=target.vga,
+        step=f"{work.step:#x}",
+        prefix=parts,
+        announce=int(case and not suite and phase.experiment == "token"),
+        stride=phase.stride,
+        work=f"walk_work, {prefix}_visit" if experiment.walk else f"{prefix}_work, 0",
+        put=work.put.label,
+        take=work.take.label,
+        width=phase.form.width,
+        data=tables[_words(work)].label if work.data else "0",
+        operand=f"{work.operand:#x}",
+        inverse=f"{work.inverse:#x}",
+        returns=int(work.returns),
+        token_mask=f"{work.token_mask:#x}",
+        cell_mask=f"{(1 << min(phase.form.width, 32)) - 1:#x}",
+        facts=int(not phase.aligned),
     )
 
 
@@ -151,7 +280,31 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "CPU_TABLE": CPU_TABLE,
         "CPUS_NEEDED": spec.case.cpus,
         "PHASES": layout.phases,
-        "WITNESSES_PER_KIND": WITNESSES_PER_KIND,
+        "CASES": len(spec.cases),
+        "WITNESSES_PER_KIND": layout.witnesses,
+        "EVENTS": EVENTS,
+        "CPU_SHIFT": ctypes.sizeof(Cpu).bit_length() - 1,
+        "NO_PHASE": NO_PHASE,
+        "TORN": TORN,
+        "RAM_CELLS": resolve_target("ram").reach + PAGE,
+        "OWNERS": _owners(spec),
+        "PARITY_STARTS": PARITY_STARTS,
+        "FIRST_REPEAT": FIRST_REPEAT,
+        "GROW_FIRST": GROW_FIRST,
+        "GROW_EVERY": GROW_EVERY,
+        "TOGETHER_LOOKS": TOGETHER_LOOKS,
+        "GUARD_PAUSES": GUARD_PAUSES,
+        "STAGGERS": STAGGERS,
+        "JITTERS": JITTERS,
+        "JITTER_SHIFT": JITTER_SHIFT,
+        "LOOKS_A_PAUSE": LOOKS_A_PAUSE,
+        "BEAT_MS": BEAT_MS,
+        "SERIAL_MS": SERIAL_MS,
+        "ATTEND_MS": ATTEND_MS,
+        "ATTEND_BYTE": ATTEND_BYTE[0],
+        "GREED_SHIFT": GREED_SHIFT,
+        "LEAST_SHARE_MS": LEAST_SHARE_MS,
+        "PCI_WINDOW": PCI_WINDOW,
         "NO_CPU": NO_CPU,
         "MAX_BATCH": MAX_BATCH,
         "PRINT_EVERY": spec.print_every,
@@ -237,18 +390,37 @@ def render_template(name: str, **values: Any) -> str:
         raise SourceError(str(error), where=f"{where}:{line}" if line else str(where)) from error
 
 
+def _owners(spec: KernelSpec) -> int:
+    """Bytes for the marks of the operations of one batch, and for one a cell and CPU."""
+    planned = phases(spec)
+    marks = (phase.cells * phase.cpus * _work(spec, phase).repeat for phase in planned if phase.experiment == "counter")
+    return max(*marks, MAX_BATCH * min(spec.case.cpus, 64), 1)
+
+
 def render(spec: KernelSpec) -> Source:
     """The kernel's whole source. Raises SourceError."""
     planned = phases(spec)
-    forms = {phase.form.name: phase.form for phase in planned}
+    works = [_work(spec, phase) for phase in planned]
+    tables = _tables(works)
+    setups = _setups(phase.target for phase in planned)
+    used = {phase.experiment: experiment_of(phase) for phase in planned}
     text = render_template(
         "kernel.asm",
         constants=constants(spec),
-        phases=[_view(phase) for phase in planned],
-        forms=[_FormView(form.name, routine(form.name), form.exchange) for form in forms.values()],
-        experiment_template=experiments()[spec.case.experiment].template,
+        phases=[
+            _view(phase, work, tables, setups, bool(spec.suite)) for phase, work in zip(planned, works, strict=True)
+        ],
+        routines=list(_routines(works).values()),
+        tables=list(tables.values()),
+        setups=list(setups.values()),
+        experiment_templates=[experiment.template for experiment in used.values() if experiment.template],
+        experiment_texts=[experiment.assembly for experiment in used.values() if experiment.assembly],
         poll=spec.poll.name.lower(),
         print_every=spec.print_every,
+        budget_ms=1000 * spec.budget,
+        suite=spec.suite,
+        tap_plan=f"1..{len(spec.cases)}",
+        case_ids=[case.id for case in spec.cases],
         crc_table=crc_table(),
         vectors_with_error_code=VECTORS_WITH_ERROR_CODE,
         magic_low=int.from_bytes(MAGIC[:4], "little"),
@@ -258,7 +430,7 @@ def render(spec: KernelSpec) -> Source:
         line_prefix=LINE_PREFIX,
         formats={kind: guest_format(kind) for kind in RECORDS},
         version=__version__,
-        case_id=spec.case.id,
+        kernel_name=spec.name,
         digest=spec.digest(),
     )
     return Source(name="kernel.s", text=text)

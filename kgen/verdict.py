@@ -9,10 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, FaultRecord, Observation, PhaseRecord, Record, Witness, differences
-from kgen.plan import Phase, phases
-from kgen.results import WITNESSES_PER_KIND, CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.experiments import Account, Experiment
+from kgen.mtree import NOT_ASKED, PathEvidence
+from kgen.observation import (
+    EMULATION_FAILURE,
+    SERIAL_ONLY,
+    FaultRecord,
+    Observation,
+    PhaseRecord,
+    Record,
+    Witness,
+    differences,
+)
+from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of
+from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import KernelSpec
 
 #: A power control must fail this often before a clean case means something.
@@ -22,7 +32,9 @@ SILENT = "showed only"
 #: Exceptions by which a processor refuses the instruction by design: #UD, #GP, #AC.
 REFUSALS: Mapping[int, str] = {6: "#UD", 13: "#GP", 17: "#AC"}
 #: The phase came to an end at which all CPUs were parked and every token was accounted for.
-_ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED})
+_ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT})
+#: A control that ended so may be weighed: by what it did, not by how long it was meant to go on.
+_CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
 #: What Linux logs, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
 CONFESSION = "emulating exchange as write"
 #: The kernel came to its end in order.
@@ -45,25 +57,29 @@ class VerdictKind(Enum):
 
 @dataclass(frozen=True)
 class ControlResult:
-    """How one control came out. ``rounds`` is how many it ran; ``enough`` says that it behaved as a control must."""
+    """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
+    it behaved as a control must."""
 
     label: str
     role: str
     rounds: int
     violations: Mapping[str, int]
     enough: bool
+    ended: bool = True
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``rounds`` is N; ``bound`` is the upper limit on the violation rate a round at 95 % (the rule of three: 3/N),
-    given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts that did not decide. ``cause`` is
-    what the hypervisor itself gives as the reason of a violation, "" where it gives none."""
+    """``rounds`` is N in the experiment's unit, ``judged`` in cells of batches, of which each was one chance to see an
+    event: violations come in bursts. ``bound`` is the upper limit on the rate of events at 95 % (the rule of three: 3
+    by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts that did not
+    decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where it gives none."""
 
     kind: VerdictKind
     reason: str
     rounds: int = 0
     violations: Mapping[str, int] = field(default_factory=dict)
+    judged: int = 0
     bound: float | None = None
     controls: tuple[ControlResult, ...] = ()
     witnesses: tuple[Witness, ...] = ()
@@ -88,11 +104,12 @@ def bisect_code(kind: VerdictKind) -> int:
 
 @dataclass(frozen=True)
 class _Run:
-    """The case and its controls, matched with what was planned."""
+    """One case and its controls, matched with what was planned. ``number`` is the case's place in the kernel."""
 
     spec: KernelSpec
     observation: Observation
     record: Record
+    number: int
     planned: tuple[Phase, ...]
     found: Mapping[int, PhaseRecord]
 
@@ -101,8 +118,21 @@ class _Run:
         return self.planned[-1]
 
     @property
+    def experiment(self) -> Experiment:
+        return experiment_of(self.case)
+
+    @property
+    def locked(self) -> bool:
+        return self.spec.cases[self.number].lock
+
+    @property
     def case_record(self) -> PhaseRecord | None:
         return self.found.get(self.case.index)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the machine was frozen in this case."""
+        return self.number == len(self.spec.cases) - 1
 
     @property
     def witnesses(self) -> tuple[Witness, ...]:
@@ -117,14 +147,38 @@ class _Run:
         seen = Counter(witness.kind for witness in self.witnesses)
         return {kind.name.lower(): seen[kind] for kind in ViolationKind}
 
+    def rounds(self, index: int) -> int:
+        """How many rounds a phase ran, those of earlier runs of this kernel included."""
+        record, pooled = self.found.get(index), self.observation.pooled.get(index)
+        return (record.rounds if record else 0) + (pooled.rounds if pooled else 0)
+
+    def shown(self, index: int) -> Counter[str]:
+        """The violations of a phase, those of earlier runs of this kernel included."""
+        record, pooled = self.found.get(index), self.observation.pooled.get(index)
+        return Counter(record.violations if record else {}) + Counter(pooled.violations if pooled else {})
+
+    def events(self, index: int) -> int:
+        """How often cells of a phase showed anything, those of earlier runs of this kernel included."""
+        record, pooled = self.found.get(index), self.observation.pooled.get(index)
+        return (record.events if record else 0) + (pooled.events if pooled else 0)
+
+    def judged(self, index: int) -> int:
+        """How many cells of batches were judged: as many chances of an event. Those of earlier runs included."""
+        record, pooled = self.found.get(index), self.observation.pooled.get(index)
+        return (record.judged if record else 0) + (pooled.judged if pooled else 0)
+
     def of(self, role: Role) -> Iterator[tuple[Phase, PhaseRecord | None]]:
         for phase in self.planned:
             if phase.role is role:
                 yield phase, self.found.get(phase.index)
 
+    def closed(self, record: Record) -> bool:
+        """Whether this channel's account of the case is whole, whatever became of the cases behind it."""
+        return record.complete or (bool(self.spec.suite) and record.closed > self.number)
 
-def judge(spec: KernelSpec, observation: Observation) -> Verdict:
-    """The verdict on the case of ``spec``. Pure; the guest's own opinion plays no part."""
+
+def judge(spec: KernelSpec, observation: Observation, number: int = -1) -> Verdict:
+    """The verdict on one case of ``spec``, by default its last. Pure; the guest's own opinion plays no part."""
     record = observation.best
     if record is None:
         if observation.problems:
@@ -132,21 +186,30 @@ def judge(spec: KernelSpec, observation: Observation) -> Verdict:
         if observation.crash:
             return Verdict(VerdictKind.CRASH, observation.crash)
         return Verdict(VerdictKind.ERROR, observation.cut or "nothing was seen of the kernel")
-    run = _Run(spec, observation, record, phases(spec), {phase.index: phase for phase in record.phases})
+    number %= len(spec.cases)
+    found = {phase.index: phase for phase in record.phases}
+    run = _Run(spec, observation, record, number, phases_of(spec, number), found)
     kind, reason = next(_rules(run))
-    case = run.case_record
-    rounds = case.rounds if case else 0
+    rounds, judged = run.rounds(run.case.index), run.judged(run.case.index)
     return Verdict(
         kind=kind,
         reason=reason,
         rounds=rounds,
         violations=run.violations,
-        bound=min(1.0, 3 / rounds) if kind is VerdictKind.ATOMIC else None,
+        bound=min(1.0, 3 / judged) if kind is VerdictKind.ATOMIC else None,
+        judged=judged,
         controls=tuple(_controls(run)),
         witnesses=run.witnesses,
         notes=tuple(_notes(run, kind)),
         cause=_cause(run, kind),
     )
+
+
+def was_run(spec: KernelSpec, observation: Observation, number: int) -> bool:
+    """Whether a case was begun in this boot; what was not can be had in another one."""
+    record = observation.best
+    first = next(phase for phase in phases_of(spec, number) if phase.case == number)
+    return record is not None and record.phase >= first.index
 
 
 def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
@@ -155,22 +218,23 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
         yield VerdictKind.ERROR, reason
     yield from _crashes(run)
     case = run.case_record
+    place = run.case.target.name
+    if case and case.status is PhaseStatus.ABSENT:
+        yield VerdictKind.SKIP, f"the machine has no {place}"
     if case and case.status in (PhaseStatus.NO_STORAGE, PhaseStatus.UNSTABLE):
-        yield VerdictKind.NO_STORAGE, f"the cells at {run.case.target.name} do not hold what is written to them"
+        yield VerdictKind.NO_STORAGE, f"the cells at {place} do not hold what is written to them"
     if not _identified(run):
         yield VerdictKind.INCONCLUSIVE, "the log's first line is missing: it does not say what kernel it is of"
+    unit = run.experiment.unit
     kinds = ", ".join(f"{count} {name}" for name, count in run.violations.items() if count)
     if kinds:
-        rounds = f"{case.rounds} rounds" if case else "rounds that were not counted"
-        yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {run.case.target.name}"
+        rounds = f"{case.rounds} {unit}" if case else f"{unit} that were not counted"
+        yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}"
     if run.case.target.declared == "io" and _path(run) == "ram":
-        yield (
-            VerdictKind.RAM_BACKED,
-            f"{run.case.target.name} is ordinary memory here: nothing was learnt about memory-mapped I/O",
-        )
+        yield VerdictKind.RAM_BACKED, f"{place} is ordinary memory here: nothing was learnt about memory-mapped I/O"
     for reason in _doubts(run):
         yield VerdictKind.INCONCLUSIVE, reason
-    yield VerdictKind.ATOMIC, f"no violation in {case.rounds if case else 0} rounds"
+    yield VerdictKind.ATOMIC, f"no violation in {run.rounds(run.case.index)} {unit}"
 
 
 def _identified(run: _Run) -> bool:
@@ -186,13 +250,13 @@ def _errors(run: _Run) -> Iterator[str]:
             yield f"the two channels disagree: {difference}"
     if serial and serial.contradiction:
         yield f"the serial record contradicts itself: {serial.contradiction}"
-    if serial and serial.digest and (serial.digest, serial.case) != (run.spec.digest(), run.spec.case.id):
+    if serial and serial.digest and (serial.digest, serial.case) != (run.spec.digest(), run.spec.name):
         yield f"the log is of another kernel ({serial.case}, digest {serial.digest[:12]})"
     if run.record.state is KernelState.TOO_FEW_CPUS:
         yield f"only {run.record.cpus_found} CPUs started and the case needs {run.spec.case.cpus}"
-    if run.record.state is KernelState.NOT_PARKED or any(
-        phase.status is PhaseStatus.NOT_PARKED for phase in run.record.phases
-    ):
+    stuck = {phase.index for phase in run.record.phases if phase.status is PhaseStatus.NOT_PARKED}
+    mine = {phase.index for phase in run.planned}
+    if stuck & mine or (run.record.state is KernelState.NOT_PARKED and not run.spec.suite):
         yield "a CPU did not finish its batch in time: nothing can be said about its token"
     for phase, record in run.of(Role.SANITY):
         if record and record.total:
@@ -208,49 +272,70 @@ def _contradictions(run: _Run) -> Iterator[str]:
         for phase in run.planned:
             for record in channel.phases:
                 if record.index == phase.index:
-                    yield from (f"phase {phase.index} {text}" for text in _inconsistencies(phase, record, run))
+                    yield from (f"phase {phase.index} {text}" for text in _inconsistencies(phase, record, channel))
+                    yield from (f"phase {phase.index} {text}" for text in _witnessed(phase, record, channel, run))
         if channel.complete:
             yield from _whole(channel, run)
     if run.observation.memory and run.observation.memory.complete:
         yield from _unparked(run.observation.memory, run.spec.case.cpus)
-    if run.observation.serial and run.observation.serial.complete:
+    tabled = run.experiment.name == "token" and not run.spec.suite
+    if run.observation.serial and run.observation.serial.complete and tabled:
         yield from _rows(run.observation, run.case)
 
 
-def _inconsistencies(phase: Phase, record: PhaseRecord, run: _Run) -> Iterator[str]:
-    """Counters that contradict each other or the plan. Each put token was taken, lost, or left; each take has its
-    token."""
+def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record) -> Iterator[str]:
+    """Counters that contradict each other or the plan."""
     if record.role is not None and (record.role is not phase.role or record.cells != phase.cells):
         yield f"ran as {record.role.name} with {record.cells} cells, planned was {phase.role.name} with {phase.cells}"
-    if record.role is not None and phase.target.address is not None and record.address != phase.target.address:
-        yield f"ran at {record.address:#x}, planned was {phase.target.address:#x}"
+    if record.role is not None and phase.target.address is not None and record.status is not PhaseStatus.ABSENT:
+        planned = phase.target.address + phase.offset
+        if record.address != planned:
+            yield f"ran at {record.address:#x}, planned was {planned:#x}"
     if record.limit is not None and (record.label, record.limit) != (phase.label, phase.rounds):
         yield f"is announced as {record.label} of {record.limit} rounds, planned was {phase.label} of {phase.rounds}"
     if record.status not in _ACCOUNTED:
         return
-    if [count.cpu for count in record.counts] != list(range(run.spec.case.cpus)):
-        if run.observation.memory or run.record.complete:
-            yield f"has counters of {len(record.counts)} CPUs where {run.spec.case.cpus} took part"
+    if [count.cpu for count in record.counts] != list(range(phase.cpus)):
+        # lines that a log has lost are a gap, no contradiction
+        if channel.complete or channel.channel == "debugger":
+            yield f"has counters of {len(record.counts)} CPUs where {phase.cpus} took part"
         return
-    producer, consumers = record.counts[0], record.counts[1:]
-    if producer.puts != record.rounds or any(count.puts for count in consumers):
-        yield f"put {sum(count.puts for count in record.counts)} tokens in {record.rounds} rounds"
-    if producer.takes or any(count.takes > count.tries for count in consumers):
-        yield "took more tokens than were tried for"
-    takes = sum(count.takes for count in consumers)
-    # A duplicate is either one more take of the same token, or a take of an earlier one, which is foreign as well; a
-    # torn value that a consumer took is foreign, one that the producer found is no take.
-    low = record.rounds - record.lost - record.left + record.foreign
-    high = low + record.duplicate
-    if not low <= takes <= high:
-        yield f"took {takes} tokens where {low} to {high} can be accounted for"
-    # Every foreign take has its witness, and a token is left only where something else went wrong.
-    if record.foreign > record.duplicate + record.torn or record.left > record.foreign + record.stale + record.torn:
-        yield f"has {record.foreign} foreign takes and {record.left} tokens left, with no violation to explain them"
+    if record.events > min(record.total, record.judged) or bool(record.events) != bool(record.total):
+        yield f"counts {record.events} events of {record.judged} cells and {record.total} violations"
+    if record.judged > record.rounds or bool(record.judged) != bool(record.rounds):
+        yield f"judged {record.judged} cells in {record.rounds} rounds"
+    experiment = experiment_of(phase)
+    account = Account(
+        rounds=record.rounds,
+        violations=record.violations,
+        left=record.left,
+        foreign=record.foreign,
+        puts=[count.puts for count in record.counts],
+        takes=[count.takes for count in record.counts],
+        tries=[count.tries for count in record.counts],
+    )
+    yield from experiment.accounts(account)
+    for kind, count in record.violations.items():
+        if count and kind not in experiment.kinds:
+            yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
     if record.status is PhaseStatus.DONE and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
-    if phase.rounds and record.rounds > phase.rounds:
+    if phase.rounds and record.rounds > phase.rounds and not phase.adaptive and not experiment.walk:
         yield f"ran {record.rounds} rounds where {phase.rounds} were planned"
+
+
+def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: _Run) -> Iterator[str]:
+    """Whether the first violations of each kind have their witnesses."""
+    if not run.closed(channel) or (record.status not in _ACCOUNTED and record.status is not PhaseStatus.UNSTABLE):
+        return
+    recorded = Counter(witness.kind for witness in channel.witnesses if witness.phase == phase.index)
+    most = layout_of(run.spec).witnesses
+    counts = {kind: min(record.violations[kind.name.lower()], most) for kind in ViolationKind}
+    # In a walk not everything is described: what several CPUs see at once, and one cell shows of many updates.
+    walk = experiment_of(phase).walk
+    fits = all(recorded[kind] == count or (walk and recorded[kind] < count) for kind, count in counts.items())
+    if not fits or bool(recorded) != bool(record.total):
+        yield "has witnesses that do not fit its counters"
 
 
 def _whole(record: Record, run: _Run) -> Iterator[str]:
@@ -262,19 +347,14 @@ def _whole(record: Record, run: _Run) -> Iterator[str]:
         yield f"only {record.cpus_found} CPUs started and the case needs {cpus}"
     if [phase.index for phase in record.phases] != list(range(len(record.phases))):
         yield "the phases are not in order"
-    if max(len(record.phases), record.planned) > len(run.planned):
-        yield f"{record.planned} phases in the kernel and {len(record.phases)} run, {len(run.planned)} were planned"
-    # A phase that a fault broke off has witnesses, and no counters that they could be held against.
-    broken = record.phase if record.state is KernelState.FAULTED else None
-    recorded = Counter((witness.phase, witness.kind) for witness in record.witnesses if witness.phase != broken)
-    counted = {
-        (phase.index, kind): min(phase.violations[kind.name.lower()], WITNESSES_PER_KIND)
-        for phase in record.phases
-        for kind in ViolationKind
-        if phase.index != broken
-    }
-    if {key: count for key, count in counted.items() if count} != dict(recorded):
-        yield "the witnesses do not fit the counters"
+    planned = len(phases(run.spec))
+    if max(len(record.phases), record.planned) > planned:
+        yield f"{record.planned} phases in the kernel and {len(record.phases)} run, {planned} were planned"
+    # a phase that a fault broke off has its witnesses, and no result
+    if any(witness.phase > record.phase for witness in record.witnesses):
+        yield "a witness is of a phase that was not run"
+    if run.spec.suite and record.state is KernelState.FINISHED and record.closed != len(run.spec.cases):
+        yield f"the kernel has finished, and {record.closed} of {len(run.spec.cases)} cases are closed"
 
 
 def _unparked(memory: Record, cpus: int) -> Iterator[str]:
@@ -314,27 +394,40 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
 def _short(phase: Phase, record: PhaseRecord) -> bool:
     """Whether a phase that says it is done ran too few rounds. A power control may end once it has failed enough; one
     without a limit is never done otherwise."""
-    short = not phase.rounds or record.rounds < phase.rounds
-    return short and not (phase.enough and record.total >= phase.enough)
+    grows = phase.adaptive and phase.role is Role.POWER
+    short = not phase.rounds or grows or record.rounds < phase.rounds
+    return short and not (phase.enough and record.events >= phase.enough)
 
 
 def _crashes(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
-    if run.observation.crash:
+    # what came behind a case that had ended is another one's
+    survived = run.record.closed > run.number and not run.is_last
+    mine = {phase.index for phase in run.planned if phase.case == run.number}
+    if run.spec.suite and run.record.phase < min(mine):
+        yield (
+            VerdictKind.INCONCLUSIVE,
+            f"it was not begun: {run.observation.crash or run.observation.cut or 'the run ended'}",
+        )
+    if run.observation.crash and not survived:
+        # Only the form under test says something about itself.
+        if run.observation.crash.startswith(EMULATION_FAILURE) and run.record.phase == run.case.index:
+            yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} could not be carried out: {run.observation.crash}"
         yield VerdictKind.CRASH, run.observation.crash
-    refusals = [fault for fault in run.record.faults if _refused(run, fault)]
     for fault in run.record.faults:
-        if fault not in refusals:
+        if fault.phase is None and not survived:
             yield VerdictKind.CRASH, f"the guest faulted: {_place(fault)}"
-    for fault in refusals:
-        yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} raised {REFUSALS[fault.vector]} ({_place(fault)})"
-    if run.record.state is KernelState.FAULTED:
-        yield VerdictKind.CRASH, "the guest says that it faulted, and not where"
-
-
-def _refused(run: _Run, fault: FaultRecord) -> bool:
-    """Whether a CPU that was executing the form under test raised an exception by which processors refuse one."""
-    running = [phase.form for phase in run.planned if phase.index == run.record.phase]
-    return fault.vector in REFUSALS and fault.cpu < run.spec.case.cpus and running == [run.case.form]
+        if fault.phase == run.case.index:
+            if fault.vector in REFUSALS:
+                raised = f"{run.case.form.name} raised {REFUSALS[fault.vector]} ({_place(fault)})"
+                yield VerdictKind.UNSUPPORTED, raised
+            yield VerdictKind.CRASH, f"the guest faulted: {_place(fault)}"
+    if run.record.state is KernelState.FAULTED and not survived:
+        # a kernel that faulted has ended, but not as it should
+        told = [fault for fault in run.record.faults if fault.phase is None]
+        yield (
+            VerdictKind.CRASH,
+            (f"the guest faulted: {_place(told[0])}" if told else "the guest says that it faulted, and not where"),
+        )
 
 
 def _place(fault: FaultRecord) -> str:
@@ -346,63 +439,86 @@ def _path(run: _Run) -> str:
     probe of VGA. A doubtful answer of QEMU's stays a doubt, and so does a guest that saw RAM where QEMU sees i/o."""
     case = run.case_record
     decode = case.decode if case else Decode.UNKNOWN
-    if run.observation.path != NOT_ASKED:
-        kind = run.observation.path.kind
+    evidence = _evidence(run)
+    if evidence != NOT_ASKED:
+        kind = evidence.kind
         return kind if kind == "ram" or (kind == "io" and decode is not Decode.RAM) else "unknown"
     if run.case.target.declared == "ram":
         return "ram"
     return {Decode.IO: "io", Decode.RAM: "ram"}.get(decode, "unknown")
 
 
+def _evidence(run: _Run) -> PathEvidence:
+    """QEMU's word on the case's cells."""
+    return run.observation.path if run.is_last else run.observation.paths.get(run.case.index, NOT_ASKED)
+
+
 def _doubts(run: _Run) -> Iterator[str]:
     """Why a clean case is still no proof."""
     yield from _missing(run)
     case = run.case_record
-    if case is None or not case.rounds or case.status not in _ACCOUNTED or run.record.state not in _ENDED:
+    ended = run.record.state in _ENDED or (bool(run.spec.suite) and run.closed(run.record))
+    if case is None or not case.rounds or case.status not in _ACCOUNTED or not ended:
         yield "the case was not run to its end"
         return
-    for count in case.counts[1:]:
-        if not count.tries:
+    for count in case.counts:
+        # a producer only puts, and a consumer only tries
+        did = count.puts if run.experiment.walk or not count.cpu else count.tries
+        if not did:
             yield f"CPU {count.cpu} never tried: the cells were not contended for as planned"
-    if any(run.observation.cells):
+    if not run.case.aligned and run.case.experiment == "torn":
+        yield (
+            f"the manual does not promise that a misaligned access is whole: {case.foreign} of {case.rounds} loads "
+            "were put together from two stores, which is a fact, no violation"
+        )
+    if run.is_last and not run.experiment.walk and any(run.observation.cells):
         yield f"the cells at {run.case.target.name} are not as the guest left them: something was written after its end"
     if _path(run) != run.case.target.declared:
         yield f"what lies at {run.case.target.name} could not be attested"
     if not any(phase.role is Role.POWER for phase in run.planned):
         yield "no controls were run"
     for phase, record in run.of(Role.SANITY):
-        if record is None or record.status is not PhaseStatus.DONE:
+        if record is None or record.status not in _CAME_OUT or not record.rounds:
             yield f"the sanity control {phase.label} did not run to its end"
     for phase, record in run.of(Role.POWER):
-        if record is None or record.status is not PhaseStatus.DONE:
+        if record is None or record.status not in _CAME_OUT:
             yield f"the power control {phase.label} did not run to its end"
-        elif _power(record, case) < POWER_MINIMUM:
+        elif _power(run, phase) < POWER_MINIMUM:
             yield (
-                f"the power control {phase.label} {SILENT} {record.total} violations in {record.rounds} rounds: "
-                "a defect might not have shown either; try more --rounds, or a less busy machine"
+                f"the power control {phase.label} {SILENT} {run.events(phase.index)} events in "
+                f"{run.rounds(phase.index)} {run.experiment.unit}, which is {_power(run, phase):.3g} in as many as the "
+                f"case's: a defect might not have shown either; {_advice(run)}, or a less busy machine"
             )
+
+
+def _advice(run: _Run) -> str:
+    return "try a larger --budget" if run.spec.budget else "try more --rounds"
 
 
 def _missing(run: _Run) -> Iterator[str]:
     """What is missing of the two channels."""
     serial, memory = run.observation.serial, run.observation.memory
-    if run.observation.cut and memory and not memory.complete:
+    if run.observation.cut and memory and not run.closed(memory):
         yield f"the run did not come to its end: {run.observation.cut}"
     if serial is None:
         yield "there is no serial record to hold against the debugger's"
-    elif not serial.complete:
-        yield f"the serial record is incomplete: {serial.gap}"
+    elif not run.closed(serial):
+        yield f"the serial record is incomplete: {serial.gap or 'its closing line is missing'}"
     if memory is None and run.observation.platform != SERIAL_ONLY:
         yield "the debugger read no record to hold against the serial one"
-    if memory and not memory.complete:
+    if memory and not run.closed(memory):
         yield f"the run did not come to its end: {memory.gap}"
 
 
-def _power(record: PhaseRecord, case: PhaseRecord | None) -> float:
-    """The control's violations at the case's N: never more than were seen, fewer where the case ran fewer rounds."""
-    if case is None or not record.rounds:
-        return 0
-    return record.total * min(1.0, case.rounds / record.rounds)
+def _power(run: _Run, phase: Phase) -> float:
+    """How often a control showed what tells, at the case's N: never more than was seen, less where the case ran less.
+    What one event does to many updates counts once. Where a silent run was repeated, all is that of all runs."""
+    rounds, least = run.judged(phase.index), run.judged(run.case.index)
+    shown = run.shown(phase.index)
+    # Where an access is split anyway, what was put together from two of them tells as well.
+    telling = {*run.experiment.telling, *(() if phase.aligned else ("torn",))}
+    total = min(run.events(phase.index), sum(shown[kind] for kind in telling))
+    return total * min(1.0, least / rounds) if rounds else 0.0
 
 
 def _controls(run: _Run) -> Iterator[ControlResult]:
@@ -410,19 +526,23 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
         for phase, record in run.of(role):
             if record is None:
                 continue
-            ended = record.status is PhaseStatus.DONE
-            good = record.total == 0 if role is Role.SANITY else _power(record, run.case_record) >= POWER_MINIMUM
-            yield ControlResult(phase.label, role.name.lower(), record.rounds, record.violations, ended and good)
+            ended = record.status in _CAME_OUT
+            good = record.total == 0 if role is Role.SANITY else _power(run, phase) >= POWER_MINIMUM
+            shown = run.shown(phase.index)
+            violations = {kind: shown[kind] for kind in record.violations}
+            yield ControlResult(
+                phase.label, role.name.lower(), run.rounds(phase.index), violations, ended and good, ended
+            )
 
 
 def _shown_by_each(run: _Run, kind: str) -> bool:
     """Whether each power control showed this kind often enough by itself."""
-    return all(record and record.violations[kind] >= POWER_MINIMUM for _, record in run.of(Role.POWER))
+    return all(run.shown(phase.index)[kind] >= POWER_MINIMUM for phase, _ in run.of(Role.POWER))
 
 
 def _cause(run: _Run, kind: VerdictKind) -> str:
     """The hypervisor's own word for what it did."""
-    if kind is not VerdictKind.NOT_ATOMIC or not run.spec.case.lock:
+    if kind is not VerdictKind.NOT_ATOMIC or not run.locked:
         return ""
     line = next((line for line in run.observation.kernel_log or () if CONFESSION in line), "")
     return f"KVM carried the LOCKed exchange out as a plain write; its kernel logged: {line}" if line else ""
@@ -433,14 +553,19 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
         yield f"the hypervisor's kernel did not log '{CONFESSION}': nothing names the cause"
     if run.observation.cut:
         yield run.observation.cut
-    shown = {kind for _, record in run.of(Role.POWER) if record for kind, count in record.violations.items() if count}
+    if run.observation.attempts > 1:
+        runs = run.observation.attempts
+        yield f"power controls were silent at first: N and the controls are those of {runs} runs together"
+    shown = {kind for phase, _ in run.of(Role.POWER) for kind, count in run.shown(phase.index).items() if count}
     if shown:
         yield f"the power controls showed: {', '.join(sorted(shown))}"
-    weak = [kind for kind in ("lost", "duplicate") if not _shown_by_each(run, kind)]
-    if weak and run.spec.controls:
+    possible = [kind for kind in ("lost", "duplicate") if kind in run.experiment.kinds]
+    weak = [kind for kind in possible if not _shown_by_each(run, kind)]
+    if weak and any(record and record.rounds for _, record in run.of(Role.POWER)):
         yield f"little power against {' and '.join(weak)}: not every power control showed {POWER_MINIMUM} of them"
     if run.case.target.vga and run.case_record:
         guest = run.case_record.decode
-        if run.observation.path.kind in ("io", "ram") and guest is not Decode.UNKNOWN:
-            agree = guest.name.lower() == run.observation.path.kind
+        kind_seen = _evidence(run).kind
+        if kind_seen in ("io", "ram") and guest is not Decode.UNKNOWN:
+            agree = guest.name.lower() == kind_seen
             yield f"the guest's own probe {'agrees' if agree else 'disagrees'}: VGA decoding gives {guest.name.lower()}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from kgen.errors import SpecError
 
@@ -70,17 +72,55 @@ def seconds_from(low: float) -> Callable[[str], float]:
     return seconds
 
 
+def budget(text: str) -> int:
+    """The type of an option that takes a time in seconds, minutes or hours."""
+    match = re.fullmatch(r"([0-9]{1,6})(s|m|h|)", text)
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[match[2]] if match else 0
+    if not 1 <= seconds <= 24 * 3600:
+        raise click.BadParameter(f"{text!r} is not a time from 1s to 24h")
+    return seconds
+
+
+def file_name(text: str) -> Path:
+    """The type of an option that names a file or a directory; "" would be the current one."""
+    if not text:
+        raise click.BadParameter("it names nothing")
+    return Path(text)
+
+
+def check_program(name: str, program: str | None) -> None:
+    """Raises SpecError where somebody named a program that is not there. None: nobody did."""
+    import os
+    import shutil
+
+    if program is None or (program and shutil.which(program)):
+        return
+    if not program or os.path.dirname(program) == "":
+        raise SpecError(f"there is no program '{program}' in the PATH", where=name, hint="name one that is there")
+    what = "is no program that may be run" if os.path.exists(program) else "no such file"
+    raise SpecError(what, where=f"{name} {program}", hint="name a program that is there")
+
+
+#: Tokens of a run where nobody says otherwise, and how many plain operations are worth as much.
+DEFAULT_ROUNDS = 10_000
+OPERATIONS_A_TOKEN = 5
+#: What makes a case, by the names of spec.Case.
+CASE_FIELDS = ("instruction", "width", "lock", "target", "experiment", "cpus", "source", "offset")
 _CASE = "The case"
 _KERNEL = "The kernel"
 
 _CASE_OPTIONS = (
-    option(_CASE, "--instr", "instruction", required=True, metavar="NAME", help="The instruction to test, e.g. xchg."),
+    option(_CASE, "--instr", "instruction", metavar="NAME", help="The instruction to test: xchg, xadd, cmpxchg ..."),
     option(_CASE, "--lock/--no-lock", default=True, show_default=True, help="The locked form, or what stands in."),
-    option(_CASE, "--width", type=int, default=32, show_default=True, metavar="BITS", help="Operand width."),
+    option(_CASE, "--width", type=int, default=0, metavar="BITS", help="Operand width.  [default: 32; cmpxchg8b: 64]"),
+    option(_CASE, "--source", default="", metavar="reg|imm", help="The other operand.  [default: the instruction's]"),
     option(
         _CASE, "--target", default="vga-text", show_default=True, metavar="NAME|0xADDR", help="Where the cells live."
     ),
-    option(_CASE, "--experiment", default="token", show_default=True, metavar="NAME", help="What the CPUs do."),
+    option(
+        _CASE, "--offset", type=int, default=0, metavar="BYTES", help="Moves the cells: 1, 63 (line), 4095 (page) ..."
+    ),
+    option(_CASE, "--experiment", default="", metavar="NAME", help="What the CPUs do.  [default: what suits it best]"),
     option(
         _CASE,
         "--cpus",
@@ -94,9 +134,8 @@ _CASE_OPTIONS = (
         _CASE,
         "--rounds",
         type=int,
-        default=10_000,
         metavar="N",
-        help="Tokens to put; 0 runs until stopped.  [default: 10000; verify --platform kvm-lab: 1000]",
+        help="Tokens, or operations; 0: until stopped.  [default: 10000 tokens, 50000 operations; kvm-lab: a tenth]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(
@@ -143,10 +182,26 @@ _CASE_OPTIONS = (
     ),
 )
 
+_SUITE = "A suite, in place of --instr"
+_SUITE_OPTIONS = (
+    option(_SUITE, "--suite", metavar="smoke|full|FILE.toml", help="Many cases in one kernel."),
+    option(_SUITE, "--only", multiple=True, metavar="PATTERN", help="Only cases like this: xchg, '*.ram.*'."),
+    option(_SUITE, "--skip", multiple=True, metavar="PATTERN", help="No cases like this."),
+    option(
+        _SUITE,
+        "--budget",
+        type=budget,
+        metavar="TIME",
+        help="What all cases may take: 60s, 20m.  [default: 240s; smoke: 30s]",
+    ),
+)
+#: What belongs to one case and has no meaning for a suite.
+_OF_A_CASE = ("instruction", "width", "lock", "target", "experiment", "source", "offset", "batch", "print_every")
+
 
 def case_options(function: F) -> F:
     """Everything that names a kernel."""
-    for each in reversed(_CASE_OPTIONS):
+    for each in reversed((*_CASE_OPTIONS, *_SUITE_OPTIONS)):
         function = each(function)
     return function
 
@@ -157,10 +212,15 @@ def json_option(function: F) -> F:
         "Output",
         "--json",
         "json_file",
-        type=click.Path(path_type=Path),
+        type=file_name,
         metavar="FILE",
         help="Write the result; - is stdout.",
     )(function)
+
+
+def check_gdb(context: click.Context, gdb: str) -> None:
+    """Raises SpecError where somebody named a gdb that is not there."""
+    check_program("--gdb", gdb if context.get_parameter_source("gdb") is not ParameterSource.DEFAULT else None)
 
 
 def gdb_option(group: str) -> Callable[[F], F]:
@@ -189,21 +249,61 @@ def lab_options(group: str) -> Callable[[F], F]:
 
 
 def lab_choice(values: dict[str, Any]) -> Any:
-    """Take the lab's options out of a command's values."""
-    from kgen.lab.recipe import Choice
+    """Take the lab's options out of a command's values. Raises SpecError for pieces that are not what they must be."""
+    from kgen.lab.recipe import Choice, check
 
-    return Choice(kernel=values.pop("kernel"), modules=values.pop("modules"), qemu=values.pop("inner_qemu"))
+    choice = Choice(kernel=values.pop("kernel"), modules=values.pop("modules"), qemu=values.pop("inner_qemu"))
+    check_program("--inner-qemu", choice.qemu)
+    check(choice)
+    return choice
 
 
 def make_spec(values: dict[str, Any]) -> Any:
-    """Take the case options out of a command's values. Raises SpecError."""
+    """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
     from kgen.experiments import Poll
     from kgen.spec import Case, KernelSpec
 
-    case = {name: values.pop(name) for name in ("instruction", "width", "lock", "target", "experiment", "cpus")}
+    case = {name: values.pop(name) for name in CASE_FIELDS}
     names = ("rounds", "controls", "batch", "print_every", "serial_port", "baud")
     rest = {name: values.pop(name) for name in names}
-    return KernelSpec(case=Case(**case), poll=Poll[values.pop("poll").upper()], **rest)
+    rest["poll"] = Poll[values.pop("poll").upper()]
+    if rest["rounds"] is None:
+        rest["rounds"] = DEFAULT_ROUNDS * (1 if suite_of(values) else scale(case))
+    suite = {name: values.pop(name) for name in ("suite", "only", "skip", "budget")}
+    if suite["suite"] is not None:
+        return _suite_spec(suite, case["cpus"], rest)
+    given = [f"--{name}" for name in ("only", "skip", "budget") if suite[name]]
+    if given:
+        raise click.UsageError(f"{given[0]} goes with --suite")
+    if case["instruction"] is None:
+        raise click.UsageError("give --instr NAME or --suite NAME; 'kgen list instructions' shows what there is")
+    return KernelSpec(case=Case(**case), **rest)
+
+
+def suite_of(values: dict[str, Any]) -> bool:
+    """Whether a suite was asked for."""
+    return values["suite"] is not None
+
+
+def scale(case: dict[str, Any]) -> int:
+    """How many operations of the case's experiment stand for one token. Raises SpecError."""
+    from kgen.spec import Case, experiments
+
+    return OPERATIONS_A_TOKEN if case["instruction"] and experiments()[Case(**case).experiment].walk else 1
+
+
+def _suite_spec(suite: dict[str, Any], cpus: int, rest: dict[str, Any]) -> Any:
+    from kgen.spec import KernelSpec
+    from kgen.suites import DEFAULT_BUDGET, load
+
+    context = click.get_current_context()
+    for name in _OF_A_CASE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option_name = {"instruction": "--instr"}.get(name, "--" + name.replace("_", "-"))
+            raise click.UsageError(f"{option_name} is for one case, a suite has its own; narrow it with --only")
+    title, cases = load(suite["suite"], cpus=cpus, only=suite["only"], skip=suite["skip"])
+    budget = suite["budget"] or DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values()))
+    return KernelSpec(case=cases[0], more=cases[1:], suite=title, budget=budget, **rest)
 
 
 def parse_cpus(text: str | None) -> frozenset[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kgen.cli._options import GroupedCommand, gdb_option, option
+from kgen.cli._options import GroupedCommand, check_gdb, check_program, gdb_option, option
 
 _RUN = "The tools"
 
@@ -12,7 +12,8 @@ _RUN = "The tools"
 @click.command("doctor", cls=GroupedCommand)
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
-def COMMAND(qemu: str | None, gdb: str) -> int:
+@click.pass_context
+def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
     """Say what is here, what is missing and how to get it, and boot a canary kernel on every platform.
 
     Exit code 0 when at least one platform works, 9 when none does.
@@ -21,6 +22,8 @@ def COMMAND(qemu: str | None, gdb: str) -> int:
     from kgen.errors import KgenError
     from kgen.pipeline import Options
 
+    check_program("--qemu", qemu)
+    check_gdb(context, gdb)
     works = False
     for finding in examine(Options(qemu=qemu, gdb=gdb)):
         # each as soon as it is known: a boot takes a moment

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kgen.cli._files import STDOUT, check_writable, read_bytes, write_text
-from kgen.cli._options import GroupedCommand, gdb_option, json_option, option, seconds_from
+from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, json_option, option, seconds_from
 
 _EXAMPLES = """\b
 Examples:
@@ -42,7 +42,8 @@ _READING = "The machine"
     help="How long the stub may take to answer.",
 )
 @json_option
-def COMMAND(kernel: Path, address: str, json_file: Path | None, **values: Any) -> int:
+@click.pass_context
+def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Path | None, **values: Any) -> int:
     """Read a machine with a gdb stub that runs a kgen kernel, and judge it.
 
     ADDRESS is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Reading stops
@@ -51,19 +52,25 @@ def COMMAND(kernel: Path, address: str, json_file: Path | None, **values: Any) -
     from rich.console import Console
 
     from kgen.attach import Attachment, attach
+    from kgen.cli._suite import tell_suite
     from kgen.report.document import to_json
     from kgen.report.text import show
     from kgen.verdict import judge
 
+    check_gdb(context, values["gdb"])
     check_writable(json_file)
     serial = values.pop("serial")
     log = read_bytes(serial) if serial else None
     wanted = Attachment(address=address, log=log, **values)
     spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)
+    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
+    if spec.suite:
+        kind = tell_suite(console, spec, observation, json_file)
+        console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
+        return kind.value
     verdict = judge(spec, observation)
     if json_file is not None:
         write_text(json_file, to_json(spec, observation, verdict))
-    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     show(console, spec, observation, verdict)
     console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
     return verdict.exit_code

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kgen.cli._options import GroupedCommand, gdb_option, lab_choice, lab_options, option
+from kgen.cli._options import GroupedCommand, check_gdb, check_program, gdb_option, lab_choice, lab_options, option
 
 _PIECES = "What goes into it"
 _RUN = "The tools"
@@ -36,7 +36,8 @@ def COMMAND() -> None:
 @option(_RUN, "--qemu", metavar="BINARY", help="The outer QEMU.  [default: qemu-system-x86_64]")
 @gdb_option(_RUN)
 @option(_PIECES, "--rebuild", is_flag=True, help="Make it anew, with the newest packages.")
-def build(**values: Any) -> int:
+@click.pass_context
+def build(context: click.Context, /, **values: Any) -> int:
     """Make the lab: download the distribution's kernel and busybox (about 27 MiB; nothing is installed), pack them with
     this system's QEMU, boot once, save the state, and try it with a canary.
 
@@ -46,14 +47,19 @@ def build(**values: Any) -> int:
     from rich.console import Console
 
     from kgen.cli._stages import stages
+    from kgen.lab import cache
     from kgen.lab_build import Tools, build_lab
 
+    check_program("--qemu", values["qemu"])
+    check_gdb(context, values["gdb"])
     choice = lab_choice(values)
+    known = {there.directory: there.state_of for there in cache.labs()}
     with stages(Console(highlight=False)) as show:
         lab = build_lab(choice, Tools(values["qemu"], values["gdb"]), show, rebuild=values["rebuild"])
     click.echo(f"the lab is ready: {_title(lab)}")
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
-    click.echo(f"{lab.size() / _MIB:.0f} MiB in {lab.directory}; it took: {times}")
+    times = "it took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
+    was_there = known.get(lab.directory) == lab.state_of
+    click.echo(f"{lab.size() / _MIB:.0f} MiB in {lab.directory}; {'it was there already' if was_there else times}")
     return 0
 
 
@@ -62,6 +68,7 @@ def status() -> int:
     """Which labs there are, of what, and how large. Exit code 0 when there is one, 8 when there is none."""
     from kgen.errors import PlatformUnavailable
     from kgen.lab import cache
+    from kgen.report.text import plural
 
     found = cache.labs()
     default = cache.default()
@@ -70,7 +77,7 @@ def status() -> int:
         click.echo(f"{mark} {lab.key}  {_title(lab)}, {lab.size() / _MIB:.0f} MiB")
         for name, source in lab.sources.items():
             click.echo(f"      {name:<8} {source}")
-    click.echo(f"{cache.root()}: {len(found)} labs" + ("; * is the distribution's" if default else ""))
+    click.echo(f"{cache.root()}: {plural(len(found), 'lab')}" + ("; * is the distribution's" if default else ""))
     return 0 if found else PlatformUnavailable.exit_code
 
 

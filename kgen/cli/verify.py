@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from kgen.cli import say_error
 from kgen.cli._files import STDOUT, check_writable, write_text
 from kgen.cli._options import (
+    CASE_FIELDS,
     GroupedCommand,
     case_options,
+    check_gdb,
+    check_program,
     gdb_option,
     json_option,
     lab_choice,
@@ -22,7 +24,9 @@ from kgen.cli._options import (
     make_spec,
     option,
     parse_cpus,
+    scale,
     seconds_from,
+    suite_of,
 )
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 
@@ -39,13 +43,25 @@ if TYPE_CHECKING:
 
 #: What --timeout is where the run has an end, in seconds.
 DEFAULT_TIMEOUT = 600.0
-#: A run whose power control was silent is repeated, up to so many runs, if it took less than so many seconds.
-ATTEMPTS = 10
-ATTEMPT_SECONDS = 60.0
+#: Before so many seconds of a phase its rate says nothing.
+RATE_SECONDS = 0.5
+#: Columns that the moving sign in front of the live line takes, and one that stays free.
+SPINNER = 3
 #: ``git bisect run``: this revision cannot be tested.
 CANNOT_TELL = 125
 #: Exit code for a verdict other than the expected one where the verdict's own would be 0.
 UNEXPECTED = 1
+
+#: QEMU's arguments that would take the machine from us, as it spells them; of several gdb stubs the last one counts.
+_OURS = {
+    f"{dashes}{name}": why
+    for dashes in ("-", "--")
+    for name, why in (
+        ("daemonize", "QEMU must stay ours to watch and to end"),
+        ("gdb", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
+        ("s", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
+    )
+}
 
 _RUN = "The run"
 _LAB = "The lab (--platform kvm-lab)"
@@ -57,6 +73,8 @@ Examples:
   kgen verify --instr xchg --no-lock     the power control: must fail
   kgen verify --instr xchg --seconds 60  what fits in a minute
   kgen verify --instr xchg --rounds 0    on a terminal: until Ctrl-C
+  kgen verify --suite full               the whole table in one boot
+  kgen verify --suite full --only xadd --platform qemu-kvm --budget 60s
   kgen verify --instr xchg --platform kvm-lab --kernel arch/x86/boot/bzImage
   kgen verify --instr xchg --qemu ./qemu-system-x86_64 -- -device edu
 
@@ -160,19 +178,26 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     seconds, timeout = values["seconds"], values["timeout"]
     platform = platform_named(values["platform"])
-    if context.get_parameter_source("rounds") is ParameterSource.DEFAULT:
-        values["rounds"] = 0 if seconds else platform.rounds
-    endless = not values["rounds"] and not seconds
+    if values["rounds"] is None and seconds:
+        values["rounds"] = 0
+    elif values["rounds"] is None and not suite_of(values):
+        values["rounds"] = platform.rounds * scale({name: values[name] for name in CASE_FIELDS})
+    endless = values["rounds"] == 0 and not seconds
     if endless and not sys.stdin.isatty():
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)
     if values["expect"] and values["exit_codes"] == "bisect":
         raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
-    if any(argument.lstrip("-") == "daemonize" for argument in values["qemu_args"]):
-        raise SpecError("QEMU must stay ours to watch and to end", where="-daemonize", hint="leave it out")
+    check_program("--qemu", values["qemu"])
+    check_gdb(context, values["gdb"])
+    for argument in values["qemu_args"]:
+        if argument in _OURS:
+            raise SpecError(_OURS[argument], where=argument, hint="leave it out")
     spec: KernelSpec = make_spec(values)
-    choice = lab_choice(values)
-    if not choice.is_default and platform.supervise is None:
+    if platform.supervise is None and any(values[name] is not None for name in ("kernel", "modules", "inner_qemu")):
         raise click.UsageError("--kernel, --modules and --inner-qemu are for a lab; give --platform kvm-lab", context)
+    if spec.suite:
+        _check_suite(context, values)
+    choice = lab_choice(values)
     if timeout is None and not endless:
         timeout = DEFAULT_TIMEOUT + (seconds or 0)
     check_writable(values["json_file"])
@@ -195,6 +220,15 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
     )
 
 
+def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
+    """Raises click.UsageError for what has no meaning for a suite."""
+    given = {"--keep": values["keep"], "--seconds": values["seconds"], "--expect known": values["expect"] == "known"}
+    for name, value in given.items():
+        if value:
+            instead = {"--seconds": "; give --budget", "--expect known": "; name the verdict"}.get(name, "")
+            raise click.UsageError(f"{name} is for one case{instead}", context)
+
+
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
     """The name of the verdict that --expect names. Raises SpecError."""
     from kgen.spec import unknown
@@ -209,7 +243,7 @@ def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
         return VerdictKind.ATOMIC.name if spec.case.target == "ram" else known
     name = text.upper().replace("-", "_")
     if name not in VerdictKind.__members__:
-        raise unknown("verdict", name, [*VerdictKind.__members__, "known"])
+        raise unknown("verdict", text, [*VerdictKind.__members__, "known"])
     return name
 
 
@@ -236,7 +270,11 @@ def _verify(job: _Job) -> VerdictKind:
     try:
         job = _with_lab(console, job)
         check_available(job.spec, job.platform, LaunchRequest(kernel=None, qemu=job.options.qemu, lab=job.options.lab))
-        with _Live(console, f"{job.spec.case.id} on {job.platform.name}") as live:
+        with _Live(console, f"{job.spec.name} on {job.platform.name}") as live:
+            if job.spec.suite:
+                from kgen.cli._suite import verify_suite
+
+                return verify_suite(console, job, live)
             observation = _observe(job, live, hold if job.keep else None)
     except PlatformUnavailable as error:
         console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
@@ -264,28 +302,15 @@ def _with_lab(console: Console, job: _Job) -> _Job:
 
 
 def _observe(job: _Job, live: _Live, holder: Holder | None) -> Observation:
-    """One run; again, up to ATTEMPTS in all, while nothing but a silent power control stands in the way.
-
-    Whether to repeat depends on the controls alone, never on what the case showed, so it does not colour the verdict.
-    """
-    from dataclasses import replace
-
+    """What was seen of the case, in as many runs as it takes."""
     from kgen.builder import build
-    from kgen.pipeline import observe
-    from kgen.verdict import judge
+    from kgen.pipeline import ATTEMPTS, observe_until_told
+
+    def say(attempt: int) -> None:
+        click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
 
     kernel = build(job.spec)
-    attempt = 1
-    while True:
-        observation = observe(kernel, job.platform, job.options, watcher=live.show, holder=holder)
-        observation = replace(observation, attempts=attempt)
-        short = observation.timings.get("run", 0.0) < ATTEMPT_SECONDS and not job.options.seconds
-        # how the CPUs of a lab meet does not depend on what else this host does
-        once = holder is not None or job.platform.supervise is not None
-        if once or attempt == ATTEMPTS or not short or not judge(job.spec, observation).is_silent:
-            return observation
-        attempt += 1
-        click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
+    return observe_until_told(kernel, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
 
 
 def _tell(console: Console, job: _Job, observation: Observation) -> Verdict:
@@ -324,6 +349,16 @@ def _refused(job: _Job, error: KgenError) -> VerdictKind:
     return verdict.kind
 
 
+def live_line(title: str, progress: Progress, took: float, width: int) -> str:
+    """What the live line shows ``took`` seconds after its phase began, on a terminal of ``width`` columns."""
+    of = f" of {progress.limit}" if progress.limit else ""
+    rate = f", {progress.rounds / took:.0f}/s" if took >= RATE_SECONDS else ""
+    rounds = f"  {progress.rounds}{of} rounds{rate}" if progress.row else ""
+    line = f"{title}: {progress.phase}{rounds}  violations {progress.violations}"
+    room = max(1, width - SPINNER)
+    return line if len(line) <= room else f"{line[: room - 1]}…"
+
+
 class _Live:
     """The line that moves while the kernel is built and runs; only on a terminal."""
 
@@ -354,13 +389,13 @@ class _Live:
             return
         import time
 
+        from rich.text import Text
+
         now = time.monotonic()
         if progress.phase != self._phase:
             self._phase, self._since = progress.phase, now
-        rate = progress.rounds / (now - self._since) if now > self._since else 0
-        of = f" of {progress.limit}" if progress.limit else ""
-        rounds = f"  {progress.rounds}{of} rounds, {rate:.0f}/s" if progress.row else ""
-        self._status.update(f"{self._title}: {progress.phase}{rounds}  violations {progress.violations}")
+        took = now - self._since
+        self._status.update(Text(live_line(self._title, progress, took, self._console.width)))
 
 
 def _hold(console: Console, machine: Machine, elf: Path) -> None:

@@ -1,10 +1,13 @@
-"""Experiments: what the CPUs do to the cells, and what must hold at the end. One file an experiment, each
-exposing ``EXPERIMENT = Experiment(...)``; its assembly is ``kernel_templates/experiments/NAME.asm``."""
+"""Experiments: what the CPUs do to the cells, and what must hold at the end. One file an experiment, each exposing
+``EXPERIMENT = Experiment(...)``; its assembly is ``kernel_templates/experiments/NAME.asm``, or stands in the file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+
+from kgen.instructions import Form, Instruction, Use
 
 
 class Poll(IntEnum):
@@ -21,11 +24,117 @@ class Poll(IntEnum):
 
 
 @dataclass(frozen=True)
+class Routine:
+    """Code that a phase calls: a use of the form with an operand, which is a constant in it where the source is an
+    immediate."""
+
+    form: Form
+    use: Use
+    operand: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its name in the kernel: ``exchange_xchg_32``, ``lane_or_32_imm_3ff``."""
+        name = f"{self.use.value}_{self.form.name}".replace(".", "_").replace("-", "_")
+        return f"{name}_{self.operand:x}" if self.is_constant else name
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the operand is part of the code."""
+        return any("{operand}" in line for line in self.form.code[self.use])
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Its assembly, without the return; labels begin with ``{L}``."""
+        return self.form.routine(self.use, self.operand)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one phase of an experiment does with a form.
+
+    ``put`` and ``take`` are its routines, ``operand`` is in EAX when ``put`` is called by walks, ``step`` is what one
+    operation adds and ``inverse`` undoes a multiplication by it. ``repeat`` is the most operations of one CPU on one
+    cell in one batch. ``token_mask`` covers the bits that tokens differ in. ``data`` is a table for the experiment's
+    own code: numbers, and routines for their addresses. ``returns`` says that ``put`` gives the old value.
+    """
+
+    put: Routine
+    take: Routine
+    operand: int = 0
+    step: int = 0
+    inverse: int = 1
+    repeat: int = 1
+    token_mask: int = 0xFFFFFFFF
+    returns: bool = False
+    data: tuple[int | Routine, ...] = ()
+
+    @property
+    def routines(self) -> tuple[Routine, ...]:
+        """Everything that is called."""
+        return (self.put, self.take, *(entry for entry in self.data if isinstance(entry, Routine)))
+
+
+@dataclass(frozen=True)
+class Account:
+    """One phase's counters, to be checked against each other: ``violations`` by kind in lower case; ``puts``, ``takes``
+    and ``tries`` of each CPU."""
+
+    rounds: int
+    violations: Mapping[str, int]
+    left: int
+    foreign: int
+    puts: Sequence[int]
+    takes: Sequence[int]
+    tries: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """``argument`` says why its violations cannot happen under atomic operations; ``unit`` what N counts."""
+    """``argument`` says why its violations cannot happen under atomic operations, ``unit`` what N counts.
+
+    ``template`` names its assembly, or ``assembly`` is it. It defines ``PREFIX_judge`` and ``PREFIX_batch`` or, where
+    ``walk`` is set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores. ``uses`` are the uses
+    that an instruction must offer, all of one of the tuples. ``fits`` says in a few words why a form with so many CPUs
+    cannot be used although it offers them, "" where it can. ``work`` is what a phase does with a form, for so many CPUs
+    and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room. ``accounts``
+    yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can show,
+    ``telling`` those that say of a power control that it would have shown the defect in question.
+    """
 
     name: str
     summary: str
     argument: str
     unit: str
-    template: str
+    uses: tuple[tuple[Use, ...], ...]
+    work: Callable[[Instruction, Form, int, int], Work]
+    accounts: Callable[[Account], Iterator[str]]
+    kinds: tuple[str, ...]
+    telling: tuple[str, ...]
+    template: str = ""
+    assembly: str = ""
+    walk: bool = True
+    cells: Callable[[int], int] = lambda width: 128
+    fits: Callable[[Instruction, Form, int], str] = lambda instruction, form, cpus: ""
+
+    @property
+    def prefix(self) -> str:
+        """What its labels begin with."""
+        return self.name.replace("-", "_")
+
+    def offered(self, instruction: Instruction) -> tuple[Use, ...]:
+        """The uses of the instruction that it takes, () where the instruction does not offer them."""
+        return next((uses for uses in self.uses if all(use in instruction.code for use in uses)), ())
+
+    def refuses(self, instruction: Instruction, form: Form, cpus: int) -> str:
+        """Why this form cannot be tested in this way, "" where it can."""
+        if not self.offered(instruction):
+            wanted = " or ".join(" and ".join(use.value for use in uses) for uses in self.uses)
+            return f"it takes what can {wanted}"
+        return self.fits(instruction, form, cpus)
+
+
+def operations(account: Account) -> Iterator[str]:
+    """The accounts of a walk: N is the number of operations, all CPUs took part."""
+    if sum(account.puts) != account.rounds:
+        yield f"did {sum(account.puts)} operations and counts {account.rounds}"

@@ -1,46 +1,288 @@
 """The instruction catalogue: one file an instruction, each exposing ``INSTRUCTION = Instruction(...)``.
 
-Everything an experiment needs to know about an instruction is here: how to perform one exchange with the
-cell, with LOCK and without, and the encodings against which the assembler is checked.
+Everything that others need to know about an instruction is here: its forms and the opcodes that the SDM gives them,
+what it does to memory and flags, and how a CPU uses it on a cell. Whether LOCK is legal is said here, never by an
+assembler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Source(Enum):
+    """Where the operand beside the cell comes from."""
+
+    REGISTER = "reg"
+    IMMEDIATE = "imm"
+    NONE = "none"
+
+
+class Use(Enum):
+    """What a routine made of an instruction does. Experiments ask for uses, instructions offer them.
+
+    Every routine finds the cell's address in EDI and may change EAX, EDX and flags, nothing else. A value in EAX is 32
+    bits wide: cells of 8 and 16 bits are zero-extended, one of 64 bits holds the same value in both halves.
+
+    EXCHANGE: puts EAX into the cell, in one step, and gives in EAX what was there.
+    SET, CLEAR: makes bit 0 of the cell 1 or 0 and gives in EAX what it was.
+    STEP: adds a constant to the cell.
+    LANE: changes bits of the cell that belong to this CPU.
+    FLIP: changes the cell so that doing it once more restores it.
+    STORE: writes EAX into the cell.
+
+    STEP, LANE and FLIP find their operand in EAX, unless it is an immediate of the form or there is none. What lies
+    in EAX above the width is ignored.
+    """
+
+    EXCHANGE = "exchange"
+    SET = "set"
+    CLEAR = "clear"
+    STEP = "step"
+    LANE = "lane"
+    FLIP = "flip"
+    STORE = "store"
+
+
+#: EAX after a use that found halves of 64 bits which do not belong together: a value nobody wrote.
+TORN = 0x7FFFFFFF
+#: What STEP adds, cut to the width: odd, so that multiples differ, and with no two bytes alike.
+STEP = 0x9E3779B1
+#: EFLAGS bits (SDM volume 1, 3.4.3).
+CF, PF, AF, ZF, SF, OF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 11
+STATUS_FLAGS = CF | PF | AF | ZF | SF | OF
+
+_POINTERS = {8: "byte ptr", 16: "word ptr", 32: "dword ptr", 64: "qword ptr"}
+_PARTS = {8: "{}l", 16: "{}x", 32: "e{}x", 64: "e{}x"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one execution leaves. ``value`` is the memory operand, ``register`` the source register or, where the
+    instruction has one, the accumulator; None where it changes neither. ``flags`` are EFLAGS bits, of which only those
+    in ``defined`` mean anything: the SDM leaves the others undefined."""
+
+    value: int
+    flags: int
+    defined: int = STATUS_FLAGS
+    register: int | None = None
+
+
+#: ``(old, source, flags, width, accumulator)``: the memory operand before, the other operand, EFLAGS before, bits, and
+#: the accumulator of those that compare with it. Pure.
+Semantics = Callable[[int, int, int, int, int], Outcome]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """How a CPU uses its bits of a cell: the operand, what the bits hold at first, how often it may be repeated."""
+
+    operand: int
+    initial: int
+    repeats: int
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way to exchange a register with the cell, at one operand width.
+    """One instruction form, and the routines it gives.
 
-    ``exchange`` is assembly: on entry EDI is the cell's address and EAX the new value, on exit EAX is the value
-    that the cell held before. It may change EDX and flags, nothing else. ``{L}`` stands for a label prefix unique
-    to each use. ``encoding`` is a statement of the form and the bytes that the SDM gives for it.
+    ``code`` maps a use to its statements; ``{operand}`` in them is the constant of an immediate form, ``{L}`` a label
+    prefix unique to each use. ``statement`` is the one that accesses the cell and ``encoding`` gives its bytes for an
+    operand, from the opcode in the SDM. ``lock`` says that every access to the cell is locked.
     """
 
     name: str
+    mnemonic: str
     width: int
-    atomic: bool
-    exchange: tuple[str, ...]
-    encoding: tuple[str, bytes]
+    source: Source
+    lock: bool
+    statement: str
+    encoding: Callable[[int], bytes] = field(compare=False)
+    code: Mapping[Use, tuple[str, ...]] = field(compare=False)
+
+    def routine(self, use: Use, operand: int = 0) -> tuple[str, ...]:
+        """The statements of a use; labels still begin with ``{L}``. Raises KeyError where the form has no such use."""
+        return tuple(line.replace("{operand}", f"{operand:#x}") for line in self.code[use])
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What stands for an instruction without its LOCK where there is no such thing: other instructions that do the same
+    in two steps. ``mnemonic`` and ``opcodes`` are those of the statement that writes the cell."""
+
+    name: str
+    mnemonic: str
+    opcodes: Mapping[int, str]
+    register: str
+    code: Mapping[Use, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Instruction:
     """A lockable instruction.
 
-    ``locked`` maps an operand width in bits to the form under test, ``unlocked`` to the forms without LOCK that
-    serve as power controls, the one that stands for ``--no-lock`` first.
+    ``opcodes`` maps a source to the opcode of each operand width in bits, as the SDM writes it ("81 /0 id"; several,
+    the shortest first, where the assembler chooses by the operand's size). ``experiment`` is the one that tests it
+    best. ``code`` holds, for each use, statements in which ``{lock}`` is the prefix, ``{ptr}`` the cell, ``{operand}``
+    the source, ``{a}`` to ``{d}`` EAX to EDX at the operand's width, ``{high}`` the mask of its upper half. ``returns``
+    names the uses that give the old value. ``step``, ``flip`` and ``lane`` choose the operands of the uses of those
+    names, for a width and, for ``lane``, the mask of the CPU's bits; what a step then adds is ``increment``.
+    ``register`` is the letter of the register operand. ``stand_ins`` take the place of the unlocked form where there is
+    none. ``unseen`` says what no experiment can observe, "" where nothing escapes. ``lockable`` is false for what
+    serves plain stores.
     """
 
     name: str
     summary: str
     sdm: str
-    locked: Mapping[int, Form]
-    unlocked: Mapping[int, tuple[Form, ...]]
+    opcodes: Mapping[Source, Mapping[int, tuple[str, ...]]]
+    semantics: Semantics
+    experiment: str
+    code: Mapping[Use, tuple[str, ...]]
+    returns: frozenset[Use] = frozenset()
+    step: Callable[[int], int] = lambda width: STEP % (1 << width)
+    flip: Callable[[int], int] = lambda width: 0
+    lane: Callable[[int, int], Lane] | None = None
+    register: str = "a"
+    implicit_lock: bool = False
+    lockable: bool = True
+    stand_ins: tuple[StandIn, ...] = ()
+    unseen: str = ""
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Operand widths in bits, ascending."""
-        return tuple(sorted(self.locked))
+        return tuple(sorted({width for widths in self.opcodes.values() for width in widths}))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where the other operand may come from, the default first."""
+        return tuple(self.opcodes)
+
+    def increment(self, width: int) -> int:
+        """What one STEP adds to a cell, with the operand that ``step`` chooses."""
+        return self.semantics(0, self.step(width), CF, width, 0).value
+
+    def form(self, width: int, source: Source, lock: bool) -> Form:
+        """The form under test. Raises KeyError where the SDM has none."""
+        if self.implicit_lock and not lock:
+            raise KeyError(f"{self.name} on memory is always locked")
+        prefixed = lock and not self.implicit_lock
+        return _form(
+            name=self._name(width, source) + ("" if lock or not self.lockable else ".nolock"),
+            mnemonic=self.name,
+            opcodes=self.opcodes[source][width],
+            width=width,
+            source=source,
+            lock=lock and self.lockable,
+            prefixed=prefixed and self.lockable,
+            register=self.register,
+            code=self.code,
+            returns=self.returns,
+        )
+
+    def unlocked(self, width: int, source: Source) -> tuple[Form, ...]:
+        """The forms that serve as power controls, the one that stands for ``--no-lock`` first."""
+        if not self.stand_ins:
+            return (self.form(width, source, lock=False),)
+        return tuple(
+            _form(
+                name=f"{entry.name}.{width}" + (".nolock" if "-" not in entry.name else ""),
+                mnemonic=entry.mnemonic,
+                opcodes=(entry.opcodes[width],),
+                width=width,
+                source=source,
+                lock=False,
+                prefixed=False,
+                register=entry.register,
+                code=entry.code,
+                returns=self.returns,
+            )
+            for entry in self.stand_ins
+        )
+
+    def _name(self, width: int, source: Source) -> str:
+        return f"{self.name}.{width}" + (f".{source.value}" if source is not self.sources[0] else "")
+
+
+def widths(opcode8: str, opcode: str, *shorter: str) -> dict[int, tuple[str, ...]]:
+    """The usual three: an opcode for 8 bits, one for 16 and 32, and forms of the latter with a shorter immediate."""
+    return {8: (opcode8,), 16: (*shorter, opcode), 32: (*shorter, opcode)}
+
+
+def wide(opcode: str) -> dict[int, tuple[str, ...]]:
+    """One opcode for 16 and 32 bits, none for 8."""
+    return {16: (opcode,), 32: (opcode,)}
+
+
+def _form(
+    *,
+    name: str,
+    mnemonic: str,
+    opcodes: tuple[str, ...],
+    width: int,
+    source: Source,
+    lock: bool,
+    prefixed: bool,
+    register: str,
+    code: Mapping[Use, tuple[str, ...]],
+    returns: frozenset[Use],
+) -> Form:
+    parts = {letter: _PARTS[width].format(letter) for letter in "abcd"}
+    pointer = f"{_POINTERS[width]} [edi]"
+    operand = {Source.REGISTER: parts["a"], Source.IMMEDIATE: "{operand}", Source.NONE: ""}[source]
+    high = f"{(1 << width) - (1 << width // 2):#x}"
+    names = parts | {"lock": "lock " if prefixed else "", "ptr": pointer, "operand": operand, "high": high, "L": "{L}"}
+    filled: dict[Use, tuple[str, ...]] = {}
+    for use, lines in code.items():
+        is_value = use in returns and use not in (Use.SET, Use.CLEAR)  # those give one bit, at any width
+        extend = (f"movzx eax, {parts['a']}",) if is_value and width < 32 else ()
+        filled[use] = tuple(line.format(**names) for line in lines) + extend
+    other = {Source.REGISTER: f", {parts[register]}", Source.IMMEDIATE: ", {operand}", Source.NONE: ""}[source]
+    return Form(
+        name=name,
+        mnemonic=mnemonic,
+        width=width,
+        source=source,
+        lock=lock,
+        statement=f"{names['lock']}{mnemonic} {pointer}{other}",
+        encoding=lambda value: encode(opcodes, width=width, lock=prefixed, register=register, operand=value),
+        code=filled,
+    )
+
+
+_NUMBERS = {"a": 0, "c": 1, "d": 2, "b": 3}
+_IMMEDIATES = {"ib": 1, "iw": 2, "id": 4}
+
+
+def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, operand: int) -> bytes:
+    """The bytes of ``OPCODE [edi]`` in 32-bit code, from the opcode column of the SDM (volume 2, 3.1.1.1).
+
+    ``/r`` and ``/digit`` fill ModRM, whose memory operand is [EDI]; ``ib``, ``iw``, ``id`` append the operand, ``iz``
+    at the operand size. Of several opcodes the first whose immediate, sign-extended, holds ``operand`` is taken. Raises
+    ValueError where none does.
+    """
+    signed = operand - (1 << width) if operand >> (width - 1) & 1 else operand
+    prefixes = (b"\xf0" if lock else b"") + (b"\x66" if width == 16 else b"")
+    for opcode in opcodes:
+        data = b""
+        fits = True
+        for word in opcode.split():
+            size = {"iz": 2 if width == 16 else 4}.get(word, _IMMEDIATES.get(word, 0))
+            if re.fullmatch(r"[0-9A-Fa-f]{2}", word):
+                data += bytes.fromhex(word)
+            elif word == "/r":
+                data += bytes([_NUMBERS[register] << 3 | 7])
+            elif word.startswith("/"):
+                data += bytes([int(word[1:]) << 3 | 7])
+            elif size:
+                fits = 0 <= operand < 1 << width and -(1 << (size * 8 - 1)) <= signed < 1 << (size * 8 - 1)
+                data += operand.to_bytes(8, "little")[:size] if fits else b""
+            else:
+                raise ValueError(f"not an opcode: {opcode!r}")
+        if fits:
+            return prefixes + data
+    raise ValueError(f"no opcode of {opcodes} holds {operand:#x}")

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-from kgen.instructions import Form, Instruction
-
-XCHG32 = Form(
-    name="xchg.32",
-    width=32,
-    atomic=True,
-    exchange=("xchg dword ptr [edi], eax",),
-    encoding=("xchg dword ptr [edi], eax", bytes.fromhex("8707")),
-)
+from kgen.instructions import Instruction, Source, StandIn, Use, widths
+from kgen.instructions._semantics import xchg
+from kgen.instructions.cmpxchg import EXCHANGE
 
 # XCHG cannot be had without its lock, so two others stand in for it. The first is what it would be if the lock
 # were ignored: a read and a write. The jump between them matters: QEMU's TCG never leaves a translation block in
 # the middle, a pair in one block would be atomic there by accident and a control that cannot fail proves nothing.
-MOV_MOV32 = Form(
-    name="mov-mov.32",
-    width=32,
-    atomic=False,
-    exchange=(
-        "mov edx, dword ptr [edi]",
-        "jmp {L}split",
-        "{L}split:",
-        "mov dword ptr [edi], eax",
-        "mov eax, edx",
-    ),
-    encoding=("mov dword ptr [edi], eax", bytes.fromhex("8907")),
+_MOV_MOV = StandIn(
+    name="mov-mov",
+    mnemonic="mov",
+    opcodes={8: "88 /r", 16: "89 /r", 32: "89 /r"},
+    register="a",
+    code={
+        Use.EXCHANGE: ("mov {d}, {ptr}", "jmp {L}split", "{L}split:", "mov {ptr}, {a}", "mov {a}, {d}"),
+    },
 )
-
-# CMPXCHG writes the destination even when the comparison fails (it writes back what it read), so without LOCK
-# it has the same window. It starts by expecting an empty cell, which makes the empty poll one instruction long.
-CMPXCHG32_NOLOCK = Form(
-    name="cmpxchg.32.nolock",
-    width=32,
-    atomic=False,
-    exchange=(
-        "mov edx, eax",
-        "xor eax, eax",
-        "{L}again:",
-        "cmpxchg dword ptr [edi], edx",
-        "je {L}done",
-        "pause",
-        "jmp {L}again",
-        "{L}done:",
-    ),
-    encoding=("cmpxchg dword ptr [edi], edx", bytes.fromhex("0fb117")),
+_CMPXCHG = StandIn(
+    name="cmpxchg",
+    mnemonic="cmpxchg",
+    opcodes={8: "0F B0 /r", 16: "0F B1 /r", 32: "0F B1 /r"},
+    register="d",
+    code={Use.EXCHANGE: EXCHANGE},
 )
 
 INSTRUCTION = Instruction(
     name="xchg",
     summary="exchange register with memory (always locked on memory)",
-    sdm="Intel SDM volume 2, XCHG, opcode 87 /r",
-    locked={32: XCHG32},
-    unlocked={32: (MOV_MOV32, CMPXCHG32_NOLOCK)},
+    sdm="Intel SDM volume 2D, XCHG",
+    opcodes={Source.REGISTER: widths("86 /r", "87 /r")},
+    semantics=xchg,
+    experiment="token",
+    code={Use.EXCHANGE: ("xchg {ptr}, {a}",)},
+    returns=frozenset({Use.EXCHANGE}),
+    implicit_lock=True,
+    stand_ins=(_MOV_MOV, _CMPXCHG),
 )

@@ -96,6 +96,14 @@ def recipe(kernel: Path, modules: Path | None, busybox: Path, qemu: Path, source
     return Recipe(bzimage(kernel), files, tuple(loaded), sources)
 
 
+def check(choice: Choice) -> None:
+    """Raises SpecError for a kernel or modules that are not what they should be, before anything is downloaded."""
+    if choice.kernel is not None:
+        bzimage(choice.kernel)
+    if choice.modules is not None:
+        modules_in(choice.modules)
+
+
 def bzimage(path: Path) -> bytes:
     """A kernel's bytes. Raises SpecError where it is none that QEMU starts on x86 (Linux/x86 boot protocol: "HdrS")."""
     data = _read(path)

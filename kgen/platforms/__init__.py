@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 
 from kgen.interleaving import TraceEvent
 
+#: The I/O port of a PC's first serial port.
+COM1 = 0x3F8
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -29,11 +32,12 @@ class LaunchRequest:
     ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``qemu`` overrides the binary (a path or
     a name). ``append`` is the kernel command line. ``bios`` is a firmware file, "default" for QEMU's own choice, or
     "auto": qboot.rom where QEMU ships it and a kernel is given. ``thread`` is TCG's thread mode, always stated because
-    QEMU's default depends on the host. ``devices`` are values of ``-device``. ``extra`` holds the user's own arguments
-    and comes last, so that it can override ours. ``channels`` None yields a command to be run by hand, with the serial
-    port on the terminal. ``lab`` is the directory of the lab to run in, None for the distribution's. ``traced`` is the
-    range of physical addresses whose accesses are to be recorded where the platform can, from its first to below its
-    second.
+    QEMU's default depends on the host. ``devices`` are values of ``-device``, ``fixtures`` whole arguments that the
+    targets bring. ``extra`` holds the user's own arguments and comes last, so that it can override ours. ``channels``
+    None yields a command to be run by hand, with the serial port on the terminal. ``lab`` is the directory of the lab
+    to run in, None for the distribution's. ``traced`` is the range of physical addresses whose accesses are to be
+    recorded where the platform can, from its first to below its second. ``serial_port`` is the I/O port that the kernel
+    talks on.
     """
 
     kernel: Path | None
@@ -46,9 +50,11 @@ class LaunchRequest:
     bios: str = "auto"
     thread: Literal["multi", "single"] = "multi"
     devices: tuple[str, ...] = ()
+    fixtures: tuple[str, ...] = ()
     channels: Channels | None = None
     lab: Path | None = None
     traced: tuple[int, int] | None = None
+    serial_port: int = COM1
 
 
 class Supervisor(Protocol):

@@ -67,7 +67,8 @@ class _Supervisor:
         self._log_from = 0
         inner = replace(request, qemu=_INNER_QEMU, channels=None, kernel=Path(_KERNEL))
         firmware = _qemu.QBOOT if _qemu.QBOOT in lab.firmware else None
-        self.command = _qemu.command(inner, accelerator, serial=_SERIAL, firmware=firmware)
+        lines = (*_qemu.serial_port(request, f"serial,path={outer.INNER_SERIAL}"), *_LINES)
+        self.command = _qemu.command(inner, accelerator, serial=lines, firmware=firmware)
 
     def fileno(self) -> int:
         return self._console.fileno()
@@ -109,9 +110,9 @@ class _Supervisor:
         self._console.close()
 
 
-_SERIAL: tuple[str, ...] = (
+_LINES: tuple[str, ...] = (
     *("-name", "kgen,debug-threads=on"),
-    *("-serial", outer.INNER_SERIAL, "-gdb", outer.INNER_GDB),
+    *("-gdb", outer.INNER_GDB),
     *("-chardev", f"serial,id=kgen-qmp,path={outer.INNER_QMP}", "-mon", "chardev=kgen-qmp,mode=control"),
 )
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from kgen.errors import SpecError
-from kgen.platforms import LaunchRequest
+from kgen.platforms import COM1, LaunchRequest
 from kgen.process import output
 
 #: The 32-bit binary first: gdb needs no architecture set to talk to its stub.
@@ -15,7 +15,7 @@ BINARIES = ("qemu-system-i386", "qemu-system-x86_64")
 INSTALL_HINT = "install it with 'apt install qemu-system-x86' or 'dnf install qemu-system-x86', or name it with --qemu"
 
 #: Capabilities of the PC that QEMU emulates, whatever the accelerator.
-PROVIDES = frozenset({"edu", "gdb", "mtree", "pc-testdev", "qmp", "serial", "smp", "vga"})
+PROVIDES = frozenset({"edu", "gdb", "hpet", "ivshmem", "mtree", "pc-testdev", "qmp", "serial", "smp", "vga"})
 
 QBOOT = "qboot.rom"
 
@@ -62,6 +62,7 @@ def command(
     parts += ["-append", request.append] if request.append else []
     for device in request.devices:
         parts += ["-device", device]
+    parts += request.fixtures
     return (*parts, *(_channels(request) if serial is None else serial), *request.extra)
 
 
@@ -83,11 +84,21 @@ def _channels(request: LaunchRequest) -> tuple[str, ...]:
     """The arguments for serial port, monitor and gdb stub on descriptors that QEMU inherits: no port, no race."""
     given = request.channels
     if given is None:
-        return ("-serial", "stdio")
-    serial = ("-chardev", f"socket,id=kgen-serial,fd={given.serial}", "-serial", "chardev:kgen-serial")
+        return ("-serial", "stdio") if request.serial_port == COM1 else serial_port(request, "stdio")
+    serial = serial_port(request, f"socket,fd={given.serial}")
     qmp = ("-chardev", f"socket,id=kgen-qmp,fd={given.qmp}", "-mon", "chardev=kgen-qmp,mode=control")
     stub = f"socket,id=kgen-gdb,fd={given.gdb},server=on,wait=off"
     return (*serial, *qmp, "-chardev", stub, "-gdb", "chardev:kgen-gdb")
+
+
+def serial_port(request: LaunchRequest, backend: str) -> tuple[str, ...]:
+    """The arguments for the kernel's serial port on a character device: a kind and its settings."""
+    kind, comma, settings = backend.partition(",")
+    chardev = ("-chardev", f"{kind},id=kgen-serial{comma}{settings}")
+    if request.serial_port == COM1:
+        return (*chardev, "-serial", "chardev:kgen-serial")
+    # The kernel asks for no interrupt, so the port's does not matter.
+    return (*chardev, "-device", f"isa-serial,iobase={request.serial_port:#x},chardev=kgen-serial")
 
 
 def _firmware(request: LaunchRequest, binary: str) -> str | None:

@@ -13,21 +13,21 @@ from kgen.plan import phases
 from kgen.spec import KernelSpec
 from kgen.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 
 
-def document(spec: KernelSpec, observation: Observation, verdict: Verdict) -> dict[str, Any]:
+def document(spec: KernelSpec, observation: Observation, verdict: Verdict | None) -> dict[str, Any]:
     """Everything that was asked, seen and concluded, as plain JSON values."""
-    seen = _plain(observation)
+    seen = plain(observation)
     return {
         "schema": SCHEMA,
         "kgen": __version__,
-        "case": spec.case.id,
-        "spec": _plain(spec),
+        "case": spec.name,
+        "spec": plain(spec),
         "digest": spec.digest(),
         "phases": [phase.label for phase in phases(spec)],
         "platform": observation.platform,
-        "verdict": _plain(verdict) | {"exit_code": verdict.exit_code},
+        **({"verdict": plain(verdict) | {"exit_code": verdict.exit_code}} if verdict else {}),
         "observation": {name: value for name, value in seen.items() if name not in ("platform", "log")},
         "serial_log": observation.log,
     }
@@ -38,14 +38,14 @@ def to_json(spec: KernelSpec, observation: Observation, verdict: Verdict) -> str
     return json.dumps(document(spec, observation, verdict), indent=2, sort_keys=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dataclasses become objects, enumerations their lower-case names, tuples lists."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return plain(asdict(value))
     if isinstance(value, Enum):
         return value.name if value.__class__.__name__ == "VerdictKind" else value.name.lower()
     if isinstance(value, dict) or hasattr(value, "items"):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value

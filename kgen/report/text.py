@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from kgen.interleaving import remarks
 from kgen.observation import Observation, PhaseRecord, Record, Witness
-from kgen.plan import phases
+from kgen.plan import experiment_of, phases
 from kgen.protocol import TABLE_HEADER
-from kgen.results import BootPath, Role, ViolationKind
+from kgen.results import BootPath, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_STYLES = {VerdictKind.ATOMIC: "bold green", VerdictKind.NOT_ATOMIC: "bold red"}
+STYLES = {VerdictKind.ATOMIC: "bold green", VerdictKind.NOT_ATOMIC: "bold red"}
 _CELLS_A_LINE = 8
+#: Of the cells; --json has all.
+_CELLS = 16
 #: Of each kind.
 _WITNESSES = 4
 _LOG_LINES = 4
@@ -28,25 +30,34 @@ _MEANINGS = {
     ViolationKind.TORN: "a value that nobody wrote",
     ViolationKind.STALE: "a cell that must be empty is full",
 }
+#: Where there are no tokens.
+_UPDATES = {
+    ViolationKind.LOST: "an update is missing",
+    ViolationKind.DUPLICATE: "two operations found the same value",
+    ViolationKind.TORN: "a value that nobody wrote",
+    ViolationKind.STALE: "the lock is taken, and nobody holds it",
+}
+_LOCKS = _UPDATES | {ViolationKind.DUPLICATE: "two CPUs held one lock"}
 
 
 def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
     """Print everything a person needs to believe the verdict, the verdict last."""
-    say = _Printer(console)
+    say = Printer(console)
     record = observation.best
     say.line(f"{spec.case.id} on {observation.platform}", "bold")
     if record is not None:
         _machine(say, record, observation)
         case = next((phase for phase in record.phases if phase.index == len(phases(spec)) - 1), None)
         if case is not None:
-            _counts(say, case, observation)
+            _counts(say, case, observation, phases(spec)[-1].experiment)
             _cells(say, spec, case, observation)
-        _path(say, observation)
-        _controls(say, verdict)
-        _witnesses(say, verdict)
+        if record.state is not KernelState.TOO_FEW_CPUS:
+            _path(say, observation)
+        _controls(say, verdict, experiment_of(phases(spec)[-1]).unit)
+        _witnesses(say, verdict, phases(spec)[-1].experiment)
         _trace(say, record, observation)
     say.line("")
-    say.line(f"{verdict.kind.name}: {verdict.reason}", _STYLES.get(verdict.kind, "bold yellow"))
+    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
     for explanation in explanations(spec, verdict):
         say.line(f"  {explanation}")
 
@@ -54,9 +65,15 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
 def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
     """Why the verdict is what it is, one sentence each."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
+    unit = experiment_of(phases(spec)[-1]).unit
     if verdict.bound is not None:
+        in_cells = verdict.judged != verdict.rounds
+        count = (
+            f"{verdict.rounds} {unit} in {verdict.judged} cells of batches" if in_cells else f"{verdict.rounds} {unit}"
+        )
+        what = "cells that show a violation is below" if in_cells else "violations is below"
         found.append(
-            f"N = {verdict.rounds} rounds: the rate of violations is below {verdict.bound:.2g} a round at 95 %, "
+            f"N = {count}: the rate of {what} {verdict.bound:.2g}{'' if in_cells else ' a round'} at 95 %, "
             "for this contention on this machine"
         )
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
@@ -66,7 +83,7 @@ def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
     return tuple(found)
 
 
-class _Printer:
+class Printer:
     """Plain lines: nothing in them is taken for markup, nothing is wrapped."""
 
     def __init__(self, console: Console) -> None:
@@ -80,7 +97,7 @@ class _Printer:
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def _machine(say: _Printer, record: Record, observation: Observation) -> None:
+def _machine(say: Printer, record: Record, observation: Observation) -> None:
     path = "" if record.boot_path is BootPath.UNKNOWN else f", booted by {record.boot_path.name.lower()}"
     say.line(f"  {record.cpus_found} CPUs{path}, TSC {record.khz / 1000:.0f} MHz, build {record.build_id[:12]}")
     emulator = observation.environment.get("versions", {}).get("emulator")
@@ -93,38 +110,53 @@ def _machine(say: _Printer, record: Record, observation: Observation) -> None:
         say.line(f"  the kernel under it logged: {text}")
 
 
-def _counts(say: _Printer, case: PhaseRecord, observation: Observation) -> None:
+def _counts(say: Printer, case: PhaseRecord, observation: Observation, experiment: str) -> None:
     say.line("")
     if observation.rows:
         say.line(TABLE_HEADER)
         say.line("counts:\t" + "\t".join(str(value) for value in observation.rows[-1]))
-    for count in case.counts:
-        if count.cpu == 0:
+    for count in case.counts[: _CELLS_A_LINE + 1]:
+        if experiment != "token":
+            entered = f", held the lock {count.takes} times" if experiment == "mutex" else ""
+            say.line(f"  CPU {count.cpu}  did {count.puts} operations{entered}")
+        elif count.cpu == 0:
             say.line(f"  CPU 0 (producer)  put {count.puts}")
-        elif count.cpu <= _CELLS_A_LINE:
+        else:
             say.line(f"  CPU {count.cpu} (consumer)  took {count.takes} in {count.tries} exchanges")
     hidden = len(case.counts) - 1 - _CELLS_A_LINE
     if hidden > 0:
-        say.line(f"  ... and {hidden} more consumers")
+        say.line(f"  ... and {hidden} more")
 
 
-def _cells(say: _Printer, spec: KernelSpec, case: PhaseRecord, observation: Observation) -> None:
+def _cells(say: Printer, spec: KernelSpec, case: PhaseRecord, observation: Observation) -> None:
     if not observation.cells:
         return
     say.line("")
     say.line(f"memory at {case.address:#x} ({resolve_target(spec.case.target).name}), read through the debugger:")
-    for start in range(0, len(observation.cells), _CELLS_A_LINE):
-        words = observation.cells[start : start + _CELLS_A_LINE]
-        say.line(" ".join(f"{word:08x}" for word in (case.address + 4 * start, *words)))
+    last = phases(spec)[-1]
+    digits = last.form.width // 4
+    for start in range(0, min(len(observation.cells), _CELLS), _CELLS_A_LINE):
+        cells = observation.cells[start : min(start + _CELLS_A_LINE, _CELLS)]
+        address = case.address + last.stride * start
+        say.line(" ".join((f"{address:08x}", *(f"{cell:0{digits}x}" for cell in cells))))
+    rest = observation.cells[_CELLS:]
+    if rest:
+        full = sum(map(bool, rest))
+        say.line(f"... and {plural(len(rest), 'more cell')}, {f'{full} of them not 0' if full else 'all 0'}")
 
 
-def _path(say: _Printer, observation: Observation) -> None:
+def _path(say: Printer, observation: Observation) -> None:
     path = observation.path
     say.line("")
     if path.kind == "unknown":
         say.line(f"path: unknown ({path.line})")
     else:
         say.line(f"path: {path.kind} ({path.line.strip()})")
+
+
+def plural(count: int, what: str) -> str:
+    """A number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def summary(violations: Mapping[str, int]) -> str:
@@ -138,30 +170,36 @@ def _mark(control: ControlResult) -> str:
         return "ok"
     if control.role == Role.SANITY.name.lower() and any(control.violations.values()):
         return "VIOLATED"
-    if control.role == Role.POWER.name.lower() and sum(control.violations.values()) < POWER_MINIMUM:
-        return f"fewer than {POWER_MINIMUM}"
-    return "not comparable: it or the case did not run to its end"
+    if control.role == Role.POWER.name.lower() and control.ended:
+        return f"fewer than {POWER_MINIMUM} events at the case's N"
+    return "not comparable: it did not run to its end"
 
 
-def _control(control: ControlResult) -> str:
-    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} rounds: {_mark(control)}"
+def _control(control: ControlResult, unit: str) -> str:
+    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {_mark(control)}"
 
 
-def _controls(say: _Printer, verdict: Verdict) -> None:
+def _controls(say: Printer, verdict: Verdict, unit: str) -> None:
     if not verdict.controls:
         return
     say.line("controls (sanity must pass, power must fail):")
     for control in verdict.controls:
-        say.line(_control(control))
+        say.line(_control(control, unit))
 
 
-def describe(witness: Witness) -> str:
+def describe(witness: Witness, experiment: str = "token") -> str:
     """One witness in one line."""
-    who = [f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None]
+    who = " and ".join(f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None)
+    by = f" ({who})" if who else ""
+    if experiment != "token":
+        meaning = (_LOCKS if experiment == "mutex" else _UPDATES)[witness.kind]
+        place = f"about operation {witness.round}, cell {witness.cell}"
+        found = f"expected {witness.token:08x}, found {witness.value:08x}"
+        return f"{witness.kind.name.lower():<9} {place}, {found}{by}: {meaning}"
     value = "" if witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE) else f", found {witness.value:08x}"
     return (
         f"{witness.kind.name.lower():<9} round {witness.round}, cell {witness.cell}, token {witness.token:08x}{value}"
-        f" ({' and '.join(who)}): {_MEANINGS[witness.kind]}"
+        f"{by}: {_MEANINGS[witness.kind]}"
     )
 
 
@@ -170,20 +208,20 @@ def _first(witnesses: Sequence[Witness], kind: ViolationKind) -> Sequence[Witnes
     return sorted((entry for entry in witnesses if entry.kind is kind), key=lambda entry: entry.round)[:_WITNESSES]
 
 
-def _witnesses(say: _Printer, verdict: Verdict) -> None:
+def _witnesses(say: Printer, verdict: Verdict, experiment: str) -> None:
     if not verdict.witnesses:
         return
     say.line("")
     say.line(f"witnesses ({len(verdict.witnesses)} recorded, the first of each kind):")
     shown = [entry for kind in ViolationKind for entry in _first(verdict.witnesses, kind)]
     for witness in shown:
-        say.line(f"  {describe(witness)}")
+        say.line(f"  {describe(witness, experiment)}")
     hidden = len(verdict.witnesses) - len(shown)
     if hidden > 0:
         say.line(f"  ... and {hidden} more (--json)")
 
 
-def _trace(say: _Printer, record: Record, observation: Observation) -> None:
+def _trace(say: Printer, record: Record, observation: Observation) -> None:
     """What the hypervisor did, access by access: the two halves of an exchange with another CPU's in between."""
     if not observation.trace:
         return
@@ -195,7 +233,7 @@ def _trace(say: _Printer, record: Record, observation: Observation) -> None:
     trace = observation.trace
     for at, (event, remark) in enumerate(zip(trace, remarks(trace), strict=True)):
         if at and event.index > trace[at - 1].index + 1:
-            say.line(f"  {'...':>9}  {event.index - trace[at - 1].index - 1} accesses left out")
+            say.line(f"  {'...':>9}  {plural(event.index - trace[at - 1].index - 1, 'access')} left out")
         answered = at + 1 < len(trace) and (trace[at + 1].cpu, trace[at + 1].kind) == (event.cpu, "read")
         if event.kind == "ask" and answered:
             continue

@@ -10,10 +10,17 @@ from typing import Literal
 class MemoryTarget:
     """A place for cells.
 
-    ``address`` is the physical address of the first cell, or None where the kernel provides the memory itself.
-    ``declared`` says what the target claims to be; ``size`` is the number of bytes that may hold cells.
-    ``requires`` names the capabilities a platform must provide. ``vga`` tells that the guest can prove by itself
-    that VGA memory decodes there, by moving VGA's memory map away and back.
+    ``address`` is the physical address of the first cell, or None where the kernel finds it when it runs: at its own
+    ``symbol``, or by ``setup``. ``declared`` says what the target claims to be; ``size`` is the number of bytes that
+    may hold cells, ``extent`` how far they may reach in cases with an offset (0: no further). ``page_offset`` is the
+    first cell's distance in bytes from a page boundary, where that is not plain from the address. ``widths`` are the
+    operand widths in bits that the place takes, by its data sheet.
+
+    ``setup`` is assembly that makes the place ready before each phase: it leaves the address in EDI and CF clear, or
+    CF set where the machine has no such place; it may change every register but ESP, and call ``pci_find``,
+    ``pci_bar`` and ``vga_mode`` of the kernel. ``requires`` names the capabilities a platform must provide and
+    ``qemu`` the arguments that make QEMU have the place. ``vga`` is not 0 where VGA memory decodes: the value of
+    graphics controller register 6 that moves it away, by which the guest proves what is there.
     """
 
     name: str
@@ -22,4 +29,19 @@ class MemoryTarget:
     size: int
     declared: Literal["io", "ram"]
     requires: frozenset[str] = frozenset()
-    vga: bool = False
+    vga: int = 0
+    symbol: str = ""
+    setup: tuple[str, ...] = ()
+    qemu: tuple[str, ...] = ()
+    extent: int = 0
+    page_offset: int = 0
+    widths: tuple[int, ...] = (8, 16, 32, 64)
+
+    def __post_init__(self) -> None:
+        if self.address is not None:
+            object.__setattr__(self, "page_offset", self.address % 4096)
+
+    @property
+    def reach(self) -> int:
+        """How many bytes from the first cell on there are at the most."""
+        return max(self.size, self.extent)

@@ -8,6 +8,8 @@ TARGET = MemoryTarget(
     name="ram",
     summary="ordinary memory inside the kernel",
     address=None,
+    symbol="ram_cells",
     size=4096,
+    extent=4 * 4096,
     declared="ram",
 )

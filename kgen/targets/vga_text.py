@@ -10,7 +10,10 @@ TARGET = MemoryTarget(
     address=0xB8000,
     # The visible page: what lies behind it may decode to nothing on later adapters.
     size=80 * 25 * 2,
+    # what text mode decodes
+    extent=0x8000,
     declared="io",
     requires=frozenset({"vga"}),
-    vga=True,
+    setup=("mov esi, vga_text", "call vga_mode", "mov edi, 0xB8000", "clc"),
+    vga=0x05,
 )

@@ -1,7 +1,7 @@
 """How fast things are here. Prints a table; nothing is asserted, because a busy machine is no defect.
 
-    make bench                                   everything, about two minutes
-    make bench BENCH_ARGS="rate --repeat 9"      one group, more runs: host, boot, verify, rate
+    make bench                                   everything, about fifteen minutes
+    make bench BENCH_ARGS="rate --repeat 9"      one group, more runs: host, boot, verify, rate, operations, suite
 
 Every figure is the median of ``--repeat`` runs, with the smallest and the largest behind it. Run it on an idle machine
 and look at the spread before comparing two runs.
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+import kgen.experiments.counter
 import kgen.source
 from kgen.builder import Kernel, build
 from kgen.data import data_dir
@@ -31,9 +32,11 @@ from kgen.environment import environment
 from kgen.errors import KgenError
 from kgen.experiments.token import EXPERIMENT
 from kgen.machine import launch
-from kgen.pipeline import Options, observe, platforms
+from kgen.pipeline import Options, observe, observe_suite, platforms
 from kgen.platforms import LaunchRequest, Platform
 from kgen.spec import Case, KernelSpec
+from kgen.suites import DEFAULT_BUDGET, load
+from kgen.verdict import VerdictKind, judge
 
 KGEN = (sys.executable, "-m", "kgen")
 RUN_SECONDS = 300
@@ -146,7 +149,7 @@ def build_original() -> Kernel:
         shutil.copytree(data_dir("kernel_templates"), templates)
         shutil.copy(Path(__file__).with_name("original.asm"), templates)
         patch.setattr(kgen.source, "data_dir", lambda _name: templates)
-        patch.setattr(kgen.source, "experiments", lambda: {"token": replace(EXPERIMENT, template="original.asm")})
+        patch.setattr(kgen.source, "experiment_of", lambda _phase: replace(EXPERIMENT, template="original.asm"))
         return build(ORIGINAL)
 
 
@@ -162,11 +165,66 @@ def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
         show(Row("  ratio, run by run", "x", tuple(pair[0] / pair[1] for pair in pairs), "10 x"))
 
 
+#: Operations of each CPU on one cell that are as good as an endless loop.
+ENDLESS = 1 << 14
+#: An instruction for each experiment, and how many operations take a second or so on TCG.
+WALKS = {"counter": ("add", 60_000), "own-bits": ("or", 60_000), "parity": ("not", 40_000), "mutex": ("bts", 60_000)}
+
+
+def endless(spec: KernelSpec) -> Kernel:
+    """The counter with no rendezvous but the last: the instruction in an empty loop, by all CPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kgen.experiments.counter, "MAX_REPEAT", ENDLESS)
+        patch.setattr(kgen.experiments.counter, "OWNERS", 8 * ENDLESS)
+        patch.setattr(kgen.source, "FIRST_REPEAT", ENDLESS // 2)
+        return build(spec)
+
+
+def bench_operations(repeat: int, usable: Sequence[Platform]) -> None:
+    """Locked operations a second of each experiment, and of the instruction in an empty loop beside them."""
+    for platform in usable:
+        if platform.supervise is not None:
+            continue
+        counter = KernelSpec(Case("add"), rounds=6 * ENDLESS, controls=False)
+        ceiling = replace(counter, rounds=ENDLESS, batch=1)
+        pairs = [(rate(build(counter), platform), rate(endless(ceiling), platform)) for _ in range(repeat)]
+        show(Row(f"LOCK ADD in an empty loop, {platform.name}", "/s", tuple(pair[1] for pair in pairs)))
+        show(Row("  counter with LOCK ADD, beside it", "/s", tuple(pair[0] for pair in pairs)))
+        show(Row("  ratio, run by run", "%", tuple(100 * pair[0] / pair[1] for pair in pairs), "80 %"))
+        for experiment, (name, rounds) in WALKS.items():
+            kernel = build(KernelSpec(Case(name, experiment=experiment), rounds=rounds, controls=False))
+            values = tuple(rate(kernel, platform) for _ in range(repeat))
+            show(Row(f"{experiment} with {name}, {platform.name}", "/s", values))
+
+
+def bench_suite(repeat: int, usable: Sequence[Platform]) -> None:
+    """The whole table."""
+    with tempfile.TemporaryDirectory() as directory:
+        runs = [process([*KGEN, "build", "--suite", "full", "-o", directory]) for _ in range(repeat)]
+        size = (Path(directory) / "kernel.elf").stat().st_size
+    show(Row("kgen build --suite full, a process of its own", "s", tuple(run[0] for run in runs), "3 s"))
+    show(Row("  its kernel.elf", "KiB", (size / 1024,), "1024 KiB"))
+    _, cases = load("full")
+    for platform in usable:
+        if platform.supervise is None:
+            spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=DEFAULT_BUDGET["full"])
+            started = time.monotonic()
+            boots = observe_suite(spec, platform, Options(timeout=1800))
+            told = [judge(boot.spec, boot.observation, n) for boot in boots for n in range(len(boot.spec.cases))]
+            open_cases = sum(verdict.kind is VerdictKind.INCONCLUSIVE for verdict in told)
+            show(
+                Row(f"full, {len(cases)} cases, on {platform.name}", "s", (time.monotonic() - started,), "300 s on TCG")
+            )
+            show(Row("  undecided within its budget", "cases", (float(open_cases),)))
+
+
 GROUPS: dict[str, Callable[[int, Sequence[Platform]], None]] = {
     "host": bench_host,
     "boot": bench_boot,
     "verify": bench_verify,
     "rate": bench_rate,
+    "operations": bench_operations,
+    "suite": bench_suite,
 }
 
 

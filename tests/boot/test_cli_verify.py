@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,11 @@ def test_arguments_that_qemu_refuses(temporary: Path) -> None:
     assert_one_line(run, 125, "-nonsense")
 
 
+def test_a_qemu_that_ends_without_a_word(temporary: Path) -> None:
+    run = kgen(temporary, *QUICK, "--qemu", "true")
+    assert_one_line(run, 9, "QEMU exited with status 0 without a word; is this a QEMU? check --qemu")
+
+
 @pytest.mark.parametrize("program", ["true", "cat"])
 def test_a_qemu_that_is_none(temporary: Path, program: str) -> None:
     path = shutil.which(program)
@@ -90,7 +96,7 @@ def test_a_qemu_that_is_none(temporary: Path, program: str) -> None:
     assert json.loads(file.read_text())["verdict"]["kind"] == "ERROR"
 
 
-@pytest.mark.parametrize("program", ["true", "cat", "no-such-gdb"])
+@pytest.mark.parametrize("program", ["true", "cat"])
 def test_a_gdb_that_is_none(temporary: Path, program: str) -> None:
     run = kgen(temporary, *QUICK, "--gdb", program)
     assert run.process.returncode == 9
@@ -125,6 +131,42 @@ def test_only_qemu_is_pinned(temporary: Path) -> None:
         assert os.sched_getaffinity(gdb) == os.sched_getaffinity(run.process.pid) == cpus
         run.process.terminate()
         run.wait()
+
+
+@pytest.mark.parametrize("port", ["0x2f8", "0x3e8", "0x2e8", "0x1000"])
+def test_another_serial_port(temporary: Path, port: str) -> None:
+    """The machine gets what the kernel talks on."""
+    run = kgen(temporary, *QUICK, "--serial-port", port, "--timeout", "60")
+    assert "INCONCLUSIVE: no controls were run" in run.stdout
+
+
+def test_too_few_cpus_are_all_that_is_said(temporary: Path) -> None:
+    """Nothing ran: there is no path to speak of, and no power of controls."""
+    run = kgen(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-smp", "2")
+    assert run.process.returncode == 9
+    assert "\nERROR: only 2 CPUs started and the case needs 3\n" in run.stdout
+    assert "little power" not in run.stdout
+    assert "path:" not in run.stdout
+
+
+def test_names_in_any_case(temporary: Path) -> None:
+    run = kgen(temporary, "verify", "--instr", "XCHG", "--target", "RAM", *QUICK[5:])
+    assert run.stdout.startswith("xchg.32.ram.token on qemu-tcg\n")
+
+
+def test_monitors_of_ones_own_do_no_harm(temporary: Path, tmp_path: Path) -> None:
+    own = ("-qmp", f"unix:{tmp_path}/q,server=on,wait=off", "-monitor", "null", "-serial", "null", "-name", "gdb")
+    assert "INCONCLUSIVE: no controls were run" in kgen(temporary, *QUICK, "--", *own).stdout
+
+
+def test_a_ctrl_c_that_is_ignored_stays_ignored(temporary: Path) -> None:
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from kgen.cli import main; main()"
+    with Run((*LONG[:-2], "--seconds", "3"), temporary, program=(sys.executable, "-c", program)) as run:
+        run.await_start("gdb")
+        time.sleep(1)
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 4, run.stderr
+    assert "Ctrl-C" not in run.stdout
 
 
 def test_a_directory_with_blanks(tmp_path: Path) -> None:

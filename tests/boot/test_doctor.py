@@ -30,11 +30,14 @@ def test_everything_is_named_and_the_translator_works(tmp_path: Path) -> None:
 
 
 def test_without_qemu_no_platform_works(tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", "doctor", "--qemu", "/no/such/qemu")
+    """With a gdb, and nothing else in the path."""
+    gdb = shutil.which("gdb")
+    assert gdb
+    run = kgen(tmp_path / "tmp", "doctor", "--gdb", gdb, PATH=str(tmp_path))
     assert (run.process.returncode, run.stderr) == (9, "")
     found = findings(run)
     assert found["qemu"][0] == "missing"
-    assert "'/no/such/qemu' is not to be found; install it with" in found["qemu"][1]
+    assert "qemu-system-x86_64 is not to be found; install it with" in found["qemu"][1]
     assert {found[name][0] for name in platforms()} == {"unavailable"}
 
 
@@ -47,12 +50,14 @@ def test_without_anything_in_the_path(tmp_path: Path) -> None:
 
 
 def test_without_gdb_platforms_are_broken(tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", "doctor", "--gdb", "/no/such/gdb")
+    qemu = shutil.which("qemu-system-i386") or shutil.which("qemu-system-x86_64")
+    assert qemu
+    run = kgen(tmp_path / "tmp", "doctor", "--qemu", qemu, PATH=str(tmp_path))
     assert run.process.returncode == 9
     found = findings(run)
     assert found["gdb"][0] == "missing"
     assert found["qemu-tcg"][0] == "broken"
-    assert "'/no/such/gdb' is not to be found" in found["qemu-tcg"][1]
+    assert "'gdb' is not to be found" in found["qemu-tcg"][1]
 
 
 def test_programs_that_are_something_else(tmp_path: Path) -> None:

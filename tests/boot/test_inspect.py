@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _kernel import built, replaced
 from running import DEADLINE, Run, assert_one_line, kgen
 
 from kgen.builder import build
@@ -38,14 +39,14 @@ class Stranger:
     def inspect(self, directory: Path, *arguments: str, elf: Path | None = None) -> Run:
         return kgen(directory / "tmp", "inspect", str(elf or self.elf), self.gdb, *arguments)
 
+    def session(self) -> Qmp:
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(self.qmp)
+        return Qmp(control, 10)
+
     def status(self) -> str:
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as control:
-            control.connect(self.qmp)
-            session = Qmp(control, 10)
-            try:
-                return str(session.execute("query-status", {}, 10)["status"])
-            finally:
-                session.close()
+        with contextlib.closing(self.session()) as session:
+            return str(session.execute("query-status", {}, 10)["status"])
 
     def await_log(self, words: bytes) -> None:
         until = time.monotonic() + DEADLINE
@@ -55,12 +56,12 @@ class Stranger:
 
 
 @contextlib.contextmanager
-def stranger(spec: KernelSpec, gdb: str, *arguments: str) -> Iterator[Stranger]:
+def stranger(spec: KernelSpec, gdb: str, *arguments: str, elf: bytes = b"") -> Iterator[Stranger]:
     """Start one. A short directory: a socket's path is limited."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        elf = directory / "kernel.elf"
-        elf.write_bytes(build(spec).elf.data)
+        kernel = directory / "kernel.elf"
+        kernel.write_bytes(elf or build(spec).elf.data)
         stub = gdb or f"{directory}/gdb"
         wanted = (
             "-gdb",
@@ -70,7 +71,7 @@ def stranger(spec: KernelSpec, gdb: str, *arguments: str) -> Iterator[Stranger]:
             *arguments,
         )
         tcg = discover("kgen.platforms", "PLATFORM", Platform)["qemu-tcg"]
-        command = tcg.command(LaunchRequest(kernel=elf, extra=wanted))
+        command = tcg.command(LaunchRequest(kernel=kernel, extra=wanted))
         log = directory / "serial.log"
         with log.open("wb") as file:
             qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, start_new_session=True)
@@ -80,7 +81,7 @@ def stranger(spec: KernelSpec, gdb: str, *arguments: str) -> Iterator[Stranger]:
                 assert time.monotonic() < until
                 assert qemu.poll() is None
                 time.sleep(0.02)
-            yield Stranger(elf, stub, f"{directory}/qmp", log)
+            yield Stranger(kernel, stub, f"{directory}/qmp", log)
         finally:
             qemu.kill()
             qemu.wait()
@@ -219,6 +220,58 @@ def test_a_stub_that_accepts_and_says_nothing(tmp_path: Path, parked: Stranger) 
     assert_one_line(run, 9, f"{address} accepted the connection but does not answer as a gdb stub")
 
 
+def test_a_port_that_talks_of_something_else(tmp_path: Path, parked: Stranger) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(30)
+
+        def chatter() -> None:
+            with contextlib.suppress(OSError), server.accept()[0] as line:
+                while line.recv(4096):
+                    line.sendall(b"+$garbage#db")
+
+        thread = threading.Thread(target=chatter, daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    assert_one_line(run, 9, f"{address} does not talk as a gdb stub")
+
+
+def test_a_control_socket_of_another_machine(tmp_path: Path, parked: Stranger) -> None:
+    """One that runs, one that is at the same place of the same kernel, one that was never started."""
+    with stranger(SPEC, "") as twin:
+        twin.await_log(b" end ")
+        assert_other(parked, tmp_path, twin.qmp, "it runs while the debugger holds this one")
+        with contextlib.closing(twin.session()) as session:
+            session.execute("stop", {}, 10)
+        assert_other(parked, tmp_path, twin.qmp, "the results block in its memory is not the one that the debugger")
+    with stranger(SPEC, "", "-S") as sleeper:
+        assert_other(parked, tmp_path, sleeper.qmp, "it has not been started, and here a kernel runs")
+
+
+def assert_other(machine: Stranger, directory: Path, qmp: str, words: str) -> None:
+    """The verdict is ERROR, because that control socket is of another machine, which says nothing about the path."""
+    file = directory / "other.json"
+    run = machine.inspect(directory, "--qmp", qmp, "--serial", str(machine.log), "--json", str(file))
+    assert run.process.returncode == 9, run.stdout
+    assert f"\nERROR: --qmp is of another machine than the stub: {words}" in run.stdout
+    assert json.loads(file.read_text())["observation"]["path"]["kind"] == "unknown"
+
+
+def test_a_kernel_that_this_kgen_would_not_build(tmp_path: Path) -> None:
+    """Its code was changed before it was linked: all in it fits, but it is not what its specification says."""
+    changed = built(SPEC, replaced("\nentry:\n", "\nentry:\n    nop\n"))
+    assert changed.elf.build_id != build(SPEC).elf.build_id
+    with stranger(SPEC, "", elf=changed.elf.data) as machine:
+        machine.await_log(b" end ")
+        run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
+    assert run.process.returncode == 9, run.stdout
+    assert "\nERROR: the ELF is not what this kgen builds: it was changed after it was built, or built" in run.stdout
+
+
 def test_a_stub_that_hangs_up(tmp_path: Path, parked: Stranger) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -240,4 +293,4 @@ def test_a_stub_that_hangs_up(tmp_path: Path, parked: Stranger) -> None:
 
 
 def test_no_gdb(tmp_path: Path, parked: Stranger) -> None:
-    assert_one_line(parked.inspect(tmp_path, "--gdb", "/no/such/gdb"), 9, "'/no/such/gdb' is not to be found")
+    assert_one_line(parked.inspect(tmp_path, "--gdb", "/no/such/gdb"), 2, "--gdb /no/such/gdb: no such file")

@@ -11,8 +11,15 @@ from kgen.results import CpuState, KernelState, PhaseStatus
 from kgen.verdict import VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"
-PRODUCER = "put_xchg_32"
-CONSUMER = "consume_exchange_xchg_32"
+#: The routine that all CPUs call for the exchange.
+LEAF = "exchange_xchg_32"
+PRODUCER = "token_put"
+CONSUMER = "consume_exchange"
+#: Where the producer and the consumers call it.
+CALLS = {
+    PRODUCER: "call dword ptr [results + Results.handshake + Handshake.task + Task.put]",
+    CONSUMER: "call dword ptr [results + Results.handshake + Handshake.task + Task.take]",
+}
 #: A statement that faults, and the vector and error code it faults with (SDM volume 3, table 6-1).
 FAULTS = {
     "#UD": ("ud2", 6, 0),
@@ -22,10 +29,15 @@ FAULTS = {
 }
 
 
-def only_below_1_mib(statement: str, label: str) -> str:
+def before_the_call(routine: str, statement: str) -> Edit:
+    """A statement in front of a producer's or a consumer's exchange."""
+    return replaced(CALLS[routine], f"{statement}\n    {CALLS[routine]}", routine=routine)
+
+
+def only_below_1_mib(statement: str) -> str:
     """The statement where the cell is not the kernel's own memory: in the case and its power controls, not in the
     sanity control."""
-    return f"cmp edi, 0x100000\n    jae .{label}\n    {statement}\n.{label}:\n    {XCHG}"
+    return f"cmp edi, 0x100000\n    jae .kept\n    {statement}\n.kept:"
 
 
 def section_of(kernel: Kernel, routine: str) -> range:
@@ -37,20 +49,22 @@ def section_of(kernel: Kernel, routine: str) -> range:
 @pytest.mark.parametrize("routine", [PRODUCER, CONSUMER])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_exception_in_the_case(fault: str, routine: str) -> None:
-    """It is reported on serial and in memory, by vector, place and CPU, and nothing resets."""
+    """It is reported on serial and in memory, by vector, place, CPU and phase; it ends the phase, and nothing else."""
     statement, vector, error = FAULTS[fault]
-    kernel = built(spec_of(target="vga-text"), replaced(XCHG, only_below_1_mib(statement, "kept"), routine=routine))
+    kernel = built(spec_of(target="vga-text"), before_the_call(routine, only_below_1_mib(statement)))
     seen, verdict = run(kernel)
     record = memory_of(seen)
     assert seen.crash == ""
-    assert record.state is KernelState.FAULTED
+    assert record.state is KernelState.FINISHED
     (found,) = record.faults
-    assert (found.vector, found.error) == (vector, error)
+    assert (found.vector, found.error, found.phase) == (vector, error, 0)
+    assert record.phases[0].status is PhaseStatus.FAULTED
     assert found.cpu == 0 if routine == PRODUCER else found.cpu % 2 == 1  # odd consumers exchange at once
     assert found.eip in section_of(kernel, routine)
-    assert record.cpus[found.cpu].state in (CpuState.FAULTED, CpuState.HALTED)
-    line = next(line for line in seen.log.splitlines() if " fault " in line)
+    assert [cpu.state for cpu in record.cpus] == [CpuState.HALTED] * 3
+    (line,) = (line for line in seen.log.splitlines() if " fault " in line)
     assert f"cpu={found.cpu} vector={vector} error={error:08x} eip={found.eip:08x}" in line
+    assert " phase=0 crc=" in line
     if fault in ("#UD", "#GP"):
         assert verdict.kind is VerdictKind.UNSUPPORTED
         assert fault in verdict.reason
@@ -62,29 +76,66 @@ def test_an_exception_in_the_case(fault: str, routine: str) -> None:
 def test_the_case_is_refused_after_its_controls() -> None:
     """As by a CPU that faults on LOCK to uncached memory only: the sanity control has run, the case has not."""
     spec = spec_of(target="vga-text", rounds=30, controls=True)
-    seen, verdict = run(built(spec, replaced(XCHG, only_below_1_mib("ud2", "kept"), routine=PRODUCER)))
+    refused = f"{only_below_1_mib('ud2')}\n    {XCHG}"
+    seen, verdict = run(built(spec, replaced(XCHG, refused, routine=LEAF)))
     record = memory_of(seen)
-    assert [phase.status for phase in record.phases] == [*[PhaseStatus.DONE] * 3, PhaseStatus.RUNNING]
+    assert [phase.status for phase in record.phases] == [*[PhaseStatus.DONE] * 3, PhaseStatus.FAULTED]
+    assert [(fault.phase, fault.vector) for fault in record.faults] == [(3, 6)]
     assert verdict.kind is VerdictKind.UNSUPPORTED
+    assert "xchg.32 raised #UD" in verdict.reason
 
 
 def test_an_exception_in_a_control_is_no_refusal() -> None:
+    """The case behind it runs, and is worth nothing without its control."""
     spec = spec_of(target="vga-text", rounds=30, controls=True)
-    seen, verdict = run(built(spec, replaced("mov dword ptr [edi], eax", "ud2", routine="put_mov_mov_32")))
-    assert len(memory_of(seen).faults) == 1
-    assert verdict.kind is VerdictKind.CRASH
-
-
-def test_every_cpu_faults() -> None:
-    """Each keeps its own record; the one that reports survives the others."""
-    edits = [replaced(XCHG, "ud2", routine=routine) for routine in ("consume_exchange_xchg_32", "consume_read_xchg_32")]
-    seen, verdict = run(built(spec_of(cpus=5), *edits))
+    seen, verdict = run(built(spec, replaced("mov dword ptr [edi], eax", "ud2", routine="exchange_mov_mov_32")))
     record = memory_of(seen)
-    faulted = {fault.cpu for fault in record.faults}
-    assert faulted
-    assert faulted <= {1, 2, 3, 4}
-    assert all(fault.vector == 6 for fault in record.faults)
-    assert verdict.kind is VerdictKind.UNSUPPORTED
+    assert [fault.phase for fault in record.faults] == [1]
+    statuses = [PhaseStatus.DONE, PhaseStatus.FAULTED, PhaseStatus.DONE, PhaseStatus.DONE]
+    assert [phase.status for phase in record.phases] == statuses
+    assert record.phases[3].total == 0
+    assert (verdict.kind, verdict.reason) == (
+        VerdictKind.INCONCLUSIVE,
+        "the power control power:mov-mov.32@vga-text did not run to its end",
+    )
+
+
+@pytest.mark.parametrize("cpus", [3, 5])
+def test_every_cpu_faults_and_works_again(cpus: int) -> None:
+    """The phase keeps one of the exceptions, and all CPUs are there for the next one."""
+    only_on_ram = f"cmp edi, 0x100000\n    jb .kept\n    ud2\n.kept:\n    {XCHG}"
+    spec = spec_of(target="vga-text", cpus=cpus, rounds=30, controls=True)
+    seen, verdict = run(built(spec, replaced(XCHG, only_on_ram, routine=LEAF)))
+    record = memory_of(seen)
+    (fault,) = record.faults
+    assert (fault.phase, fault.vector) == (0, 6)
+    assert fault.cpu in range(cpus)
+    assert [phase.status for phase in record.phases] == [PhaseStatus.FAULTED, *[PhaseStatus.DONE] * 3]
+    case = record.phases[-1]
+    assert (case.rounds, case.total, len(case.counts)) == (30, 0, cpus)
+    assert all(count.tries >= 30 for count in case.counts[1:])
+    assert verdict.kind is VerdictKind.INCONCLUSIVE
+    assert "sanity:xchg.32@ram did not run to its end" in verdict.reason
+
+
+@pytest.mark.parametrize("controls", [False, True])
+def test_an_exception_outside_the_experiments_ends_the_run(controls: bool) -> None:
+    """It is no word on the instruction."""
+    kernel = built(
+        spec_of(target="vga-text", rounds=30, controls=controls),
+        replaced("    call maybe_row\n", "    ud2\n", routine="run_phase"),
+    )
+    seen, verdict = run(kernel)
+    record = memory_of(seen)
+    assert record.state is KernelState.FAULTED
+    assert [phase.status for phase in record.phases] == [PhaseStatus.RUNNING]
+    (fault,) = record.faults
+    assert (fault.cpu, fault.vector, fault.phase) == (0, 6, None)
+    assert fault.eip in section_of(kernel, "run_phase")
+    assert seen.serial is not None
+    assert seen.serial.faults == record.faults
+    assert verdict.kind is VerdictKind.CRASH
+    assert f"CPU 0, vector 6 at {fault.eip:#010x}" in verdict.reason
 
 
 def test_a_fault_while_cpus_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +163,7 @@ def test_a_triple_fault(routine: str) -> None:
         built(
             spec_of(),
             replaced("debug_exit_port:\n", "no_idt:\n    .skip 8\ndebug_exit_port:\n"),
-            replaced(XCHG, "lidt [no_idt]\n    ud2", routine=routine),
+            before_the_call(routine, "lidt [no_idt]\n    ud2"),
         )
     )
     assert verdict.kind is VerdictKind.CRASH
@@ -125,10 +176,10 @@ def hang_instead_of_acknowledging(text: str) -> str:
     """The second consumer never finishes its fifth batch."""
     acknowledge = "    mov dword ptr [ebx + Cpu.ack], ebp\n"
     hang = (
-        "    cmp ebx, results + Results.cpu + 2 * Cpu.SIZE\n    jne .finished\n    cmp ebp, 5\n    jne .finished\n"
-        ".forever:\n    pause\n    jmp .forever\n.finished:\n"
+        "    cmp ebx, results + Results.cpu + 2 * Cpu.SIZE\n    jne .alive\n    cmp ebp, 5\n    jne .alive\n"
+        ".forever:\n    pause\n    jmp .forever\n.alive:\n"
     )
-    return replaced(acknowledge, hang + acknowledge, routine="consumer_main")(text)
+    return replaced(acknowledge, hang + acknowledge, routine="crew_main")(text)
 
 
 def test_a_consumer_that_never_parks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,12 +82,12 @@ def test_a_running_machine(name: str, tmp_path: Path) -> None:
         text = gdb(
             machine.gdb_address,
             tmp_path / "kernel.elf",
-            *(f"{kind} judge_batch", "continue", "info breakpoints", "delete", "list", "backtrace 1"),
+            *(f"{kind} token_judge", "continue", "info breakpoints", "delete", "list", "backtrace 1"),
             *("echo STEPS\\n", "step", "step", "step", "p results.state", "p results.cpu[0].state", "p $eip"),
         )
-        first = line_of(kernel, "push ebp", "judge_batch")
-        assert re.search(rf"hit Breakpoint 1, judge_batch \(\) at kernel\.s:{first}\n{first}\t", text), text
-        assert f"#0  judge_batch () at kernel.s:{first}" in text
+        first = line_of(kernel, "push ebp", "token_judge")
+        assert re.search(rf"hit Breakpoint 1, token_judge \(\) at kernel\.s:{first}\n{first}\t", text), text
+        assert f"#0  token_judge () at kernel.s:{first}" in text
         before, steps = text.split("STEPS\n")
         assert len(re.findall(r"^\d+\t.*", before, re.MULTILINE)) >= 10, "list shows no source"
         lines = kernel.assembly.source.text.split("\n")
@@ -97,4 +97,4 @@ def test_a_running_machine(name: str, tmp_path: Path) -> None:
             assert lines[int(number) - 1].strip() in statement
         assert "= RUNNING" in steps
         assert "= WORKING" in steps
-        assert re.search(r"<judge_batch(\+\d+)?>", steps)
+        assert re.search(r"<token_judge(\+\d+)?>", steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from killing import CRASH, JOB, kill_at_random
-from running import Run
+from running import Run, kgen
 
 
 @pytest.mark.parametrize("victim", ["qemu-system", "gdb"])
@@ -61,3 +61,57 @@ def test_kgen_is_killed_at_a_random_moment(tmp_path: Path, number: signal.Signal
         ended = (-signal.SIGKILL,) if number is signal.SIGKILL else (128 + signal.SIGTERM, -signal.SIGTERM)
         assert code in (*ended, 0, 4)
         assert "Traceback" not in run.stderr
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path) -> Path:
+    """A script that runs QEMU and waits for it, as people write them."""
+    script = tmp_path / "wrap.sh"
+    script.write_text('#!/bin/sh\nqemu-system-i386 "$@"\nstatus=$?\nexit $status\n')
+    script.chmod(0o755)
+    return script
+
+
+ENDLESS = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
+
+
+def test_a_script_around_qemu_is_as_good_as_qemu(tmp_path: Path, wrapper: Path) -> None:
+    run = kgen(tmp_path / "tmp", *JOB, "--qemu", str(wrapper))
+    assert run.process.returncode in (0, 4), run.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("victim", ["kgen", "wrap.sh"])
+def test_killing_us_or_a_script_around_qemu_leaves_no_qemu(
+    tmp_path: Path, wrapper: Path, victim: str, number: signal.Signals
+) -> None:
+    with Run((*ENDLESS, "--qemu", str(wrapper)), tmp_path / "tmp") as run:
+        run.await_start("qemu-system")
+        script = run.await_start("wrap.sh")
+        time.sleep(1)
+        os.kill(run.process.pid if victim == "kgen" else script, number)
+        code = run.wait(20)
+        killed = (victim, number) == ("kgen", signal.SIGKILL)
+        run.assert_nothing_left(files=not killed)
+    if victim == "kgen":
+        assert code == (-number if killed else 128 + number)
+    else:
+        assert (code, f"\nCRASH: QEMU was killed by {number.name}" in run.stdout) == (CRASH, True), run.stdout
+
+
+def test_a_script_that_gives_qemu_away_and_ends_is_a_crash(tmp_path: Path, wrapper: Path) -> None:
+    """Nobody but us then knows of that QEMU, and it is asked to end."""
+    wrapper.write_text('#!/bin/sh\nsetsid qemu-system-i386 "$@" <&0 &\nsleep 2\n')
+    run = kgen(tmp_path / "tmp", *ENDLESS, "--qemu", str(wrapper))
+    assert run.process.returncode == CRASH, run.stdout
+    assert "\nCRASH: QEMU exited with status 0" in run.stdout
+
+
+def test_what_a_killed_run_leaves_the_next_one_removes(tmp_path: Path) -> None:
+    with Run(ENDLESS, tmp_path / "tmp") as run:
+        run.await_start("gdb")
+        run.process.kill()
+        run.wait(20)
+        run.assert_nothing_left(files=False)
+    assert len(list((tmp_path / "tmp").iterdir())) == 2
+    kgen(tmp_path / "tmp", *JOB)  # sees to it that nothing is left

@@ -14,7 +14,10 @@ from kgen.spec import KernelSpec
 from kgen.verdict import Verdict, VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"
-ROUTINES = ("put_xchg_32", "consume_exchange_xchg_32", "consume_read_xchg_32")
+#: The routine that all CPUs call for the exchange, and those of the consumers that call it.
+LEAF = "exchange_xchg_32"
+CONSUMERS = ("consume_exchange", "consume_read")
+TAKE = "call dword ptr [results + Results.handshake + Handshake.task + Task.take]"
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +27,12 @@ def spec() -> KernelSpec:
 
 
 def plain_moves(routine: str) -> Edit:
-    """XCHG becomes a read and a write in two translation blocks."""
+    """XCHG, or the call of it, becomes a read and a write in two translation blocks."""
     moves = (
         f"mov edx, dword ptr [edi]\n    jmp .secret\n.secret:\n    mov dword ptr [edi], eax\n    mov eax, edx\n"
         f"; once {routine}'s exchange"
     )
-    return replaced(XCHG, moves, routine=routine)
+    return replaced(XCHG if routine == LEAF else TAKE, moves, routine=routine)
 
 
 def test_tcg_is_atomic(spec: KernelSpec) -> None:
@@ -69,7 +72,7 @@ def test_without_lock_tcg_is_not() -> None:
     assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
 
 
-@pytest.mark.parametrize("routines", [ROUTINES, ROUTINES[1:]], ids=["all", "consumers"])
+@pytest.mark.parametrize("routines", [(LEAF,), CONSUMERS], ids=["all", "consumers"])
 def test_plain_moves_in_secret(spec: KernelSpec, routines: tuple[str, ...]) -> None:
     """Everything but the code itself still says XCHG. Whether it is caught on RAM, where the sanity control fails, or
     on the target: it is caught. (In the producer alone it would be none: a cell it stores to is empty, and a plain
@@ -87,7 +90,7 @@ def test_a_plain_consumer_on_the_target_only(spec: KernelSpec) -> None:
         f"cmp edi, 0x100000\n    jae .true\n    mov edx, dword ptr [edi]\n    jmp .secret\n.secret:\n"
         f"    mov dword ptr [edi], eax\n    mov eax, edx\n    jmp .both\n.true:\n    {XCHG}\n.both:"
     )
-    kernel = built(spec, *(replaced(XCHG, moves, routine=routine) for routine in ROUTINES))
+    kernel = built(spec, replaced(XCHG, moves, routine=LEAF))
     seen, verdict = run_until(decided, kernel)
     assert memory_of(seen).phases[0].total == 0
     assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
@@ -147,7 +150,7 @@ def test_a_guest_that_lies_on_serial(lie: str) -> None:
 
 def test_a_guest_that_hides_its_losses_from_both(spec: KernelSpec) -> None:
     """Counters and witnesses say that nothing was lost; the takes that are missing say otherwise."""
-    hide = replaced("    call violation\n", "    add esp, 16\n", routine="judge_batch")
+    hide = replaced("    call violation\n", "    add esp, 20\n", routine="token_judge")
     kernel = built(spec_of(target="vga-text", lock=False, rounds=600), hide)
 
     def missing(seen: Observation, _: Verdict) -> bool:

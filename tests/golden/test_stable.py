@@ -14,25 +14,38 @@ import pytest
 
 from kgen.builder import build, write
 from kgen.spec import Case, KernelSpec
+from kgen.suites import load
 
 #: A digest stands in logs that people keep: a change makes their logs those of another kernel. Fields may come and go
 #: with a version; then this changes, and the change log says so.
 DIGESTS = {
     "xchg.32.vga-text.token": (
         KernelSpec(Case("xchg")),
-        "a1b923b9adf9b6a960e0466ecad143f11321bdce600ae3f1ff75b568ad9b6aa9",
+        "0840a5f41e620a4e172998f40b4554f4443136a5de63fbef0d24886ca2357456",
     ),
     "xchg.32.vga-text.token.nolock": (
         KernelSpec(Case("xchg", lock=False)),
-        "32f822a6fcda76cb7f80e56a41b8dbf4cc4023ec06054d295a00f813b662d764",
+        "f313484d1fd88b5291fa33de919930707764cd3faaedb2f3978c4efdde466acd",
     ),
     "xchg.32.ram.token.cpus8": (
         KernelSpec(Case("xchg", target="ram", cpus=8), rounds=0),
-        "0e22933f601006daa5066d769ea435fd39a26381f3f499f02bc025aca6a3e416",
+        "5aa2f40e7670c40fdf2f7d9a43b72e8dcfcf7bddd0160a81ec09adaa9eb37c69",
     ),
     "xchg.32.0xfed00108.token": (
         KernelSpec(Case("xchg", target="0xFED00108")),
-        "2ef4e5cf96863456c5d04128d9f0bc350288c73a66341604d9c2dbc9a971891a",
+        "a0fdf31ec814b48b1a6497a9b747a6742538a68e2fe25044f2bb67aeb05beeab",
+    ),
+    "cmpxchg8b.64.vga-text.token": (
+        KernelSpec(Case("cmpxchg8b")),
+        "54e6adcb56e375d100abf99bdf72b5fc5a2ff543343ec7a085438859e8ea17b6",
+    ),
+    "add.16.pc-testdev.counter.imm.nolock.+4095": (
+        KernelSpec(Case("add", 16, lock=False, target="pc-testdev", source="imm", offset=4095)),
+        "05cd7e531f23a107631ba56cfef4a1cd3ef31f297b0317de72bd9a2e1f64b709",
+    ),
+    "suite:mine": (
+        KernelSpec(Case("xchg"), more=(Case("or"), Case("not")), suite="mine", budget=60),
+        "7ecf90b05f0c1c39e131d883c04dc67b5dd13d6aef2fae4a75deabe7de45d349",
     ),
 }
 
@@ -40,15 +53,21 @@ BUILD = """
 import sys
 from pathlib import Path
 from kgen.builder import build, write
-from kgen.spec import Case, KernelSpec
-write(build(KernelSpec(Case("xchg"))), Path(sys.argv[1]))
+from kgen.spec import KernelSpec
+write(build(KernelSpec.from_json(sys.argv[1])), Path(sys.argv[2]))
 """
+
+
+def smoke() -> KernelSpec:
+    """A suite that is built in."""
+    title, cases = load("smoke")
+    return KernelSpec(cases[0], more=cases[1:], suite=title, budget=30)
 
 
 @pytest.mark.parametrize("case", sorted(DIGESTS))
 def test_ids_and_digests(case: str) -> None:
     spec, digest = DIGESTS[case]
-    assert spec.case.id == case
+    assert spec.name == case
     assert spec.digest() == digest
 
 
@@ -56,24 +75,25 @@ def digests(directory: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
-def elsewhere(directory: Path, seed: str, repository: Path) -> dict[str, str]:
-    """The default kernel built by another process, in another directory, locale, time zone and hash seed."""
+def elsewhere(directory: Path, spec: KernelSpec, seed: str, repository: Path) -> dict[str, str]:
+    """The kernel built by another process, in another directory, locale, time zone and hash seed."""
     where = directory / f"a place {seed}"
     where.mkdir()
     changed = {"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": str(repository), "HOME": "/"}
     environment = {**os.environ, **changed}
-    command = [sys.executable, "-c", BUILD, str(where / "out")]
+    command = [sys.executable, "-c", BUILD, spec.to_json(), str(where / "out")]
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return digests(where / "out")
 
 
-def test_equal_bytes_everywhere(tmp_path: Path, repository: Path) -> None:
-    write(build(KernelSpec(Case("xchg"))), tmp_path / "here")
+@pytest.mark.parametrize("spec", [KernelSpec(Case("xchg")), smoke()], ids=lambda spec: spec.name)
+def test_equal_bytes_everywhere(spec: KernelSpec, tmp_path: Path, repository: Path) -> None:
+    write(build(spec), tmp_path / "here")
     here = digests(tmp_path / "here")
     assert set(here) == {"kernel.elf", "kernel.img", "kernel.s", "manifest.json"}
-    assert elsewhere(tmp_path, "1", repository) == here
-    assert elsewhere(tmp_path, "4711", repository) == here
+    assert elsewhere(tmp_path, spec, "1", repository) == here
+    assert elsewhere(tmp_path, spec, "4711", repository) == here
 
 
 def test_no_trace_of_the_machine(tmp_path: Path, repository: Path) -> None:

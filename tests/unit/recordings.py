@@ -32,6 +32,7 @@ class Recording:
     spec: KernelSpec
     platform: str
     path: PathEvidence
+    paths: Mapping[int, PathEvidence]
     cells: tuple[int, ...]
     crash: str
     cut: str
@@ -52,6 +53,7 @@ class Recording:
             serial=from_log(parsed),
             memory=from_memory(self.layout, self.block if block is None else block),
             path=self.path,
+            paths=self.paths,
             crash=self.crash,
             cut=self.cut,
             cells=self.cells,
@@ -61,7 +63,7 @@ class Recording:
     def alone(self, log: bytes | None = None) -> Observation:
         """What kgen makes of the log where that is all there is."""
         observation = self.observed(log)
-        return replace(observation, platform=SERIAL_ONLY, memory=None, path=NOT_ASKED, cells=())
+        return replace(observation, platform=SERIAL_ONLY, memory=None, path=NOT_ASKED, paths={}, cells=())
 
 
 @cache
@@ -79,6 +81,7 @@ def load(name: str) -> Recording:
         spec=spec,
         platform=kept["platform"],
         path=PathEvidence(**kept["path"]),
+        paths={int(index): PathEvidence(**path) for index, path in kept["paths"].items()},
         cells=tuple(kept["cells"]),
         crash=kept["crash"],
         cut=kept["cut"],
@@ -114,7 +117,7 @@ def signed(lines: Sequence[str]) -> bytes:
             continue
         body = re.sub(r"^kgen:\d+", f"kgen:{sequence}", line[: line.rindex(" crc=")])
         sequence += 1
-        if match[1] == "end":
+        if match[1] in ("done", "end"):
             whole = "".join(f"{entry}\n" for entry in made)
             body = re.sub(r"log=[0-9a-f]{8}", f"log={zlib.crc32(whole.encode('latin-1')):08x}", body)
         made.append(f"{body} crc={zlib.crc32(body.encode('latin-1')):08x}")

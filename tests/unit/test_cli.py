@@ -17,7 +17,9 @@ from running import DEADLINE, Run, assert_one_line, environment, kgen
 from kgen.cli import main
 from kgen.cli._files import check_writable, write_text
 from kgen.cli._options import parse_cpus
+from kgen.cli.verify import live_line
 from kgen.errors import OutputError, SpecError
+from kgen.pipeline import Progress
 from kgen.platforms import qemu_kvm
 from kgen.verdict import VerdictKind
 
@@ -37,6 +39,7 @@ REFUSED = {
     "instruction": (["--instr", "xchgg"], "unknown instruction 'xchgg'; did you mean xchg?"),
     "instruction, nothing near": (["--instr", "??"], "unknown instruction '??'; known: "),
     "target": (["--target", "vga-tex"], "unknown target 'vga-tex'; did you mean vga-text?"),
+    "target, nothing near": (["--target", "foo"], ", or an address such as 0xfed00108"),
     "experiment": (["--experiment", "tokn"], "unknown experiment 'tokn'; did you mean token?"),
     "width": (["--width", "24"], "xchg has no 24-bit form here; widths: "),
     "width, no number": (["--width", "wide"], "--width"),
@@ -52,11 +55,22 @@ REFUSED = {
     "in low memory": (["--target", "0x8000"], "address 0x8000 lies in low memory"),
     "in the local APIC": (["--target", "0xfee00300"], "lies in the local APIC's page"),
     "in the I/O APIC": (["--target", "0xfec00000"], "lies in the I/O APIC"),
-    "misaligned": (["--target", "0xb8002"], "is not aligned to the 4-byte operand; choose a multiple of 4"),
+    "misaligned": (
+        ["--target", "0xb8002"],
+        "0xb8002 is not aligned; choose a multiple of 4; --offset moves the cell from it",
+    ),
     "above 4 GiB": (["--target", "0x100000000"], "lies above 4 GiB"),
-    "at the end of 4 GiB": (["--target", "0xfffffffe"], "above 4 GiB"),
+    "at the end of 4 GiB": (["--target", "0xfffffffc", "--offset", "1"], "address 0xfffffffd lies above 4 GiB"),
+    "misaligned at the end of 4 GiB": (["--target", "0xfffffffe"], "0xfffffffe is not aligned"),
     "serial port": (["--serial-port", "COM1"], "'COM1' is not a number; write 1016 or 0x3f8"),
     "serial port, range": (["--serial-port", "0x10000"], "serial port 0x10000; give a multiple of 8"),
+    "serial port of the interrupt controller": (
+        ["--serial-port", "0x20"],
+        "serial port 0x20 belongs to DMA, interrupt controllers, timer, keyboard and clock; give 0x3f8, 0x2f8, ",
+    ),
+    "serial port of the VGA": (["--serial-port", "0x3d0"], "serial port 0x3d0 belongs to the VGA"),
+    "serial port of the VGA's extensions": (["--serial-port", "0x1c8"], "belongs to the VGA's extensions"),
+    "serial port of PCI": (["--serial-port", "0xcf8"], "serial port 0xcf8 belongs to the PCI configuration"),
     "baud": (["--baud", "0"], "0 baud; give a divisor of 115200"),
     "poll": (["--poll", "never"], "--poll"),
     "option": (["--cpu", "3"], "did you mean"),
@@ -77,7 +91,8 @@ def test_a_request_that_makes_no_sense_is_refused(command: str, name: str, tmp_p
 
 VERIFY_REFUSED = {
     "platform": (["--platform", "qemu-tgc"], "unknown platform 'qemu-tgc'; did you mean qemu-tcg"),
-    "expectation": (["--expect", "atomc"], "unknown verdict 'ATOMC'; did you mean ATOMIC"),
+    "expectation": (["--expect", "atomc"], "unknown verdict 'atomc'; did you mean ATOMIC"),
+    "expectation, nothing near": (["--expect", "foo"], "unknown verdict 'foo'; known: ATOMIC, CRASH, "),
     "expectation and bisect": (["--expect", "known", "--exit-codes", "bisect"], "choose one"),
     "endless": (["--rounds", "0"], "--rounds 0 has no end"),
     "no time": (["--seconds", "0"], "'0' is not a time from 0.1 to"),
@@ -86,6 +101,20 @@ VERIFY_REFUSED = {
     "pin": (["--pin", "one"], "--pin 'one' names no CPUs; give host CPUs such as 0,2-3"),
     "nothing to pin to": (["--pin", ""], "--pin '' names no CPUs"),
     "daemon": (["--", "-daemonize"], "-daemonize: QEMU must stay ours"),
+    "another stub": (["--", "-name", "gdb", "--gdb", "none"], "--gdb: the gdb stub is how kgen reads the machine"),
+    "another stub, short": (["--", "-s"], "-s: the gdb stub is how kgen reads the machine"),
+    "a QEMU that is not there": (["--qemu", "/no/such/qemu"], "--qemu /no/such/qemu: no such file"),
+    "a QEMU that is nowhere": (["--qemu", "no-such-qemu"], "--qemu: there is no program 'no-such-qemu' in the PATH"),
+    "no QEMU": (["--qemu", ""], "--qemu: there is no program ''"),
+    "a QEMU that cannot be run": (["--qemu", __file__], f"--qemu {__file__}: is no program that may be run"),
+    "a gdb that is not there": (["--gdb", "/no/such/gdb"], "--gdb /no/such/gdb: no such file"),
+    "an inner QEMU that is not there": (
+        ["--platform", "kvm-lab", "--inner-qemu", "/no/such/qemu"],
+        "--inner-qemu /no/such/qemu: no such file",
+    ),
+    "modules that are none": (["--platform", "kvm-lab", "--modules", "/nope"], "/nope: is not a directory; give the"),
+    "a Linux that is none": (["--platform", "kvm-lab", "--kernel", __file__], f"{__file__}: is not a bzImage"),
+    "json nowhere": (["--json", ""], "it names nothing"),
     "json below a file": (["--json", f"{__file__}/x.json"], f"{__file__}/x.json: cannot be written: Not a directory"),
     "json in no directory": (["--json", "/no/such/place.json"], "/no/such/place.json: cannot be written: No such file"),
     "json is a directory": (["--json", "/"], "/: is a directory; name a file"),
@@ -103,7 +132,9 @@ def test_verify_refuses_before_anything_is_started(name: str, monkeypatch: pytes
 
 
 def test_usage_errors_name_the_way_to_help() -> None:
-    assert invoke("verify")[::2] == (2, "kgen: error: missing option '--instr'; see 'kgen verify --help'\n")
+    for command in ("verify", "build"):
+        asked = "give --instr NAME or --suite NAME; 'kgen list instructions' shows what there is"
+        assert invoke(command)[::2] == (2, f"kgen: error: {asked}; see 'kgen {command} --help'\n")
     assert invoke("inspect", "x")[2].endswith("; see 'kgen inspect --help'\n")
     assert invoke("build", "--instr", "xchg", "spare")[2].count("\n") == 1
 
@@ -144,6 +175,13 @@ def test_build_into_a_file(tmp_path: Path) -> None:
         assert stderr.startswith(f"kgen: error: {place}: ")
         assert "choose another with -o" in stderr
     assert (file.read_text(), list(tmp_path.iterdir())) == ("mine", [file])
+
+
+def test_build_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = invoke(*BUILD, "-o", "")
+    assert (code, "it names nothing" in stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_build_where_nothing_can_be_made() -> None:
@@ -214,27 +252,23 @@ def test_no_qemu_is_skip(tmp_path: Path) -> None:
     assert (result["verdict"]["kind"], result["verdict"]["exit_code"]) == ("SKIP", 8)
 
 
-def test_a_qemu_that_is_not_there_is_skip() -> None:
-    code, stdout, stderr = invoke(*VERIFY, "--qemu", "/no/such/qemu")
-    assert (code, stdout.count("\n"), stderr) == (8, 1, "")
-    assert "'/no/such/qemu' is not to be found" in stdout
-
-
-def test_skip_can_be_expected_and_bisected() -> None:
-    absent = ("--qemu", "/no/such/qemu")
-    assert invoke(*VERIFY, *absent, "--expect", "skip")[0] == 0
-    assert invoke(*VERIFY, *absent, "--expect", "known")[::2] == (8, "kgen: expected ATOMIC, got SKIP\n")
-    assert invoke(*VERIFY, *absent, "--exit-codes", "bisect")[0] == 125
+def test_skip_can_be_expected_and_bisected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert invoke(*VERIFY, "--expect", "skip")[0] == 0
+    assert invoke(*VERIFY, "--expect", "known")[::2] == (8, "kgen: expected ATOMIC, got SKIP\n")
+    assert invoke(*VERIFY, "--exit-codes", "bisect")[0] == 125
 
 
 def test_a_bad_request_does_not_make_a_revision_bad() -> None:
     """git bisect takes every exit code from 1 to 124 for a bad revision."""
-    code, _, stderr = invoke(*VERIFY, "--cpus", "2", "--exit-codes", "bisect")
-    assert (code, stderr.count("\n")) == (125, 1)
+    for wrong in (("--cpus", "2"), ("--qemu", "/not/built/qemu")):
+        code, _, stderr = invoke(*VERIFY, *wrong, "--exit-codes", "bisect")
+        assert (code, stderr.count("\n")) == (125, 1)
 
 
-def test_json_on_standard_output_is_nothing_else() -> None:
-    code, stdout, stderr = invoke(*VERIFY, "--qemu", "/no/such/qemu", "--json", "-")
+def test_json_on_standard_output_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    code, stdout, stderr = invoke(*VERIFY, "--json", "-")
     assert code == 8
     assert json.loads(stdout)["verdict"]["kind"] == "SKIP"
     assert stderr.startswith("SKIP: ")
@@ -251,6 +285,35 @@ def test_kvm_that_is_absent_forbidden_or_no_kvm_is_skip(tmp_path: Path, monkeypa
         assert (code, stdout.count("\n"), stderr) == (8, 1, "")
         assert stdout.startswith("SKIP: qemu-kvm: ")
         assert words in stdout.replace("/dev/kvm", str(device)) or words in stdout
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("lab", "build"), ("inspect", __file__, "localhost:1")])
+def test_a_tool_that_was_named_and_is_not_there_is_a_usage_error(command: tuple[str, ...]) -> None:
+    for name in ("--gdb", "--qemu")[: 1 if command[0] == "inspect" else 2]:
+        code, stdout, stderr = invoke(*command, name, "/no/such/tool")
+        assert (code, stdout) == (2, "")
+        assert stderr.startswith(f"kgen: error: {name} /no/such/tool: no such file")
+
+
+def test_pieces_of_a_lab_are_checked_before_anything_is_downloaded() -> None:
+    for arguments, words in (
+        (("--modules", "/nope"), "/nope: is not a directory"),
+        (("--kernel", __file__), "is not a bzImage"),
+        (("--inner-qemu", "/nope"), "--inner-qemu /nope: no such file"),
+    ):
+        code, stdout, stderr = invoke("lab", "build", *arguments)
+        assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+        assert words in stderr
+
+
+def test_the_live_line_fits_and_has_no_rate_at_once() -> None:
+    progress = Progress("case:xchg.32@vga-text", None, 100, 1000, 2, (100, 50, 50, 0))
+    assert live_line("xchg on qemu-tcg", progress, 0.001, 200) == (
+        "xchg on qemu-tcg: case:xchg.32@vga-text  100 of 1000 rounds  violations 2"
+    )
+    assert "100 of 1000 rounds, 50/s  violations 2" in live_line("x", progress, 2.0, 200)
+    for width in (1, 2, 10, 40, 80):
+        assert len(live_line("xchg on qemu-tcg", progress, 2.0, width)) <= max(1, width - 3)
 
 
 # --- files that are not ours
@@ -291,7 +354,7 @@ def test_a_kernel_altered_anywhere_is_refused_or_as_it_was(tmp_path: Path, ours:
     """The build id covers what is loaded; what it does not cover must at least not make us stumble."""
     for position in range(7, len(ours), 499):
         (tmp_path / "altered").write_bytes(ours[:position] + bytes([ours[position] ^ 0x10]) + ours[position + 1 :])
-        code, line = inspect(tmp_path / "altered", "--gdb", "/no/such/gdb")
+        code, line = inspect(tmp_path / "altered")
         assert code in (2, 9), line
 
 

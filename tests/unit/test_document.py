@@ -33,7 +33,7 @@ def test_what_was_asked_seen_and_concluded(name: str) -> None:
     run = load(name)
     verdict = judge(run.spec, run.observed())
     assert value["schema"] == SCHEMA
-    assert value["case"] == run.spec.case.id
+    assert value["case"] == run.spec.name == (f"suite:{run.spec.suite}" if run.spec.suite else run.spec.case.id)
     assert value["digest"] == run.spec.digest()
     assert value["platform"] == run.platform
     assert value["verdict"]["kind"] == verdict.kind.name

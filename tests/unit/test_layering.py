@@ -21,10 +21,11 @@ import pytest
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units"),
     ("data", "registry"),
-    ("instructions", "targets", "experiments"),
+    ("instructions",),
+    ("targets", "experiments"),
     ("spec",),
     ("results", "protocol"),
-    ("plan",),
+    ("plan", "suites"),
     ("source",),
     ("expressions", "encodings"),
     ("statements",),
@@ -39,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("observation",),
     ("verdict",),
     ("report",),
-    ("process", "qmp"),
+    ("process", "qmp", "scratch"),
     ("lab",),
     ("platforms", "environment"),
     ("machine", "debugger"),
@@ -52,14 +53,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
-HOST = frozenset({"process", "qmp", "lab", "platforms", "environment", "machine", "debugger", "inspection"})
+HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "machine", "debugger", "inspection"})
 RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "cli", "__main__"}
 
 #: Who may start or signal processes.
 PROCESSES = frozenset({"process", "machine", "debugger"})
 
 #: Who may import a module that only POSIX systems have.
-POSIX = PROCESSES | {"platforms", "lab"}
+POSIX = PROCESSES | {"platforms", "lab", "scratch"}
 POSIX_ONLY = frozenset({"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"})
 
 #: Third-party packages, and the only layers that know them.
@@ -72,6 +73,9 @@ KNOWN_BY: Mapping[str, frozenset[str]] = {
     "rich": frozenset({"cli", "report"}),
     "jinja2": frozenset({"source", "media", "report"}),
     "elftools": frozenset({"elf", "dwarf", "lab"}),
+    # the standard library's reader of TOML, and what stands for it in Python 3.10
+    "tomllib": frozenset({"suites"}),
+    "tomli": frozenset({"suites"}),
 }
 
 #: Functions of ``os`` that start, signal or reap processes.

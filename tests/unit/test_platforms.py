@@ -69,6 +69,17 @@ def test_a_command_to_run_by_hand_has_no_inherited_descriptor() -> None:
     assert not any("fd=" in part for part in command)
 
 
+def test_the_serial_port_is_the_kernels() -> None:
+    channels = Channels(serial=10, qmp=11, gdb=12)
+    for given in (channels, None):
+        command = qemu_tcg.PLATFORM.command(LaunchRequest(kernel=None, channels=given, serial_port=0x2F8))
+        assert after(command, "-device") == ["isa-serial,iobase=0x2f8,chardev=kgen-serial"]
+        assert "-serial" not in command
+    assert after(qemu_tcg.PLATFORM.command(LaunchRequest(kernel=None, channels=channels)), "-serial") == [
+        "chardev:kgen-serial"
+    ]
+
+
 @pytest.mark.parametrize("ships", [True, False])
 def test_qboot_where_qemu_ships_it(tmp_path: Path, ships: bool) -> None:
     if ships:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +101,126 @@ def test_output_of_short_programs() -> None:
     began = time.monotonic()
     assert output(("sleep", "60"), 0.2) == ""
     assert time.monotonic() - began < 30
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until it is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that nobody has reaped does not."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return bool(done.stdout.strip()) and not done.stdout.strip().startswith("Z")
+
+
+def wrapped(directory: Path) -> tuple[tuple[str, ...], Callable[[], int]]:
+    """A script that runs a program which hears no SIGTERM, without exec; and that program's process id."""
+    file = directory / "pid"
+    inner = f"trap '' TERM; echo $$ > {file}.new; mv {file}.new {file}; while :; do sleep 0.05; done"
+
+    def pid() -> int:
+        until(file.exists)
+        return int(file.read_text())
+
+    return shell(f'/bin/sh -c "{inner.replace("$$", chr(92) + "$$")}"; exit 3'), pid
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_what_a_script_has_started_ends_with_it(tmp_path: Path, guarded: bool) -> None:
+    command, inner = wrapped(tmp_path)
+    child = spawn(command, guarded=guarded)
+    pid = inner()
+    assert child.stop(grace=0.1) in (-signal.SIGTERM, -signal.SIGKILL)
+    assert not lives(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_script_that_is_killed_takes_along_what_it_has_started(tmp_path: Path, number: signal.Signals) -> None:
+    command, inner = wrapped(tmp_path)
+    child = spawn(command, guarded=True)
+    pid = inner()
+    os.kill(child.pid, number)
+    assert child.wait(10) == -number
+    assert not lives(pid)
+    assert child.stop() == -number
+
+
+def test_asking_is_enough_for_a_script_too(tmp_path: Path) -> None:
+    command, inner = wrapped(tmp_path)
+    child = spawn(command, guarded=True)
+    assert child.stop(lambda: os.kill(inner(), signal.SIGKILL), grace=10) in (3, 137)
+
+
+KILLED = """
+import sys, time
+from kgen.process import spawn
+print(spawn(sys.argv[1:], guarded=True).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_when_we_are_killed_a_script_and_all_it_has_started_are_too(tmp_path: Path) -> None:
+    command, inner = wrapped(tmp_path)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    with parent:
+        assert parent.stdout is not None
+        script, pid = int(parent.stdout.readline()), inner()
+        parent.kill()
+    until(lambda: not lives(script))
+    until(lambda: not lives(pid))
+
+
+SIGNALLED = """
+import os, signal, sys
+from kgen.process import spawn
+class Ended(SystemExit): pass
+def end(*_): raise Ended
+signal.signal(signal.SIGTERM, end)
+# as late as can be: another hook of Python's runs after this one, and what is raised there is forgotten
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    spawn(["sleep", "60"], guarded=True)
+except Ended:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        print("ended, and no child is left")
+"""
+
+
+def test_a_signal_while_a_child_is_made_is_not_forgotten() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ended, and no child is left\n", "")
+
+
+def test_a_child_has_the_signals_that_we_had() -> None:
+    child = spawn(shell("kill -TERM $$; sleep 60"))
+    assert child.wait(10) == -signal.SIGTERM
+    child.stop()
+
+
+def test_the_watchdog_has_a_name_and_goes_with_its_child() -> None:
+    child = spawn(("sleep", "60"), guarded=True)
+    watchdog = child._watchdog
+    assert watchdog is not None
+    said = subprocess.run(["ps", "-o", "args=", "-p", str(watchdog.pid)], capture_output=True, text=True, check=True)
+    assert f"kgen-watchdog {child.pid}" in said.stdout
+    child.stop()
+    assert watchdog.returncode == -signal.SIGKILL

@@ -65,14 +65,21 @@ def _parse(words: list[str]) -> click.Context:
 
 
 @pytest.mark.parametrize("line", KGEN_LINES)
-def test_a_command_line_parses(line: str) -> None:
+def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the suite that the text says is in a file
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('[[case]]\ninstr = "xchg"\n')
     context = _parse(_words(line)[1:])
     platform = context.params.get("platform")
     assert platform is None or platform in platforms()
     if "instruction" in context.params:
         from kgen.cli._options import make_spec
 
-        assert make_spec(dict(context.params)).case.instruction == context.params["instruction"]
+        with context:
+            spec = make_spec(dict(context.params))
+        suite = context.params["suite"]
+        assert spec.suite == (suite or "").removesuffix(".toml")
+        assert suite or spec.case.instruction == context.params["instruction"]
 
 
 def test_every_command_is_shown_with_an_example() -> None:
@@ -191,7 +198,7 @@ def test_the_numbers_in_the_text_are_the_codes() -> None:
     assert f"The first {SINGLE_ROUNDS} rounds" in HOW
     assert f"after {LOSS_PROOF_MS} ms" in HOW
     assert f"the first {WITNESSES_PER_KIND} of a kind and phase" in HOW
-    assert f"up to {spec.DEFAULT_BATCH} rounds" in HOW
+    assert f"up to {spec.experiments()['token'].cells(32)} rounds" in HOW
     assert f"violated at least {POWER_MINIMUM} times" in HOW
 
 

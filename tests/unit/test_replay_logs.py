@@ -12,14 +12,18 @@ from kgen.protocol import parse_log
 from kgen.verdict import VerdictKind, judge
 
 GOOD = load("tcg-atomic")
+SUITE = load("tcg-suite")
 RUNS = st.sampled_from(NAMES).map(load)
+#: The verdicts on each run's cases.
 KNOWN = {
-    "kvm-lost": VerdictKind.NOT_ATOMIC,
-    "tcg-atomic": VerdictKind.ATOMIC,
-    "tcg-no-controls": VerdictKind.INCONCLUSIVE,
-    "tcg-no-lock": VerdictKind.NOT_ATOMIC,
-    "tcg-two-cpus": VerdictKind.ERROR,
-    "tcg-vga-none": VerdictKind.RAM_BACKED,
+    "kvm-lost": [VerdictKind.NOT_ATOMIC],
+    "kvm-suite": [VerdictKind.NOT_ATOMIC, VerdictKind.RAM_BACKED, VerdictKind.NOT_ATOMIC, VerdictKind.NOT_ATOMIC],
+    "tcg-atomic": [VerdictKind.ATOMIC],
+    "tcg-no-controls": [VerdictKind.INCONCLUSIVE],
+    "tcg-no-lock": [VerdictKind.NOT_ATOMIC],
+    "tcg-suite": [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, VerdictKind.ATOMIC, VerdictKind.ATOMIC],
+    "tcg-two-cpus": [VerdictKind.ERROR],
+    "tcg-vga-none": [VerdictKind.RAM_BACKED],
 }
 
 
@@ -28,24 +32,44 @@ def complete(log: bytes) -> bool:
     return record is not None and record.complete
 
 
-def kinds(run: Recording, log: bytes) -> set[VerdictKind]:
-    """The verdicts on this log alone and beside the intact memory of its run."""
+def kinds(run: Recording, log: bytes, number: int = -1) -> set[VerdictKind]:
+    """The verdicts on a case, by this log alone and beside the intact memory of its run."""
     observations: tuple[Observation, ...] = (run.alone(log), run.observed(log))
-    return {judge(run.spec, observation).kind for observation in observations}
+    return {judge(run.spec, observation, number).kind for observation in observations}
+
+
+def accounts(run: Recording) -> list[bytes]:
+    """What must stand in a log for each case: all of it or, in a suite, all up to the line that closes the case."""
+    if not run.spec.suite:
+        return [run.log]
+    lines = run.log.splitlines(keepends=True)
+    return [b"".join(lines[: at + 1]) for at, line in enumerate(lines) if b" done case=" in line]
+
+
+def assert_not_atomic_where_touched(run: Recording, log: bytes) -> None:
+    """No case is ATOMIC of whose account something is missing or not as it was."""
+    for number, account in enumerate(accounts(run)):
+        if log != account and not (run.spec.suite and log.startswith(account)):
+            assert VerdictKind.ATOMIC not in kinds(run, log, number), run.spec.cases[number].id
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recorded_run_is_judged_as_it_was(name: str) -> None:
     run = load(name)
     assert complete(run.log)
-    assert judge(run.spec, run.observed()).kind is KNOWN[name]
+    assert [judge(run.spec, run.observed(), number).kind for number in range(len(run.spec.cases))] == KNOWN[name]
+    assert judge(run.spec, run.observed()) == judge(run.spec, run.observed(), len(run.spec.cases) - 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_log_alone_says_the_same(name: str) -> None:
     """The guest's own probe stands in for QEMU's word, as it must where there is no QEMU."""
     run = load(name)
-    assert judge(run.spec, run.alone()).kind is KNOWN[name]
+    known = KNOWN[name]
+    for number, case in enumerate(run.spec.cases):
+        # elsewhere than in VGA memory there is nothing that the guest could probe
+        told = VerdictKind.INCONCLUSIVE if case.target == "framebuffer" else known[number]
+        assert judge(run.spec, run.alone(), number).kind is told
 
 
 def test_every_cut_is_noticed() -> None:
@@ -60,6 +84,23 @@ def test_every_altered_byte_is_noticed() -> None:
         other = byte ^ (1 << at % 8)
         altered = GOOD.log[:at] + bytes([other]) + GOOD.log[at + 1 :]
         assert not complete(altered), (at, byte, other)
+
+
+def test_every_altered_byte_for_other_readers_is_noticed() -> None:
+    """The Test Anything Protocol's lines carry no checksum of their own; the next closing line covers them."""
+    tap = (b"TAP", b"1..", b"ok ", b"not ok ")
+    found = 0
+    for account in accounts(SUITE):
+        at = 0
+        for line in account.splitlines(keepends=True):
+            for position in range(at, at + len(line)) if line.startswith(tap) else ():
+                found += 1
+                altered = bytearray(account)
+                altered[position] ^= 1 << position % 8
+                closed = parse_log(bytes(altered)).closed
+                assert closed < parse_log(account).closed, (line, position - at)
+            at += len(line)
+    assert found > 100
 
 
 def test_every_missing_byte_is_noticed() -> None:
@@ -85,8 +126,7 @@ def test_a_cut_log_is_never_atomic(run: Recording, data: st.DataObject) -> None:
     kept = log[:start] + log[end:] if data.draw(st.booleans()) else log[start:end]
     if complete(kept):
         assert kept == log or start == end
-    else:
-        assert VerdictKind.ATOMIC not in kinds(run, kept)
+    assert_not_atomic_where_touched(run, kept)
 
 
 @settings(max_examples=300, deadline=None)
@@ -97,7 +137,7 @@ def test_an_altered_log_is_never_atomic(run: Recording, data: st.DataObject) -> 
     positions = st.lists(st.integers(0, len(log) - 1), min_size=1, max_size=8, unique=True)
     for at in data.draw(positions):
         altered[at] = data.draw(st.integers(0, 255).filter(lambda value, at=at: value != log[at]))
-    assert VerdictKind.ATOMIC not in kinds(run, bytes(altered))
+    assert_not_atomic_where_touched(run, bytes(altered))
 
 
 @settings(max_examples=200, deadline=None)
@@ -118,8 +158,7 @@ def test_garbage_in_the_middle_is_never_atomic(data: st.DataObject, garbage: byt
 def test_shuffled_lines_are_never_atomic(run: Recording, data: st.DataObject) -> None:
     lines: list[bytes] = run.log.splitlines(keepends=True)
     chosen = data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=2 * len(lines)))
-    if chosen != list(range(len(lines))):
-        assert VerdictKind.ATOMIC not in kinds(run, b"".join(lines[at] for at in chosen))
+    assert_not_atomic_where_touched(run, b"".join(lines[at] for at in chosen))
 
 
 @settings(max_examples=300, deadline=None)
@@ -163,7 +202,34 @@ def test_line_ends_may_be_converted() -> None:
 def test_the_last_of_several_whole_runs_counts() -> None:
     bad = load("kvm-lost")
     assert judge(bad.spec, bad.alone(GOOD.log + bad.log)).kind is VerdictKind.NOT_ATOMIC
-    assert judge(GOOD.spec, GOOD.alone(bad.log + GOOD.log)).kind is VerdictKind.ATOMIC
+    assert judge(GOOD.spec, GOOD.alone(GOOD.log + GOOD.log)).kind is VerdictKind.ATOMIC
+    assert judge(SUITE.spec, SUITE.alone(GOOD.log + SUITE.log)).kind is VerdictKind.ATOMIC
+
+
+@pytest.mark.parametrize("name", ["kvm-lost", "kvm-suite", "tcg-no-lock"])
+def test_an_earlier_run_that_shows_violations_spoils_the_log(name: str) -> None:
+    """A person who runs it again until it comes out well must not get that verdict; a power control may fail."""
+    log = parse_log(load(name).log + GOOD.log)
+    assert (log.intact, log.fault, log.closed) == (False, "an earlier run in the same log shows violations", 0)
+    assert judge(GOOD.spec, GOOD.alone(load(name).log + GOOD.log)).kind is VerdictKind.INCONCLUSIVE
+    for number in range(len(SUITE.spec.cases)):
+        seen = SUITE.alone(load(name).log + SUITE.log)
+        assert judge(SUITE.spec, seen, number).kind is VerdictKind.INCONCLUSIVE
+
+
+def test_a_case_of_a_suite_is_closed_by_its_line() -> None:
+    """However the log goes on, what stands up to the line that closes a case is judged; before, it is not."""
+    lines = SUITE.log.splitlines(keepends=True)
+    for number, account in enumerate(accounts(SUITE)):
+        for end in range(len(lines) + 1):
+            cut = b"".join(lines[:end])
+            kind = judge(SUITE.spec, SUITE.alone(cut), number).kind
+            if cut.startswith(account):
+                assert kind is (VerdictKind.INCONCLUSIVE if number == 1 else VerdictKind.ATOMIC)
+            else:
+                assert kind is not VerdictKind.ATOMIC
+            assert parse_log(cut).closed == sum(cut.startswith(each) for each in accounts(SUITE))
+            assert judge(SUITE.spec, SUITE.observed(cut), number).kind is not VerdictKind.ERROR
 
 
 def test_a_start_that_was_cut_off_spoils_the_log() -> None:

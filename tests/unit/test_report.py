@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kgen.observation import Observation
 from kgen.protocol import TABLE_HEADER
-from kgen.report.text import describe, explanations, show, summary
+from kgen.report.text import describe, explanations, plural, show, summary
 from kgen.verdict import VerdictKind, judge
 
 GOOD = load("tcg-atomic")
@@ -51,6 +51,19 @@ def test_the_words_at_the_cell() -> None:
     assert "memory at 0xb8000 (vga-text), read through the debugger:\n" in text
     assert "\n000b8000 00000000 00000001 00000002" in text
     assert "\n000b8020 00000008 00000009" in text
+
+
+def test_more_cells_than_are_shown() -> None:
+    text = shown(GOOD, replace(GOOD.observed(), cells=(0,) * 128))
+    assert text.count("\n000b80") == 2
+    assert "\n... and 112 more cells, all 0\n" in text
+    text = shown(GOOD, replace(GOOD.observed(), cells=(0,) * 20 + (7,)))
+    assert "\n... and 5 more cells, 1 of them not 0\n" in text
+
+
+def test_numbers_of_things() -> None:
+    assert [plural(count, "lab") for count in (0, 1, 2)] == ["0 labs", "1 lab", "2 labs"]
+    assert [plural(count, "access") for count in (1, 2)] == ["1 access", "2 accesses"]
 
 
 def test_an_atomic_run_states_its_bound() -> None:

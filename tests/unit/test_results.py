@@ -38,6 +38,8 @@ def structures(root: type[Any]) -> list[type[LittleEndianStructure]]:
 
 
 def declaration(name: str, kind: type[Any]) -> str:
+    """A member; its name ends in an underscore, because some of ours are words of C."""
+    name += "_"
     if issubclass(kind, ctypes.Array):
         element = kind._type_
         base = (
@@ -61,7 +63,7 @@ def test_a_c_compiler_finds_every_field_where_we_do(cpus: int, phases: int, tmp_
         size = ctypes.sizeof(struct)
         lines.append(f'_Static_assert(sizeof(struct {struct.__name__}) == {size}, "size of {struct.__name__}");')
         lines += [
-            f"_Static_assert(offsetof(struct {struct.__name__}, {name}) == {getattr(struct, name).offset}, "
+            f"_Static_assert(offsetof(struct {struct.__name__}, {name}_) == {getattr(struct, name).offset}, "
             f'"{struct.__name__}.{name}");'
             for name, _ in struct._fields_
         ]
@@ -73,7 +75,7 @@ def test_a_c_compiler_finds_every_field_where_we_do(cpus: int, phases: int, tmp_
         # 32-bit x86 aligns 64-bit numbers to 4 bytes inside structures, 64-bit to 8: alike only without holes
         assert done.returncode == 0, f"{model}: {done.stderr}"
     # and the assert does fail where an offset is wrong
-    source.write_text(source.read_text().replace("Cpu, takes) == 8", "Cpu, takes) == 12"))
+    source.write_text(source.read_text().replace("Cpu, takes_) == 8", "Cpu, takes_) == 12"))
     assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode != 0
 
 

@@ -7,9 +7,10 @@ import re
 import pytest
 
 from kgen.errors import SourceError
-from kgen.experiments import Poll
-from kgen.source import constants, crc_table, render, render_template, routine
-from kgen.spec import Case, KernelSpec
+from kgen.experiments import Poll, Routine
+from kgen.instructions import Source, Use
+from kgen.source import constants, crc_table, experiment_routines, render, render_template
+from kgen.spec import Case, KernelSpec, instructions
 
 SPEC = KernelSpec(Case("xchg"))
 
@@ -30,12 +31,20 @@ def test_the_same_specification_gives_the_same_text() -> None:
         KernelSpec(Case("xchg"), print_every=3),
         KernelSpec(Case("xchg"), serial_port=0x2F8),
         KernelSpec(Case("xchg"), baud=9600),
+        KernelSpec(Case("xchg", width=16)),
+        KernelSpec(Case("xchg", offset=1)),
+        KernelSpec(Case("xchg", experiment="mutex")),
+        KernelSpec(Case("xchg"), batch=4),
+        KernelSpec(Case("xchg"), suite="mine", budget=5),
+        KernelSpec(Case("xchg"), suite="mine", budget=6),
+        KernelSpec(Case("xchg"), suite="mine", budget=5, more=(Case("add"),)),
     ],
 )
 def test_everything_asked_for_is_in_the_text(other: KernelSpec) -> None:
     assert render(other).text != render(SPEC).text
     assert other.digest() in render(other).text
-    assert other.case.id in render(other).text
+    assert other.name in render(other).text
+    assert all(case.id in render(other).text for case in other.cases)
 
 
 def test_no_template_language_is_left() -> None:
@@ -86,6 +95,37 @@ def test_the_crc_table_is_that_of_zlib() -> None:
     assert register ^ 0xFFFFFFFF == zlib.crc32(b"kgen:0 boot")
 
 
-def test_labels_can_carry_a_forms_name() -> None:
-    assert routine("cmpxchg.32.nolock") == "cmpxchg_32_nolock"
-    assert routine("mov-mov.32") == "mov_mov_32"
+@pytest.mark.parametrize(
+    ("instruction", "width", "source", "lock", "use", "operand", "label"),
+    [
+        ("xchg", 32, Source.REGISTER, True, Use.EXCHANGE, 0, "exchange_xchg_32"),
+        ("cmpxchg", 8, Source.REGISTER, False, Use.EXCHANGE, 0, "exchange_cmpxchg_8_nolock"),
+        ("add", 32, Source.REGISTER, True, Use.STEP, 0x9E3779B1, "step_add_32"),
+        ("add", 16, Source.IMMEDIATE, True, Use.STEP, 0x79B1, "step_add_16_imm_79b1"),
+        ("not", 8, Source.NONE, True, Use.FLIP, 0, "flip_not_8"),
+    ],
+)
+def test_labels_carry_use_form_and_constant(
+    instruction: str, width: int, source: Source, lock: bool, use: Use, operand: int, label: str
+) -> None:
+    form = instructions()[instruction].form(width, source, lock)
+    assert Routine(form, use, operand).label == label
+
+
+def test_a_stand_ins_label_has_no_dash() -> None:
+    (moves, _) = instructions()["xchg"].unlocked(32, Source.REGISTER)
+    assert Routine(moves, Use.EXCHANGE).label == "exchange_mov_mov_32"
+
+
+def test_a_routine_is_there_once_and_named_for_the_debugger() -> None:
+    spec = KernelSpec(Case("xchg"), more=(Case("add"), Case("or", source="imm"), Case("bts")), suite="mine", budget=5)
+    text = render(spec).text
+    named = experiment_routines(spec)
+    assert {"exchange_xchg_32", "exchange_mov_mov_32", "step_add_32", "step_add_32_nolock"} <= set(named)
+    # CPUs of which each has bits of its own use constants of their own
+    assert {"lane_or_32_imm_3ff", "lane_or_32_imm_1ffc00", "lane_or_32_imm_ffe00000"} <= set(named)
+    for label, (statement, encoding) in named.items():
+        assert text.count(f"\n{label}:\n") == 1
+        body = text[text.index(f"\n{label}:\n") :].partition("\n    ret\n")[0]
+        assert f"    {statement}\n" in f"{body}\n"
+        assert encoding

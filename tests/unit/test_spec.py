@@ -10,13 +10,35 @@ from hypothesis import strategies as st
 
 from kgen.errors import SpecError
 from kgen.experiments import Poll
-from kgen.spec import MAX_CPUS, MAX_ROUNDS, MIN_CPUS, Case, KernelSpec, resolve_target
+from kgen.spec import (
+    MAX_BUDGET,
+    MAX_CPUS,
+    MAX_ROUNDS,
+    MIN_CPUS,
+    Case,
+    KernelSpec,
+    alignment,
+    instructions,
+    resolve_target,
+    room,
+    stride,
+)
 
 
 def test_ids_leave_defaults_out() -> None:
     assert Case("xchg").id == "xchg.32.vga-text.token"
     assert Case("xchg", lock=False, target="ram", cpus=5).id == "xchg.32.ram.token.nolock.cpus5"
     assert Case("xchg", target="0xB8000").id == "xchg.32.0xb8000.token"
+
+
+def test_one_case_has_one_digest_however_it_is_written() -> None:
+    for one, other in (
+        (Case("xchg", target="0XB8000"), Case("xchg", target="0xb8000")),
+        (Case("xchg", target="0x0b8000"), Case("xchg", target="0xb8000")),
+        (Case("XCHG", target="VGA-Text", experiment="Token"), Case("xchg")),
+    ):
+        assert KernelSpec(one) == KernelSpec(other)
+        assert KernelSpec(one).digest() == KernelSpec(other).digest()
 
 
 @pytest.mark.parametrize(
@@ -32,11 +54,25 @@ def test_ids_leave_defaults_out() -> None:
         ({"target": "0x100000"}, "the kernel's own memory"),
         ({"target": "0xffffc"}, None),
         ({"target": "0x0"}, "low memory"),
+        ({"source": "imm"}, "xchg has no form with source 'imm'"),
+        (
+            {"experiment": "own-bits"},
+            "own-bits with xchg.32: it takes what can lane; experiments that fit: mutex, token",
+        ),
+        ({"instruction": "or", "width": 8, "cpus": 9}, "8 bits are too few for 9 CPUs; give fewer --cpus"),
+        ({"instruction": "xor", "width": 8, "cpus": 9}, "too few for 9 CPUs; experiments that fit: parity"),
+        ({"offset": -1}, "offset -1 leaves vga-text; give 0 to 32764 for 32 bits"),
+        ({"offset": 32765}, "offset 32765 leaves vga-text"),
+        ({"offset": 32764}, None),
+        ({"target": "hpet", "offset": 5}, "offset 5 leaves hpet; give 0 to 4 for 32 bits"),
+        ({"target": "0xfebffff0", "offset": 13}, "the I/O APIC"),
         ({"target": "0xfee00300"}, "local APIC"),
         ({"target": "0xfec00010"}, "I/O APIC"),
         ({"target": "0xb8002"}, "not aligned"),
         ({"target": "0x100000000"}, "above 4 GiB"),
-        ({"target": "0xfffffffd"}, "above 4 GiB"),
+        ({"target": "0xfffffffd"}, "not aligned"),
+        ({"target": "0xfffffffc"}, None),
+        ({"target": "0xfffffffc", "offset": 1}, "address 0xfffffffd lies above 4 GiB"),
     ],
 )
 def test_cases(fields: dict[str, Any], complaint: str | None) -> None:
@@ -66,12 +102,80 @@ def test_cases(fields: dict[str, Any], complaint: str | None) -> None:
         {"baud": 7},
         {"baud": 230_400},
         {"baud": 1},
+        {"budget": -1, "suite": "mine"},
+        {"budget": MAX_BUDGET + 1, "suite": "mine"},
     ],
 )
 def test_kernel_specifications_that_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError) as caught:
         KernelSpec(Case("xchg"), **fields)
     assert str(next(iter(fields.values()))) in caught.value.line or "serial port" in caught.value.line
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"budget": 5}, "a suite has a name and a budget"),
+        ({"suite": "mine"}, "a suite has a name and a budget"),
+        ({"more": (Case("add"),)}, "a suite has a name and a budget"),
+        ({"suite": "mine", "budget": 5, "rounds": 0}, "a suite cannot run for ever"),
+        ({"suite": "mine", "budget": 5, "more": (Case("add", cpus=4),)}, "different numbers of CPUs"),
+        ({"suite": "mine", "budget": 5, "more": (Case("add"), Case("xchg"))}, "has xchg.32.vga-text.token twice"),
+        ({"suite": "mine", "budget": 5, "batch": 2, "more": (Case("add", target="edu"),)}, "--batch 2"),
+    ],
+)
+def test_suites_that_are_refused(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        KernelSpec(Case("xchg"), **fields)
+    assert complaint in caught.value.line
+    assert caught.value.exit_code == 2
+
+
+def test_what_is_left_out_is_the_instructions_own() -> None:
+    for name, entry in instructions().items():
+        case = Case(name)
+        assert case == Case(name, width=case.width, experiment=entry.experiment, source=entry.sources[0].value)
+        assert case.width == (32 if 32 in entry.widths else 64)
+        assert KernelSpec(case).digest() == KernelSpec(Case(name, width=0, experiment="", source="")).digest()
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (Case("cmpxchg8b"), "cmpxchg8b.64.vga-text.token"),
+        (Case("ADD", 8, source="IMM", offset=3, target="ram"), "add.8.ram.counter.imm.+3"),
+        (Case("or", lock=False, cpus=9), "or.32.vga-text.own-bits.nolock.cpus9"),
+        (Case("not", 16, source="none"), "not.16.vga-text.parity"),
+        (Case("bts", experiment="mutex", offset=1), "bts.32.vga-text.mutex.+1"),
+    ],
+)
+def test_ids_of_every_kind(case: Case, expected: str) -> None:
+    assert case.id == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "offset", "lies", "distance"),
+    [
+        (8, 0, "aligned", 4),
+        (8, 63, "aligned", 4),
+        (16, 1, "misaligned", 64),
+        (16, 63, "line", 64),
+        (16, 4095, "page", 4096),
+        (32, 0, "aligned", 4),
+        (32, 62, "line", 64),
+        (32, 4093, "page", 4096),
+        (64, 0, "aligned", 8),
+        (64, 4, "misaligned", 64),
+        (64, 60, "line", 64),
+    ],
+)
+def test_how_cells_lie(width: int, offset: int, lies: str, distance: int) -> None:
+    target = resolve_target("ram")
+    assert (alignment(target, offset, width), stride(target, offset, width)) == (lies, distance)
+    for number in range(room(target, offset, width)):
+        at = offset + number * distance
+        assert alignment(target, at, width) == lies
+        assert at + width // 8 <= target.reach
 
 
 def test_a_bare_address_is_one_cell() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from _changes import Change, both, chain, fault, memory, phase, say, serial
 from recordings import Recording, load
 
 from kgen.mtree import NOT_ASKED, PathEvidence
-from kgen.observation import FaultRecord, Observation, Record, Witness
+from kgen.observation import EMULATION_FAILURE, FaultRecord, Observation, Record, Witness
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import POWER_MINIMUM, VerdictKind, bisect_code, judge
@@ -20,37 +20,6 @@ BAD = load("kvm-lost")
 SEEN = GOOD.observed()
 #: The phases of the recorded runs.
 SANITY, POWER, CASE = 0, 1, 3
-
-Change = Callable[[Observation], Observation]
-
-
-def say(record: Record, index: int, **changes: Any) -> Record:
-    """The record with one phase changed."""
-    phases = [replace(phase, **changes) if phase.index == index else phase for phase in record.phases]
-    return replace(record, phases=tuple(phases))
-
-
-def both(change: Callable[[Record], Record]) -> Change:
-    """A change that both channels agree on."""
-
-    def apply(seen: Observation) -> Observation:
-        assert seen.serial is not None
-        assert seen.memory is not None
-        return replace(seen, serial=change(seen.serial), memory=change(seen.memory))
-
-    return apply
-
-
-def phase(index: int, **changes: Any) -> Change:
-    return both(lambda record: say(record, index, **changes))
-
-
-def memory(**changes: Any) -> Change:
-    return lambda seen: replace(seen, memory=replace(seen.memory, **changes))  # type: ignore[type-var]
-
-
-def serial(**changes: Any) -> Change:
-    return lambda seen: replace(seen, serial=replace(seen.serial, **changes))  # type: ignore[type-var]
 
 
 def counts(index: int, cpu: int, **changes: int) -> Change:
@@ -67,21 +36,8 @@ def counts(index: int, cpu: int, **changes: int) -> Change:
     return both(change)
 
 
-def chain(*changes: Change) -> Change:
-    def apply(seen: Observation) -> Observation:
-        for change in changes:
-            seen = change(seen)
-        return seen
-
-    return apply
-
-
-def fault(cpu: int, vector: int) -> FaultRecord:
-    return FaultRecord(cpu=cpu, vector=vector, error=0, eip=0x100000, eflags=2, cr2=0)
-
-
 def faulted(*faults: FaultRecord, running: int = CASE) -> Change:
-    """What remains when the BSP reports faults: the phases before, then the end."""
+    """What remains when the BSP reports faults outside the experiments: the phases before, then the end."""
 
     def change(record: Record) -> Record:
         kept = record.phases[:running]
@@ -93,6 +49,25 @@ def faulted(*faults: FaultRecord, running: int = CASE) -> Change:
 
     # memory holds the phase that was running, serial has no result of it: both records are whole
     return chain(both(change), lambda seen: replace(seen, rows=()))
+
+
+def died(crash: str, running: int) -> Change:
+    """What remains when the emulator dies in a phase."""
+
+    def change(record: Record) -> Record:
+        return replace(record, state=KernelState.RUNNING, complete=False, gap="died", closed=0)
+
+    return chain(faulted(running=running), both(change), lambda seen: replace(seen, crash=crash, rows=()))
+
+
+def ended_by(index: int, cpu: int, vector: int) -> Change:
+    """An exception ended one phase, and the kernel went on."""
+
+    def change(record: Record) -> Record:
+        faults = (*record.faults, fault(cpu, vector, index))
+        return replace(say(record, index, status=PhaseStatus.FAULTED), faults=faults)
+
+    return both(change)
 
 
 def violated(index: int, count: int) -> Change:
@@ -110,13 +85,13 @@ def violated(index: int, count: int) -> Change:
         )
         witnesses = tuple(w for w in record.witnesses if w.phase < index) + made[:8]
         witnesses += tuple(w for w in record.witnesses if w.phase > index)
-        return replace(say(record, index, counts=new, lost=count), witnesses=witnesses, cpus=cpus)
+        return replace(say(record, index, counts=new, lost=count, events=count), witnesses=witnesses, cpus=cpus)
 
     def table(seen: Observation) -> Observation:
         put, first, others, _ = seen.rows[-1]
         if index != CASE:
             return seen
-        return replace(seen, rows=(*seen.rows[:-1], (put, first - count, others, count)))
+        return replace(seen, rows=((put, first - count, others, count),))
 
     return chain(both(change), table)
 
@@ -127,12 +102,14 @@ def silent(index: int, left: int) -> Change:
     def change(record: Record) -> Record:
         old = record.phases[index]
         first = 1000 - left - sum(count.takes for count in old.counts[2:])
-        new = (replace(old.counts[0], puts=1000), replace(old.counts[1], takes=first, tries=first), *old.counts[2:])
+        new = (replace(old.counts[0], puts=1000), replace(old.counts[1], takes=first), *old.counts[2:])
+        new = (new[0], *(replace(count, tries=1000) for count in new[1:]))
         quiet = dict.fromkeys(("duplicate", "torn", "stale", "left", "foreign"), 0)
         here = [w for w in record.witnesses if w.phase == index and w.kind is ViolationKind.LOST][: min(left, 8)]
         witnesses = tuple(w for w in record.witnesses if w.phase != index or w in here)
         witnesses = tuple(replace(w, index=number) for number, w in enumerate(witnesses))
-        return replace(say(record, index, counts=new, rounds=1000, lost=left, **quiet), witnesses=witnesses)
+        made = say(record, index, counts=new, rounds=1000, judged=1000, lost=left, events=left, **quiet)
+        return replace(made, witnesses=witnesses)
 
     return both(change)
 
@@ -185,22 +162,56 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ("unplanned CPUs", both(lambda r: replace(r, cpus_needed=4)), VerdictKind.ERROR, "is for 4 CPUs, the case for 3"),
     ("unplanned phases", both(lambda r: replace(r, planned=5)), VerdictKind.ERROR, "5 phases in the kernel"),
     ("phases missing", both(lambda r: replace(r, phases=r.phases[1:])), VerdictKind.ERROR, "not in order"),
-    ("witness without count", both(lambda r: replace(r, witnesses=())), VerdictKind.ERROR, "do not fit the counters"),
+    (
+        "witness of what was not begun",
+        both(lambda r: replace(r, witnesses=(*r.witnesses, replace(r.witnesses[0], phase=4)))),
+        VerdictKind.ERROR,
+        "a witness is of a phase that was not run",
+    ),
+    ("witness without count", both(lambda r: replace(r, witnesses=())), VerdictKind.ERROR, "do not fit its counters"),
     ("table", lambda s: replace(s, rows=()), VerdictKind.ERROR, "the table does not end with the case's counters"),
     ("row", lambda s: replace(s, rows=((1, 0, 0, 0), *s.rows)), VerdictKind.ERROR, "does not add up"),
     ("rows", lambda s: replace(s, rows=((9, 9, 0, 0), *s.rows)), VerdictKind.ERROR, "counts backwards"),
     # CRASH
     ("emulator", lambda s: replace(s, crash="triple fault"), VerdictKind.CRASH, "triple fault"),
     ("#DE", faulted(fault(1, 0)), VerdictKind.CRASH, "CPU 1, vector 0 at 0x00100000"),
-    ("#UD in a power control", faulted(fault(1, 6), running=POWER), VerdictKind.CRASH, "vector 6"),
+    ("#UD outside the experiments", faulted(fault(1, 6)), VerdictKind.CRASH, "CPU 1, vector 6"),
+    ("#UD outside, in a control", faulted(fault(1, 6), running=POWER), VerdictKind.CRASH, "vector 6"),
     ("#UD of a CPU that takes no part", faulted(fault(9, 6)), VerdictKind.CRASH, "CPU 9"),
-    ("#UD and #DE", faulted(fault(1, 6), fault(2, 0)), VerdictKind.CRASH, "vector 0"),
+    ("#UD and #DE outside", faulted(fault(1, 6), fault(2, 0)), VerdictKind.CRASH, "CPU 1, vector 6"),
     ("fault unsaid", faulted(), VerdictKind.CRASH, "not where"),
+    ("#UD, and yet an end", both(lambda r: replace(r, faults=(fault(9, 6),))), VerdictKind.CRASH, "CPU 9, vector 6"),
+    ("#DE in the case", ended_by(CASE, 1, 0), VerdictKind.CRASH, "the guest faulted: CPU 1, vector 0 at 0x00100000"),
+    ("#PF in the case", ended_by(CASE, 0, 14), VerdictKind.CRASH, "CPU 0, vector 14"),
+    (
+        "an internal error in a control",
+        died(f"{EMULATION_FAILURE} (x)", running=POWER),
+        VerdictKind.CRASH,
+        EMULATION_FAILURE,
+    ),
     # UNSUPPORTED
-    ("#UD", faulted(fault(1, 6)), VerdictKind.UNSUPPORTED, "xchg.32 raised #UD (CPU 1, vector 6"),
-    ("#GP", faulted(fault(0, 13)), VerdictKind.UNSUPPORTED, "xchg.32 raised #GP"),
-    ("#AC", faulted(fault(2, 17)), VerdictKind.UNSUPPORTED, "xchg.32 raised #AC"),
-    ("#UD on RAM already", faulted(fault(1, 6), running=SANITY), VerdictKind.UNSUPPORTED, "raised #UD"),
+    ("#UD", ended_by(CASE, 1, 6), VerdictKind.UNSUPPORTED, "xchg.32 raised #UD (CPU 1, vector 6"),
+    ("#GP", ended_by(CASE, 0, 13), VerdictKind.UNSUPPORTED, "xchg.32 raised #GP"),
+    ("#AC", ended_by(CASE, 2, 17), VerdictKind.UNSUPPORTED, "xchg.32 raised #AC"),
+    (
+        "#UD on RAM already",
+        chain(ended_by(SANITY, 1, 6), ended_by(CASE, 1, 6)),
+        VerdictKind.UNSUPPORTED,
+        "raised #UD",
+    ),
+    (
+        "an internal error in the case",
+        died(f"{EMULATION_FAILURE} (x)", running=CASE),
+        VerdictKind.UNSUPPORTED,
+        f"xchg.32 could not be carried out: {EMULATION_FAILURE} (x)",
+    ),
+    # SKIP
+    (
+        "absent",
+        phase(CASE, status=PhaseStatus.ABSENT, rounds=0, address=0),
+        VerdictKind.SKIP,
+        "the machine has no vga-text",
+    ),
     # NO_STORAGE
     ("no storage", phase(CASE, status=PhaseStatus.NO_STORAGE), VerdictKind.NO_STORAGE, "do not hold what is written"),
     ("unstable", phase(CASE, status=PhaseStatus.UNSTABLE), VerdictKind.NO_STORAGE, "do not hold what is written"),
@@ -251,9 +262,11 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ),
     ("sanity", phase(SANITY, status=PhaseStatus.STOPPED), VerdictKind.INCONCLUSIVE, "sanity:xchg.32@ram did not run"),
     ("power", phase(POWER, status=PhaseStatus.STOPPED), VerdictKind.INCONCLUSIVE, "power:mov-mov.32@vga-text did not"),
-    ("silent power", silent(POWER, 4), VerdictKind.INCONCLUSIVE, "showed only 4 violations in 1000 rounds"),
+    ("#UD on RAM only", ended_by(SANITY, 1, 6), VerdictKind.INCONCLUSIVE, "sanity:xchg.32@ram did not run to its end"),
+    ("#UD in a power control", ended_by(POWER, 1, 6), VerdictKind.INCONCLUSIVE, "power:mov-mov.32@vga-text did not"),
+    ("silent power", silent(POWER, 4), VerdictKind.INCONCLUSIVE, "showed only 4 events in 1000 rounds, which is 4 in"),
     ("silent second power", silent(2, 0), VerdictKind.INCONCLUSIVE, "cmpxchg.32.nolock@vga-text showed only 0"),
-    ("idle consumer", chain(counts(CASE, 2, takes=0, tries=0)), VerdictKind.ERROR, "can be accounted for"),
+    ("idle consumer", counts(CASE, 2, takes=0, tries=0), VerdictKind.ERROR, "a consumer tried fewer exchanges than"),
     ("a cell is full", lambda s: replace(s, cells=(0, 7)), VerdictKind.INCONCLUSIVE, "something was written after"),
 ]
 
@@ -265,9 +278,8 @@ def test_each_rule(change: Change, kind: VerdictKind, reason: str) -> None:
     assert reason in verdict.reason
 
 
-def test_every_verdict_but_skip_is_reached() -> None:
-    """SKIP is stated before anything runs."""
-    assert {row[2] for row in TABLE} == set(VerdictKind) - {VerdictKind.SKIP}
+def test_every_verdict_is_reached() -> None:
+    assert {row[2] for row in TABLE} == set(VerdictKind)
 
 
 def test_nothing_seen() -> None:
@@ -286,7 +298,8 @@ LADDER: list[tuple[Change, VerdictKind]] = [
     (lambda seen: replace(seen, path=RAM), VerdictKind.RAM_BACKED),
     (violated(CASE, 3), VerdictKind.NOT_ATOMIC),
     (phase(CASE, status=PhaseStatus.UNSTABLE), VerdictKind.NO_STORAGE),
-    (both(lambda r: replace(r, faults=(fault(1, 6),))), VerdictKind.UNSUPPORTED),
+    (phase(CASE, status=PhaseStatus.ABSENT), VerdictKind.SKIP),
+    (both(lambda r: replace(r, faults=(fault(1, 6, CASE),))), VerdictKind.UNSUPPORTED),
     (lambda seen: replace(seen, crash="triple fault"), VerdictKind.CRASH),
     (lambda seen: replace(seen, problems=("gdb died",)), VerdictKind.ERROR),
 ]
@@ -340,7 +353,7 @@ def rounds(run: Recording, number: int, spec_rounds: int, status: PhaseStatus = 
             replace(entry, puts=count.puts, takes=count.takes, tries=count.tries)
             for entry, count in zip(record.cpus, new, strict=False)
         )
-        record = replace(say(record, CASE, counts=new, rounds=number, status=status), cpus=cpus)
+        record = replace(say(record, CASE, counts=new, rounds=number, judged=number, status=status), cpus=cpus)
         if record.channel == "serial":
             record = replace(say(record, CASE, limit=spec_rounds), digest=spec.digest())
         if not spec_rounds:
@@ -410,12 +423,15 @@ def test_a_case_without_end_is_never_done() -> None:
     assert judge(spec, seen).reason == "phase 0 says it is done after 1000 of 0 rounds"
 
 
-def test_an_idle_consumer_is_no_contention() -> None:
-    """The whole observation adds up, but one consumer never took part."""
+@pytest.mark.parametrize("tries", [0, 999])
+def test_a_consumer_leaves_no_cell_before_it_has_tried(tries: int) -> None:
+    """The tokens all add up, but one consumer did not try for each."""
     spec, seen = rounds(GOOD, 1000, 1000)
     assert judge(spec, seen).kind is VerdictKind.ATOMIC
-    verdict = judge(spec, counts(CASE, 2, tries=0)(seen))
-    assert (verdict.kind, verdict.reason[:17]) == (VerdictKind.INCONCLUSIVE, "CPU 2 never tried")
+    assert judge(spec, counts(CASE, 2, tries=1000)(seen)).kind is VerdictKind.ATOMIC
+    verdict = judge(spec, counts(CASE, 2, tries=tries)(seen))
+    assert verdict.kind is VerdictKind.ERROR
+    assert "a consumer tried fewer exchanges than there were cells in 1000 rounds" in verdict.reason
 
 
 def test_a_token_left_behind_needs_a_violation_to_explain_it() -> None:

@@ -1,0 +1,120 @@
+; The mutex experiment: a lock made of the instruction guards a counter in RAM.
+{% from "macros.asm" import count64, witness %}
+
+; in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
+mutex_prepare:
+    mov ecx, MAX_BATCH
+    mov edi, guarded
+    xor eax, eax
+    rep stosd
+    mov ecx, MAX_BATCH
+    mov edi, entries
+    rep stosd
+    xor esi, esi
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
+.cell:
+    xor eax, eax
+    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .cell
+    ret
+
+; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
+mutex_visit:
+    call keep_together
+    mov esi, dword ptr [results + Results.handshake + Handshake.repeat]
+    mov eax, esi
+    call count_operations
+    call cpu_index
+    mov ebp, eax
+.try:
+    mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
+    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    test eax, eax
+    jz .owner
+    cmp eax, 1
+    je .next
+    push NO_CPU
+    push eax
+    push 1
+    push ViolationKind.TORN
+    call note
+    jmp .next
+.owner:
+    ; nobody else may be here: the guarded counter is read, and written a little later
+    mov dword ptr [holders + 4 * ecx], ebp
+    lock inc dword ptr [entries + 4 * ecx]
+    mov eax, dword ptr [guarded + 4 * ecx]
+    mov edx, GUARD_PAUSES
+.work:
+    pause
+    dec edx
+    jnz .work
+    inc eax
+    mov dword ptr [guarded + 4 * ecx], eax
+{{ count64("Cpu.takes") }}
+    mov eax, dword ptr [holders + 4 * ecx]
+    cmp eax, ebp
+    je .release
+    push eax
+    push eax
+    push ebp
+    push ViolationKind.DUPLICATE
+    call note
+.release:
+    xor eax, eax
+    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+.next:
+    pause
+    dec esi
+    jnz .try
+    ret
+
+; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was
+; clobbers: EAX, ECX, EDX, ESI, EDI
+mutex_judge:
+    call read_finals
+    xor esi, esi
+.look:
+    cmp dword ptr [finals + 4 * esi], 0
+    jne .stay
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .look
+    jmp .counters
+.stay:
+    call finals_stay
+    jc .return
+    xor esi, esi
+.cell:
+    mov eax, dword ptr [finals + 4 * esi]
+    test eax, eax
+    jz .next
+    cmp eax, 1
+    jne .torn
+{{ witness("STALE", 0, "eax", "NO_CPU") }}
+    jmp .next
+.torn:
+{{ witness("TORN", 0, "eax", "NO_CPU") }}
+.next:
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .cell
+.counters:
+    xor esi, esi
+.counter:
+    mov eax, dword ptr [entries + 4 * esi]
+    mov edx, dword ptr [guarded + 4 * esi]
+    cmp eax, edx
+    je .same
+{{ witness("DUPLICATE", "eax", "edx", "NO_CPU") }}
+.same:
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .counter
+    call take_notes
+    clc
+.return:
+    ret

@@ -1,0 +1,61 @@
+; The torn experiment: plain stores of one nibble repeated, and plain loads.
+
+; in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
+torn_prepare:
+    xor esi, esi
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
+.cell:
+    xor eax, eax
+    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .cell
+    ret
+
+; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
+torn_visit:
+    call keep_together
+    mov esi, dword ptr [results + Results.handshake + Handshake.repeat]
+    mov eax, esi
+    call count_operations
+    call cpu_index
+    imul ebp, eax, 5
+.again:
+    ; a nibble that differs from this CPU's last one and, mostly, from the others'
+    lea eax, [ebp + esi]
+    and eax, 15
+    imul eax, eax, 0x11111111
+    and eax, dword ptr [results + Results.handshake + Handshake.task + Task.cell_mask]
+    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    call dword ptr [results + Results.handshake + Handshake.task + Task.load]
+    mov edx, eax
+    and edx, 15
+    imul edx, edx, 0x11111111
+    and edx, dword ptr [results + Results.handshake + Handshake.task + Task.cell_mask]
+    cmp eax, edx
+    je .next
+    cmp dword ptr [results + Results.handshake + Handshake.task + Task.facts], 0
+    jne .fact
+    push NO_CPU
+    push eax
+    push edx
+    push ViolationKind.TORN
+    call note
+    jmp .next
+.fact:
+    ; nobody promises that this access is whole
+    push edi
+    call tally_of
+    inc dword ptr [edi + Tally.facts]
+    pop edi
+.next:
+    dec esi
+    jnz .again
+    ret
+
+; in: EBX phase, EBP plan row; out: CF clear; clobbers: EAX, ECX, EDX, ESI, EDI
+torn_judge:
+    call take_notes
+    clc
+    ret

@@ -1,0 +1,513 @@
+; Phases: from the announcement to the result, and what lies between. All of this runs on the BSP.
+
+; One phase. in: EAX index; clobbers: EAX, ECX, EDX, ESI, EDI, EBP
+run_phase:
+    push ebx
+    imul ebp, eax, Plan.SIZE
+    add ebp, plan
+    imul ebx, eax, Phase.SIZE
+    add ebx, results + Results.phase
+    ; where to come back to when the instruction under test raises an exception on this CPU
+    mov dword ptr [phase_esp], esp
+    mov dword ptr [phase_ebp], ebp
+    mov dword ptr [phase_ebx], ebx
+    call begin_case
+    mov eax, dword ptr [ebp + Plan.role]
+    mov dword ptr [ebx + Phase.role], eax
+    mov eax, dword ptr [ebp + Plan.cells]
+    mov dword ptr [ebx + Phase.cells], eax
+    lea esi, [ebp + Plan.task]
+    mov edi, results + Results.handshake + Handshake.task
+    mov ecx, Task.SIZE / 4
+    rep movsd
+    mov dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WORKING
+    ; every phase counts from zero
+    xor eax, eax
+    mov esi, results + Results.cpu
+.reset:
+{% for counter in ("puts", "takes", "tries") %}
+    mov dword ptr [esi + Cpu.{{ counter }}], eax
+    mov dword ptr [esi + Cpu.{{ counter }} + 4], eax
+{% endfor %}
+    add esi, Cpu.SIZE
+    cmp esi, results + Results.cpu + CPUS_NEEDED * Cpu.SIZE
+    jb .reset
+    mov dword ptr [next_token], eax
+    mov dword ptr [row_pending], eax
+    mov dword ptr [phase_batches], eax
+    mov dword ptr [results + Results.handshake + Handshake.repeat], eax
+    call find_target
+    mov dword ptr [ebx + Phase.address], edi
+    mov dword ptr [results + Results.handshake + Handshake.address], edi
+    push eax
+    push dword ptr [ebp + Plan.rounds]
+    push dword ptr [ebp + Plan.cells]
+    push edi
+    push dword ptr [ebp + Plan.label]
+    push dword ptr [results + Results.phase_index]
+    push format_phase
+    call record
+    add esp, 24
+    pop eax
+    test eax, eax
+    jz .absent
+    call attend
+    call probe_storage
+    jc .no_storage
+    cmp dword ptr [ebp + Plan.vga], 0
+    je .latency
+    call probe_vga
+    mov dword ptr [ebx + Phase.decode], eax
+.latency:
+    call probe_latency
+    mov dword ptr [ebx + Phase.latency], eax
+    mov dword ptr [results + Results.handshake + Handshake.latency], eax
+    push eax
+    push dword ptr [ebx + Phase.decode]
+    push dword ptr [results + Results.phase_index]
+    push format_probe
+    call record
+    add esp, 16
+    cmp dword ptr [ebp + Plan.announce], 0
+    je .begin
+    call put_table_header
+.begin:
+    rdtsc
+    mov dword ptr [phase_start], eax
+    mov dword ptr [phase_start + 4], edx
+    call restart_row_deadline
+    call restart_beat
+    call limit_phase
+.batch:
+    call dword ptr [ebp + Plan.batch]
+    jc .not_parked
+    cmp dword ptr [phase_faults], 0
+    jne .faulted
+    call dword ptr [ebp + Plan.judge]
+    jc .unstable
+    call count_events
+    call maybe_row
+    call maybe_progress
+    call serial_check_stop
+    cmp dword ptr [results + Results.stop], 0
+    jne .stopped
+    call violated_enough
+    jnc .done
+    call enough_rounds
+    jnc .done
+    call limit_reached
+    jc .batch
+    mov eax, PhaseStatus.LIMIT
+    jmp .end
+.done:
+    mov eax, PhaseStatus.DONE
+    jmp .end
+.stopped:
+    mov eax, PhaseStatus.STOPPED
+    jmp .end
+.unstable:
+    mov eax, PhaseStatus.UNSTABLE
+    jmp .end
+.absent:
+    mov eax, PhaseStatus.ABSENT
+    jmp .status
+.no_storage:
+    mov eax, PhaseStatus.NO_STORAGE
+    jmp .status
+.faulted:
+    ; nobody waits for what will not come
+    mov dword ptr [results + Results.handshake + Handshake.filled], 0x7FFFFFFF
+    mov dword ptr [results + Results.handshake + Handshake.muster], 0
+    call wait_idle
+    jc .not_parked
+    call take_fault
+    mov eax, PhaseStatus.FAULTED
+.end:
+    push eax
+    rdtsc
+    sub eax, dword ptr [phase_start]
+    sbb edx, dword ptr [phase_start + 4]
+    mov dword ptr [ebx + Phase.ticks], eax
+    mov dword ptr [ebx + Phase.ticks + 4], edx
+    cmp dword ptr [ebp + Plan.announce], 0
+    je .no_row
+    cmp dword ptr [row_pending], 0
+    je .no_row
+    call put_table_row
+.no_row:
+    pop eax
+.status:
+    mov dword ptr [ebx + Phase.status], eax
+    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WAITING
+    call report_phase
+    call end_phase
+    pop ebx
+    ret
+.not_parked:
+    ; some CPU may still be at work on the cells: nothing more can be said, nothing more may be tried
+    mov dword ptr [ebx + Phase.status], PhaseStatus.NOT_PARKED
+    call report_phase
+    mov eax, KernelState.NOT_PARKED
+    jmp finish
+
+; The BSP comes here when the instruction under test raised an exception on it.
+phase_aborted:
+    mov esp, dword ptr [phase_esp]
+    mov ebp, dword ptr [phase_ebp]
+    mov ebx, dword ptr [phase_ebx]
+    jmp run_phase.faulted
+
+; Makes the phase's target ready. in: EBP plan row; out: EAX 0 where the machine has none, EDI the first cell's address
+; clobbers: ECX, EDX, ESI
+find_target:
+    xor edi, edi
+    mov eax, dword ptr [ebp + Plan.setup]
+    test eax, eax
+    jz .placed
+    push ebx
+    push ebp
+    call eax
+    pop ebp
+    pop ebx
+    jc .absent
+.placed:
+    add edi, dword ptr [ebp + Plan.address]
+    mov eax, 1
+    ret
+.absent:
+    xor edi, edi
+    xor eax, eax
+    ret
+
+; A host that attends may look at the machine before each case: it is waited for, with a bound.
+; in: EBP plan row; clobbers: EAX, EDX
+attend:
+    cmp dword ptr [attended], 0
+    je .return
+    cmp dword ptr [ebp + Plan.role], Role.CASE
+    jne .return
+    push ebx
+    push ecx
+    mov eax, ATTEND_MS
+    mov ebx, wait_deadline
+    call set_deadline
+.wait:
+    mov dx, SERIAL_PORT + 5
+    in al, dx
+    test al, 1
+    jnz .byte
+    pause
+    call check_deadline
+    jc .wait
+    jmp .out
+.byte:
+    mov dx, SERIAL_PORT
+    in al, dx
+    cmp al, ATTEND_BYTE
+    je .out
+    mov dword ptr [results + Results.stop], 1
+.out:
+    pop ecx
+    pop ebx
+.return:
+    ret
+
+; What the first phase of a case begins: its share of the budget. in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
+begin_case:
+    mov eax, dword ptr [ebp + Plan.case]
+    cmp eax, dword ptr [current_case]
+    je .return
+    mov dword ptr [current_case], eax
+    mov dword ptr [rounds_needed], 0
+{% if budget_ms %}
+    ; what is left, in milliseconds
+    rdtsc
+    mov esi, dword ptr [budget_deadline]
+    mov edi, dword ptr [budget_deadline + 4]
+    sub esi, eax
+    sbb edi, edx
+    jb .spent
+    mov eax, esi
+    mov edx, edi
+    div dword ptr [results + Results.ticks_per_ms]
+    jmp .left
+.spent:
+    xor eax, eax
+.left:
+    ; an even share, but a case that is hard to decide may take more
+    mov esi, eax
+    mov ecx, CASES
+    sub ecx, dword ptr [current_case]
+    xor edx, edx
+    div ecx
+    shr esi, GREED_SHIFT
+    cmp eax, esi
+    jae .most
+    mov eax, esi
+.most:
+    cmp eax, LEAST_SHARE_MS
+    jae .share
+    mov eax, LEAST_SHARE_MS
+.share:
+    mov dword ptr [case_share], eax
+{% endif %}
+.return:
+    ret
+
+; clobbers: EAX, ECX, EDX
+limit_phase:
+{% if budget_ms %}
+    push ebx
+    mov eax, dword ptr [case_share]
+    shr eax, 1
+    mov ebx, phase_deadline
+    call set_deadline
+    pop ebx
+{% endif %}
+    ret
+
+; Has the phase had its share of the budget? out: CF clear if so; clobbers: EAX, EDX
+limit_reached:
+{% if budget_ms %}
+    push ebx
+    mov ebx, phase_deadline
+    call check_deadline
+    pop ebx
+{% else %}
+    stc
+{% endif %}
+    ret
+
+; Has it run as many rounds as it must? in: EBX phase, EBP plan row; out: CF clear if so; clobbers: EAX, EDX
+enough_rounds:
+    mov eax, dword ptr [ebp + Plan.rounds]
+    cmp dword ptr [ebp + Plan.adaptive], 0
+    je .limit
+    ; a power control goes on until it has failed, the case as long as its power controls did
+    cmp dword ptr [ebp + Plan.role], Role.CASE
+    jne .no
+    cmp eax, dword ptr [rounds_needed]
+    jae .limit
+    mov eax, dword ptr [rounds_needed]
+.limit:
+    test eax, eax
+    jz .no
+    cmp dword ptr [ebx + Phase.rounds + 4], 0
+    jne .yes
+    cmp dword ptr [ebx + Phase.rounds], eax
+    ret
+.yes:
+    clc
+    ret
+.no:
+    stc
+    ret
+
+; What the end of a phase brings. in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
+end_phase:
+    cmp dword ptr [ebp + Plan.role], Role.POWER
+    jne .last
+    mov eax, 0x7FFFFFFF
+    cmp dword ptr [ebx + Phase.rounds + 4], 0
+    jne .more
+    mov eax, dword ptr [ebx + Phase.rounds]
+.more:
+    cmp eax, dword ptr [rounds_needed]
+    jbe .last
+    mov dword ptr [rounds_needed], eax
+.last:
+    cmp dword ptr [ebp + Plan.last], 0
+    je .return
+{% if suite %}
+    call put_tap_line
+    push dword ptr [log_crc]
+    push dword ptr [ebp + Plan.case]
+    push format_done
+    call record
+    add esp, 12
+{% endif %}
+    inc dword ptr [results + Results.cases_done]
+.return:
+    ret
+
+; Takes the first CPU's exception into the phase and clears all. in: EBX phase; clobbers: EAX, ECX, EDX, ESI, EDI
+take_fault:
+    push ebp
+    mov esi, results + Results.cpu
+    xor ebp, ebp
+    mov dword ptr [phase_faults], 0
+.cpu:
+    mov ecx, dword ptr [esi + Cpu.fault + Fault.vector_plus_1]
+    test ecx, ecx
+    jz .next
+    mov dword ptr [esi + Cpu.fault + Fault.vector_plus_1], 0
+    cmp dword ptr [ebx + Phase.fault + Fault.vector_plus_1], 0
+    jne .next
+    mov dword ptr [ebx + Phase.fault + Fault.vector_plus_1], ecx
+    mov dword ptr [ebx + Phase.fault_cpu], ebp
+{% for part in ("error", "eip", "eflags", "cr2") %}
+    mov eax, dword ptr [esi + Cpu.fault + Fault.{{ part }}]
+    mov dword ptr [ebx + Phase.fault + Fault.{{ part }}], eax
+{% endfor %}
+.next:
+    add esi, Cpu.SIZE
+    inc ebp
+    cmp ebp, CPUS_NEEDED
+    jb .cpu
+    push dword ptr [results + Results.phase_index]
+    lea esi, [ebx + Phase.fault]
+    mov ebp, dword ptr [ebx + Phase.fault_cpu]
+    call record_fault
+    pop ebp
+    ret
+
+; Has a phase shown what decides it? in: EBX phase, EBP plan row; out: CF clear if so
+; clobbers: EAX, EDX
+violated_enough:
+    cmp dword ptr [ebp + Plan.enough], 0
+    je .no
+    mov eax, dword ptr [ebx + Phase.events]
+    mov edx, dword ptr [ebx + Phase.events + 4]
+    sub eax, dword ptr [ebp + Plan.enough]
+    sbb edx, 0
+    ret
+.no:
+    stc
+    ret
+
+; Copies the CPUs' counters into the phase and prints them and the result. in: EBX phase
+; clobbers: EAX, ECX, EDX, ESI, EDI
+report_phase:
+    push ebp
+    xor ebp, ebp
+    mov esi, results + Results.cpu
+    lea edi, [ebx + Phase.cpu]
+.cpu:
+{% for counter in ("puts", "takes", "tries") %}
+{% for half in (0, 4) %}
+    mov eax, dword ptr [esi + Cpu.{{ counter }} + {{ half }}]
+    mov dword ptr [edi + Counters.{{ counter }} + {{ half }}], eax
+{% endfor %}
+{% endfor %}
+    lea eax, [edi + Counters.tries]
+    push eax
+    lea eax, [edi + Counters.takes]
+    push eax
+    lea eax, [edi + Counters.puts]
+    push eax
+    push ebp
+    push dword ptr [results + Results.phase_index]
+    push format_count
+    call record
+    add esp, 24
+    add esi, Cpu.SIZE
+    add edi, Counters.SIZE
+    inc ebp
+    cmp ebp, CPUS_NEEDED
+    jb .cpu
+{% for field in ("ticks", "judged", "events", "foreign", "left", "stale", "torn", "duplicate", "lost", "rounds") %}
+    lea eax, [ebx + Phase.{{ field }}]
+    push eax
+{% endfor %}
+    push dword ptr [ebx + Phase.status]
+    push dword ptr [results + Results.phase_index]
+    push format_result
+    call record
+    add esp, 52
+    pop ebp
+    ret
+
+; Counts the cells of this batch, and those that showed anything: one stale write may cost thousands of updates, and is
+; one event.
+; in: EBX phase; clobbers: EAX, ECX, EDX
+count_events:
+    xor ecx, ecx
+    xor edx, edx
+.cell:
+    movzx eax, byte ptr [struck + ecx]
+    add edx, eax
+    mov byte ptr [struck + ecx], 0
+    inc ecx
+    cmp ecx, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .cell
+    add dword ptr [ebx + Phase.events], edx
+    adc dword ptr [ebx + Phase.events + 4], 0
+    add dword ptr [ebx + Phase.judged], ecx
+    adc dword ptr [ebx + Phase.judged + 4], 0
+    ret
+
+; in: EBX phase; out: EDX:EAX
+all_violations:
+    xor eax, eax
+    xor edx, edx
+{% for kind in ("lost", "duplicate", "torn", "stale") %}
+    add eax, dword ptr [ebx + Phase.{{ kind }}]
+    adc edx, dword ptr [ebx + Phase.{{ kind }} + 4]
+{% endfor %}
+    ret
+
+; in: nothing; clobbers: EAX, ECX, EDX
+restart_row_deadline:
+    push ebx
+    mov ebx, row_deadline
+    mov eax, ROW_MS
+    call set_deadline
+    pop ebx
+    ret
+
+; Prints a row when one is due. in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
+maybe_row:
+    mov dword ptr [row_pending], 1
+    cmp dword ptr [ebp + Plan.announce], 0
+    je .return
+{% if print_every %}
+    call row_distance
+    cmp eax, PRINT_EVERY
+    jne .return
+{% else %}
+    cmp dword ptr [ebx + Phase.rounds + 4], 0
+    jne .timed
+    cmp dword ptr [ebx + Phase.rounds], SINGLE_ROUNDS
+    jbe .print
+.timed:
+    push ebx
+    mov ebx, row_deadline
+    call check_deadline
+    pop ebx
+    jc .return
+    call restart_row_deadline
+.print:
+{% endif %}
+    mov dword ptr [row_pending], 0
+    call put_table_row
+.return:
+    ret
+
+; in: nothing; clobbers: EAX, ECX, EDX
+restart_beat:
+    push ebx
+    mov eax, BEAT_MS
+    mov ebx, beat_deadline
+    call set_deadline
+    pop ebx
+    ret
+
+; Where there is no table, a sign of life now and then. in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX
+maybe_progress:
+    cmp dword ptr [ebp + Plan.announce], 0
+    jne .return
+    push ebx
+    mov ebx, beat_deadline
+    call check_deadline
+    pop ebx
+    jc .return
+    lea eax, [ebx + Phase.rounds]
+    push eax
+    push dword ptr [results + Results.phase_index]
+    push format_progress
+    call record
+    add esp, 12
+    jmp restart_beat
+.return:
+    ret

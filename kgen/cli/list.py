@@ -1,0 +1,159 @@
+"""kgen list: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from kgen.cli._options import option
+
+_WHAT = "instructions targets experiments platforms formats suites cases".split()
+
+
+@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, suites, cases.")
+@click.argument("what", type=click.Choice(_WHAT))
+@option("Output", "--json", "as_json", is_flag=True, help="For machines, with everything that is known.")
+@option("Output", "--suite", default="full", show_default=True, metavar="NAME|FILE.toml", help="Whose cases.")
+def COMMAND(what: str, as_json: bool, suite: str) -> None:
+    """Show what there is to choose from.
+
+    The registries are the directories of the package: what is listed here is what can be used.
+    """
+    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "instructions": _instructions,
+        "targets": _targets,
+        "experiments": _experiments,
+        "platforms": _platforms,
+        "formats": _formats,
+        "suites": _suites,
+        "cases": lambda: _cases(suite),
+    }
+    rows = makers[what]()
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=2))
+        return
+    shown = [[_text(value) for value in _brief(row).values()] for row in rows]
+    sizes = [max(len(row[at]) for row in shown) for at in range(len(shown[0]))] if shown else []
+    for row in shown:
+        click.echo("  ".join(f"{text:<{size}}" for text, size in zip(row, sizes, strict=True)).rstrip())
+
+
+#: What a table leaves out: sentences, and what only machines ask for.
+_LONG = frozenset({"argument", "unseen", "sdm", "requires", "qemu", "provides", "opcodes", "available", "page_offset"})
+
+
+def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in _LONG}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "lock" if value else "-"
+    return str(value)
+
+
+def _instructions() -> list[dict[str, Any]]:
+    from kgen.spec import experiments, instructions
+
+    rows = []
+    for name, entry in sorted(instructions().items()):
+        form = entry.form(entry.widths[-1], entry.sources[0], True)
+        fitting = [each for each, it in experiments().items() if not it.refuses(entry, form, 3)]
+        rows.append(
+            {
+                "name": name,
+                "widths": list(entry.widths),
+                "sources": [source.value for source in entry.sources],
+                "lockable": entry.lockable,
+                "experiments": sorted(fitting, key=lambda each, best=entry.experiment: each != best),  # type: ignore[misc]
+                "summary": entry.summary,
+                "sdm": entry.sdm,
+                "opcodes": {
+                    source.value: {str(width): list(codes) for width, codes in by_width.items()}
+                    for source, by_width in entry.opcodes.items()
+                },
+                "unseen": entry.unseen,
+            }
+        )
+    return rows
+
+
+def _targets() -> list[dict[str, Any]]:
+    from kgen.spec import targets
+
+    return [
+        {
+            "name": name,
+            "address": f"{target.address:#x}" if target.address is not None else target.symbol or "found at run time",
+            "size": target.size,
+            "declared": target.declared,
+            "widths": list(target.widths),
+            "summary": target.summary,
+            "requires": sorted(target.requires),
+            "qemu": list(target.qemu),
+        }
+        for name, target in sorted(targets().items())
+    ]
+
+
+def _experiments() -> list[dict[str, Any]]:
+    from kgen.spec import experiments
+
+    return [
+        {
+            "name": name,
+            "shows": list(entry.kinds),
+            "unit": entry.unit,
+            "summary": entry.summary,
+            "argument": entry.argument,
+        }
+        for name, entry in sorted(experiments().items())
+    ]
+
+
+def _platforms() -> list[dict[str, Any]]:
+    from kgen.pipeline import platforms
+    from kgen.platforms import LaunchRequest
+
+    found = []
+    for name, entry in sorted(platforms().items()):
+        reason = entry.unavailable(LaunchRequest(kernel=None))
+        found.append(
+            {
+                "name": name,
+                "known": entry.known,
+                "here": "yes" if reason is None else f"no: {reason}",
+                "summary": entry.summary,
+                "available": reason is None,
+                "provides": sorted(entry.provides),
+            }
+        )
+    return found
+
+
+def _formats() -> list[dict[str, Any]]:
+    from kgen.builder import formats
+
+    return [
+        {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()
+    ]
+
+
+def _suites() -> list[dict[str, Any]]:
+    from kgen.suites import BUILT_IN, DEFAULT_BUDGET, load
+
+    return [
+        {"name": name, "cases": len(load(name)[1]), "budget": f"{DEFAULT_BUDGET[name]} s"} for name in sorted(BUILT_IN)
+    ]
+
+
+def _cases(suite: str) -> list[dict[str, Any]]:
+    from kgen.suites import load
+
+    return [{"name": case.id} for case in load(suite)[1]]

@@ -1,0 +1,40 @@
+"""Two CPUs change a cell equally often, in a way that undoes itself."""
+
+from __future__ import annotations
+
+from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.instructions import STEP, Form, Instruction, Use
+
+#: Start values in turn; their number is a power of two.
+STARTS = 16
+
+
+def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
+    operand = instruction.flip(form.width)
+    put = Routine(form, Use.FLIP, operand)
+    table: list[int | Routine] = []
+    for number in range(STARTS):
+        # odd, so that the negative of it is another value
+        start = ((number + 1) * STEP % (1 << form.width)) | 1
+        table += [start, instruction.semantics(start, operand, 0, form.width, 0).value]
+    return Work(put=put, take=put, operand=operand, data=tuple(table))
+
+
+EXPERIMENT = Experiment(
+    name="parity",
+    summary="two CPUs change a cell equally often, in a way that undoes itself",
+    argument=(
+        "The operation f undoes itself: f(f(v)) = v, and f(v) differs from v. Of every cell two CPUs take turns, "
+        "equally many, and nobody else touches it. Atomic operations, an even number of them, leave v, in any order. "
+        "A cell that holds f(v) shows that an odd number of them was lost; any other value nobody has made: it is "
+        "torn. The turns are 1, 2, 4 and 8 in different batches: where it is one, two losses cannot cancel, and with "
+        "few they seldom do."
+    ),
+    unit="operations",
+    uses=((Use.FLIP,),),
+    work=_work,
+    accounts=operations,
+    kinds=("lost", "torn"),
+    telling=("lost",),
+    template="experiments/parity.asm",
+)

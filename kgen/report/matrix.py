@@ -1,0 +1,189 @@
+"""A suite's verdicts: as a table on a terminal, and as one JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kgen import __version__
+from kgen.instructions import Source
+from kgen.observation import Observation
+from kgen.report.document import SCHEMA, document, plain
+from kgen.report.text import STYLES, Printer, summary
+from kgen.spec import Case, KernelSpec, alignment, instructions, resolve_target
+from kgen.verdict import Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+#: The worst first: what a suite as a whole comes to.
+SEVERITY = (
+    VerdictKind.ERROR,
+    VerdictKind.CRASH,
+    VerdictKind.NOT_ATOMIC,
+    VerdictKind.INCONCLUSIVE,
+    VerdictKind.UNSUPPORTED,
+    VerdictKind.NO_STORAGE,
+    VerdictKind.RAM_BACKED,
+    VerdictKind.SKIP,
+    VerdictKind.ATOMIC,
+)
+#: What stands in the table; the width follows it.
+_SIGNS: Mapping[VerdictKind, str] = {
+    VerdictKind.ATOMIC: "ok",
+    VerdictKind.NOT_ATOMIC: "NOT",
+    VerdictKind.INCONCLUSIVE: "?",
+    VerdictKind.RAM_BACKED: "ram",
+    VerdictKind.UNSUPPORTED: "unsup",
+    VerdictKind.NO_STORAGE: "none",
+    VerdictKind.SKIP: "skip",
+    VerdictKind.ERROR: "ERROR",
+    VerdictKind.CRASH: "CRASH",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case of a suite. ``boot`` is the number of the boot in which it ran, from 0."""
+
+    case: Case
+    verdict: Verdict
+    boot: int
+
+
+def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
+    """What a suite with these verdicts comes to."""
+    return min(kinds, key=SEVERITY.index)
+
+
+def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
+    """Print the table, what stands out, and the sum."""
+    say = Printer(console)
+    say.line(f"{spec.name} on {platform}: {len(outcomes)} cases", "bold")
+    width = console.width if console.file.isatty() else 120
+    for lies in dict.fromkeys(_lies(outcome.case) for outcome in outcomes):
+        say.line("")
+        say.line({"aligned": "aligned:", "misaligned": "misaligned within a line:"}.get(lies, f"across a {lies}:"))
+        _table(console, [outcome for outcome in outcomes if _lies(outcome.case) == lies], width)
+    say.line("")
+    for outcome in outcomes:
+        if outcome.verdict.kind is not VerdictKind.ATOMIC:
+            say.line(f"{outcome.case.id}: {outcome.verdict.kind.name}: {outcome.verdict.reason}")
+    counts = {kind: sum(1 for outcome in outcomes if outcome.verdict.kind is kind) for kind in SEVERITY}
+    total = worst([outcome.verdict.kind for outcome in outcomes])
+    numbers = ", ".join(f"{count} {kind.name}" for kind, count in counts.items() if count)
+    say.line("")
+    clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
+    if clean:
+        counts_of = [verdict.rounds for verdict in clean]
+        bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
+        say.line(
+            f"where ATOMIC, N is {min(counts_of)} to {max(counts_of)}; the rate of cells of a batch that show a "
+            f"violation is below {min(bounds):.2g} to {max(bounds):.2g} at 95 %"
+        )
+    say.line(f"{total.name}: {numbers}", STYLES.get(total, "bold yellow"))
+
+
+def _lies(case: Case) -> str:
+    return alignment(resolve_target(case.target), case.offset, case.width)
+
+
+def _table(console: Console, outcomes: Sequence[Outcome], width: int) -> None:
+    """One table, in as many parts as the width takes."""
+    from rich.text import Text
+
+    fields: dict[str, dict[str, list[Outcome]]] = {}
+    for outcome in outcomes:
+        fields.setdefault(_row(outcome.case), {}).setdefault(outcome.case.target, []).append(outcome)
+    widths = {
+        row: " ".join(sorted({str(each.case.width) for part in cells.values() for each in part}, key=int))
+        for row, cells in fields.items()
+    }
+    columns = list(dict.fromkeys(outcome.case.target for outcome in outcomes))
+    cells = {
+        (row, column): _cell(found[column], widths[row]) if column in found else Text("")
+        for row, found in fields.items()
+        for column in columns
+    }
+    sizes = {column: max(len(column), *(len(cells[row, column]) for row in fields)) + 2 for column in columns}
+    first = max(len(row) for row in fields) + 2
+    second = max(len(text) for text in widths.values()) + 2
+    while columns:
+        count, used = 0, first + second
+        while count < len(columns) and (not count or used + sizes[columns[count]] <= width):
+            used += sizes[columns[count]]
+            count += 1
+        part, columns = columns[:count], columns[count:]
+        lines = [Text(" " * (first + second) + "".join(f"{column:<{sizes[column]}}" for column in part))]
+        for row in fields:
+            if not any(len(cells[row, column]) for column in part):
+                continue
+            line = Text(f"{row:<{first}}{widths[row]:<{second}}")
+            for column in part:
+                line.append_text(cells[row, column])
+                line.append(" " * (sizes[column] - len(cells[row, column])))
+            lines.append(line)
+        for line in lines:
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+
+
+def _row(case: Case) -> str:
+    entry = instructions()[case.instruction]
+    how = "" if Source(case.source) is entry.sources[0] else f" {case.source}"
+    return f"{case.instruction}{how}{'' if case.lock else ' nolock'} {case.experiment}"
+
+
+def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
+    """The verdict, with the widths where they are not the row's: ``ok``, ``8 ok 16 NOT lost``."""
+    from rich.text import Text
+
+    cell = Text()
+    by_kind: dict[VerdictKind, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_kind.setdefault(outcome.verdict.kind, []).append(outcome)
+    for kind, members in by_kind.items():
+        found = {name for member in members for name, count in member.verdict.violations.items() if count}
+        seen = f" {'+'.join(sorted(found))}" if found and kind is VerdictKind.NOT_ATOMIC else ""
+        mine = " ".join(sorted({str(member.case.width) for member in members}, key=int))
+        label = "" if mine == widths else f"{mine} "
+        cell.append(f"{', ' if len(cell) else ''}{label}{_SIGNS[kind]}{seen}", style=STYLES.get(kind, "yellow"))
+    return cell
+
+
+def suite_document(
+    spec: KernelSpec, platform: str, boots: Sequence[tuple[KernelSpec, Observation]], outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
+    total = worst([outcome.verdict.kind for outcome in outcomes])
+    return {
+        "schema": SCHEMA,
+        "kgen": __version__,
+        "suite": spec.suite,
+        "spec": plain(spec),
+        "platform": platform,
+        "verdict": {"kind": total.name, "exit_code": total.value},
+        "cases": [
+            {
+                "case": outcome.case.id,
+                "boot": outcome.boot,
+                "verdict": plain(outcome.verdict) | {"exit_code": outcome.verdict.exit_code},
+                "violations": summary(outcome.verdict.violations),
+            }
+            for outcome in outcomes
+        ],
+        "boots": [
+            {name: value for name, value in document(part, seen, None).items() if name not in ("schema", "kgen")}
+            for part, seen in boots
+        ],
+    }
+
+
+def suite_json(
+    spec: KernelSpec, platform: str, boots: Sequence[tuple[KernelSpec, Observation]], outcomes: Sequence[Outcome]
+) -> str:
+    """The document as text, with a final newline."""
+    return json.dumps(suite_document(spec, platform, boots, outcomes), indent=2) + "\n"

@@ -1,0 +1,78 @@
+"""Temporary directories that the next kgen removes when ours was killed: a file in them is locked while we live."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "kgen-"
+_LOCK = ".kgen-lock"
+
+
+@contextmanager
+def scratch(base: str | None = None) -> Iterator[Path]:
+    """A new directory that only we may enter, gone at the end; in the system's place for such, or in ``base``.
+
+    What killed runs have left in that place is removed first, once a process. Raises OSError.
+    """
+    place = base or tempfile.gettempdir()
+    _sweep(place)
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    try:
+        with _locked(directory):
+            yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock that ends with its process; nothing where the system has none."""
+    # The file has its name only once it is locked: a sweep cannot take it for a dead owner's.
+    unnamed = directory / f"{_LOCK}.new"
+    descriptor = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        if _lock(descriptor):
+            unnamed.rename(directory / _LOCK)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _sweep(place: str) -> None:
+    """Remove our own directories whose owner is dead. One without the file is none of these, or is just being made."""
+    if not hasattr(os, "geteuid"):
+        return
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        found = [*Path(place).glob(f"{PREFIX}*")]
+    for directory in found:
+        with contextlib.suppress(OSError):
+            if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
+                continue
+            descriptor = os.open(directory / _LOCK, os.O_RDWR)
+            try:
+                if _lock(descriptor):
+                    shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take an open file's lock; whether the system has locks and nobody else had it."""
+    try:
+        import fcntl  # does not exist on every system that builds and judges
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""The whole table, on the platforms whose answers are known, and no false alarm in a million operations."""
+
+from __future__ import annotations
+
+import pytest
+
+from kgen.builder import build
+from kgen.pipeline import Boot, Options, case_of, observe, observe_suite, platforms
+from kgen.platforms import LaunchRequest
+from kgen.spec import Case, KernelSpec, instructions, resolve_target
+from kgen.suites import MAIN_TARGETS, load
+from kgen.verdict import Verdict, VerdictKind, judge
+
+OPERATIONS = 1_000_000
+#: What is RAM behind the adapter or the device.
+RAM_BACKED = frozenset({"framebuffer", "ivshmem", "vga-chained"})
+
+
+def table(platform: str, budget: int) -> dict[Case, Verdict]:
+    """Every case of ``full`` with its verdict, in one boot."""
+    _, cases = load("full")
+    spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=budget)
+    boots: tuple[Boot, ...] = observe_suite(spec, platforms()[platform], Options(timeout=3.0 * budget))
+    found = {}
+    for case in cases:
+        where = case_of(boots, case)
+        assert where is not None
+        boot, number = where
+        found[case] = judge(boot.spec, boot.observation, number)
+    for case, verdict in found.items():
+        print(f"{case.id}: {verdict.kind.name}: {verdict.reason}")
+    return found
+
+
+@pytest.mark.timeout(3600)
+def test_the_whole_table_on_tcg() -> None:
+    for case, verdict in table("qemu-tcg", 1200).items():
+        expected = VerdictKind.RAM_BACKED if case.target in RAM_BACKED else VerdictKind.ATOMIC
+        assert verdict.kind is expected, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+        if resolve_target(case.target).declared == "io" and expected is VerdictKind.ATOMIC:
+            powers = [control for control in verdict.controls if control.role == "power"]
+            assert powers
+            assert all(any(control.violations.values()) for control in powers), case.id
+
+
+@pytest.mark.timeout(3600)
+def test_the_whole_table_on_kvm() -> None:
+    reason = platforms()["qemu-kvm"].unavailable(LaunchRequest(kernel=None))
+    if reason:
+        pytest.skip(f"qemu-kvm: {reason}")
+    for case, verdict in table("qemu-kvm", 1200).items():
+        entry = instructions()[case.instruction]
+        if case.target in MAIN_TARGETS and entry.lockable and case.experiment == entry.experiment:
+            allowed = {VerdictKind.NOT_ATOMIC, VerdictKind.UNSUPPORTED}
+            assert verdict.kind in allowed, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+        if case.target == "ram":
+            assert verdict.kind is VerdictKind.ATOMIC, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", sorted(name for name, entry in instructions().items() if entry.lockable))
+def test_no_false_alarm_in_a_million_operations(name: str) -> None:
+    """On TCG, which carries every LOCKed operation out alone."""
+    kernel = build(KernelSpec(Case(name), rounds=OPERATIONS, controls=False))
+    seen = observe(kernel, platforms()["qemu-tcg"], Options(timeout=800))
+    verdict = judge(kernel.spec, seen)
+    assert verdict.rounds >= OPERATIONS
+    assert sum(verdict.violations.values()) == 0, verdict.reason
+    assert verdict.reason == "no controls were run"

@@ -1,0 +1,53 @@
+"""Observations altered a little, on one channel or on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from kgen.observation import FaultRecord, Observation, Record
+
+Change = Callable[[Observation], Observation]
+
+
+def say(record: Record, index: int, **changes: Any) -> Record:
+    """The record with one phase changed."""
+    phases = [replace(phase, **changes) if phase.index == index else phase for phase in record.phases]
+    return replace(record, phases=tuple(phases))
+
+
+def both(change: Callable[[Record], Record]) -> Change:
+    """A change that both channels agree on."""
+
+    def apply(seen: Observation) -> Observation:
+        assert seen.serial is not None
+        assert seen.memory is not None
+        return replace(seen, serial=change(seen.serial), memory=change(seen.memory))
+
+    return apply
+
+
+def phase(index: int, **changes: Any) -> Change:
+    return both(lambda record: say(record, index, **changes))
+
+
+def memory(**changes: Any) -> Change:
+    return lambda seen: replace(seen, memory=replace(seen.memory, **changes))  # type: ignore[type-var]
+
+
+def serial(**changes: Any) -> Change:
+    return lambda seen: replace(seen, serial=replace(seen.serial, **changes))  # type: ignore[type-var]
+
+
+def chain(*changes: Change) -> Change:
+    def apply(seen: Observation) -> Observation:
+        for change in changes:
+            seen = change(seen)
+        return seen
+
+    return apply
+
+
+def fault(cpu: int, vector: int, index: int | None = None) -> FaultRecord:
+    return FaultRecord(cpu=cpu, vector=vector, error=0, eip=0x100000, eflags=2, cr2=0, phase=index)

@@ -1,0 +1,83 @@
+"""What a suite comes to: the worst of its cases, the table, what stands out, and the document."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+
+import pytest
+from recordings import Recording, load
+from rich.console import Console
+
+from kgen.report.matrix import SEVERITY, Outcome, show_matrix, suite_document, suite_json, worst
+from kgen.verdict import VerdictKind, judge
+
+RUNS = {name: load(name) for name in ("tcg-suite", "kvm-suite")}
+ORDER = "ERROR > CRASH > NOT_ATOMIC > INCONCLUSIVE > UNSUPPORTED > NO_STORAGE > RAM_BACKED > SKIP > ATOMIC"
+
+
+def outcomes(run: Recording) -> list[Outcome]:
+    seen = run.observed()
+    return [Outcome(case, judge(run.spec, seen, number), 0) for number, case in enumerate(run.spec.cases)]
+
+
+def shown(run: Recording) -> list[str]:
+    text = io.StringIO()
+    show_matrix(Console(file=text, width=60), run.spec, run.platform, outcomes(run))
+    return text.getvalue().splitlines()
+
+
+def test_the_worst_case_decides() -> None:
+    order = [VerdictKind[name] for name in ORDER.split(" > ")]
+    assert list(SEVERITY) == order
+    assert set(SEVERITY) == set(VerdictKind)
+    for worse, better in itertools.combinations(order, 2):
+        assert worst([better, worse, better]) is worst([worse, better]) is worse
+        assert worst([better]) is better
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("tcg-suite", "RAM_BACKED: 1 RAM_BACKED, 3 ATOMIC"), ("kvm-suite", "NOT_ATOMIC: 3 NOT_ATOMIC, 1 RAM_BACKED")],
+)
+def test_the_sum_comes_last(name: str, total: str) -> None:
+    lines = shown(RUNS[name])
+    assert lines[-1] == total
+    assert lines[0] == f"suite:recorded on {RUNS[name].platform}: 4 cases"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_whatever_is_not_atomic_stands_out(name: str) -> None:
+    run = RUNS[name]
+    lines = shown(run)
+    for outcome in outcomes(run):
+        line = f"{outcome.case.id}: {outcome.verdict.kind.name}: {outcome.verdict.reason}"
+        assert (line in lines) == (outcome.verdict.kind is not VerdictKind.ATOMIC)
+
+
+def test_what_is_atomic_has_its_bounds() -> None:
+    run = RUNS["tcg-suite"]
+    atomic = [each.verdict for each in outcomes(run) if each.verdict.kind is VerdictKind.ATOMIC]
+    rounds, judged = [each.rounds for each in atomic], [each.judged for each in atomic]
+    (line,) = (line for line in shown(run) if "where ATOMIC, N is" in line)
+    assert line == (
+        f"where ATOMIC, N is {min(rounds)} to {max(rounds)}; the rate of cells of a batch that show a violation is "
+        f"below {3 / max(judged):.2g} to {3 / min(judged):.2g} at 95 %"
+    )
+    assert not [line for line in shown(RUNS["kvm-suite"]) if "where ATOMIC" in line]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_document_round_trips(name: str) -> None:
+    run = RUNS[name]
+    arguments = (run.spec, run.platform, [(run.spec, run.observed())], outcomes(run))
+    text = suite_json(*arguments)
+    assert text.endswith("}\n")
+    value = json.loads(text)
+    assert value == suite_document(*arguments)
+    kinds = [each.verdict.kind for each in outcomes(run)]
+    assert value["verdict"] == {"kind": worst(kinds).name, "exit_code": worst(kinds).value}
+    assert [each["case"] for each in value["cases"]] == [case.id for case in run.spec.cases]
+    assert [each["verdict"]["kind"] for each in value["cases"]] == [kind.name for kind in kinds]
+    assert [boot["digest"] for boot in value["boots"]] == [run.spec.digest()]

@@ -1,0 +1,223 @@
+"""When a run is made again: while power controls are silent; and from the next case on, where one ended the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from _changes import both, say
+from recordings import load
+
+from kgen import pipeline
+from kgen.builder import Kernel, build
+from kgen.observation import Observation, Pooled, Record, Witness
+from kgen.pipeline import (
+    ATTEMPT_SECONDS,
+    ATTEMPTS,
+    Boot,
+    Options,
+    case_of,
+    observe_suite,
+    observe_until_told,
+    platforms,
+)
+from kgen.plan import phases, phases_of
+from kgen.results import KernelState, PhaseStatus, ViolationKind
+from kgen.spec import Case, KernelSpec
+from kgen.verdict import VerdictKind, judge
+
+ONE = load("tcg-atomic")
+SUITE = load("tcg-suite")
+TCG = platforms()["qemu-tcg"]
+
+
+def silent(lost: int) -> Observation:
+    """The recorded run as if its first power control had lost so many tokens in 1000 rounds."""
+
+    def change(record: Record) -> Record:
+        counts = record.phases[1].counts
+        new = (
+            replace(counts[0], puts=1000),
+            replace(counts[1], takes=1000 - lost, tries=1000),
+            replace(counts[2], takes=0, tries=1000),
+        )
+        witnesses = tuple(witness for witness in record.witnesses if witness.phase != 1)
+        made = tuple(Witness(90 + at, 1, ViolationKind.LOST, at + 1, 0, 1, 0, 0, None, 0) for at in range(min(lost, 8)))
+        said = say(record, 1, rounds=1000, judged=1000, counts=new, lost=lost, events=lost)
+        return replace(said, witnesses=(*witnesses, *made))
+
+    return replace(both(change)(ONE.observed()), timings={"run": 1.0})
+
+
+class Runs:
+    """Stands in for the runs: one observation after the other."""
+
+    def __init__(self, *seen: Observation) -> None:
+        self.left: Iterator[Observation] = iter(seen)
+        self.made = 0
+        self.specs: list[KernelSpec] = []
+
+    def __call__(self, kernel: Any, *_: object, **__: object) -> Observation:
+        self.made += 1
+        self.specs.append(kernel.spec if isinstance(kernel, Kernel) else kernel)
+        return next(self.left)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    return build(ONE.spec)
+
+
+def told(
+    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, *seen: Observation, **options: Any
+) -> tuple[Observation, int, list[int]]:
+    """What comes out, how many runs were made, and what was said of them."""
+    runs, said = Runs(*seen), list[int]()
+    monkeypatch.setattr(pipeline, "observe", runs)
+    found = observe_until_told(kernel, TCG, Options(**options), repeated=said.append)
+    return found, runs.made, said
+
+
+def test_a_run_that_tells_is_enough(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    found, made, said = told(monkeypatch, kernel, silent(5))
+    assert (made, said, found.attempts, found.pooled) == (1, [], 1, {})
+    assert judge(kernel.spec, found).kind is VerdictKind.ATOMIC
+
+
+def test_silent_runs_are_pooled_until_they_tell(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    found, made, said = told(monkeypatch, kernel, silent(2), silent(0), silent(2), silent(1), silent(9))
+    assert (made, said, found.attempts) == (4, [2, 3, 4], 4)
+    assert found.pooled[1] == Pooled(3000, 4, 3000, {"lost": 4, "duplicate": 0, "torn": 0, "stale": 0})
+    assert found.pooled[3].rounds == 3000
+    verdict = judge(kernel.spec, found)
+    assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, 4000)
+    assert verdict.controls[1].violations["lost"] == 5
+
+
+def test_a_case_that_fails_in_a_later_run_ends_it(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    bad = load("kvm-lost")
+    found, made, _ = told(monkeypatch, kernel, silent(2), bad.observed())
+    assert made == 2
+    assert judge(kernel.spec, found).kind is VerdictKind.NOT_ATOMIC
+
+
+def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    found, made, said = told(monkeypatch, kernel, *[silent(0)] * (ATTEMPTS + 1))
+    assert (made, said[-1], found.attempts) == (ATTEMPTS, ATTEMPTS, ATTEMPTS)
+    verdict = judge(kernel.spec, found)
+    assert verdict.is_silent
+    assert f"showed only 0 events in {1000 * ATTEMPTS} rounds" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("seen", "options"),
+    [
+        (silent(0), {"seconds": 5.0}),
+        (replace(silent(0), timings={"run": ATTEMPT_SECONDS}), {}),
+        (replace(silent(0), cut="the run was stopped by Ctrl-C"), {}),
+        (replace(silent(0), problems=("gdb died",)), {}),
+    ],
+    ids=["seconds", "long", "stopped", "error"],
+)
+def test_a_run_that_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, seen: Observation, options: dict[str, Any]
+) -> None:
+    assert told(monkeypatch, kernel, seen, silent(9), **options)[1] == 1
+
+
+# --- suites
+
+
+def part(
+    spec: KernelSpec, seen: Observation, *, died_in: int | None = None, crash: str = "triple fault"
+) -> Observation:
+    """The recorded suite cut down to what a boot of ``spec`` would have shown: its phases, numbered anew."""
+    first = len(SUITE.spec.cases) - len(spec.cases)
+    source = [phase.index for number in range(first, len(SUITE.spec.cases)) for phase in phases_of(SUITE.spec, number)]
+    new = {old: index for index, old in enumerate(source)}
+    assert [phase.label for phase in phases(spec)] == [phases(SUITE.spec)[old].label for old in source]
+
+    def change(record: Record) -> Record:
+        kept = [replace(record.phases[old], index=index) for old, index in new.items()]
+        witnesses = [replace(w, phase=new[w.phase]) for w in record.witnesses if w.phase in new]
+        record = replace(record, planned=len(kept), digest=spec.digest(), closed=len(spec.cases), phase=len(kept) - 1)
+        if died_in is not None:
+            closed = next(n for n in range(len(spec.cases)) if died_in <= phases_of(spec, n)[-1].index)
+            running = record.channel == "debugger"
+            kept = kept[: died_in + running]
+            if running:
+                kept[-1] = replace(kept[-1], status=PhaseStatus.RUNNING)
+            witnesses = [witness for witness in witnesses if witness.phase < died_in]
+            record = replace(
+                record, complete=False, gap="died", state=KernelState.RUNNING, phase=died_in, closed=closed
+            )
+        return replace(record, phases=tuple(kept), witnesses=tuple(witnesses))
+
+    made = both(change)(seen)
+    paths = {new[old]: path for old, path in seen.paths.items() if old in new}
+    return replace(made, paths=paths, crash="" if died_in is None else crash)
+
+
+def suite(monkeypatch: pytest.MonkeyPatch, *seen: Observation) -> tuple[tuple[Boot, ...], Runs, list[int]]:
+    runs, said = Runs(*seen), list[int]()
+    monkeypatch.setattr(pipeline, "observe", runs)
+    monkeypatch.setattr(pipeline, "build", lambda spec: spec)
+    boots = observe_suite(SUITE.spec, TCG, Options(), rebooted=lambda _, left: said.append(left))
+    return boots, runs, said
+
+
+def rest(first: int) -> KernelSpec:
+    cases = SUITE.spec.cases[first:]
+    return replace(SUITE.spec, case=cases[0], more=cases[1:])
+
+
+def verdicts(boots: tuple[Boot, ...]) -> list[VerdictKind]:
+    found = []
+    for case in SUITE.spec.cases:
+        place = case_of(boots, case)
+        assert place is not None
+        boot, number = place
+        assert boot.spec.cases[number] == case
+        found.append(judge(boot.spec, boot.observation, number).kind)
+    return found
+
+
+def test_one_boot_is_enough_where_nothing_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    boots, runs, said = suite(monkeypatch, SUITE.observed())
+    assert (len(boots), runs.made, said) == (1, 1, [])
+    assert runs.specs == [SUITE.spec]
+    assert VerdictKind.INCONCLUSIVE not in verdicts(boots)
+
+
+@pytest.mark.parametrize("number", range(len(SUITE.spec.cases)))
+def test_after_a_death_it_goes_on_with_the_next_case(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    dead = part(SUITE.spec, SUITE.observed(), died_in=phases_of(SUITE.spec, number)[-1].index)
+    later = [part(rest(number + 1), SUITE.observed())] if number + 1 < len(SUITE.spec.cases) else []
+    boots, runs, said = suite(monkeypatch, dead, *later)
+    assert runs.made == len(boots) == 1 + len(later)
+    assert [spec.cases for spec in runs.specs] == [SUITE.spec.cases, SUITE.spec.cases[number + 1 :]][: len(boots)]
+    assert said == ([len(SUITE.spec.cases) - number - 1] if later else [])
+    known = verdicts((Boot(SUITE.spec, SUITE.observed()),))
+    assert verdicts(boots) == [*known[:number], VerdictKind.CRASH, *known[number + 1 :]]
+    assert all(spec.budget <= SUITE.spec.budget for spec in runs.specs)
+
+
+@pytest.mark.parametrize("cut", ["the run was stopped by Ctrl-C", "the run did not end within 5 s (--timeout)"])
+def test_who_stopped_it_does_not_get_another_boot(monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
+    dead = replace(part(SUITE.spec, SUITE.observed(), died_in=2, crash=""), cut=cut)
+    boots, runs, said = suite(monkeypatch, dead, SUITE.observed())
+    assert (len(boots), runs.made, said) == (1, 1, [])
+    assert verdicts(boots)[1:] == [VerdictKind.INCONCLUSIVE] * 3
+
+
+def test_a_boot_that_begins_nothing_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = replace(SUITE.observed(), serial=None, memory=None, cut="nothing came from the serial port")
+    boots, runs, said = suite(monkeypatch, nothing, SUITE.observed())
+    assert (len(boots), runs.made, said) == (1, 1, [])
+    assert verdicts(boots) == [VerdictKind.ERROR] * 4
+
+
+def test_a_case_that_is_nowhere() -> None:
+    assert case_of((Boot(SUITE.spec, SUITE.observed()),), Case("sub")) is None

@@ -1,0 +1,352 @@
+"""Verdicts on the cases of a suite, each for itself, and on runs that were pooled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from _changes import Change, both, chain, fault, memory, phase, say, serial
+from recordings import Recording, load
+
+from kgen.mtree import NOT_ASKED
+from kgen.observation import EMULATION_FAILURE, Count, Observation, Pooled, Record, pool
+from kgen.plan import POWER_ENOUGH_IN_SUITE, phases_of
+from kgen.results import CpuState, Decode, KernelState, PhaseStatus, ViolationKind
+from kgen.verdict import POWER_MINIMUM, VerdictKind, judge, was_run
+
+GOOD = load("tcg-suite")
+BAD = load("kvm-suite")
+SINGLE = load("tcg-atomic")
+SEEN = GOOD.observed()
+CASES = range(len(GOOD.spec.cases))
+#: The cases of the recorded suites, by what they are of, and the indices of their phases.
+XCHG, FRAMEBUFFER, XADD, NOT = CASES
+(SANITY_XADD, POWER_XADD, CASE_XADD) = (phase.index for phase in phases_of(GOOD.spec, XADD))
+(SANITY_NOT, POWER_NOT, CASE_NOT) = (phase.index for phase in phases_of(GOOD.spec, NOT))
+PLAIN = [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, VerdictKind.ATOMIC, VerdictKind.ATOMIC]
+
+
+def kinds(seen: Observation, run: Recording = GOOD) -> list[VerdictKind]:
+    return [judge(run.spec, seen, number).kind for number in CASES]
+
+
+def died_in(index: int, crash: str = "triple fault", status: PhaseStatus = PhaseStatus.RUNNING) -> Change:
+    """The machine died in that phase: nothing behind it, no end. ``closed`` are the cases before."""
+
+    def change(record: Record) -> Record:
+        kept = record.phases[:index]
+        if record.channel == "debugger":
+            kept += (replace(record.phases[index], status=status),)
+        closed = next(number for number in CASES if index <= phases_of(GOOD.spec, number)[-1].index)
+        witnesses = tuple(witness for witness in record.witnesses if witness.phase < index)
+        ended = replace(record, state=KernelState.RUNNING, complete=False, gap="it died", phase=index, closed=closed)
+        return replace(ended, phases=kept, witnesses=witnesses)
+
+    return chain(both(change), lambda seen: replace(seen, crash=crash, cells=(), path=NOT_ASKED))
+
+
+def test_plain() -> None:
+    assert kinds(SEEN) == PLAIN
+    assert len({judge(GOOD.spec, SEEN, number).reason for number in CASES}) == 4
+    for number in CASES:
+        labels = [control.label for control in judge(GOOD.spec, SEEN, number).controls]
+        assert labels == [phase.label for phase in phases_of(GOOD.spec, number)[:-1]]
+
+
+@pytest.mark.parametrize("crash", ["triple fault", f"{EMULATION_FAILURE} (emulation failure)", "QEMU was killed"])
+@pytest.mark.parametrize("index", range(len(SEEN.memory.phases) if SEEN.memory else 0))
+def test_a_death_is_the_running_cases_only(index: int, crash: str) -> None:
+    """Those before are judged, those behind were not begun."""
+    seen = died_in(index, crash)(SEEN)
+    running = next(number for number in CASES if index <= phases_of(GOOD.spec, number)[-1].index)
+    in_case = index == phases_of(GOOD.spec, running)[-1].index
+    refused = in_case and crash.startswith(EMULATION_FAILURE)
+    expected = [
+        PLAIN[number]
+        if number < running
+        else (VerdictKind.UNSUPPORTED if refused else VerdictKind.CRASH)
+        if number == running
+        else VerdictKind.INCONCLUSIVE
+        for number in CASES
+    ]
+    assert kinds(seen) == expected
+    assert [was_run(GOOD.spec, seen, number) for number in CASES] == [number <= running for number in CASES]
+    if refused:
+        reason = judge(GOOD.spec, seen, running).reason
+        assert reason == f"{phases_of(GOOD.spec, running)[-1].form.name} could not be carried out: {crash}"
+    for number in CASES[running + 1 :]:
+        assert judge(GOOD.spec, seen, number).reason == f"it was not begun: {crash}"
+
+
+@pytest.mark.parametrize("index", range(len(SEEN.memory.phases) if SEEN.memory else 0))
+def test_a_log_that_ends_early_is_judged_as_far_as_it_goes(index: int) -> None:
+    """The same where the log is all there is; what lies behind the framebuffer nobody knows then."""
+    seen = replace(died_in(index, "")(SEEN), memory=None, platform="serial-log", paths={})
+    running = next(number for number in CASES if index <= phases_of(GOOD.spec, number)[-1].index)
+    alone = [VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE, VerdictKind.ATOMIC, VerdictKind.ATOMIC]
+    assert kinds(seen) == alone[:running] + [VerdictKind.INCONCLUSIVE] * (len(CASES) - running)
+
+
+def test_a_run_that_was_stopped_has_cases_that_were_not_begun() -> None:
+    """An orderly end: both channels are complete."""
+
+    def change(record: Record) -> Record:
+        stopped = replace(record, state=KernelState.STOPPED, phases=record.phases[: POWER_XADD + 1], phase=POWER_XADD)
+        stopped = say(stopped, POWER_XADD, status=PhaseStatus.STOPPED)
+        counts = stopped.phases[-1].counts
+        cpus = tuple(
+            replace(entry, puts=count.puts, takes=count.takes, tries=count.tries)
+            for entry, count in zip(record.cpus, counts, strict=False)
+        )
+        witnesses = tuple(witness for witness in record.witnesses if witness.phase <= POWER_XADD)
+        return replace(stopped, witnesses=witnesses, closed=2, cpus=cpus)
+
+    seen = replace(both(change)(SEEN), cut="the run was stopped by Ctrl-C", cells=(), path=NOT_ASKED)
+    assert kinds(seen) == [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, *[VerdictKind.INCONCLUSIVE] * 2]
+    assert judge(GOOD.spec, seen, XADD).reason == "the case was not run to its end"
+    assert judge(GOOD.spec, seen, NOT).reason == "it was not begun: the run was stopped by Ctrl-C"
+
+
+def test_a_fault_outside_the_experiments_ends_the_run_and_spares_what_is_closed() -> None:
+    def change(record: Record) -> Record:
+        return replace(record, state=KernelState.FAULTED, complete=True, gap="", faults=(fault(9, 14),))
+
+    seen = chain(died_in(CASE_XADD, ""), both(change))(SEEN)
+    assert kinds(seen) == [
+        VerdictKind.ATOMIC,
+        VerdictKind.RAM_BACKED,
+        VerdictKind.CRASH,
+        VerdictKind.INCONCLUSIVE,
+    ]
+    assert "CPU 9, vector 14" in judge(GOOD.spec, seen, XADD).reason
+    assert judge(GOOD.spec, seen, NOT).reason == "it was not begun: the run ended"
+
+
+def test_a_fault_at_the_very_end_is_the_last_cases() -> None:
+    """Nothing else can have been its cause."""
+    for change in (
+        both(lambda record: replace(record, faults=(fault(9, 14),))),
+        lambda seen: replace(seen, crash="triple fault"),
+    ):
+        assert kinds(change(SEEN)) == [*PLAIN[:-1], VerdictKind.CRASH]
+
+
+@pytest.mark.parametrize(
+    ("vector", "kind"), [(6, VerdictKind.UNSUPPORTED), (13, VerdictKind.UNSUPPORTED), (14, VerdictKind.CRASH)]
+)
+def test_an_exception_in_a_case_is_that_cases_only(vector: int, kind: VerdictKind) -> None:
+    def change(record: Record) -> Record:
+        return replace(say(record, CASE_XADD, status=PhaseStatus.FAULTED), faults=(fault(1, vector, CASE_XADD),))
+
+    assert kinds(both(change)(SEEN)) == [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, kind, VerdictKind.ATOMIC]
+    # the phases' own exceptions are no fault of the kernel's, and where the last one ends so it finishes all the same
+    last = both(lambda r: replace(say(r, CASE_NOT, status=PhaseStatus.FAULTED), faults=(fault(1, vector, CASE_NOT),)))
+    assert kinds(last(SEEN)) == [*PLAIN[:-1], kind]
+
+
+def test_a_machine_without_the_target() -> None:
+    index = phases_of(GOOD.spec, FRAMEBUFFER)[-1].index
+    nothing = {"rounds": 0, "judged": 0, "lost": 0, "events": 0, "address": 0, "ticks": 0}
+    absent = phase(index, status=PhaseStatus.ABSENT, counts=tuple(Count(cpu, 0, 0, 0) for cpu in range(3)), **nothing)
+    assert kinds(absent(SEEN)) == [VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.ATOMIC, VerdictKind.ATOMIC]
+    assert judge(GOOD.spec, absent(SEEN), FRAMEBUFFER).reason == "the machine has no framebuffer"
+
+
+def test_a_cpu_that_did_not_park_is_its_cases_error() -> None:
+    stuck = both(lambda record: replace(record, state=KernelState.NOT_PARKED))
+    seen = chain(died_in(CASE_XADD, "", PhaseStatus.NOT_PARKED), stuck)(SEEN)
+    seen = serial(complete=True, gap="")(memory(complete=True, gap="")(seen))
+    seen = serial(phases=SEEN.serial.phases[:CASE_XADD] + seen.memory.phases[-1:])(seen)  # type: ignore[union-attr]
+    seen = replace(seen, serial=say(seen.serial, CASE_XADD, label="", limit=None))  # type: ignore[arg-type]
+    found = kinds(seen)
+    assert found[XADD] is VerdictKind.ERROR
+    assert "did not finish its batch" in judge(GOOD.spec, seen, XADD).reason
+    assert found[:XADD] == PLAIN[:XADD]
+    assert found[NOT] is VerdictKind.INCONCLUSIVE
+
+
+def lost(index: int, count: int = 1) -> Change:
+    """A walk's phase with losses, and with their witness."""
+
+    def change(record: Record) -> Record:
+        assert SEEN.memory is not None
+        witness = replace(SEEN.memory.witnesses[0], index=99, phase=index, kind=ViolationKind.LOST)
+        return replace(say(record, index, lost=count, events=1), witnesses=(*record.witnesses, witness))
+
+    return both(change)
+
+
+def test_a_sanity_control_that_fails_is_the_error_of_what_rests_on_it() -> None:
+    found = kinds(lost(SANITY_XADD)(SEEN))
+    assert found == [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, VerdictKind.ERROR, VerdictKind.ATOMIC]
+
+
+def test_a_violation_is_its_cases_only() -> None:
+    assert kinds(lost(CASE_XADD, 70)(SEEN)) == [
+        VerdictKind.ATOMIC,
+        VerdictKind.RAM_BACKED,
+        VerdictKind.NOT_ATOMIC,
+        VerdictKind.ATOMIC,
+    ]
+    verdict = judge(GOOD.spec, lost(CASE_XADD, 70)(SEEN), XADD)
+    assert verdict.violations == {"lost": 70, "duplicate": 0, "torn": 0, "stale": 0}
+    assert {witness.phase for witness in verdict.witnesses} == {CASE_XADD}
+    assert "operations of xadd.32 on vga-text" in verdict.reason
+
+
+def test_what_an_experiment_cannot_show_is_an_error() -> None:
+    def change(record: Record) -> Record:
+        return say(record, CASE_NOT, duplicate=1, events=1)
+
+    reason = judge(GOOD.spec, both(change)(SEEN), NOT).reason
+    assert reason == f"phase {CASE_NOT} has 1 violations of kind duplicate, which parity cannot show"
+
+
+@pytest.mark.parametrize("change", [{"puts": 0}, {"puts": 1}])
+def test_the_operations_are_the_cpus_together(change: dict[str, int]) -> None:
+    counts = SEEN.memory.phases[SANITY_XADD].counts if SEEN.memory else ()
+    seen = phase(SANITY_XADD, counts=(replace(counts[0], **change), *counts[1:]))(SEEN)
+    reason = judge(GOOD.spec, seen, XADD).reason
+    assert reason.startswith(f"phase {SANITY_XADD} did ")
+
+
+def test_a_cpu_that_never_tried_is_no_contention() -> None:
+    counts = SEEN.memory.phases[CASE_XADD].counts if SEEN.memory else ()
+    moved = (replace(counts[0], puts=counts[0].puts + counts[2].puts), counts[1], replace(counts[2], puts=0))
+    verdict = judge(GOOD.spec, phase(CASE_XADD, counts=moved)(SEEN), XADD)
+    assert (verdict.kind, verdict.reason[:17]) == (VerdictKind.INCONCLUSIVE, "CPU 2 never tried")
+
+
+def test_the_last_cases_end_is_where_the_cpus_are_at_rest() -> None:
+    assert SEEN.memory is not None
+    cpus = tuple(replace(entry, state=CpuState.WORKING) if entry.cpu == 1 else entry for entry in SEEN.memory.cpus)
+    assert "was not at rest" in judge(GOOD.spec, memory(cpus=cpus)(SEEN)).reason
+
+
+@pytest.mark.parametrize("number", CASES[:-1])
+def test_each_case_has_its_own_path(number: int) -> None:
+    """What QEMU said before another case is no word on this one."""
+    index = phases_of(GOOD.spec, number)[-1].index
+    paths = {at: path for at, path in SEEN.paths.items() if at != index}
+    assert judge(GOOD.spec, replace(SEEN, paths=paths), number).kind is (
+        VerdictKind.INCONCLUSIVE if number == FRAMEBUFFER else VerdictKind.ATOMIC  # the guest's own probe of VGA
+    )
+    unprobed = phase(index, decode=Decode.UNKNOWN)(replace(SEEN, paths=paths))
+    assert judge(GOOD.spec, unprobed, number).kind is VerdictKind.INCONCLUSIVE
+    ram = replace(SEEN, paths={**paths, index: SEEN.paths[phases_of(GOOD.spec, FRAMEBUFFER)[-1].index]})
+    assert judge(GOOD.spec, ram, number).kind is VerdictKind.RAM_BACKED
+
+
+# --- power
+
+
+def power(kinds: dict[str, int], events: int, status: PhaseStatus | None = None) -> Change:
+    """XCHG's first power control with these violations, in as many rounds as its case. In a suite it is done when it
+    has failed often enough, and not before."""
+    status = status or (PhaseStatus.DONE if events >= POWER_ENOUGH_IN_SUITE else PhaseStatus.LIMIT)
+    first = phases_of(GOOD.spec, XCHG)[1].index
+
+    def change(record: Record) -> Record:
+        case = record.phases[phases_of(GOOD.spec, XCHG)[-1].index]
+        plain = dict.fromkeys(("lost", "duplicate", "torn", "stale", "left", "foreign"), 0) | {"judged": case.judged}
+        takes = case.rounds - kinds.get("lost", 0)
+        counts = (Count(0, case.rounds, 0, 0), Count(1, 0, takes, case.rounds), Count(2, 0, 0, case.rounds))
+        here = [kind for kind in ViolationKind for _ in range(min(2, kinds.get(kind.name.lower(), 0)))]
+        witness = record.witnesses[0]
+        others = tuple(entry for entry in record.witnesses if entry.phase != first)
+        made = tuple(replace(witness, index=90 + at, phase=first, kind=kind) for at, kind in enumerate(here))
+        said = say(record, first, status=status, rounds=case.rounds, counts=counts, events=events, **(plain | kinds))
+        return replace(said, witnesses=(*others, *made))
+
+    return both(change)
+
+
+@pytest.mark.parametrize(
+    ("shown", "events", "kind"),
+    [
+        ({"lost": 5}, 5, VerdictKind.ATOMIC),
+        ({"lost": 4}, 4, VerdictKind.INCONCLUSIVE),
+        ({"stale": 20}, 20, VerdictKind.INCONCLUSIVE),
+        ({"torn": 20}, 20, VerdictKind.INCONCLUSIVE),
+        ({"lost": 4, "stale": 20}, 24, VerdictKind.INCONCLUSIVE),
+        ({"lost": 5, "stale": 20}, 25, VerdictKind.ATOMIC),
+        # what one event does to many updates counts once
+        ({"lost": 400}, 4, VerdictKind.INCONCLUSIVE),
+        ({"lost": 400}, 5, VerdictKind.ATOMIC),
+    ],
+)
+def test_power_is_what_tells(shown: dict[str, int], events: int, kind: VerdictKind) -> None:
+    """A control that shows only what the defect in question would not look like proves nothing."""
+    assert POWER_MINIMUM == 5
+    verdict = judge(GOOD.spec, power(shown, events)(SEEN), XCHG)
+    assert verdict.kind is kind, verdict.reason
+    assert verdict.is_silent == (kind is VerdictKind.INCONCLUSIVE)
+    control = verdict.controls[1]
+    assert (control.role, control.enough) == ("power", kind is VerdictKind.ATOMIC)
+    assert control.violations == {name: shown.get(name, 0) for name in ("lost", "duplicate", "torn", "stale")}
+    if verdict.is_silent:
+        assert "try a larger --budget" in verdict.reason
+
+
+def test_a_control_is_weighed_where_it_came_to_an_end() -> None:
+    """Its own, or that of its share of the budget."""
+    assert judge(GOOD.spec, power({"lost": 6}, 6, PhaseStatus.LIMIT)(SEEN), XCHG).kind is VerdictKind.ATOMIC
+    done = judge(GOOD.spec, power({"lost": 6}, 6, PhaseStatus.DONE)(SEEN), XCHG)
+    assert done.kind is VerdictKind.ERROR
+    assert "phase 1 says it is done after" in done.reason
+    assert judge(GOOD.spec, power({"lost": 3}, 3, PhaseStatus.LIMIT)(SEEN), XCHG).is_silent
+    stopped = judge(GOOD.spec, power({"lost": 6}, 6, PhaseStatus.STOPPED)(SEEN), XCHG)
+    assert (stopped.kind, stopped.is_silent) == (VerdictKind.INCONCLUSIVE, False)
+
+
+# --- pooled runs
+
+
+def silent(record: Record) -> Record:
+    """A run of one case whose first power control showed three losses in 1000 rounds."""
+    counts = (Count(0, 1000, 0, 0), Count(1, 0, 997, 1000), Count(2, 0, 0, 1000))
+    witnesses = tuple(witness for witness in record.witnesses if witness.phase != 1)
+    made = tuple(replace(record.witnesses[0], index=90 + at, phase=1, kind=ViolationKind.LOST) for at in range(3))
+    quiet = dict.fromkeys(("duplicate", "torn", "stale", "left", "foreign"), 0)
+    said = say(record, 1, rounds=1000, judged=1000, counts=counts, lost=3, events=3, **quiet)
+    return replace(said, witnesses=(*witnesses, *made))
+
+
+def test_runs_are_pooled() -> None:
+    """Twice three losses are six, in twice as many rounds, of control and case."""
+    once = both(silent)(SINGLE.observed())
+    verdict = judge(SINGLE.spec, once)
+    assert verdict.is_silent
+    assert "showed only 3 events in 1000 rounds, which is 3 in as many as the case's" in verdict.reason
+    pooled = pool(once)
+    assert pooled[1] == Pooled(1000, 3, 1000, {"lost": 3, "duplicate": 0, "torn": 0, "stale": 0})
+    assert pooled[3].rounds == 1000
+    twice = replace(once, pooled=pooled, attempts=2)
+    verdict = judge(SINGLE.spec, twice)
+    assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, 2000)
+    assert verdict.bound == pytest.approx(3 / 2000)
+    control = verdict.controls[1]
+    assert (control.rounds, control.violations["lost"], control.enough) == (2000, 6, True)
+    assert any("those of 2 runs together" in note for note in verdict.notes)
+    assert pool(twice)[1] == Pooled(2000, 6, 2000, {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0})
+
+
+def test_a_pooled_control_is_weighed_at_the_cases_n() -> None:
+    """Earlier runs of the control alone do not make it stronger."""
+    once = both(silent)(SINGLE.observed())
+    many = {1: Pooled(9000, 6, 9000, {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0})}
+    verdict = judge(SINGLE.spec, replace(once, pooled=many, attempts=2))
+    assert verdict.is_silent
+    assert "showed only 9 events in 10000 rounds, which is 0.9 in as many as the case's" in verdict.reason
+
+
+def test_a_violation_in_a_later_run_is_one() -> None:
+    """The rounds before do not dilute it."""
+    bad = load("kvm-lost")
+    seen = replace(bad.observed(), pooled=pool(bad.observed()), attempts=2)
+    assert judge(bad.spec, seen).kind is VerdictKind.NOT_ATOMIC
+    assert judge(bad.spec, seen).violations == judge(bad.spec, bad.observed()).violations
+
+
+def test_nothing_is_pooled_of_what_was_not_seen() -> None:
+    assert pool(replace(SINGLE.observed(), serial=None, memory=None)) == {}
