@@ -38,7 +38,11 @@ class _Terminated(SystemExit):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        super().__init__(signal.Signals(number).name)
+        # the exit code, should it come when nobody is left to catch it
+        super().__init__(128 + number)
+
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name
 
 
 def say_error(line: str) -> None:
