@@ -200,6 +200,18 @@ count_operations:
     adc dword ptr [ebx + Cpu.puts + 4], 0
     ret
 
+; Stores EAX into every cell of the batch. clobbers: ESI, EDI
+fill_cells:
+    xor esi, esi
+    mov edi, dword ptr [results + Results.handshake + Handshake.address]
+.cell:
+    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .cell
+    ret
+
 ; Reads all cells into finals. clobbers: EAX, EDI, ESI
 read_finals:
     xor esi, esi

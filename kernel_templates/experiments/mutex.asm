@@ -10,16 +10,8 @@ mutex_prepare:
     mov ecx, MAX_BATCH
     mov edi, entries
     rep stosd
-    xor esi, esi
-    mov edi, dword ptr [results + Results.handshake + Handshake.address]
-.cell:
-    xor eax, eax
-    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
-    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
-    ret
+    ; EAX is 0 still: every lock is free
+    jmp fill_cells
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 mutex_visit:

@@ -14,16 +14,8 @@ own_bits_prepare:
     mov edi, owners
     xor eax, eax
     rep stosb
-    xor esi, esi
-    mov edi, dword ptr [results + Results.handshake + Handshake.address]
-.cell:
     mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
-    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
-    ret
+    jmp fill_cells
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 own_bits_visit:

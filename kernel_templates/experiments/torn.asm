@@ -2,16 +2,8 @@
 
 ; in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 torn_prepare:
-    xor esi, esi
-    mov edi, dword ptr [results + Results.handshake + Handshake.address]
-.cell:
     xor eax, eax
-    call dword ptr [results + Results.handshake + Handshake.task + Task.store]
-    add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
-    ret
+    jmp fill_cells
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 torn_visit:

@@ -74,9 +74,11 @@ def seconds_from(low: float) -> Callable[[str], float]:
 
 def budget(text: str) -> int:
     """The type of an option that takes a time in seconds, minutes or hours."""
+    from kgen.spec import MAX_BUDGET
+
     match = re.fullmatch(r"([0-9]{1,6})(s|m|h|)", text)
     seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[match[2]] if match else 0
-    if not 1 <= seconds <= 24 * 3600:
+    if not 1 <= seconds <= MAX_BUDGET:
         raise click.BadParameter(f"{text!r} is not a time from 1s to 24h")
     return seconds
 
