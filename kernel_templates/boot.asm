@@ -13,13 +13,16 @@ multiboot_header:
     .long 0xFFFFFFFF & -(0x1BADB002 + 0)
 
 ; Multiboot 1: EAX is the magic, EBX the information block.
-; Our disk loader comes in here too, with "KGEN" in EAX.
+; Our disk loader comes in here too, with "KGEN" in EAX, and our UEFI application, with "KGEU".
 entry:
     mov edx, BootPath.MULTIBOOT
     cmp eax, 0x2BADB002
     je boot_common
     mov edx, BootPath.DISK
     cmp eax, DISK_MAGIC
+    je boot_common
+    mov edx, BootPath.UEFI
+    cmp eax, UEFI_MAGIC
     je boot_common
     mov edx, BootPath.UNKNOWN
     jmp boot_common
@@ -45,6 +48,13 @@ boot_common:
     mov ss, ax
     mov esp, stacks + STACK_SIZE
     mov dword ptr [results + Results.boot_path], edx
+    cmp edx, BootPath.UEFI
+    jne .no_handover
+    mov esi, ebx
+    mov edi, handover
+    mov ecx, Handover.SIZE
+    rep movsb
+.no_handover:
     call find_command_line
     jmp main
 

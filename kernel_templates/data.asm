@@ -82,6 +82,13 @@ text_case_{{ loop.index0 }}:
     .asciz {{ case | quoted }}
 {% endfor %}
 {% endif %}
+; what this kernel is, for readers of its log and of its memory: see protocol.py
+    .ascii {{ spec_magic | quoted }}
+text_spec:
+{% for part in spec_parts %}
+    .asciz {{ part | quoted }}
+{% endfor %}
+    .byte 0
 text_digest:
     .asciz {{ digest | quoted }}
 {% for phase in phases %}
@@ -141,6 +148,8 @@ olds:
     .skip 4 * MAX_BATCH
 missing:
     .skip MAX_BATCH
+handover:
+    .skip Handover.SIZE
 idt:
     .skip 256 * 8
 ids_seen:

@@ -105,6 +105,18 @@ announce_boot:
     push format_boot
     call record
     add esp, 44
+    mov esi, text_spec
+.part:
+    push esi
+    push format_spec
+    call record
+    add esp, 8
+.skip:
+    lodsb
+    test al, al
+    jnz .skip
+    cmp byte ptr [esi], 0
+    jne .part
     ret
 
 announce_cpus:

@@ -146,7 +146,8 @@ class Record:
 
     ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
     the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
-    which the account is whole.
+    which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), "" in
+    memory's account.
     """
 
     channel: str
@@ -171,6 +172,7 @@ class Record:
     case: str = ""
     digest: str = ""
     closed: int = 0
+    spec: str = ""
 
 
 @dataclass(frozen=True)
@@ -415,6 +417,7 @@ def from_log(log: Log) -> Record | None:
         case=case,
         digest=digest,
         closed=0 if contradiction else log.closed,
+        spec="".join(each("spec", lambda line: line.text("text"))),
     )
 
 

@@ -23,6 +23,7 @@ LINE_PREFIX = "kgen:"
 #: digits, %s text through a pointer.
 RECORDS: Mapping[str, str] = {
     "boot": "version=%s case=%s digest=%s build=%x%x%x%x%x path=%u phases=%u",
+    "spec": "text=%s",
     "cpus": "found=%u needed=%u x2apic=%u clock=%u khz=%u",
     "phase": "index=%u label=%s address=%x cells=%u rounds=%u",
     "probe": "phase=%u decode=%u latency=%u",
@@ -37,6 +38,18 @@ RECORDS: Mapping[str, str] = {
     "done": "case=%u log=%x",
     "end": "state=%u cpus=%u log=%x",
 }
+
+
+#: Stands in memory before the specification's text, which is there in the parts that the ``spec`` lines print, a zero
+#: behind each and another one behind the last.
+SPEC_MAGIC = b"KGENSPEC"
+#: Characters of the specification in one ``spec`` line.
+SPEC_PART = 256
+
+
+def spec_parts(text: str) -> tuple[str, ...]:
+    """The specification's text in the pieces that the kernel prints, one a line."""
+    return tuple(text[at : at + SPEC_PART] for at in range(0, len(text), SPEC_PART))
 
 
 def guest_format(kind: str) -> str:

@@ -102,6 +102,7 @@ class BootPath(IntEnum):
     MULTIBOOT = 1
     PVH = 2
     DISK = 3
+    UEFI = 4
 
 
 class Clock(IntEnum):
@@ -262,6 +263,20 @@ class PlanEntry(LittleEndianStructure):
     )
 
 
+class Handover(LittleEndianStructure):
+    """What our UEFI application leaves for the kernel, whose EBX points to it. ``framebuffer`` is the physical address
+    of a linear framebuffer of 32 bits a pixel, 0 where there is none below 4 GiB; ``width`` and ``height`` are in
+    pixels, ``pitch`` in bytes a line; ``rsdp`` is the physical address of ACPI's root pointer, 0 where unknown."""
+
+    _fields_ = (
+        ("framebuffer", c_uint32),
+        ("width", c_uint32),
+        ("height", c_uint32),
+        ("pitch", c_uint32),
+        ("rsdp", c_uint32),
+    )
+
+
 class Event(LittleEndianStructure):
     """A violation that a CPU saw while it worked, for the BSP to record."""
 
@@ -375,6 +390,7 @@ class ResultsLayout:
             "Counters": Counters,
             "Witness": Witness,
             "Plan": PlanEntry,
+            "Handover": Handover,
         }
         found: dict[str, int] = {}
         for name, struct in structs.items():

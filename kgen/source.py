@@ -15,7 +15,7 @@ from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
 from kgen.plan import Phase, experiment_of, layout_of, phases, work_of
-from kgen.protocol import LINE_PREFIX, RECORDS, TABLE_HEADER, guest_format
+from kgen.protocol import LINE_PREFIX, RECORDS, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
     CPU_TABLE,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: EAX on entry from our own disk loader ("KGEN").
 DISK_MAGIC = 0x4B47454E
+#: EAX on entry from our own UEFI application ("KGEU"); EBX points to a Handover.
+UEFI_MAGIC = 0x4B474555
 #: Where the kernel is loaded, and the page below 1 MiB that the APs start in.
 LOAD_ADDRESS = 0x100000
 TRAMPOLINE_ADDRESS = 0x8000
@@ -317,6 +319,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "TOKEN_STEP": TOKEN_STEP,
         "TOKEN_INVERSE": pow(TOKEN_STEP, -1, 1 << 32),
         "DISK_MAGIC": DISK_MAGIC,
+        "UEFI_MAGIC": UEFI_MAGIC,
         "CODE_SELECTOR": 0x08,
         "DATA_SELECTOR": 0x10,
         "STACK_SIZE": STACK_SIZE,
@@ -431,6 +434,8 @@ def render(spec: KernelSpec) -> Source:
         formats={kind: guest_format(kind) for kind in RECORDS},
         version=__version__,
         kernel_name=spec.name,
+        spec_magic=SPEC_MAGIC.decode(),
+        spec_parts=spec_parts(spec.to_text()),
         digest=spec.digest(),
     )
     return Source(name="kernel.s", text=text)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from kgen import registry
 from kgen.errors import SpecError
@@ -205,6 +206,27 @@ class Case:
         parts += [] if self.cpus == MIN_CPUS else [f"cpus{self.cpus}"]
         return ".".join(parts)
 
+    @staticmethod
+    def from_id(name: str) -> Case:
+        """The inverse of ``id``. Raises SpecError."""
+        parts = name.split(".")
+        if len(parts) < 4 or not re.fullmatch(r"[0-9]{1,3}", parts[1]):
+            raise SpecError(f"'{name}' is no case", hint="one is xchg.32.vga-text.token")
+        fields: dict[str, Any] = {"instruction": parts[0], "width": int(parts[1]), "target": parts[2]}
+        fields["experiment"] = parts[3]
+        for part in parts[4:]:
+            number = re.fullmatch(r"(\+|cpus)([0-9]{1,5})", part)
+            if number:
+                fields["offset" if number[1] == "+" else "cpus"] = int(number[2])
+            elif part == "nolock":
+                fields["lock"] = False
+            else:
+                fields["source"] = part
+        case = Case(**fields)
+        if case.id != name:
+            raise SpecError(f"'{name}' is not how the case {case.id} is written", hint="leave out what is usual")
+        return case
+
     @property
     def form(self) -> Form:
         """The instruction form that the CPUs execute."""
@@ -336,6 +358,22 @@ class KernelSpec:
             case = Case(**fields.pop("case"))
             more = tuple(Case(**each) for each in fields.pop("more"))
             return KernelSpec(case=case, more=more, poll=Poll(fields.pop("poll")), **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SpecError(f"not a kernel specification: {error}") from error
+
+    def to_text(self) -> str:
+        """The form that the kernel carries and prints: JSON in one word, the cases by their ids."""
+        fields = {name: value for name, value in asdict(self).items() if name not in ("case", "more")}
+        fields["cases"] = [case.id for case in self.cases]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_text(text: str) -> KernelSpec:
+        """The inverse of to_text. Raises SpecError."""
+        try:
+            fields = json.loads(text)
+            first, *more = (Case.from_id(name) for name in fields.pop("cases"))
+            return KernelSpec(case=first, more=tuple(more), poll=Poll(fields.pop("poll")), **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"not a kernel specification: {error}") from error
 

@@ -252,6 +252,8 @@ def _errors(run: _Run) -> Iterator[str]:
         yield f"the serial record contradicts itself: {serial.contradiction}"
     if serial and serial.digest and (serial.digest, serial.case) != (run.spec.digest(), run.spec.name):
         yield f"the log is of another kernel ({serial.case}, digest {serial.digest[:12]})"
+    if serial and serial.complete and serial.spec != run.spec.to_text():
+        yield "the log does not hold the request that this kernel was built for"
     if run.record.state is KernelState.TOO_FEW_CPUS:
         yield f"only {run.record.cpus_found} CPUs started and the case needs {run.spec.case.cpus}"
     stuck = {phase.index for phase in run.record.phases if phase.status is PhaseStatus.NOT_PARKED}

@@ -145,9 +145,15 @@ def seal(assembly: Assembly, flat: bytes) -> bytes:
     return image[:offset] + struct.pack("<I", checksum(image[SECTOR:])) + image[offset + 4 :]
 
 
+def extents(payload: Payload) -> tuple[tuple[int, bytes], ...]:
+    """What the disk of DISK_BYTES holds that boots the kernel: (offset, data) in order, zeros between. Every image
+    format stores these. Raises MediaError."""
+    return ((0, disk_of(payload)),)
+
+
 def write_disk(payload: Payload, path: Path) -> None:
     """Write a raw disk image of DISK_BYTES, as a sparse file. Raises MediaError or OutputError."""
-    write_sparse(path, [(0, disk_of(payload))], DISK_BYTES)
+    write_sparse(path, extents(payload), DISK_BYTES)
 
 
 def disk_of(payload: Payload, *, start_lba: int = 0) -> bytes:

@@ -355,7 +355,7 @@ def rounds(run: Recording, number: int, spec_rounds: int, status: PhaseStatus = 
         )
         record = replace(say(record, CASE, counts=new, rounds=number, judged=number, status=status), cpus=cpus)
         if record.channel == "serial":
-            record = replace(say(record, CASE, limit=spec_rounds), digest=spec.digest())
+            record = replace(say(record, CASE, limit=spec_rounds), digest=spec.digest(), spec=spec.to_text())
         if not spec_rounds:
             return record
         for index in range(CASE):
@@ -403,7 +403,7 @@ def test_a_longer_case_does_not_add_to_the_controls_violations() -> None:
     for index in range(CASE):
         seen = replace(seen, serial=say(seen.serial, index, limit=10_000))
         seen = phase(index, status=PhaseStatus.STOPPED)(seen)
-    seen = chain(both(lambda r: replace(r, state=KernelState.STOPPED)), serial(digest=spec.digest()))(seen)
+    seen = chain(both(lambda r: replace(r, state=KernelState.STOPPED)), serial(digest=spec.digest(), spec=spec.to_text()))(seen)
     assert judge(spec, seen).kind is VerdictKind.INCONCLUSIVE  # the controls did not come to their end
 
 
@@ -418,7 +418,7 @@ def test_a_case_that_is_done_ran_what_was_planned(claimed: int) -> None:
 def test_a_case_without_end_is_never_done() -> None:
     run = load("tcg-no-controls")
     spec = replace(run.spec, rounds=0)
-    seen = serial(digest=spec.digest())(run.observed())
+    seen = serial(digest=spec.digest(), spec=spec.to_text())(run.observed())
     seen = replace(seen, serial=say(seen.serial, 0, limit=0))  # type: ignore[arg-type]
     assert judge(spec, seen).reason == "phase 0 says it is done after 1000 of 0 rounds"
 
