@@ -403,7 +403,9 @@ def test_a_longer_case_does_not_add_to_the_controls_violations() -> None:
     for index in range(CASE):
         seen = replace(seen, serial=say(seen.serial, index, limit=10_000))
         seen = phase(index, status=PhaseStatus.STOPPED)(seen)
-    seen = chain(both(lambda r: replace(r, state=KernelState.STOPPED)), serial(digest=spec.digest(), spec=spec.to_text()))(seen)
+    seen = chain(
+        both(lambda r: replace(r, state=KernelState.STOPPED)), serial(digest=spec.digest(), spec=spec.to_text())
+    )(seen)
     assert judge(spec, seen).kind is VerdictKind.INCONCLUSIVE  # the controls did not come to their end
 
 
