@@ -97,7 +97,8 @@ def manifest(kernel: Kernel, files: Mapping[str, str]) -> str:
 
 
 def write(kernel: Kernel, directory: Path, image_formats: tuple[str, ...] = ("img",)) -> tuple[Path, ...]:
-    """Write the kernel's files into ``directory`` and return their paths. Raises OutputError, MediaError.
+    """Write the kernel's files into ``directory`` and return their paths. ``image_formats`` are names of ``formats``;
+    each adds one file. Raises OutputError, MediaError.
 
     Each file appears whole or not at all, and all are complete before the first one replaces an older one.
     """

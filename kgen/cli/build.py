@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,43 @@ Examples:
   kgen build --instr xchg --target ram --cpus 8 -o /tmp/ram
   kgen build --instr xchg --rounds 0 --serial-port 0x2f8
   kgen build --suite full
+  kgen build --instr xchg --format img,vmdk,vhdx
 """
 
 
-@click.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Generate a kernel and its disk image.")
+@click.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Generate a kernel and its disk images.")
 @case_options
+@option(
+    "Output",
+    "--format",
+    "format_lists",
+    multiple=True,
+    default=("img",),
+    metavar="NAME[,NAME...]",
+    help="Image formats to write, one file each; see 'kgen list formats'.  [default: img]",
+)
 @option("Output", "-o", "--output", type=file_name, metavar="DIR", help="Default: build/CASE.")
-def COMMAND(output: Path | None, **values: Any) -> None:
-    """Generate a kernel: ELF, bootable disk image, listing, manifest.
+def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -> None:
+    """Generate a kernel: ELF, bootable disk images, listing, manifest.
 
     The image boots on any PC or hypervisor and prints its table on the serial port; its record can be
-    held against the ELF by 'kgen inspect' wherever there is a gdb stub.
+    held against the ELF by 'kgen inspect' wherever there is a gdb stub. Every format holds the same disk.
     """
     spec = make_spec(values)
-    from kgen.builder import build, write
+    from kgen.builder import build, formats, write
 
+    chosen = _chosen(format_lists, formats())
     directory = output or Path("build") / spec.name.replace(":", ".")
-    for path in write(build(spec), directory):
+    for path in write(build(spec), directory, chosen):
         click.echo(path)
+
+
+def _chosen(lists: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The formats that comma-separated lists name, each once. Raises SpecError for a name that is not known."""
+    from kgen.spec import unknown
+
+    names = tuple(dict.fromkeys(name.strip() for each in lists for name in each.split(",")))
+    for name in names:
+        if name not in known:
+            raise unknown("image format", name, known)
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -175,6 +176,35 @@ def test_build_into_a_file(tmp_path: Path) -> None:
         assert stderr.startswith(f"kgen: error: {place}: ")
         assert "choose another with -o" in stderr
     assert (file.read_text(), list(tmp_path.iterdir())) == ("mine", [file])
+
+
+def test_build_writes_the_formats_that_were_asked_for(tmp_path: Path) -> None:
+    """Lists and repeated options add up, a name said twice counts once, and nobody gets a raw image unasked."""
+    code, stdout, stderr = invoke(*BUILD, "--format", "vmdk, qcow2", "--format", "vmdk", "-o", str(tmp_path))
+    assert (code, stderr) == (0, "")
+    names = ["kernel.elf", "kernel.qcow2", "kernel.s", "kernel.vmdk", "manifest.json"]
+    assert [Path(line).name for line in stdout.splitlines()] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    digests = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    for name in names[:-1]:
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digests[name]
+
+
+@pytest.mark.parametrize(
+    ("formats", "words"),
+    [
+        ("vdx", "unknown image format 'vdx'; did you mean vhdx?"),
+        ("img,VHD", "unknown image format 'VHD'; did you mean vhd?"),
+        ("floppy", "unknown image format 'floppy'; known: img, "),
+        ("img,", "unknown image format ''; known: img, "),
+        ("", "unknown image format ''; known: img, "),
+    ],
+)
+def test_build_refuses_unknown_formats(formats: str, words: str, tmp_path: Path) -> None:
+    code, stdout, stderr = invoke(*BUILD, "--format", "img", "--format", formats, "-o", str(tmp_path / "out"))
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert words in stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_build_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
