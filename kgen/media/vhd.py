@@ -2,8 +2,7 @@
 
 Fixed, because every reader of VHD has that kind, and the data are a raw disk even for a program that does not know the
 format; most of the file is holes. The spec's rule for the geometry gives 34816 sectors exactly 512 x 4 x 17, so readers
-that multiply it out and readers that use the current size see the same disk. (Azure takes fixed disks of whole MiB, as
-this one is, but none below 20 MiB.)
+that multiply it out and readers that use the current size see the same disk.
 """
 
 from __future__ import annotations
