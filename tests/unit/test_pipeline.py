@@ -142,7 +142,14 @@ def part(
     def change(record: Record) -> Record:
         kept = [replace(record.phases[old], index=index) for old, index in new.items()]
         witnesses = [replace(w, phase=new[w.phase]) for w in record.witnesses if w.phase in new]
-        record = replace(record, planned=len(kept), digest=spec.digest(), closed=len(spec.cases), phase=len(kept) - 1)
+        record = replace(
+            record,
+            planned=len(kept),
+            digest=spec.digest(),
+            spec=spec.to_text(),
+            closed=len(spec.cases),
+            phase=len(kept) - 1,
+        )
         if died_in is not None:
             closed = next(n for n in range(len(spec.cases)) if died_in <= phases_of(spec, n)[-1].index)
             running = record.channel == "debugger"
