@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from kgen import __version__, registry
 from kgen.asm import assemble, keystone_version
@@ -96,9 +97,17 @@ def manifest(kernel: Kernel, files: Mapping[str, str]) -> str:
     )
 
 
-def write(kernel: Kernel, directory: Path, image_formats: tuple[str, ...] = ("img",)) -> tuple[Path, ...]:
+def write(
+    kernel: Kernel,
+    directory: Path,
+    image_formats: tuple[str, ...] = ("img",),
+    *,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> tuple[Path, ...]:
     """Write the kernel's files into ``directory`` and return their paths. ``image_formats`` are names of ``formats``;
     each adds one file. Raises OutputError, MediaError.
+
+    ``more`` are files to be put beside them, by name; those that end with ``.sh`` may be executed by whoever may read.
 
     Each file appears whole or not at all, and all are complete before the first one replaces an older one.
     """
@@ -110,15 +119,17 @@ def write(kernel: Kernel, directory: Path, image_formats: tuple[str, ...] = ("im
         raise OutputError(error.strerror or str(error), where=str(directory), hint="choose another with -o") from error
     try:
         digests = {}
-        texts = {"kernel.elf": kernel.elf.data, "kernel.s": listing(kernel.assembly).encode()}
+        texts = {"kernel.elf": kernel.elf.data, "kernel.s": listing(kernel.assembly).encode(), **more}
         for name, data in texts.items():
             (staging / name).write_bytes(data)
             digests[name] = hashlib.sha256(data).hexdigest()
+            if name.endswith(".sh"):
+                _let_run(staging / name)
         for name in image_formats:
             image = staging / f"kernel{known[name].suffix}"
             known[name].write(kernel.payload, image)
             digests[image.name] = _sha256_sparse(image)
-        (staging / "manifest.json").write_text(manifest(kernel, digests), encoding="utf-8")
+        (staging / "manifest.json").write_bytes(manifest(kernel, digests).encode())
         names = sorted(path.name for path in staging.iterdir())
         for name in names:
             os.replace(staging / name, directory / name)
@@ -130,6 +141,12 @@ def write(kernel: Kernel, directory: Path, image_formats: tuple[str, ...] = ("im
                 leftover.unlink()
             staging.rmdir()
     return tuple(directory / name for name in names)
+
+
+def _let_run(path: Path) -> None:
+    """Execute permission wherever there is read permission; without effect on Windows."""
+    mode = path.stat().st_mode
+    path.chmod(mode | (mode & 0o444) >> 2)
 
 
 def _sha256_sparse(path: Path) -> str:

@@ -29,7 +29,8 @@ have_qboot() {
     return 1
 }
 
-# Debian's names of the packages that are missing for what was asked for, one a word.
+# Debian's names of the packages that are missing for what was asked for, one a word. For anything but "run" also what
+# checks our disk images and the kits' files: where there is no apt-get those tests are skipped and say so.
 missing_packages() {
     packages=
     have qemu-system-x86_64 || packages="$packages qemu-system-x86"
@@ -38,9 +39,10 @@ missing_packages() {
     if have apt-get && ! have_qboot; then
         packages="$packages qemu-system-data"
     fi
-    # qemu-img judges our disk containers; the tests that ask it are skipped where it is not packaged like this.
-    if [ "$1" != run ] && have apt-get && ! have qemu-img; then
-        packages="$packages qemu-utils"
+    if have apt-get && [ "$1" != run ]; then
+        have qemu-img || packages="$packages qemu-utils"
+        have shellcheck || packages="$packages shellcheck"
+        have virsh || packages="$packages libvirt-clients"
     fi
     echo "$packages"
 }

@@ -40,13 +40,13 @@ def write_text(path: Path, text: str) -> None:
         return
     try:
         if _is_special(path):
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
             return
         # A link stays a link.
         whole = path.resolve()
         temporary = _temporary(whole)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
             os.replace(temporary, whole)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -9,10 +9,10 @@ import click
 
 from kgen.cli._options import option
 
-_WHAT = "instructions targets experiments platforms formats suites cases".split()
+_WHAT = "instructions targets experiments platforms formats kits suites cases".split()
 
 
-@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, suites, cases.")
+@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, kits, suites, cases.")
 @click.argument("what", type=click.Choice(_WHAT))
 @option("Output", "--json", "as_json", is_flag=True, help="For machines, with everything that is known.")
 @option("Output", "--suite", default="full", show_default=True, metavar="NAME|FILE.toml", help="Whose cases.")
@@ -27,6 +27,7 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
         "experiments": _experiments,
         "platforms": _platforms,
         "formats": _formats,
+        "kits": _kits,
         "suites": _suites,
         "cases": lambda: _cases(suite),
     }
@@ -142,6 +143,20 @@ def _formats() -> list[dict[str, Any]]:
 
     return [
         {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()
+    ]
+
+
+def _kits() -> list[dict[str, Any]]:
+    from kgen.kits import kits
+
+    return [
+        {
+            "name": name,
+            "formats": list(entry.formats),
+            "summary": f"{entry.product}: {entry.summary}",
+            "provides": sorted(entry.provides),
+        }
+        for name, entry in sorted(kits().items())
     ]
 
 

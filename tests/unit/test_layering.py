@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dwarf", "listing"),
     ("elf",),
     ("media",),
-    ("builder",),
+    ("builder", "kits"),
     ("mtree", "interleaving"),
     ("observation",),
     ("verdict",),

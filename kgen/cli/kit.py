@@ -1,0 +1,46 @@
+"""kgen kit: a folder that brings a kernel to a product which does not run here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kgen.cli._options import GroupedCommand, case_options, file_name, make_spec, option
+
+_EXAMPLES = """\b
+Examples:
+  kgen kit vmware --instr xchg
+  kgen kit hyperv --instr xadd --cpus 4 -o D:/xadd
+  kgen kit usb --suite full
+"""
+
+
+@click.command("kit", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Generate a folder for VMware, Hyper-V, USB ...")
+@click.argument("name", metavar="PRODUCT")
+@case_options
+@option("Output", "-o", "--output", type=file_name, metavar="DIR", help="Default: build/CASE/kit-PRODUCT.")
+def COMMAND(name: str, output: Path | None, **values: Any) -> None:
+    """Generate a folder with everything to run a kernel on PRODUCT: image, machine, scripts, README.txt.
+
+    PRODUCT is vmware, virtualbox, hyperv, xen, bhyve, libvirt, proxmox or usb ('kgen list kits'). The folder may be
+    copied anywhere. Its README.txt says what to type, where the serial log appears and how to judge it.
+    """
+    from kgen.builder import build, formats, write
+    from kgen.kits import files, fitted, kits
+    from kgen.spec import unknown
+
+    known = kits()
+    if name not in known:
+        raise unknown("kit", name, known)
+    kit = known[name]
+    for each in kit.formats:
+        if each not in formats():
+            raise unknown("image format", each, formats())
+    spec, facts = fitted(kit, make_spec(values))
+    if facts.left_out:
+        click.echo(f"kgen: left out {len(facts.left_out)} cases for which {kit.product} has no device", err=True)
+    directory = output or Path("build") / spec.name.replace(":", ".") / f"kit-{name}"
+    for path in write(build(spec), directory, kit.formats, more=files(kit, facts)):
+        click.echo(path)

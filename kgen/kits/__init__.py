@@ -1,0 +1,161 @@
+"""Platform kits: folders that bring a kernel to a product which does not run here. One file a kit, each exposing
+``KIT = Kit(...)``.
+
+A kit is texts: the machine's definition, scripts that start and stop it, a README. The image and the kernel come from
+the builder. The texts hold no path of this machine: every script works in the directory it lies in, so that a folder
+may be moved, copied and renamed.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from kgen import registry
+from kgen.errors import KgenError, SpecError
+from kgen.spec import Case, KernelSpec, resolve_target
+
+#: Where the four serial ports of a PC are (I/O ports), COM1 first.
+COM_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
+#: Longest name of a machine: one label of a host name (RFC 1035, 2.3.4), which every product takes.
+MAX_NAME = 63
+#: How long a script waits for the end of a run in seconds, where a suite's budget does not say more.
+PATIENCE = 1800
+#: PCI slot of the first device that a target brings.
+FIXTURE_SLOT = 0x10
+#: Ends of the files that Windows reads by itself: their lines end with CR LF.
+_WINDOWS_FILES = (".cmd", ".ps1")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the texts of a kit are made from.
+
+    ``name`` is the machine's (letters, digits and hyphens only, at most MAX_NAME), ``short`` the same for products that
+    take only a few characters; both follow from the kernel's specification alone, as does ``uuid``. ``case`` is the
+    case's id or the suite's name. ``cpus`` is the least number of CPUs. ``com`` is the number of the serial port, from
+    1, ``port`` its I/O address and ``baud`` its speed in bits a second. ``seconds`` is how long a script waits for the
+    end of the run. ``fixtures`` are the arguments that give QEMU the devices of the targets. ``left_out`` are the ids
+    of a suite's cases for which the product has no device.
+    """
+
+    name: str
+    short: str
+    uuid: str
+    case: str
+    cpus: int
+    com: int
+    port: int
+    baud: int
+    seconds: int
+    fixtures: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kit:
+    """How to bring a kernel to one product.
+
+    ``formats`` names the image formats that the folder holds; a format's file is ``kernel.FORMAT``. ``texts`` makes the
+    folder's other files by name; they are ASCII. ``provides`` holds the capabilities that targets may require,
+    ``max_cpus`` how many CPUs a machine may have, ``coms`` how many serial ports. ``qemu`` tells whether the machine
+    takes QEMU's arguments. ``windows`` tells whether the README is for readers on Windows.
+    """
+
+    name: str
+    product: str
+    summary: str
+    formats: tuple[str, ...]
+    texts: Callable[[Facts], Mapping[str, str]]
+    provides: frozenset[str]
+    max_cpus: int
+    coms: int = 4
+    qemu: bool = False
+    windows: bool = False
+
+
+def kits() -> Mapping[str, Kit]:
+    """Every kit by name."""
+    return registry.discover("kgen.kits", "KIT", Kit)
+
+
+def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
+    """The kernel that goes into the kit and what its texts are made from.
+
+    A suite loses the cases for which the product has no device. Raises SpecError where the product cannot run the case,
+    or nothing would be left of the suite.
+    """
+    if not spec.rounds:
+        raise SpecError("--rounds 0 has no end, and a kit's scripts wait for it", hint="give a number of rounds")
+    if spec.case.cpus > kit.max_cpus:
+        raise SpecError(f"{spec.case.cpus} CPUs asked for", hint=f"{kit.product} takes {kit.max_cpus} at the most")
+    ports = COM_PORTS[: kit.coms]
+    if spec.serial_port not in ports:
+        known = ", ".join(f"{port:#x}" for port in ports)
+        raise SpecError(f"serial port {spec.serial_port:#x}", hint=f"on {kit.product} give one of {known}")
+    fitting = tuple(case for case in spec.cases if not _missing(kit, case))
+    if not fitting:
+        missing = ", ".join(sorted(_missing(kit, spec.case)))
+        where = resolve_target(spec.case.target).name
+        raise SpecError(f"{kit.product} has no {missing}", where=where, hint="choose a target such as vga-text")
+    left_out = tuple(case.id for case in spec.cases if case not in fitting)
+    spec = replace(spec, case=fitting[0], more=fitting[1:])
+    digest = spec.digest()
+    facts = Facts(
+        name=machine_name(spec.name, digest),
+        short=f"kgen-{digest[:8]}",
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, digest)),
+        case=spec.name,
+        cpus=spec.case.cpus,
+        com=ports.index(spec.serial_port) + 1,
+        port=spec.serial_port,
+        baud=spec.baud,
+        seconds=max(PATIENCE, 3 * spec.budget + 600),
+        fixtures=_fixtures(spec) if kit.qemu else (),
+        left_out=left_out,
+    )
+    return spec, facts
+
+
+def _fixtures(spec: KernelSpec) -> tuple[str, ...]:
+    """QEMU's arguments for the devices of the targets, each once, in the order of the cases.
+
+    A target without a fixed address is found on the PCI bus. Its device gets a slot far from those that libvirt and
+    Proxmox VE give to their own devices: QEMU may make ours first, and it would take the next best.
+    """
+    found: list[str] = []
+    slot = FIXTURE_SLOT
+    for target in dict.fromkeys(resolve_target(case.target) for case in spec.cases):
+        for before, word in zip(("", *target.qemu), target.qemu, strict=False):
+            on_pci = before == "-device" and target.address is None
+            found.append(f"{word},addr={slot:#x}" if on_pci else word)
+            slot += on_pci
+    return tuple(found)
+
+
+def _missing(kit: Kit, case: Case) -> frozenset[str]:
+    return resolve_target(case.target).requires - kit.provides
+
+
+def machine_name(case: str, digest: str) -> str:
+    """A name that every product takes: letters, digits and single hyphens, at most MAX_NAME, unique by ``digest``."""
+    words = re.sub(r"[^a-z0-9]+", "-", case.lower()).strip("-")
+    tail = f"-{digest[:8]}"
+    return f"kgen-{words}"[: MAX_NAME - len(tail)].rstrip("-") + tail
+
+
+def files(kit: Kit, facts: Facts) -> dict[str, bytes]:
+    """The kit's own files: name and bytes. Raises KgenError for a kit whose texts are not plain ASCII lines."""
+    found = {}
+    for name, text in sorted(kit.texts(facts).items()):
+        crlf = name.endswith(_WINDOWS_FILES) or (kit.windows and name.endswith(".txt"))
+        if not text.endswith("\n") or "\r" in text:
+            raise KgenError("is not made of whole lines", where=f"{kit.name}: {name}")
+        try:
+            # Windows PowerShell 5 reads a file without a byte order mark in the system's own code page.
+            found[name] = text.replace("\n", "\r\n" if crlf else "\n").encode("ascii")
+        except UnicodeEncodeError as error:
+            raise KgenError(f"is not ASCII: {error}", where=f"{kit.name}: {name}") from error
+    return found

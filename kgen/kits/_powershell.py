@@ -1,0 +1,109 @@
+"""What the kits' Windows scripts share: PowerShell 5.1 or newer, and a batch file to start it by a double click."""
+
+from __future__ import annotations
+
+from kgen.kits import Facts
+from kgen.kits._text import fill
+
+#: The execution policy of a fresh Windows lets no script run; this lifts it for this one.
+_LAUNCHER = """\
+@echo off
+rem kgen: starts @SCRIPT@, which lies beside this file.
+setlocal
+where powershell.exe >nul 2>nul
+if errorlevel 1 (
+    echo @LAUNCHER@: there is no powershell.exe in the PATH 1>&2
+    exit /b 1
+)
+powershell.exe -NoProfile -ExecutionPolicy Bypass -File "%~dp0@SCRIPT@" %*
+exit /b %errorlevel%
+"""
+
+_HEAD = """\
+# kgen on @PRODUCT@: @CASE@
+# @WHAT@
+@PARAMETERS@
+Set-StrictMode -Version 2.0
+$ErrorActionPreference = 'Stop'
+$name = '@NAME@'
+$made = 'made by kgen: @CASE@'
+
+function Stop-Script([string]$text) {
+    [Console]::Error.WriteLine('@SCRIPT@: ' + $text)
+    exit 1
+}
+"""
+
+_WAIT = """
+$seconds = @SECONDS@
+if ($env:KGEN_SECONDS) {
+    if ($env:KGEN_SECONDS -notmatch '^[0-9]{1,7}$') {
+        Stop-Script "KGEN_SECONDS=$env:KGEN_SECONDS is not a number of seconds"
+    }
+    $seconds = [int]$env:KGEN_SECONDS
+}
+$serial = Join-Path $PSScriptRoot 'serial.txt'
+$end = '(?m)^kgen:[0-9]+ end [^\\n]*\\n'
+
+# The log of the run before stays.
+function Move-OldLog {
+    if (Test-Path -LiteralPath $serial) {
+        Move-Item -LiteralPath $serial -Destination (Join-Path $PSScriptRoot 'serial-old.txt') -Force
+    }
+}
+
+function Show-End {
+    Write-Host 'the run has ended; judge it with: kgen judge serial.txt'
+}
+
+function Stop-Late {
+    Stop-Script "no end of the run in $seconds s (KGEN_SECONDS waits longer); what there is: kgen judge serial.txt"
+}
+"""
+
+_WATCH = """
+function Test-End {
+    if (-not (Test-Path -LiteralPath $serial)) { return $false }
+    try {
+        $file = [System.IO.File]::Open($serial, 'Open', 'Read', 'ReadWrite, Delete')
+    } catch {
+        return $false
+    }
+    try {
+        $reader = New-Object System.IO.StreamReader($file, [System.Text.Encoding]::ASCII)
+        return ($reader.ReadToEnd() -match $end)
+    } finally {
+        $file.Dispose()
+    }
+}
+
+function Wait-End {
+    Write-Host 'waiting for the end of the run; its log is serial.txt'
+    $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    while (-not (Test-End)) {
+        if ($clock.Elapsed.TotalSeconds -gt $seconds) { Stop-Late }
+        Start-Sleep -Seconds 1
+    }
+    Start-Sleep -Seconds 2 # for what follows the last line
+    Show-End
+}
+"""
+
+
+def launcher(name: str) -> str:
+    """The batch file that runs ``name``.ps1."""
+    return fill(_LAUNCHER, script=f"{name}.ps1", launcher=f"{name}.cmd")
+
+
+def script(
+    facts: Facts, product: str, name: str, what: str, body: str, *, parameters: str = "param()", waits: str = ""
+) -> str:
+    """A PowerShell script: its head and ``body``.
+
+    ``name`` is the script's file, ``what`` the comment that says what it does and how it is called, ``parameters`` its
+    ``param`` block. ``waits`` is "file" for the functions that watch a file that the product writes, "own" where the
+    script itself writes ``$serial`` and looks for ``$end``.
+    """
+    head = fill(_HEAD, product=product, case=facts.case, what=what, parameters=parameters, name=facts.name, script=name)
+    wait = fill(_WAIT, seconds=facts.seconds) if waits else ""
+    return head + wait + (_WATCH if waits == "file" else "") + body

@@ -1,0 +1,69 @@
+"""What the kits' shell scripts share. POSIX sh; every script works in the directory it lies in."""
+
+from __future__ import annotations
+
+from kgen.kits import Facts
+from kgen.kits._text import fill
+
+_HEAD = """\
+#!/bin/sh
+# kgen on @PRODUCT@: @CASE@
+# @WHAT@
+set -eu
+CDPATH='' cd -- "$(dirname -- "$0")"
+name='@NAME@'
+
+die() {
+    printf '%s: %s\\n' '@SCRIPT@' "$*" >&2
+    exit 1
+}
+
+need() {
+    command -v "$1" >/dev/null 2>&1 || die "there is no $1 in the PATH; $2"
+}
+"""
+
+#: Needs a function ``machine_runs`` in the script, which says whether it is worth waiting.
+_WAIT = """
+seconds=${KGEN_SECONDS:-@SECONDS@}
+case $seconds in
+    '' | *[!0-9]*) die "KGEN_SECONDS=$seconds is not a number of seconds" ;;
+esac
+
+# The log of the run before stays.
+put_old_log_away() {
+    [ ! -e serial.txt ] || mv -f serial.txt serial-old.txt
+}
+
+has_ended() {
+    [ -f serial.txt ] && LC_ALL=C grep -q '^kgen:[0-9][0-9]* end ' serial.txt
+}
+
+wait_for_end() {
+    echo 'waiting for the end of the run; its log is serial.txt'
+    left=$seconds
+    until has_ended; do
+        if ! machine_runs; then
+            sleep 1
+            has_ended && break
+            die 'the machine has ended before the run did; what there is: kgen judge serial.txt'
+        fi
+        if [ "$left" -le 0 ]; then
+            die "no end of the run in $seconds s (KGEN_SECONDS waits longer); what there is: kgen judge serial.txt"
+        fi
+        sleep 1
+        left=$((left - 1))
+    done
+    sleep 2 # for the rest of its last line and what follows it
+    echo 'the run has ended; judge it with: kgen judge serial.txt'
+}
+"""
+
+
+def script(facts: Facts, product: str, name: str, what: str, body: str, *, waits: bool = False) -> str:
+    """A shell script: its head, the functions to wait with where it ``waits``, and ``body``.
+
+    ``name`` is the script's file, ``what`` the comment that says what it does and how it is called.
+    """
+    head = fill(_HEAD, product=product, case=facts.case, what=what, name=facts.name, script=name)
+    return head + (fill(_WAIT, seconds=facts.seconds) if waits else "") + body

@@ -1,0 +1,105 @@
+"""A real PC, from a USB stick.
+
+The script writes only to a whole disk that Linux calls removable (/sys/block/*/removable) and that nobody has mounted.
+There is no COM1 on most PCs; what the run has to say is on the screen too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kgen.kits import Facts, Kit, _shell
+from kgen.kits._text import fill, readme
+
+PRODUCT = "a real PC"
+
+_WRITE = """
+usage='usage, as root: sh write.sh /dev/NAME'
+[ "$(uname)" = Linux ] || die 'this script knows Linux only; README.txt says what to do elsewhere'
+
+# Removable whole disks, one a line.
+candidates() {
+    for path in /sys/block/*; do
+        [ "$(cat "$path/removable" 2>/dev/null)" = 1 ] || continue
+        [ "$(cat "$path/size" 2>/dev/null)" != 0 ] || continue
+        case $path in */sr* | */fd*) continue ;; esac
+        printf '  /dev/%s  %s MiB  %s\\n' "${path##*/}" "$(($(cat "$path/size") / 2048))" \\
+            "$(cat "$path/device/model" 2>/dev/null || :)"
+    done
+}
+
+if [ $# -ne 1 ]; then
+    echo "$usage"
+    echo 'removable disks here:'
+    candidates
+    exit 1
+fi
+[ -b "$1" ] || die "$1 is not a disk; $usage"
+device=$(readlink -f -- "$1")
+disk=${device##*/}
+[ -d "/sys/block/$disk" ] || die "$1 is not a whole disk; $usage"
+[ "$(cat "/sys/block/$disk/removable")" = 1 ] || die "$1 is not removable: nothing was written; $usage"
+for part in "/sys/block/$disk" "/sys/block/$disk/$disk"*; do
+    [ -d "$part" ] || continue
+    node=/dev/${part##*/}
+    if grep -q "^$node " /proc/self/mounts /proc/swaps; then
+        die "$node is in use; unmount it first"
+    fi
+    for holder in "$part"/holders/*; do
+        [ ! -e "$holder" ] || die "$node is in use by ${holder##*/}"
+    done
+done
+[ -w "$device" ] || die "$1 may not be written to; $usage"
+[ "$(cat "/sys/block/$disk/size")" -ge @SECTORS@ ] || die "$1 is smaller than the image"
+
+printf 'Everything on %s (%s) will be lost. Type its name, %s, to go on: ' \\
+    "$device" "$(cat "/sys/block/$disk/device/model" 2>/dev/null || echo 'no model')" "$disk"
+read -r answer || answer=
+[ "$answer" = "$disk" ] || die 'nothing was written'
+dd if=kernel.img of="$device" bs=1048576 conv=fsync
+cmp -n "$(wc -c <kernel.img)" kernel.img "$device" || die "$device does not hold what was written to it"
+echo "written: $name. Boot the PC from it; Secure Boot must be off."
+"""
+
+#: What a disk must hold, in sectors of 512 bytes: the image's 17 MiB.
+SECTORS = 17 * 2048
+
+
+def texts(facts: Facts) -> Mapping[str, str]:
+    """The folder's files but for the kernel's own."""
+    port = f"COM{facts.com}, {facts.baud} 8N1"
+    return {
+        "write.sh": _shell.script(
+            facts,
+            PRODUCT,
+            "write.sh",
+            "Writes the image to a USB stick. Usage, as root: sh write.sh /dev/NAME",
+            fill(_WRITE, sectors=SECTORS),
+        ),
+        "README.txt": readme(
+            facts,
+            PRODUCT,
+            [
+                ("Write", "Linux, as root: sh write.sh /dev/NAME (alone it lists removable disks)."),
+                ("", "Windows: Rufus, kernel.img, 'DD image'. macOS: diskutil unmountDisk /dev/diskN, then"),
+                ("", "sudo dd if=kernel.img of=/dev/rdiskN bs=1m. Everything on the stick is lost."),
+                ("Start", f"boot from the stick, BIOS or UEFI, Secure Boot off; the PC needs {facts.cpus} CPUs."),
+                ("Serial log", f"{port}, if there is one; else read the screen, which stays."),
+                ("Debugger", "none."),
+                ("Judge", "kgen judge --code CODE with the code on the screen; with a log: kgen judge serial.txt"),
+                ("Stop", "switch the PC off."),
+            ],
+        ),
+    }
+
+
+KIT = Kit(
+    name="usb",
+    product=PRODUCT,
+    summary="a raw disk for a USB stick, a script that writes it",
+    formats=("img",),
+    texts=texts,
+    provides=frozenset({"hpet", "vga"}),
+    max_cpus=255,
+    windows=True,
+)

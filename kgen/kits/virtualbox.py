@@ -1,0 +1,218 @@
+"""Oracle VirtualBox 6.1 and 7, by VBoxManage (user manual, chapter "VBoxManage").
+
+The debugger's options are of 7.0 and newer ("VBoxManage modifyvm", guest debugging).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kgen.kits import Facts, Kit, _powershell, _shell
+from kgen.kits._text import JUDGE, fill, readme
+
+PRODUCT = "VirtualBox"
+STUB_PORT = 8833
+#: Interrupt lines of COM1 to COM4.
+_LINES = (4, 3, 4, 3)
+
+_RUN_SH = """
+need VBoxManage 'install VirtualBox'
+mark=machine-made.txt
+here=$(pwd -P)
+
+machine_runs() {
+    VBoxManage showvminfo "$name" --machinereadable | grep -q '^VMState="\\(starting\\|running\\|paused\\)"'
+}
+
+if VBoxManage showvminfo "$name" >/dev/null 2>&1; then
+    die "VirtualBox has a machine $name already; if it is of this folder, remove it with: sh stop.sh"
+fi
+put_old_log_away
+trap 'echo "run.sh: the machine could not be started; sh stop.sh removes what was made of it" >&2' EXIT
+echo "$name" >"$mark"
+VBoxManage createvm --name "$name" --ostype Other --basefolder "$here/machine" --register
+VBoxManage modifyvm "$name" --memory 64 --vram 16 --cpus @CPUS@ --ioapic on --hpet on --firmware bios \\
+    --graphicscontroller vboxvga --boot1 disk --boot2 none --boot3 none --boot4 none --nic1 none \\
+    --uart@COM@ @PORT@ @LINE@ --uartmode@COM@ file "$here/serial.txt"
+case $(VBoxManage --version) in
+    [1-6].*) ;;
+    *)
+        VBoxManage modifyvm "$name" --guest-debug-provider gdb --guest-debug-io-provider tcp \\
+            --guest-debug-address 127.0.0.1 --guest-debug-port @STUB@
+        ;;
+esac
+VBoxManage storagectl "$name" --name IDE --add ide --controller PIIX4 --bootable on
+VBoxManage storageattach "$name" --storagectl IDE --port 0 --device 0 --type hdd --medium "$here/kernel.vdi"
+VBoxManage startvm "$name" --type "${1:-headless}"
+trap - EXIT
+wait_for_end
+"""
+
+_STOP_SH = """
+need VBoxManage 'install VirtualBox'
+mark=machine-made.txt
+[ -f "$mark" ] || die 'this folder has no machine'
+
+attached() {
+    VBoxManage showvminfo "$name" --machinereadable 2>/dev/null | grep -q '^"IDE-0-0"=".*kernel\\.vdi"'
+}
+
+if VBoxManage showvminfo "$name" >/dev/null 2>&1; then
+    VBoxManage controlvm "$name" poweroff >/dev/null 2>&1 || :
+    # The disk comes off first: it would be deleted with the machine. A machine that was just switched off is locked.
+    tries=20
+    while attached; do
+        [ "$tries" -gt 0 ] || die "the disk of $name cannot be taken off"
+        VBoxManage storageattach "$name" --storagectl IDE --port 0 --device 0 --medium none >/dev/null 2>&1 || sleep 1
+        tries=$((tries - 1))
+    done
+    VBoxManage closemedium disk "$(pwd -P)/kernel.vdi" >/dev/null 2>&1 || :
+    VBoxManage unregistervm "$name" --delete
+fi
+rm -f "$mark"
+"""
+
+_FIND_PS1 = """
+function Find-VBoxManage {
+    $found = Get-Command VBoxManage.exe -ErrorAction SilentlyContinue
+    if ($found) { return $found.Path }
+    foreach ($root in @($env:VBOX_MSI_INSTALL_PATH, (Join-Path $env:ProgramFiles 'Oracle\\VirtualBox'))) {
+        if (-not $root) { continue }
+        $path = Join-Path $root 'VBoxManage.exe'
+        if (Test-Path -LiteralPath $path) { return $path }
+    }
+    Stop-Script 'VBoxManage.exe is nowhere; install VirtualBox'
+}
+
+# What a program writes to standard error is no error by itself; its exit code tells.
+function Test-VBox([string[]]$words) {
+    $ErrorActionPreference = 'Continue'
+    & $vbox $words 2>$null | Out-Null
+    return ($LASTEXITCODE -eq 0)
+}
+
+function Invoke-VBox([string[]]$words) {
+    $ErrorActionPreference = 'Continue'
+    & $vbox $words
+    if ($LASTEXITCODE -ne 0) { Stop-Script "VBoxManage $($words[0]) failed; stop.cmd removes what was made" }
+}
+
+$vbox = Find-VBoxManage
+$mark = Join-Path $PSScriptRoot 'machine-made.txt'
+$disk = Join-Path $PSScriptRoot 'kernel.vdi'
+$place = @('storageattach', $name, '--storagectl', 'IDE', '--port', '0', '--device', '0')
+"""
+
+_RUN_PS1 = (
+    _FIND_PS1
+    + """
+if (Test-VBox @('showvminfo', $name)) {
+    Stop-Script "VirtualBox has a machine $name already; if it is of this folder, remove it with stop.cmd"
+}
+Move-OldLog
+Set-Content -LiteralPath $mark -Value $made -Encoding Ascii
+$base = Join-Path $PSScriptRoot 'machine'
+Invoke-VBox @('createvm', '--name', $name, '--ostype', 'Other', '--basefolder', $base, '--register')
+Invoke-VBox @('modifyvm', $name, '--memory', '64', '--vram', '16', '--cpus', '@CPUS@', '--ioapic', 'on')
+Invoke-VBox @('modifyvm', $name, '--hpet', 'on', '--firmware', 'bios')
+Invoke-VBox @('modifyvm', $name, '--graphicscontroller', 'vboxvga', '--nic1', 'none')
+Invoke-VBox @('modifyvm', $name, '--boot1', 'disk', '--boot2', 'none', '--boot3', 'none', '--boot4', 'none')
+Invoke-VBox @('modifyvm', $name, '--uart@COM@', '@PORT@', '@LINE@', '--uartmode@COM@', 'file', $serial)
+$version = & $vbox --version | Select-Object -Last 1
+if ($version -notmatch '^[1-6][.]') {
+    Invoke-VBox @('modifyvm', $name, '--guest-debug-provider', 'gdb', '--guest-debug-io-provider', 'tcp')
+    Invoke-VBox @('modifyvm', $name, '--guest-debug-address', '127.0.0.1', '--guest-debug-port', '@STUB@')
+}
+Invoke-VBox @('storagectl', $name, '--name', 'IDE', '--add', 'ide', '--controller', 'PIIX4', '--bootable', 'on')
+Invoke-VBox ($place + @('--type', 'hdd', '--medium', $disk))
+$window = 'headless'
+if ($Gui) { $window = 'gui' }
+Invoke-VBox @('startvm', $name, '--type', $window)
+Wait-End
+"""
+)
+
+_STOP_PS1 = (
+    _FIND_PS1
+    + """
+if (-not (Test-Path -LiteralPath $mark)) { Stop-Script 'this folder has no machine' }
+
+function Test-Attached {
+    $lines = @(& $vbox showvminfo $name --machinereadable)
+    return [bool]($lines -match '^"IDE-0-0"=".*kernel[.]vdi"')
+}
+
+if (Test-VBox @('showvminfo', $name)) {
+    Test-VBox @('controlvm', $name, 'poweroff') | Out-Null
+    # The disk comes off first: it would be deleted with the machine. A machine that was just switched off is locked.
+    $tries = 20
+    while (Test-Attached) {
+        if ($tries -le 0) { Stop-Script "the disk of $name cannot be taken off" }
+        $off = Test-VBox ($place + @('--medium', 'none'))
+        if (-not $off) { Start-Sleep -Seconds 1 }
+        $tries = $tries - 1
+    }
+    Test-VBox @('closemedium', 'disk', $disk) | Out-Null
+    Invoke-VBox @('unregistervm', $name, '--delete')
+}
+Remove-Item -LiteralPath $mark
+"""
+)
+
+
+def texts(facts: Facts) -> Mapping[str, str]:
+    """The folder's files but for the kernel's own."""
+    machine = {
+        "cpus": facts.cpus,
+        "com": facts.com,
+        "port": f"0x{facts.port:X}",
+        "line": _LINES[facts.com - 1],
+        "stub": STUB_PORT,
+    }
+    what = "Makes the machine, starts it and waits for the end of its run."
+    end = "Switches the machine off and removes it; the folder stays."
+    return {
+        "run.sh": _shell.script(
+            facts, PRODUCT, "run.sh", f"{what} Usage: sh run.sh [gui|headless]", fill(_RUN_SH, **machine), waits=True
+        ),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", f"{end} Usage: sh stop.sh", _STOP_SH),
+        "run.cmd": _powershell.launcher("run"),
+        "run.ps1": _powershell.script(
+            facts,
+            PRODUCT,
+            "run.ps1",
+            f"{what} Usage: run.cmd [-Gui]",
+            fill(_RUN_PS1, **machine),
+            parameters="param([switch]$Gui)",
+            waits="file",
+        ),
+        "stop.cmd": _powershell.launcher("stop"),
+        "stop.ps1": _powershell.script(facts, PRODUCT, "stop.ps1", end, _STOP_PS1),
+        "README.txt": readme(
+            facts,
+            PRODUCT,
+            [
+                ("Start", "sh run.sh (Windows: run.cmd); with gui (Windows: -Gui) it shows the screen."),
+                ("Serial log", "serial.txt in this folder; the script says when the run has ended."),
+                ("Debugger", f"VirtualBox 7: kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                ("Judge", JUDGE),
+                (
+                    "Memory",
+                    f"VBoxManage debugvm {facts.name} dumpvmcore --filename=memory.elf; kgen judge --memory memory.elf",
+                ),
+                ("Stop", "sh stop.sh (Windows: stop.cmd) removes the machine from VirtualBox."),
+            ],
+        ),
+    }
+
+
+KIT = Kit(
+    name="virtualbox",
+    product=PRODUCT,
+    summary="a disk, scripts for VBoxManage",
+    formats=("vdi",),
+    texts=texts,
+    provides=frozenset({"hpet", "vga"}),
+    max_cpus=64,
+    windows=True,
+)

@@ -1,0 +1,131 @@
+"""Xen, as an HVM domain by xl (xl.cfg(5), xl-disk-configuration(5), xl(1)).
+
+xl wants absolute paths and takes commas and quotes in them for its own syntax. The script therefore hands it paths
+through a link in a temporary directory, by settings on the command line, which win over those of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kgen.kits import Facts, Kit, _shell
+from kgen.kits._text import JUDGE, fill, readme
+
+PRODUCT = "Xen"
+STUB_PORT = 9999
+
+_CFG = """\
+# kgen: @CASE@
+# run.sh adds disk and serial, which need absolute paths; by hand they are
+#   disk = [ "format=raw, vdev=hda, access=rw, target=/DIRECTORY/kernel.img" ]
+#   serial = @SERIAL@
+name = "@NAME@"
+uuid = "@UUID@"
+type = "hvm"
+memory = 128
+vcpus = @CPUS@
+maxvcpus = @CPUS@
+acpi = 1
+apic = 1
+hpet = 1
+bios = "seabios"
+boot = "c"
+vga = "stdvga"
+videoram = 16
+vnc = 1
+vnclisten = "127.0.0.1"
+vif = [ ]
+on_poweroff = "preserve"
+on_reboot = "destroy"
+on_crash = "preserve"
+"""
+
+_RUN = """
+need xl 'run this in dom0'
+[ "$(id -u)" = 0 ] || die 'must be run as root'
+if xl domid "$name" >/dev/null 2>&1; then
+    die "Xen has a domain $name already; if it is of this folder, end it with: sh stop.sh"
+fi
+
+machine_runs() {
+    xl domid "$name" >/dev/null 2>&1
+}
+
+put_old_log_away
+directory=$(mktemp -d)
+printf '%s\\n' "$directory" >machine-made.txt
+ln -s "$(pwd -P)" "$directory/kit"
+xl create xl.cfg "disk=['format=raw, vdev=hda, access=rw, target=$directory/kit/kernel.img']" \\
+    "serial=@SERIAL@"
+wait_for_end
+"""
+
+_STOP = """
+need xl 'run this in dom0'
+[ "$(id -u)" = 0 ] || die 'must be run as root'
+[ -f machine-made.txt ] || die 'this folder has no domain'
+if xl domid "$name" >/dev/null 2>&1; then
+    xl destroy "$name"
+fi
+directory=$(cat machine-made.txt)
+rm -f "$directory/kit" machine-made.txt
+rmdir "$directory" 2>/dev/null || :
+"""
+
+
+def _serial(com: int, directory: str) -> str:
+    """xl's setting for a machine whose COMn writes the log; a list where ports come before it."""
+    log = f"'file:{directory}/serial.txt'"
+    return log if com == 1 else "[" + ", ".join(["'null'"] * (com - 1) + [log]) + "]"
+
+
+def texts(facts: Facts) -> Mapping[str, str]:
+    """The folder's files but for the kernel's own."""
+    config = fill(
+        _CFG,
+        case=facts.case,
+        serial=_serial(facts.com, "/DIRECTORY"),
+        name=facts.name,
+        uuid=facts.uuid,
+        cpus=facts.cpus,
+    )
+    run = fill(_RUN, serial=_serial(facts.com, "$directory/kit"))
+    return {
+        "xl.cfg": config,
+        "run.sh": _shell.script(
+            facts,
+            PRODUCT,
+            "run.sh",
+            "Starts the domain and waits for the end of its run. Usage, as root in dom0: sh run.sh",
+            run,
+            waits=True,
+        ),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain. Usage, as root: sh stop.sh", _STOP),
+        "README.txt": readme(
+            facts,
+            PRODUCT,
+            [
+                ("Start", "as root in dom0: sh run.sh; xl.cfg is the domain."),
+                ("Serial log", f"serial.txt in this folder. The screen: xl vncviewer {facts.name}"),
+                (
+                    "Debugger",
+                    f"gdbsx -a $(xl domid {facts.name}) 32 {STUB_PORT} & kgen inspect kernel.elf localhost:{STUB_PORT} "
+                    "--serial serial.txt",
+                ),
+                ("Judge", JUDGE),
+                ("Stop", "sh stop.sh"),
+            ],
+        ),
+    }
+
+
+KIT = Kit(
+    name="xen",
+    product=PRODUCT,
+    summary="a raw disk, xl.cfg for an HVM domain, scripts for xl",
+    formats=("img",),
+    texts=texts,
+    provides=frozenset({"hpet", "vga"}),
+    # HVM_MAX_VCPUS of all releases up to 4.19
+    max_cpus=128,
+)
