@@ -16,7 +16,7 @@ from ctypes import c_uint8, c_uint16, c_uint32
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from kgen import dwarf
 from kgen.errors import LinkError
@@ -504,6 +504,25 @@ def read(data: bytes, *, name: str = "the file") -> LoadedElf:
         spec_json = _section(elf, _SPEC_SECTION).data().decode()
         entry = int(elf.header["e_entry"])
     return LoadedElf(spec_json, build_id, entry, MappingProxyType(symbols), sections)
+
+
+def core_segments(file: BinaryIO) -> tuple[tuple[int, int, int], ...]:
+    """The memory in an ELF core file: physical address, offset in the file, and bytes there, of each PT_LOAD.
+
+    Raises LinkError for anything but a core file.
+    """
+    from elftools.elf.elffile import ELFFile
+
+    with _explained("the file"):
+        file.seek(0)
+        elf = ELFFile(file)
+        if elf.header["e_type"] != "ET_CORE":
+            raise LinkError("the file is no ELF core file")
+        return tuple(
+            (int(part["p_paddr"]), int(part["p_offset"]), int(part["p_filesz"]))
+            for part in elf.iter_segments()
+            if part["p_type"] == "PT_LOAD" and part["p_filesz"]
+        )
 
 
 @contextmanager

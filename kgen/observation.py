@@ -224,6 +224,10 @@ class Observation:
         return self.memory or self.serial
 
 
+#: The platform of what was rebuilt from the code on a kernel's screen.
+RESULT_CODE = "result-code"
+#: Where there is no machine whose memory could be read.
+WITHOUT_MEMORY = frozenset({SERIAL_ONLY, RESULT_CODE})
 #: How an accelerator ends that cannot carry out an instruction.
 EMULATION_FAILURE = "the accelerator stopped with an internal error"
 

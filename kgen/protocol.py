@@ -153,6 +153,19 @@ def parse_line(text: str, offset: int = 0) -> Line | None:
     return Line(int(match[1]), match[2], fields.groupdict(), offset)
 
 
+def is_foreign(text: str) -> bool:
+    """Whether this is a native line with a right CRC that this version's printer cannot make: another kgen's."""
+    match = _LINE.fullmatch(text)
+    right = match is not None and zlib.crc32(text[: match.end(3)].encode("latin-1", "replace")) == int(match[4], 16)
+    return right and parse_line(text) is None
+
+
+def is_guest_line(text: str) -> bool:
+    """Whether this is, to the letter, a line that a guest of this version prints."""
+    other = text == TABLE_HEADER or _ROW.fullmatch(text) or _TAP.fullmatch(text)
+    return bool(other) or parse_line(text) is not None
+
+
 def parse_row(text: str) -> tuple[int, int, int, int] | None:
     """A row of the table for people: count0, count1, count2 and the difference."""
     match = _ROW.fullmatch(text)

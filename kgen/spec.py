@@ -373,9 +373,14 @@ class KernelSpec:
         try:
             fields = json.loads(text)
             first, *more = (Case.from_id(name) for name in fields.pop("cases"))
-            return KernelSpec(case=first, more=tuple(more), poll=Poll(fields.pop("poll")), **fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            spec = KernelSpec(case=first, more=tuple(more), poll=Poll(fields.pop("poll")), **fields)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SpecError(f"not a kernel specification: {error}") from error
+        numbers = ("rounds", "batch", "print_every", "serial_port", "baud", "budget")
+        typed = type(fields.get("controls")) is bool and all(type(fields.get(name)) is int for name in numbers)
+        if not typed or spec.to_text() != text:
+            raise SpecError("not a kernel specification as kgen writes it")
+        return spec
 
     def digest(self) -> str:
         """SHA-256 of the canonical form, in hex."""

@@ -13,7 +13,7 @@ from kgen.experiments import Account, Experiment
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import (
     EMULATION_FAILURE,
-    SERIAL_ONLY,
+    WITHOUT_MEMORY,
     FaultRecord,
     Observation,
     PhaseRecord,
@@ -238,8 +238,11 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
 
 
 def _identified(run: _Run) -> bool:
-    """Whether what was seen is known to be of this case. Memory was held against the ELF when it was read."""
-    return run.observation.memory is not None or bool(run.record.digest)
+    """Whether what was seen is known to be of this case. Memory was held against the ELF when it was read; a log says
+    so in its first line and, if that is lost, in those behind it that hold the whole request."""
+    record = run.record
+    told = bool(record.digest) or (not record.complete and record.spec == run.spec.to_text())
+    return run.observation.memory is not None or told
 
 
 def _errors(run: _Run) -> Iterator[str]:
@@ -506,7 +509,7 @@ def _missing(run: _Run) -> Iterator[str]:
         yield "there is no serial record to hold against the debugger's"
     elif not run.closed(serial):
         yield f"the serial record is incomplete: {serial.gap or 'its closing line is missing'}"
-    if memory is None and run.observation.platform != SERIAL_ONLY:
+    if memory is None and run.observation.platform not in WITHOUT_MEMORY:
         yield "the debugger read no record to hold against the serial one"
     if memory and not run.closed(memory):
         yield f"the run did not come to its end: {memory.gap}"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 import click
 
 from kgen.errors import OutputError, SpecError
 
-#: The name for standard output.
-STDOUT = "-"
+#: The name for standard output, and where something is read, for standard input.
+STDOUT = STDIN = "-"
 #: No kernel and no log of ours is as long, in bytes; /dev/zero is longer.
 MAX_INPUT = 256 << 20
+#: A kernel that runs for a day prints about 35 MB.
+MAX_LOG = 64 << 20
 
 
 def check_writable(path: Path | None) -> None:
@@ -56,15 +59,32 @@ def write_text(path: Path, text: str) -> None:
         raise _unwritable(path, error) from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes. Raises SpecError where it cannot be read."""
+def read_bytes(path: Path, limit: int = MAX_INPUT) -> bytes:
+    """A file's bytes, at most ``limit``. Raises SpecError where it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_INPUT + 1)
+            data = file.read(limit + 1)
     except OSError as error:
-        raise SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read") from error
-    if len(data) > MAX_INPUT:
-        raise SpecError(f"is longer than {MAX_INPUT >> 20} MiB", where=str(path), hint="name a kernel or a serial log")
+        raise unreadable(path, error) from error
+    return _bounded(data, limit, str(path))
+
+
+def read_log(path: Path) -> bytes:
+    """The bytes of a serial log; "-" is standard input. Raises SpecError where it cannot be read."""
+    if str(path) != STDIN:
+        return read_bytes(path, MAX_LOG)
+    # in whole, as bytes: no text is decoded, no line end changed
+    return _bounded(sys.stdin.buffer.read(MAX_LOG + 1), MAX_LOG, "standard input")
+
+
+def unreadable(path: Path, error: OSError) -> SpecError:
+    """The error for a file that cannot be read."""
+    return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
+
+
+def _bounded(data: bytes, limit: int, where: str) -> bytes:
+    if len(data) > limit:
+        raise SpecError(f"is longer than {limit >> 20} MiB", where=where, hint="name a kernel or a serial log")
     return data
 
 

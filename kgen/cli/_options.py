@@ -220,6 +220,22 @@ def json_option(function: F) -> F:
     )(function)
 
 
+#: Exit code for ``git bisect run``: this revision cannot be tested.
+CANNOT_TELL = 125
+
+
+def exit_codes_option(function: F) -> F:
+    """Which exit code stands for a verdict."""
+    return option(
+        "Output",
+        "--exit-codes",
+        type=click.Choice(["verdict", "bisect"]),
+        default="verdict",
+        show_default=True,
+        help="bisect: 0 ATOMIC, 1 NOT_ATOMIC, 125 for all else.",
+    )(function)
+
+
 def check_gdb(context: click.Context, gdb: str) -> None:
     """Raises SpecError where somebody named a gdb that is not there."""
     check_program("--gdb", gdb if context.get_parameter_source("gdb") is not ParameterSource.DEFAULT else None)

@@ -12,11 +12,13 @@ import click
 from kgen.cli import say_error
 from kgen.cli._files import STDOUT, check_writable, write_text
 from kgen.cli._options import (
+    CANNOT_TELL,
     CASE_FIELDS,
     GroupedCommand,
     case_options,
     check_gdb,
     check_program,
+    exit_codes_option,
     gdb_option,
     json_option,
     lab_choice,
@@ -47,8 +49,6 @@ DEFAULT_TIMEOUT = 600.0
 RATE_SECONDS = 0.5
 #: Columns that the moving sign in front of the live line takes, and one that stays free.
 SPINNER = 3
-#: ``git bisect run``: this revision cannot be tested.
-CANNOT_TELL = 125
 #: Exit code for a verdict other than the expected one where the verdict's own would be 0.
 UNEXPECTED = 1
 
@@ -115,14 +115,7 @@ up (130).
 @option(_RUN, "--keep", is_flag=True, help="Hold the frozen machine, with the command to join it, until Ctrl-C.")
 @lab_options(_LAB)
 @json_option
-@option(
-    _OUTPUT,
-    "--exit-codes",
-    type=click.Choice(["verdict", "bisect"]),
-    default="verdict",
-    show_default=True,
-    help="bisect: 0 ATOMIC, 1 NOT_ATOMIC, 125 for all else.",
-)
+@exit_codes_option
 @option(_OUTPUT, "--expect", metavar="VERDICT|known", help="Exit 0 exactly if the verdict is this one.")
 @click.argument("qemu_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- QEMU-ARGS]")
 @click.pass_context

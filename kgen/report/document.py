@@ -16,16 +16,17 @@ from kgen.verdict import Verdict
 SCHEMA = 2
 
 
-def document(spec: KernelSpec, observation: Observation, verdict: Verdict | None) -> dict[str, Any]:
-    """Everything that was asked, seen and concluded, as plain JSON values."""
+def document(spec: KernelSpec | None, observation: Observation, verdict: Verdict | None) -> dict[str, Any]:
+    """Everything that was asked, seen and concluded, as plain JSON values. ``spec`` is None where nobody can tell what
+    was asked."""
     seen = plain(observation)
     return {
         "schema": SCHEMA,
         "kgen": __version__,
-        "case": spec.name,
+        "case": spec.name if spec else "",
         "spec": plain(spec),
-        "digest": spec.digest(),
-        "phases": [phase.label for phase in phases(spec)],
+        "digest": spec.digest() if spec else "",
+        "phases": [phase.label for phase in phases(spec)] if spec else [],
         "platform": observation.platform,
         **({"verdict": plain(verdict) | {"exit_code": verdict.exit_code}} if verdict else {}),
         "observation": {name: value for name, value in seen.items() if name not in ("platform", "log")},
@@ -33,7 +34,7 @@ def document(spec: KernelSpec, observation: Observation, verdict: Verdict | None
     }
 
 
-def to_json(spec: KernelSpec, observation: Observation, verdict: Verdict) -> str:
+def to_json(spec: KernelSpec | None, observation: Observation, verdict: Verdict) -> str:
     """The document as text, with a final newline."""
     return json.dumps(document(spec, observation, verdict), indent=2, sort_keys=False) + "\n"
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kgen.interleaving import remarks
+from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases
 from kgen.protocol import TABLE_HEADER
-from kgen.results import BootPath, KernelState, Role, ViolationKind
+from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
 
@@ -52,7 +53,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
             _counts(say, case, observation, phases(spec)[-1].experiment)
             _cells(say, spec, case, observation)
         if record.state is not KernelState.TOO_FEW_CPUS:
-            _path(say, observation)
+            _path(say, observation, case)
         _controls(say, verdict, experiment_of(phases(spec)[-1]).unit)
         _witnesses(say, verdict, phases(spec)[-1].experiment)
         _trace(say, record, observation)
@@ -145,10 +146,12 @@ def _cells(say: Printer, spec: KernelSpec, case: PhaseRecord, observation: Obser
         say.line(f"... and {plural(len(rest), 'more cell')}, {f'{full} of them not 0' if full else 'all 0'}")
 
 
-def _path(say: Printer, observation: Observation) -> None:
+def _path(say: Printer, observation: Observation, case: PhaseRecord | None) -> None:
     path = observation.path
     say.line("")
-    if path.kind == "unknown":
+    if path == NOT_ASKED and case is not None and case.decode is not Decode.UNKNOWN:
+        say.line(f"path: {case.decode.name.lower()} (the guest's own probe of VGA; nobody else could be asked)")
+    elif path.kind == "unknown":
         say.line(f"path: unknown ({path.line})")
     else:
         say.line(f"path: {path.kind} ({path.line.strip()})")

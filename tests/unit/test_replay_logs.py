@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,8 +249,20 @@ def test_signing_again_changes_nothing() -> None:
         assert signed(load(name).lines) == load(name).log
 
 
-def test_a_log_without_its_first_line_is_of_no_known_kernel() -> None:
+def test_a_log_without_its_first_line_is_known_by_its_request() -> None:
     bad = load("kvm-lost")
-    log = b"".join(bad.log.splitlines(keepends=True)[1:])
+    lines = bad.log.splitlines(keepends=True)
+    headless = b"".join(lines[1:])
+    assert judge(bad.spec, bad.alone(headless)).kind is VerdictKind.NOT_ATOMIC
+    assert (
+        judge(GOOD.spec, GOOD.alone(b"".join(GOOD.log.splitlines(keepends=True)[1:]))).kind is VerdictKind.INCONCLUSIVE
+    )
+    other = replace(bad.spec, rounds=1001)
+    assert judge(other, bad.alone(headless)).kind is not VerdictKind.NOT_ATOMIC
+
+
+def test_a_log_without_its_first_lines_is_of_no_known_kernel() -> None:
+    bad = load("kvm-lost")
+    log = b"".join(bad.log.splitlines(keepends=True)[2:])
     assert judge(bad.spec, bad.alone(log)).kind is VerdictKind.INCONCLUSIVE
     assert judge(bad.spec, bad.observed(log)).kind is VerdictKind.NOT_ATOMIC  # memory still tells

@@ -1,0 +1,221 @@
+"""kgen judge: a verdict on a run that somebody else made, from what it left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kgen.cli import say_error
+from kgen.cli._files import STDOUT, check_writable, read_bytes, read_log, unreadable, write_text
+from kgen.cli._options import CANNOT_TELL, GroupedCommand, exit_codes_option, json_option, option
+from kgen.errors import KgenError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kgen.judging import Named, Run
+    from kgen.verdict import Verdict, VerdictKind
+
+_EXAMPLES = """\b
+Examples:
+  kgen judge serial.txt
+  kgen judge - < serial.txt
+  kgen judge serial.txt --memory guest.core --json result.json
+  kgen judge --memory vm.vmem --elf kernel.elf
+  kgen judge --code XXXXX-XXXXX
+
+\b
+Exit codes:
+   0 ATOMIC         3 NOT_ATOMIC    4 INCONCLUSIVE
+   5 RAM_BACKED     6 UNSUPPORTED   7 NO_STORAGE
+   8 SKIP           9 ERROR        10 CRASH
+   2 wrong usage
+
+Of several runs in one log, or several kernels in one dump, the worst decides.
+"""
+_SEEN = "What was seen"
+_KERNEL = "The kernel, where the log or the dump has lost what it was asked"
+
+
+@click.command("judge", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Judge a serial log or a memory dump.")
+@click.argument("log", type=click.Path(path_type=Path), metavar="[LOG|-]", required=False)
+@option(_SEEN, "--memory", type=click.Path(path_type=Path), metavar="FILE", help="Dump of the machine's memory.")
+@option(_SEEN, "--code", metavar="TEXT", help="The result code from the screen.")
+@option(_KERNEL, "--elf", type=click.Path(path_type=Path), metavar="FILE", help="Its kernel.elf.")
+@option(_KERNEL, "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Its manifest.json.")
+@json_option
+@exit_codes_option
+@click.pass_context
+def COMMAND(context: click.Context, /, **values: Any) -> int:
+    """Judge a run that was made anywhere, from its serial log, a dump of its memory, or its result code.
+
+    LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are held against each
+    other. What the guest says about itself is not believed: all is computed again.
+    """
+    try:
+        return _judge(context, values)
+    except KgenError as error:
+        if values["exit_codes"] != "bisect":
+            raise
+        # An exit code below 125 would call the revision bad.
+        say_error(error.line)
+        return CANNOT_TELL
+
+
+def _judge(context: click.Context, values: dict[str, Any]) -> int:
+    from rich.console import Console
+
+    from kgen.judging import verdicts
+    from kgen.report.matrix import worst
+    from kgen.verdict import VerdictKind, bisect_code
+
+    _check(context, values)
+    runs = _runs(values)
+    json_file = values["json_file"]
+    # What a machine reads must not be mixed with what a person reads.
+    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
+    judged = [(run, verdicts(run)) for run in runs]
+    if len(judged) == 1 and runs[0].spec is None and judged[0][1][0].kind is VerdictKind.ERROR:
+        # nothing was judged: what stands in the way is an error like any other
+        say_error(judged[0][1][0].reason)
+    else:
+        for run, found in judged:
+            _tell(console, run, found)
+    kinds = [verdict.kind for _, found in judged for verdict in found]
+    if len(judged) > 1:
+        _tell_all(console, [run.where for run in runs], [worst([each.kind for each in found]) for _, found in judged])
+    console.file.flush()
+    if json_file is not None:
+        write_text(json_file, _document(judged))
+    total = worst(kinds)
+    return bisect_code(total) if values["exit_codes"] == "bisect" else total.value
+
+
+def _check(context: click.Context, values: dict[str, Any]) -> None:
+    """Raises click.UsageError and OutputError, before anything is read."""
+    if values["code"] is not None:
+        others = {"LOG": values["log"], "--memory": values["memory"], "--elf": values["elf"]}
+        others |= {"--manifest": values["manifest"]}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise click.UsageError(f"--code says everything by itself; leave {given[0]} out", context)
+    elif values["log"] is None and values["memory"] is None:
+        raise click.UsageError("give a serial log (- is standard input), --memory FILE or --code TEXT", context)
+    if values["elf"] is not None and values["manifest"] is not None:
+        raise click.UsageError("--elf and --manifest both name the kernel; choose one", context)
+    check_writable(values["json_file"])
+
+
+def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
+    """What is to be judged. Raises SpecError for what cannot be read, LinkError for an ELF that is not kgen's,
+    ProtocolError for a code that is none."""
+    from kgen.judging import from_capture, from_dump, of_code
+
+    if values["code"] is not None:
+        from kgen.code import decode, rebuild
+
+        return (of_code(*rebuild(decode(values["code"]))),)
+    named = _named(values)
+    runs: tuple[Run, ...] = ()
+    if values["log"] is not None:
+        runs = from_capture(read_log(values["log"]), named)
+    path = values["memory"]
+    if path is not None:
+        if path.exists() and not path.is_file() and not path.is_block_device():
+            raise SpecError("is no file", where=str(path), hint="name a dump of the machine's memory")
+        try:
+            with path.open("rb") as file:
+                # the log's last run is the one that the memory is of
+                found = from_dump(file, path.name, named, runs[-1] if runs else None)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        runs = (*runs[:-1], *found)
+    return runs
+
+
+def _named(values: dict[str, Any]) -> Named | None:
+    from kgen.judging import from_elf, from_manifest
+
+    if values["elf"] is not None:
+        return from_elf(read_bytes(values["elf"]), str(values["elf"]))
+    if values["manifest"] is not None:
+        return from_manifest(read_bytes(values["manifest"]), str(values["manifest"]))
+    return None
+
+
+def _tell(console: Console, run: Run, found: tuple[Verdict, ...]) -> None:
+    """Print one run for people."""
+    from kgen.report.text import Printer, show
+
+    say = Printer(console)
+    if run.where:
+        say.line(f"{run.where}:", "bold")
+    if run.spec is None:
+        _tell_unknown(console, run, found[0])
+    elif run.spec.suite:
+        from kgen.cli._suite import tell_suite
+
+        tell_suite(console, run.spec, run.observation, None)
+        for note in run.notes:
+            say.line(f"  {note}")
+    else:
+        show(console, run.spec, run.observation, found[0])
+    if run.where:
+        say.line("")
+
+
+def _tell_unknown(console: Console, run: Run, verdict: Verdict) -> None:
+    """Print what can be said where it is not known what was asked."""
+    from kgen.protocol import TABLE_HEADER
+    from kgen.report.text import STYLES, Printer
+
+    say = Printer(console)
+    if run.observation.rows:
+        say.line(TABLE_HEADER)
+        for row in run.observation.rows[-2:]:
+            say.line("counts:\t" + "\t".join(map(str, row)))
+        say.line("")
+    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    for note in verdict.notes:
+        say.line(f"  {note}")
+
+
+def _tell_all(console: Console, where: list[str], kinds: list[VerdictKind]) -> None:
+    """The sum of several runs."""
+    from kgen.report.matrix import worst
+    from kgen.report.text import STYLES, Printer
+
+    total = worst(kinds)
+    each = ", ".join(f"{name} {kind.name}" for name, kind in zip(where, kinds, strict=True))
+    Printer(console).line(f"{total.name}: the worst of {each}", STYLES.get(total, "bold yellow"))
+
+
+def _document(judged: list[tuple[Run, tuple[Verdict, ...]]]) -> str:
+    """The result for machines: that of the only run, or all of them with the worst verdict."""
+    import json
+
+    from kgen import __version__
+    from kgen.report.document import SCHEMA, document
+    from kgen.report.matrix import Outcome, suite_document, worst
+
+    made: list[dict[str, Any]] = []
+    for run, found in judged:
+        if run.spec is not None and run.spec.suite:
+            outcomes = [Outcome(case, verdict, 0) for case, verdict in zip(run.spec.cases, found, strict=True)]
+            seen = [(run.spec, run.observation)]
+            made.append(suite_document(run.spec, run.observation.platform, seen, outcomes))
+        else:
+            made.append(document(run.spec, run.observation, found[0]))
+    if len(made) == 1:
+        return json.dumps(made[0], indent=2) + "\n"
+    total = worst([verdict.kind for _, found in judged for verdict in found])
+    whole = {
+        "schema": SCHEMA,
+        "kgen": __version__,
+        "platform": judged[-1][0].observation.platform,
+        "verdict": {"kind": total.name, "exit_code": total.value},
+        "runs": [{"where": run.where, **each} for (run, _), each in zip(judged, made, strict=True)],
+    }
+    return json.dumps(whole, indent=2) + "\n"

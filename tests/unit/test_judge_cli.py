@@ -1,0 +1,197 @@
+"""kgen judge on the command line: exit codes, JSON, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from recordings import load, signed
+from running import assert_one_line, kgen
+
+from kgen.builder import build, manifest
+from kgen.cli import main
+from kgen.cli._files import MAX_LOG
+from kgen.report.document import SCHEMA
+from kgen.verdict import VerdictKind
+
+#: Recorded runs: the exit code of a single case, and of a suite.
+CODES = {"tcg-atomic": 0, "kvm-lost": 3, "tcg-no-controls": 4, "tcg-vga-none": 5, "tcg-two-cpus": 9, "kvm-suite": 3}
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    for name in CODES:
+        (tmp_path / f"{name}.log").write_bytes(load(name).log)
+    return tmp_path
+
+
+def invoke(*arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["judge", *map(str, arguments)], prog_name="kgen", input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_exit_code_is_the_verdict_s(logs: Path, name: str) -> None:
+    log = logs / f"{name}.log"
+    kind = VerdictKind(CODES[name])
+    code, out, err = invoke(log)
+    assert (code, err) == (kind.value, "")
+    assert re.search(rf"^{kind.name}: ", out, re.MULTILINE)
+    assert invoke("-", stdin=log.read_bytes())[:2] == (code, out)
+    bisect = {VerdictKind.ATOMIC: 0, VerdictKind.NOT_ATOMIC: 1}.get(kind, 125)
+    assert invoke(log, "--exit-codes", "bisect")[0] == bisect
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_the_result_for_machines(logs: Path, name: str) -> None:
+    run = load(name)
+    code, out, err = invoke(logs / f"{name}.log", "--json", "-")
+    result = json.loads(out)
+    assert result["schema"] == SCHEMA
+    assert result["platform"] == "serial-log"
+    assert result["verdict"]["exit_code"] == code
+    assert VerdictKind(code).name in err
+    if run.spec.suite:
+        assert [case["case"] for case in result["cases"]] == [case.id for case in run.spec.cases]
+        assert [boot["serial_log"] for boot in result["boots"]] == [run.log.decode()]
+    else:
+        assert result["case"] == run.spec.case.id
+        assert result["digest"] == run.spec.digest()
+        assert result["serial_log"] == run.log.decode()
+        assert result["observation"]["serial"]["digest"] == run.spec.digest()
+        assert result["observation"]["memory"] is None
+        assert result["observation"]["environment"]["versions"]["kgen"] == result["kgen"]
+
+
+def test_several_runs_are_told_each_and_the_worst_decides(logs: Path) -> None:
+    both = logs / "both.log"
+    both.write_bytes(load("kvm-lost").log + load("tcg-atomic").log)
+    code, out, _ = invoke(both, "--json", logs / "x.json")
+    assert code == 3
+    assert [line for line in out.splitlines() if line.startswith("run ")] == ["run 1 of 2:", "run 2 of 2:"]
+    assert out.rstrip().endswith("NOT_ATOMIC: the worst of run 1 of 2 NOT_ATOMIC, run 2 of 2 ATOMIC")
+    result = json.loads((logs / "x.json").read_text())
+    assert result["verdict"] == {"kind": "NOT_ATOMIC", "exit_code": 3}
+    assert [run["verdict"]["kind"] for run in result["runs"]] == ["NOT_ATOMIC", "ATOMIC"]
+    assert [run["where"] for run in result["runs"]] == ["run 1 of 2", "run 2 of 2"]
+
+
+def test_the_original_program_s_log(tmp_path: Path) -> None:
+    log = tmp_path / "original.txt"
+    log.write_bytes(b"counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\r\ncounts:\t5\t3\t3\t-1\r\n")
+    code, out, err = invoke(log, "--json", tmp_path / "x.json")
+    assert (code, err) == (3, "")
+    assert "counts:\t5\t3\t3\t-1\n" in out
+    assert "NOT_ATOMIC: 1 duplicate in 5 rounds" in out
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert (result["case"], result["spec"], result["verdict"]["violations"]["duplicate"]) == ("", None, 1)
+    assert result["observation"]["rows"] == [[5, 3, 3, -1]]
+
+
+def test_the_kernel_may_be_named(logs: Path) -> None:
+    """By the ELF or the manifest of the build that printed the log; another one is an error."""
+    run = load("tcg-atomic")
+    kernel = build(run.spec)
+    old = re.search(r"build=([0-9a-f]{40})", run.log.decode())
+    assert old
+    log, other = logs / "mine.log", logs / "other.log"
+    for file, build_id in ((log, kernel.elf.build_id.hex()), (other, "ab" * 20)):
+        file.write_bytes(signed([line.replace(old[1], build_id) for line in run.lines]))
+    (logs / "kernel.elf").write_bytes(kernel.elf.data)
+    (logs / "manifest.json").write_text(manifest(kernel, {}))
+    for option, name in (("--elf", "kernel.elf"), ("--manifest", "manifest.json")):
+        assert invoke(log, option, logs / name)[0] == 0
+        code, out, _ = invoke(other, option, logs / name)
+        assert code == 9
+        assert "ERROR: the log is of build " in out
+    changed = json.loads((logs / "manifest.json").read_text())
+    changed["spec"]["rounds"] += 1
+    for text, words in (
+        ("{}", "is no manifest of a kgen kernel"),
+        ("[" * 100_000, "is no manifest"),
+        (json.dumps(changed), "its digest does not fit what was asked"),
+    ):
+        (logs / "manifest.json").write_text(text)
+        code, out, err = invoke(log, "--manifest", logs / "manifest.json")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+
+
+REFUSED = {
+    "nothing": ([], "give a serial log (- is standard input), --memory FILE or --code TEXT"),
+    "code and log": (["x.log", "--code", "X"], "--code says everything by itself; leave LOG out"),
+    "code and memory": (["--memory", "x", "--code", "X"], "leave --memory out"),
+    "elf and manifest": (["x.log", "--elf", "x", "--manifest", "y"], "--elf and --manifest both name the kernel"),
+    "no such log": (["no.log"], "no.log: No such file or directory; name a file that can be read"),
+    "no such dump": (["--memory", "no.core"], "no.core: No such file or directory"),
+    "a directory": (["."], "name a file that can be read"),
+    "a dump that is a directory": (["--memory", "."], "is no file; name a dump"),
+    "a result that cannot be written": (["-", "--json", f"{__file__}/x"], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_makes_no_sense_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, words = REFUSED[name]
+    code, out, err = invoke(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert words in err
+    assert invoke(*arguments, "--exit-codes", "bisect")[0] in (2, 125)
+
+
+def test_an_elf_that_is_not_ours(logs: Path) -> None:
+    code, out, err = invoke(logs / "tcg-atomic.log", "--elf", sys.executable)
+    assert (code, out, err.count("\n")) == (9, "", 1)
+    assert "is not a kernel built by kgen" in err
+    assert invoke(logs / "tcg-atomic.log", "--elf", sys.executable, "--exit-codes", "bisect")[0] == 125
+
+
+def test_a_log_that_is_too_long(tmp_path: Path) -> None:
+    log = tmp_path / "long.log"
+    with log.open("wb") as file:
+        file.truncate(MAX_LOG + 1)
+    code, out, err = invoke(log)
+    assert (code, out) == (2, "")
+    assert "is longer than 64 MiB" in err
+
+
+def test_a_long_log_is_judged_in_time(tmp_path: Path) -> None:
+    """An endless run that was watched for an afternoon: its rows, then what a run ends with."""
+    good = load("tcg-atomic").log
+    at = good.index(b"counts:\t1000")
+    rows = b"".join(b"counts:\t%d\t%d\t0\t0\r\n" % (n, n) for n in range(21, 200_000))
+    log = tmp_path / "long.log"
+    log.write_bytes(good[:at] + rows + good[at:])
+    code, out, _ = invoke(log)
+    assert (code, "INCONCLUSIVE: the serial record is incomplete" in out) == (4, True)  # nobody signed these rows
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_dump_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert invoke("--memory", pipe)[0] == 2
+
+
+def test_as_a_program_of_its_own(logs: Path) -> None:
+    """From a shell: a pipe, and one clear line where there is nothing to judge."""
+    empty = logs / "empty.log"
+    empty.touch()
+    run = kgen(logs / "tmp", "judge", str(empty))
+    assert run.process.returncode == 9
+    assert_one_line(run, 9, "the log is empty")
+    shutil.rmtree(logs / "tmp")
+
+
+def test_a_result_code_that_is_none_is_one_clear_line() -> None:
+    pytest.importorskip("kgen.code", reason="this kgen has no result code")
+    code, out, err = invoke("--code", "!")
+    assert (code, out, err.count("\n")) == (9, "", 1)
