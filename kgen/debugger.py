@@ -20,6 +20,7 @@ from typing import Any
 from pygdbmi.IoManager import IoManager
 
 from kgen.data import data_dir
+from kgen.engine import CpuRegisters
 from kgen.errors import DebuggerError
 from kgen.process import Child, spawn
 
@@ -43,29 +44,6 @@ _WIDER = re.compile(r"'g' packet reply is too long")
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
 #: error of the accelerator.
 _FATAL_SIGNALS = {"SIGQUIT": "shut down or triple-faulted", "SIGABRT": "met an internal error of the accelerator"}
-
-
-@dataclass(frozen=True)
-class CpuRegisters:
-    """One CPU of the stopped machine; registers are 32 bits wide.
-
-    ``thread`` is gdb's number, ``target`` its text for it ("Thread 1.1 CPU#0 [running]"), ``cpu`` the emulator's own
-    number where the text gives one.
-    """
-
-    thread: int
-    target: str
-    cpu: int | None
-    eip: int
-    esp: int
-    ebp: int
-    eflags: int
-    eax: int
-    ebx: int
-    ecx: int
-    edx: int
-    esi: int
-    edi: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kgen.debugger import GdbSession
+from kgen.engine import Frozen
 from kgen.errors import DebuggerError, ProtocolError
 from kgen.observation import Record, from_memory
 from kgen.plan import Phase, layout_of, phases
@@ -39,15 +39,15 @@ def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None =
 
 
 def inspect(
-    session: GdbSession, spec: KernelSpec, build_id: bytes, symbols: Mapping[str, int], sections: Sequence[Section]
+    machine: Frozen, spec: KernelSpec, build_id: bytes, symbols: Mapping[str, int], sections: Sequence[Section]
 ) -> Inspection:
     """Read a stopped machine on which the kernel of ``spec`` runs. Raises DebuggerError."""
     problems: list[str] = []
-    registers = tuple(_plain(asdict(entry)) for entry in session.threads())
+    registers = tuple(_plain(asdict(entry)) for entry in machine.threads())
     layout = layout_of(spec)
     memory: Record | None = None
     try:
-        memory = from_memory(layout, session.read_memory(symbols["results"], layout.size))
+        memory = from_memory(layout, machine.read_memory(symbols["results"], layout.size))
     except ProtocolError as error:
         problems.append(error.line)
     if memory and memory.build_id != build_id.hex():
@@ -56,14 +56,14 @@ def inspect(
         problems += [
             f"the guest's {section.name} is not what was built: it was changed in memory"
             for section in sections
-            if section.flags in ("ax", "a") and session.read_memory(section.address, section.size) != section.data
+            if section.flags in ("ax", "a") and machine.read_memory(section.address, section.size) != section.data
         ]
         if not memory.faults:
             # a kernel that faulted has ended for a reason of its own
             problems += foreign_routines(spec, symbols, sections)
     last = phases(spec)[-1]
     where = cell_range(last, symbols, memory)
-    cells = _cells(session, last, where[0], known=symbols["results"]) if where else ()
+    cells = _cells(machine, last, where[0], known=symbols["results"]) if where else ()
     return Inspection(memory, cells, registers, tuple(problems))
 
 
@@ -87,7 +87,7 @@ def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Seq
     return found
 
 
-def _cells(session: GdbSession, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
+def _cells(machine: Frozen, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
     """Every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any case.
 
     What lies between them is read along where that is little, and left out.
@@ -96,10 +96,10 @@ def _cells(session: GdbSession, phase: Phase, address: int, *, known: int) -> tu
     whole = step <= LINE
     parts = [(address, phase.length)] if whole else [(address + step * n, size) for n in range(phase.cells)]
     try:
-        data = [session.read_memory(*part) for part in parts]
+        data = [machine.read_memory(*part) for part in parts]
     except DebuggerError:
         # A hole in the address space is the guest's finding; a debugger that has died is not.
-        session.read_memory(known, 4)
+        machine.read_memory(known, 4)
         return ()
     cells = [data[0][at : at + size] for at in range(0, phase.length, step)] if whole else data
     return tuple(int.from_bytes(cell, "little") for cell in cells)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kgen import registry
-from kgen.builder import Kernel, build
-from kgen.debugger import INSTALL_HINT, GdbSession
-from kgen.environment import accelerator, gathering
+from kgen import bochs, qemu_engine, registry
+from kgen.builder import Kernel, build, formats
+from kgen.engine import Engine, Start
 from kgen.errors import (
     DebuggerError,
     GuestCrash,
@@ -30,15 +28,13 @@ from kgen.errors import (
 from kgen.inspection import Inspection, cell_range, inspect
 from kgen.interleaving import TraceEvent, surroundings
 from kgen.listing import listing
-from kgen.machine import Machine, launch
-from kgen.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import Observation, Record, from_log, pool
-from kgen.plan import Phase, phases
+from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import LaunchRequest, Platform
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
 from kgen.scratch import scratch
-from kgen.source import ATTEND_BYTE
 from kgen.spec import Case, KernelSpec, resolve_target, unknown
 from kgen.verdict import judge, was_run
 
@@ -48,7 +44,6 @@ STALL_SECONDS = 120.0
 SUITE_STALL_SECONDS = 60.0
 #: After being told to stop, the guest may take this long, in seconds, to park and print its final record.
 STOP_SECONDS = 60.0
-CONNECT_SECONDS = 20.0
 #: How long the guest may take from its closing line to its final state, in seconds.
 SETTLE_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -59,8 +54,8 @@ TRACED = 4
 @dataclass(frozen=True)
 class Options:
     """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
-    long as the guest says something); ``pin`` names the host CPUs QEMU may use; ``extra`` are QEMU's own arguments;
-    ``lab`` is the directory of the lab to use."""
+    long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
+    arguments; ``lab`` is the directory of the lab to use."""
 
     qemu: str | None = None
     gdb: str = "gdb"
@@ -84,7 +79,10 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
-Holder = Callable[[Machine, Path, Observation], None]
+Holder = Callable[[Engine, Path, Observation], None]
+
+#: What carries a guest, by the name that platforms give.
+ENGINES: Mapping[str, Start] = {"qemu": qemu_engine.start, "bochs": bochs.start}
 
 
 def platforms() -> dict[str, Platform]:
@@ -181,14 +179,15 @@ class _Watch:
 
 
 def _follow(
-    machine: Machine,
-    session: GdbSession,
+    machine: Engine,
     watch: _Watch,
     platform: Platform,
     options: Options,
     interrupts: list[int],
+    word: int,
 ) -> str:
-    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself."""
+    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself. ``word`` is the
+    address of the guest's word that asks it to stop."""
     start = last = time.monotonic()
     stop_by: float | None = None
     cut = ""
@@ -213,7 +212,7 @@ def _follow(
             # at once: the recorder keeps only so much
             machine.supervisor.stop_trace()
             tracing = False
-        reason = session.died or _expired(watch, platform, options, now - start, now - last)
+        reason = machine.died or _expired(watch, platform, options, now - start, now - last)
         if reason:
             return reason
         if stop_by is not None:
@@ -225,23 +224,22 @@ def _follow(
             cut = "the run was stopped by Ctrl-C" if interrupts else ""
             stop_by = now + STOP_SECONDS
             try:
-                machine.send_serial(b"s")
+                machine.ask_to_stop(word)
             except GuestCrash:
                 break
-            except MachineError as error:
+            except (MachineError, DebuggerError) as error:
                 return f"{cut or '--seconds were over'}, and {error.message}"
             watch.stopping()
     return cut
 
 
-def _look(machine: Machine, watch: _Watch) -> None:
-    """Ask QEMU what lies behind the cells of the case that is about to begin, then let the guest go on. Raises
-    MachineError, GuestCrash."""
+def _look(machine: Engine, watch: _Watch) -> None:
+    """Ask what lies behind the cells of the case that is about to begin, then let the guest go on. Raises MachineError,
+    GuestCrash."""
     assert watch.waiting
     phase, address = watch.waiting
     watch.waiting = None
-    watch.paths[phase.index] = attest(machine.hmp("info mtree -f"), address, phase.length, cpus=phase.cpus)
-    machine.send_serial(ATTEND_BYTE)
+    watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus)
 
 
 def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
@@ -289,9 +287,9 @@ def observe(
 ) -> Observation:
     """One run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
 
-    ``holder`` is called with the machine still frozen. Raises PlatformUnavailable, MachineError where QEMU does not
-    start, DebuggerError where gdb does not, OutputError where there is no room for temporary files; what fails later
-    is part of the observation.
+    ``holder`` is called with the machine still frozen. Raises PlatformUnavailable, MachineError where the emulator does
+    not start, DebuggerError where its debugger does not, OutputError where there is no room for temporary files; what
+    fails later is part of the observation.
     """
     request = LaunchRequest(
         kernel=None, cpus=kernel.spec.case.cpus, qemu=options.qemu, extra=options.extra, lab=options.lab
@@ -306,31 +304,27 @@ def observe(
     if last.target.declared == "io" and where is not None:
         request = replace(request, traced=(where[0], where[0] + where[1]))
     check_available(kernel.spec, platform, request)
-    if shutil.which(options.gdb) is None:
-        raise DebuggerError(f"'{options.gdb}' is not to be found", hint=INSTALL_HINT)
     with contextlib.ExitStack() as stack:
         elf = _temporary_elf(kernel, stack)
+        request = replace(request, kernel=elf, image=_temporary_image(kernel, elf, platform.medium(request)))
         started = time.monotonic()
-        with _pinned(options.pin):
-            machine = stack.enter_context(launch(platform, replace(request, kernel=elf)))
-        # gdb takes longer to start than the guest takes to boot: let it, while the guest runs. So with the versions.
-        session = stack.enter_context(GdbSession.start(options.gdb))
-        gather = stack.enter_context(gathering(machine.command[0], options.gdb))
+        start = ENGINES[platform.engine]
+        machine = stack.enter_context(start(platform, request, gdb=options.gdb, pinned=_pinned(options.pin)))
         watch = _Watch(kernel.spec, watcher)
         # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
         with _ctrl_c() as interrupts:
-            cut = _follow(machine, session, watch, platform, options, interrupts)
+            word = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.stop"]
+            cut = _follow(machine, watch, platform, options, interrupts, word)
             ran = time.monotonic()
-            observation = _freeze(kernel, platform, machine, session, watch, cut)
+            observation = _freeze(kernel, platform, machine, watch, cut)
             frozen = time.monotonic()
         observation = replace(
             observation,
             timings={"run": ran - started, "inspect": frozen - ran},
-            environment=gather() | _carried_by(machine),
+            environment=dict(machine.facts()),
         )
         if holder:
-            # the stub takes one client: make room; the machine stays stopped
-            session.close()
+            machine.let_in()
             # what the ELF's line table refers to
             elf.with_name(kernel.assembly.source.name).write_bytes(listing(kernel.assembly).encode())
             holder(machine, elf, observation)
@@ -363,7 +357,7 @@ def observe_until_told(
         seen = replace(seen, attempts=attempt, pooled=pooled)
         short = seen.timings.get("run", 0.0) < ATTEMPT_SECONDS and not options.seconds
         # how the CPUs of a lab meet does not depend on what else this host does
-        once = holder is not None or platform.supervise is not None or bool(kernel.spec.suite)
+        once = holder is not None or platform.supervise is not None or platform.repeatable or bool(kernel.spec.suite)
         if once or seen.cut or attempt == ATTEMPTS or not short or not judge(kernel.spec, seen).is_silent:
             return seen
         pooled = pool(seen)
@@ -428,13 +422,6 @@ def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
     return (having[-1], having[-1].spec.cases.index(case)) if having else None
 
 
-def _carried_by(machine: Machine) -> dict[str, Any]:
-    """QEMU's command line, what carries the guest out, and in which lab if in any."""
-    facts = dict(machine.supervisor.facts()) if machine.supervisor else {}
-    inner = facts.get("lab", {}).get("command", machine.command)
-    return {"command": list(machine.command)} | accelerator(inner) | facts
-
-
 def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
     """The ELF in a directory that lasts as long as ``stack``."""
     try:
@@ -447,30 +434,32 @@ def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
     return elf
 
 
-def _freeze(
-    kernel: Kernel, platform: Platform, machine: Machine, session: GdbSession, watch: _Watch, cut: str
-) -> Observation:
+def _temporary_image(kernel: Kernel, elf: Path, name: str) -> Path | None:
+    """The image of that format beside the ELF, None where none is wanted. Raises MediaError and OutputError."""
+    if not name:
+        return None
+    image = elf.with_suffix(formats()[name].suffix)
+    formats()[name].write(kernel.payload, image)
+    return image
+
+
+def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: _Watch, cut: str) -> Observation:
     """Stop the machine where it is and read everything."""
     problems: list[str] = []
     path = NOT_ASKED
     seen = Inspection(None, (), (), ())
     try:
-        if machine.supervisor:
-            # Where the stub is at the end of a serial line, connecting does not stop the machine.
-            machine.qmp("stop")
-        session.connect(str(machine.gdb_address), timeout=CONNECT_SECONDS * platform.patience)
         elf = kernel.elf
-        seen = inspect(session, kernel.spec, elf.build_id, elf.symbols, elf.sections)
+        seen = inspect(machine.freeze(), kernel.spec, elf.build_id, elf.symbols, elf.sections)
         give_up = time.monotonic() + SETTLE_SECONDS * platform.patience
         while watch.ended and seen.memory and not seen.memory.complete and time.monotonic() < give_up:
             # The closing line is out a moment before the guest writes that it is done.
-            session.resume()
+            machine.thaw()
             time.sleep(POLL_SECONDS)
-            session.interrupt()
-            seen = inspect(session, kernel.spec, elf.build_id, elf.symbols, elf.sections)
+            seen = inspect(machine.freeze(), kernel.spec, elf.build_id, elf.symbols, elf.sections)
         where = cell_range(phases(kernel.spec)[-1], elf.symbols, seen.memory)
         if where is not None:
-            path = attest(machine.hmp("info mtree -f"), *where, cpus=kernel.spec.case.cpus)
+            path = machine.attest(*where, kernel.spec.case.cpus)
     except (DebuggerError, MachineError, GuestCrash) as error:
         problems.append(error.line)
     with contextlib.suppress(KgenError):
@@ -501,7 +490,7 @@ def _freeze(
     )
 
 
-def _trace(kernel: Kernel, machine: Machine, record: Record | None) -> tuple[TraceEvent, ...]:
+def _trace(kernel: Kernel, machine: Engine, record: Record | None) -> tuple[TraceEvent, ...]:
     """What the hypervisor's kernel recorded around the case's first witness of which it has a record."""
     last = len(phases(kernel.spec)) - 1
     case = next((phase for phase in record.phases if phase.index == last), None) if record else None

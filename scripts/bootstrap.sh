@@ -43,6 +43,10 @@ missing_packages() {
         have qemu-img || packages="$packages qemu-utils"
         have shellcheck || packages="$packages shellcheck"
         have virsh || packages="$packages libvirt-clients"
+        # a platform of its own, and for the tests a third machine that is independent of the others
+        have bochs || packages="$packages bochs"
+        [ -e /usr/share/bochs/BIOS-bochs-latest ] || packages="$packages bochsbios"
+        [ -e /usr/share/bochs/VGABIOS-lgpl-latest ] || packages="$packages vgabios"
     fi
     echo "$packages"
 }

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from running import DEADLINE, Run
@@ -18,9 +19,9 @@ ERROR, CRASH = 9, 10
 JUDGED = (0, 4)
 
 
-def lifetime(temporary: Path, victim: str) -> float:
+def lifetime(temporary: Path, victim: str, job: Sequence[str] = JOB) -> float:
     """How long the victim lives in a run that is left alone, in seconds."""
-    with Run(JOB, temporary) as run:
+    with Run(job, temporary) as run:
         pid = run.await_start(victim)
         born = time.monotonic()
         while run.started(victim) == pid:
@@ -31,17 +32,17 @@ def lifetime(temporary: Path, victim: str) -> float:
     return lived
 
 
-def kill_at_random(temporary: Path, victim: str, times: int, seed: int) -> dict[int, int]:
+def kill_at_random(temporary: Path, victim: str, times: int, seed: int, job: Sequence[str] = JOB) -> dict[int, int]:
     """Kill the victim that many times, each at a random moment of its life in a new run; how often which exit code.
 
     A kill that comes when all is read and judged already changes nothing and does not count.
     """
     print(f"seed {seed}: killing {victim} {times} times")
     moments = random.Random(seed)
-    whole = lifetime(temporary, victim)
+    whole = lifetime(temporary, victim, job)
     ends: dict[int, int] = {}
     for _ in range(4 * times):
-        code = _kill_after(temporary, victim, moments.uniform(0, whole))
+        code = _kill_after(temporary, victim, moments.uniform(0, whole), job)
         if code is not None:
             ends[code] = ends.get(code, 0) + 1
         if sum(ends.values()) == times:
@@ -49,9 +50,9 @@ def kill_at_random(temporary: Path, victim: str, times: int, seed: int) -> dict[
     raise AssertionError(f"most kills came too late: {ends}")
 
 
-def _kill_after(temporary: Path, victim: str, delay: float) -> int | None:
+def _kill_after(temporary: Path, victim: str, delay: float, job: Sequence[str]) -> int | None:
     """The exit code of a run whose victim is killed after that time in seconds, None where it came too late."""
-    with Run(JOB, temporary) as run:
+    with Run(job, temporary) as run:
         pid = run.await_start(victim)
         time.sleep(delay)
         try:

@@ -109,7 +109,7 @@ def _works(pid: int) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return b"-kernel" in arguments or b"--interpreter=mi3" in arguments
+    return any(word in arguments for word in (b"-kernel", b"--interpreter=mi3", b"bochsrc"))
 
 
 def kgen(temporary: Path, *arguments: str, seconds: float = DEADLINE, **changes: str) -> Run:

@@ -57,7 +57,13 @@ mutex_visit:
     call note
 .release:
     xor eax, eax
+    cmp dword ptr [results + Results.handshake + Handshake.task + Task.store], store_64
+    je .whole
     call dword ptr [results + Results.handshake + Handshake.task + Task.store]
+    jmp .next
+.whole:
+    ; two plain stores would show the others a lock that is half given back
+    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
 .next:
     pause
     dec esi

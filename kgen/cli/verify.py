@@ -35,8 +35,8 @@ from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, Plat
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from kgen.engine import Engine
     from kgen.lab.recipe import Choice
-    from kgen.machine import Machine
     from kgen.observation import Observation
     from kgen.pipeline import Holder, Options, Progress
     from kgen.platforms import Platform
@@ -188,6 +188,10 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
     spec: KernelSpec = make_spec(values)
     if platform.supervise is None and any(values[name] is not None for name in ("kernel", "modules", "inner_qemu")):
         raise click.UsageError("--kernel, --modules and --inner-qemu are for a lab; give --platform kvm-lab", context)
+    if platform.engine != "qemu" and values["qemu"]:
+        raise click.UsageError(f"--qemu is for QEMU, and {platform.name} is none; leave it out", context)
+    if values["keep"] and "gdb" not in platform.provides:
+        raise click.UsageError(f"--keep is for a machine that gdb can join, and {platform.name} has no stub", context)
     if spec.suite:
         _check_suite(context, values)
     choice = lab_choice(values)
@@ -254,7 +258,7 @@ def _verify(job: _Job) -> VerdictKind:
     def tell(observation: Observation) -> None:
         told.append(_tell(console, job, observation))
 
-    def hold(machine: Machine, elf: Path, observation: Observation) -> None:
+    def hold(machine: Engine, elf: Path, observation: Observation) -> None:
         live.stop()
         tell(observation)
         if not observation.crash:
@@ -391,17 +395,13 @@ class _Live:
         self._status.update(Text(live_line(self._title, progress, took, self._console.width)))
 
 
-def _hold(console: Console, machine: Machine, elf: Path) -> None:
+def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """What --keep does with the frozen machine: explain how to join, wait for Ctrl-C."""
     import shlex
     import time
 
-    from kgen.data import data_dir
-
-    script = data_dir("gdb_scripts") / "attach.gdb"
-    join = ("gdb", "-cd", str(elf.parent), str(elf), "-x", str(script), "-ex", f"target remote {machine.gdb_address}")
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
-    console.print(f"  {shlex.join(join)}", markup=False, soft_wrap=True)
+    console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)
     console.file.flush()
     try:
         while machine.crashed() is None:

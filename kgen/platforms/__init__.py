@@ -37,7 +37,9 @@ class LaunchRequest:
     None yields a command to be run by hand, with the serial port on the terminal. ``lab`` is the directory of the lab
     to run in, None for the distribution's. ``traced`` is the range of physical addresses whose accesses are to be
     recorded where the platform can, from its first to below its second. ``serial_port`` is the I/O port that the kernel
-    talks on.
+    talks on. ``image`` is the file that is booted instead of ``kernel`` where the platform's ``medium`` names a format.
+    ``cpu`` and ``boot`` are what somebody chose of the platform's ``options``, None where nobody did: the CPU model,
+    and what to boot from: a bus that a disk is on ("ide" ...), or "cdrom".
     """
 
     kernel: Path | None
@@ -55,6 +57,9 @@ class LaunchRequest:
     lab: Path | None = None
     traced: tuple[int, int] | None = None
     serial_port: int = COM1
+    cpu: str | None = None
+    boot: str | None = None
+    image: Path | None = None
 
 
 class Supervisor(Protocol):
@@ -103,7 +108,10 @@ class Platform:
     known to get. ``breakpoints`` tells which kinds hit. ``rounds`` is how many a run has where nobody says otherwise.
     ``patience`` is what deadlines that fit QEMU on this host are multiplied by. ``supervise`` is there where QEMU does
     not run on this host: it is given the line to the machine that runs it, a function that tells how ``command`` has
-    ended ("" while it runs), and the request.
+    ended ("" while it runs), and the request. ``options`` are the fields of LaunchRequest that somebody may choose
+    there. ``medium`` names the image format that the platform boots for a request, "" for the ELF itself; it raises
+    SpecError for choices that do not go together. ``engine`` is the kind of program that carries the guest. Where a run
+    is ``repeatable`` a second one shows what the first did.
     """
 
     name: str
@@ -117,3 +125,7 @@ class Platform:
     rounds: int = 10_000
     patience: float = 1.0
     supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None
+    options: frozenset[str] = frozenset()
+    medium: Callable[[LaunchRequest], str] = lambda _: ""
+    engine: Literal["qemu", "bochs"] = "qemu"
+    repeatable: bool = False

@@ -116,6 +116,8 @@ def bench_boot(repeat: int, usable: Sequence[Platform]) -> None:
         elf = Path(directory) / "kernel.elf"
         elf.write_bytes(kernel.elf.data)
         for platform in usable:
+            if platform.engine != "qemu":
+                continue
             for name, bios in FIRMWARE.items():
                 values = tuple(first_byte(platform, elf, bios) for _ in range(repeat))
                 show(Row(f"{platform.name}, {name}: start to first serial byte", "s", values))
@@ -206,7 +208,7 @@ def bench_suite(repeat: int, usable: Sequence[Platform]) -> None:
     show(Row("  its kernel.elf", "KiB", (size / 1024,), "1024 KiB"))
     _, cases = load("full")
     for platform in usable:
-        if platform.supervise is None:
+        if platform.supervise is None and platform.engine == "qemu":
             spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=DEFAULT_BUDGET["full"])
             started = time.monotonic()
             boots = observe_suite(spec, platform, Options(timeout=1800))

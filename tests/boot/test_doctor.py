@@ -62,6 +62,6 @@ def test_without_gdb_platforms_are_broken(tmp_path: Path) -> None:
 
 def test_programs_that_are_something_else(tmp_path: Path) -> None:
     true = shutil.which("true") or ""
-    run = kgen(tmp_path / "tmp", "doctor", "--qemu", true, "--gdb", true)
+    run = kgen(tmp_path / "tmp", "doctor", "--qemu", true, "--gdb", true, PATH=str(tmp_path))
     assert (run.process.returncode, run.stderr) == (9, "")
     assert findings(run)["qemu-tcg"][0] == "broken"

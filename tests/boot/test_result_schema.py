@@ -12,6 +12,7 @@ import pytest
 
 from kgen.builder import build
 from kgen.pipeline import Options, case_of, observe, observe_suite, platform_named
+from kgen.platforms import LaunchRequest
 from kgen.report.document import SCHEMA, to_json
 from kgen.report.matrix import Outcome, suite_json, worst
 from kgen.spec import Case, KernelSpec
@@ -28,6 +29,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 Step = tuple[str, ...]
+NO_BOCHS = platform_named("bochs").unavailable(LaunchRequest(kernel=None))
 
 
 def _documented() -> dict[Step, str]:
@@ -88,6 +90,7 @@ def results(no_lab: str) -> list[tuple[dict[str, Any], VerdictKind]]:
     unlocked = KernelSpec(Case("xchg", lock=False), rounds=400, controls=False)
     runs = [(unlocked, "qemu-tcg"), (KernelSpec(Case("xchg", target="ram"), rounds=200), "qemu-tcg")]
     runs += [] if no_lab else [(unlocked, "kvm-lab")]
+    runs += [] if NO_BOCHS else [(KernelSpec(Case("xchg"), rounds=200), "bochs")]
     found: list[tuple[dict[str, Any], VerdictKind]] = [suite_result()]
     for spec, platform in runs:
         observation = observe(build(spec), platform_named(platform), Options(timeout=120))
@@ -126,6 +129,8 @@ def test_every_documented_key_exists(no_lab: str, results: list[tuple[dict[str, 
     if no_lab:
         # what only a lab shows
         empty |= {("observation", "trace"), ("observation", "kernel_log"), ("observation", "environment", "lab")}
+    if NO_BOCHS:
+        empty |= {("observation", "environment", "bochsrc"), ("observation", "environment", "in_turn")}
     # only where a run was repeated
     empty |= {("observation", "pooled")}
     if not any(document["observation"]["trace"] for document, _ in results if "observation" in document):

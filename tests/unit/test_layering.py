@@ -44,7 +44,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("process", "qmp", "scratch"),
     ("lab",),
     ("platforms", "environment"),
-    ("machine", "debugger"),
+    ("engine",),
+    ("machine", "debugger", "bochs"),
+    ("qemu_engine",),
     ("inspection",),
     ("pipeline", "attach"),
     ("doctor", "lab_build"),
@@ -54,7 +56,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
-HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "machine", "debugger", "inspection"})
+HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
+HOST |= {"bochs", "qemu_engine", "inspection"}
 RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "cli", "__main__"}
 
 #: Who may start or signal processes.

@@ -224,3 +224,34 @@ def test_the_watchdog_has_a_name_and_goes_with_its_child() -> None:
     assert f"kgen-watchdog {child.pid}" in said.stdout
     child.stop()
     assert watchdog.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_thread_that_would_use_the_network_ends(offline: bool) -> None:
+    """Only that thread: the program goes on, and sockets that stay on this host are left to it."""
+    program = """
+import os, socket, sys, threading
+def reach(family):
+    socket.socket(family)
+    os.write(1, b"has a socket\\n")
+threads = [threading.Thread(target=reach, args=(family,), daemon=True) for family in (socket.AF_INET, socket.AF_INET6)]
+for thread in threads:
+    thread.start()
+    thread.join(1)
+socket.socket(socket.AF_UNIX).close()
+os.write(1, b"goes on\\n")
+sys.stdin.read(1)
+"""
+    child = spawn((sys.executable, "-c", program), pipes=True, offline=offline)
+    try:
+        assert child.stdout is not None
+        heard = b""
+        while b"goes on" not in heard and (data := os.read(child.stdout.fileno(), 4096)):
+            heard += data
+        assert heard.splitlines() == ([] if offline else [b"has a socket"] * 2) + [b"goes on"]
+        # one that was joined may take a moment to be gone
+        until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) == 1)
+        assert child.poll() is None
+    finally:
+        child.kill()

@@ -143,7 +143,9 @@ def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
 
 def test_the_platforms_and_their_known_answers_are_the_registry() -> None:
     rows = re.findall(
-        r"^\| `((?:qemu-|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `((?:qemu-|bochs|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$",
+        README.read_text(encoding="utf-8"),
+        re.MULTILINE,
     )
     assert dict(rows) == {platform.name: platform.known for platform in platforms().values()}
 

@@ -1,0 +1,116 @@
+"""What a Bochs needs to run a kernel: the program and its firmware, its command line, its configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from kgen.errors import SpecError
+from kgen.media.img import DISK_BYTES
+from kgen.platforms import LaunchRequest
+
+#: Where a distribution ships two, the first is the one with the debugger.
+BINARIES = ("bochs-debugger", "bochs")
+INSTALL_HINT = "install it with 'apt install bochs bochsbios vgabios' or 'dnf install bochs bochs-debugger'"
+#: Files of the package beside it, in the directory that Bochs calls BXSHARE.
+FIRMWARE = ("BIOS-bochs-latest", "VGABIOS-lgpl-latest")
+#: Bochs numbers 8-bit APIC ids from 0, and keeps the last two.
+MAX_CPUS = 254
+#: By I/O port, Bochs's name.
+SERIAL_PORTS = {0x3F8: "com1", 0x2F8: "com2", 0x3E8: "com3", 0x2E8: "com4"}
+
+#: Names in the directory that Bochs runs in: whatever the path to it holds, the configuration's syntax is safe.
+CONFIGURATION = "bochsrc"
+SERIAL = "serial.txt"
+#: By the name of the image's format.
+MEDIA = {"img": "disk.img", "iso": "cd.iso"}
+
+#: Emulated instructions a second, which is what Bochs's clock goes by. Few, because firmware and kernel wait for the
+#: clock; and a UART byte takes some hundred instructions, not thousands.
+INSTRUCTIONS_PER_SECOND = 4_000_000
+#: The model where nobody chooses one. 'bochs --help cpu' lists them.
+CPU = "bx_generic"
+#: Of DISK_BYTES, exactly.
+CYLINDERS, HEADS, SECTORS = 512, 4, 17
+
+assert CYLINDERS * HEADS * SECTORS * 512 == DISK_BYTES
+
+
+def find_binary() -> str | None:
+    """The path of the Bochs to run, None when there is none."""
+    return next((path for path in map(shutil.which, BINARIES) if path), None)
+
+
+def unavailable(request: LaunchRequest) -> str | None:
+    """There is a Bochs with its firmware, and it has what is asked for."""
+    if sys.platform != "linux":
+        return "Bochs is run on Linux only: elsewhere kgen cannot keep its display from listening on the network"
+    binary = find_binary()
+    if binary is None:
+        return f"{' or '.join(BINARIES)} is not to be found; {INSTALL_HINT}"
+    share = Path(os.environ.get("BXSHARE") or Path(binary).parent.parent / "share" / "bochs")
+    missing = [name for name in FIRMWARE if share.is_dir() and not (share / name).exists()]
+    if missing:
+        return f"there is no {missing[0]} in {share}; {INSTALL_HINT}"
+    if request.cpus > MAX_CPUS:
+        return f"Bochs has at most {MAX_CPUS} CPUs"
+    if request.serial_port not in SERIAL_PORTS:
+        return f"Bochs has no serial port at {request.serial_port:#x}"
+    return None
+
+
+def command(request: LaunchRequest) -> tuple[str, ...]:
+    """The command line, to be run where the configuration is. Words of the user's own come last: each is a line of a
+    configuration file, and a later line overrides an earlier one."""
+    return (find_binary() or BINARIES[-1], "-q", "-unlock", "-f", CONFIGURATION, *request.extra)
+
+
+def medium(request: LaunchRequest) -> str:
+    """See Platform. Raises SpecError for what Bochs does not boot from."""
+    if request.boot in (None, "ide"):
+        return "img"
+    if request.boot == "cdrom":
+        return "iso"
+    raise SpecError("Bochs boots from an IDE disk or a CD", where=f"--boot {request.boot}", hint="choose ide or cdrom")
+
+
+def configuration(request: LaunchRequest) -> str:
+    """The configuration file (bochsrc(5)). It speaks of the image by its name in MEDIA.
+
+    Nothing in it depends on the host's clock: the same kernel does the same in every run, to the instruction.
+    """
+    name = medium(request)
+    disk = f"type=disk, path={MEDIA[name]}, mode=flat, cylinders={CYLINDERS}, heads={HEADS}, spt={SECTORS}"
+    drive = disk if name == "img" else f"type=cdrom, path={MEDIA[name]}, status=inserted"
+    port = SERIAL_PORTS[request.serial_port]
+    lines = (
+        "config_interface: textconfig",
+        # The one display that every Bochs has and that needs none. It would wait half a minute for a viewer.
+        'display_library: rfb, options="timeout=0"',
+        f"memory: guest={request.memory_mib}, host={request.memory_mib}",
+        # fastboot: without the menu
+        f"romimage: file=$BXSHARE/{FIRMWARE[0]}, options=fastboot",
+        f"vgaromimage: file=$BXSHARE/{FIRMWARE[1]}",
+        "pci: enabled=1, chipset=i440fx, slot1=pcivga",
+        "vga: extension=vbe, realtime=0",
+        # A triple fault is to be told, not to start the guest again.
+        f"cpu: model={request.cpu or CPU}, count={request.cpus}, reset_on_triple_fault=0",
+        f"cpu: ips={INSTRUCTIONS_PER_SECOND}",
+        "clock: sync=none, time0=946684800",
+        "ata0: enabled=1",
+        f"ata0-master: {drive}",
+        f"boot: {'disk' if name == 'img' else 'cdrom'}",
+        # The one kind that loses no byte, however late it is read. It takes none.
+        f"{port}: enabled=1, mode=file, dev={SERIAL}",
+        # It has no sound card to play on.
+        "plugin_ctrl: speaker=0",
+        # A panic ends Bochs, with its words on standard error. What it remarks on the way could fill a disk.
+        "log: /dev/null",
+        "panic: action=fatal",
+        "error: action=ignore",
+        "info: action=ignore",
+        "debug: action=ignore",
+    )
+    return "\n".join(lines) + "\n"

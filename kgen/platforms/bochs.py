@@ -1,0 +1,24 @@
+"""Bochs: an interpreter that carries the CPUs out in turn, a few whole instructions each, on one host thread.
+
+So every instruction is atomic there, with or without LOCK, and no control of one instruction can fail: kgen can find a
+violation on Bochs, but never say ATOMIC.
+"""
+
+from __future__ import annotations
+
+from kgen.platforms import Platform, _bochs
+
+PLATFORM = Platform(
+    name="bochs",
+    summary="Bochs, whose CPUs take turns",
+    provides=frozenset({"hpet", "serial", "smp", "vga"}),
+    unavailable=_bochs.unavailable,
+    command=_bochs.command,
+    boot_seconds=60.0,
+    known="INCONCLUSIVE",
+    breakpoints="none",
+    engine="bochs",
+    options=frozenset({"boot", "cpu"}),
+    medium=_bochs.medium,
+    repeatable=True,
+)

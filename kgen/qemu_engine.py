@@ -1,0 +1,110 @@
+"""QEMU as an engine: the machine, gdb at its stub, and the monitor's word on what lies behind an address."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from kgen.data import data_dir
+from kgen.debugger import INSTALL_HINT, GdbSession
+from kgen.environment import accelerator, gathering
+from kgen.errors import DebuggerError
+from kgen.machine import Machine, launch
+from kgen.mtree import PathEvidence, attest
+from kgen.platforms import LaunchRequest, Platform, Supervisor
+from kgen.source import ATTEND_BYTE
+
+CONNECT_SECONDS = 20.0
+
+Gather = Callable[[], dict[str, Any]]
+
+
+def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: AbstractContextManager[None]) -> QemuEngine:
+    """See ``engine.Start``."""
+    if shutil.which(gdb) is None:
+        raise DebuggerError(f"'{gdb}' is not to be found", hint=INSTALL_HINT)
+    with contextlib.ExitStack() as undo:
+        with pinned:
+            machine = undo.enter_context(launch(platform, request))
+        # gdb takes longer to start than the guest takes to boot: let it, while the guest runs. So with the versions.
+        session = undo.enter_context(GdbSession.start(gdb))
+        gather = undo.enter_context(gathering(machine.command[0], gdb))
+        return QemuEngine(machine, session, platform.patience, gather, undo.pop_all())
+
+
+class QemuEngine:
+    """See ``engine.Engine``. ``machine`` and ``session`` are there for what only QEMU and gdb can do."""
+
+    def __init__(
+        self, machine: Machine, session: GdbSession, patience: float, gather: Gather, ends: contextlib.ExitStack
+    ) -> None:
+        self.machine = machine
+        self.session = session
+        self._patience = patience
+        self._gather = gather
+        self._ends = ends
+        self.read_serial = machine.read_serial
+        self.crashed = machine.crashed
+
+    def __enter__(self) -> QemuEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        return self.machine.supervisor
+
+    @property
+    def died(self) -> str | None:
+        return self.session.died
+
+    @property
+    def gdb_address(self) -> str:
+        """The path of the stub's socket."""
+        return self.machine.gdb_address
+
+    def freeze(self) -> GdbSession:
+        if self.session.connected:
+            self.session.interrupt()
+            return self.session
+        if self.machine.supervisor:
+            # Where the stub is at the end of a serial line, connecting does not stop the machine.
+            self.machine.qmp("stop")
+        self.session.connect(self.machine.gdb_address, timeout=CONNECT_SECONDS * self._patience)
+        return self.session
+
+    def thaw(self) -> None:
+        self.session.resume()
+
+    def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
+        return attest(self.machine.hmp("info mtree -f"), address, length, cpus=cpus)
+
+    def attend(self, address: int, length: int, cpus: int) -> PathEvidence:
+        evidence = self.attest(address, length, cpus)
+        self.machine.send_serial(ATTEND_BYTE)
+        return evidence
+
+    def ask_to_stop(self, word: int) -> None:
+        # the machine goes on, where a debugger would halt it to write the word
+        self.machine.send_serial(b"s")
+
+    def facts(self) -> Mapping[str, Any]:
+        """Versions, QEMU's command line, what carries the guest out, and in which lab if in any."""
+        found = dict(self.supervisor.facts()) if self.supervisor else {}
+        inner = found.get("lab", {}).get("command", self.machine.command)
+        return self._gather() | {"command": list(self.machine.command)} | accelerator(inner) | found
+
+    def let_in(self) -> None:
+        # the stub takes one client
+        self.session.close()
+
+    def join(self, elf: Path) -> tuple[str, ...]:
+        script = data_dir("gdb_scripts") / "attach.gdb"
+        target = f"target remote {self.gdb_address}"
+        return ("gdb", "-cd", str(elf.parent), str(elf), "-x", str(script), "-ex", target)
