@@ -1,39 +1,96 @@
 ; Local APIC and the start of the application processors (SDM volume 3, 8.4 and 10).
 
-; Enables the BSP's local APIC. out: apic_base, Results.x2apic; clobbers: EAX, EBX, ECX, EDX
+; Enables the BSP's local APIC, in x2APIC mode where firmware left it so or where a CPU's id does not fit the other one.
+; out: apic_base (0: there is no APIC), Results.x2apic, ids_listed and madt_cpus; clobbers: everything
 apic_init:
     mov eax, 1
     cpuid
-    ; CPUID.1:EDX bit 9: there is an APIC
+    push ecx
+    ; CPUID.1:EDX bit 9: there is an APIC. Firmware that disables it clears the bit; one that comes back has its base
+    ; in an MSR (bit 5), which CPUs have from family 6 on.
     bt edx, 9
+    jc .there
+    bt edx, 5
     jnc .none
+    shr eax, 8
+    and eax, 15
+    cmp eax, 6
+    jb .none
+.there:
     mov ecx, MSR_APIC_BASE
     rdmsr
     test eax, 1 << 11
     jnz .enabled
+    and eax, 0xFFFFFBFF
     or eax, 1 << 11
     wrmsr
+    rdmsr
+    test eax, 1 << 11
+    jz .none
 .enabled:
-    mov ecx, eax
-    and ecx, 0xFFFFF000
-    mov dword ptr [apic_base], ecx
-    shr eax, 10
-    and eax, 1
-    mov dword ptr [results + Results.x2apic], eax
-    call apic_enable
-    call apic_id
-    mov dword ptr [results + Results.cpu + Cpu.apic_id], eax
-    cmp eax, CPU_TABLE
+    test eax, 1 << 10
+    jnz .x2apic
+    mov ebx, eax
+    and ebx, 0xFFFFF000
+    cmp ebx, APIC_HOME
+    jne .moved
+    test edx, edx
+    jz .placed
+.moved:
+    ; stay where firmware has put it only if it can be reached and is there: a version from 01h to 1Fh, zeros above, at
+    ; least four local vectors (SDM volume 3, 10.4.8)
+    test edx, edx
+    jnz .home
+    mov edx, dword ptr [ebx + 0x30]
+    test dh, dh
+    jnz .home
+    dec dl
+    cmp dl, 0x1E
+    ja .home
+    shr edx, 16
+    cmp dl, 3
+    jb .home
+    cmp dl, 15
+    jbe .placed
+.home:
+    mov ebx, APIC_HOME
+    and eax, 0xFFF
+    or eax, ebx
+    xor edx, edx
+    wrmsr
+.placed:
+    mov dword ptr [apic_base], ebx
+    jmp .ids
+.x2apic:
+    mov dword ptr [apic_base], APIC_HOME
+    mov dword ptr [results + Results.x2apic], 1
+.ids:
+    call find_madt
+    ; 255 addresses everybody outside x2APIC mode, and greater ids do not fit
+    cmp dword ptr [madt_top], 255
+    jb .join
+    ; CPUID.1:ECX bit 21
+    bt dword ptr [esp], 21
+    jnc .join
+    mov dword ptr [results + Results.x2apic], 1
+.join:
+    mov ebp, .joined
+    jmp apic_join
+.joined:
+    mov dword ptr [results + Results.cpu + Cpu.apic_id], esi
+    cmp esi, APIC_IDS
     jae .none
-    bts dword ptr [ids_seen], eax
+    bts dword ptr [ids_seen], esi
+    bts dword ptr [ids_counted], esi
     ; the BSP is index 0, which is what the table holds for ids that nobody has claimed as well
 .none:
+    pop ecx
     ret
 
-; Lets this CPU's local APIC take interrupts, spurious ones as vector FFh. An AP that woke up in another mode than the
-; BSP's follows it, so that interrupts are sent and acknowledged in one way everywhere (SDM volume 3, 10.12.5).
-; in: Results.x2apic; clobbers: EAX, ECX, EDX
-apic_enable:
+; Puts this CPU's local APIC into the BSP's mode and place, whatever it woke up in, and lets it take interrupts, spurious
+; ones as vector FFh: interrupts are sent and acknowledged in one way everywhere (SDM volume 3, 10.12.5). Uses no stack.
+; in: EBP where to go on, Results.x2apic, apic_base; out: ESI this CPU's APIC id; clobbers: EAX, EBX, ECX, EDX
+apic_join:
     mov ecx, MSR_APIC_BASE
     rdmsr
     cmp dword ptr [results + Results.x2apic], 0
@@ -46,36 +103,41 @@ apic_enable:
     or eax, 1 << 11
     wrmsr
 .xapic:
-    and eax, 0xFFFFF000
-    or dword ptr [eax + 0xF0], 0x1FF
-    ret
+    mov ebx, eax
+    and ebx, 0xFFF
+    or ebx, 1 << 11
+    or ebx, dword ptr [apic_base]
+    test edx, edx
+    jnz .move
+    cmp ebx, eax
+    je .placed
+.move:
+    mov eax, ebx
+    xor edx, edx
+    wrmsr
+.placed:
+    mov ebx, dword ptr [apic_base]
+    or dword ptr [ebx + 0xF0], 0x1FF
+    mov esi, dword ptr [ebx + 0x20]
+    shr esi, 24
+    jmp ebp
 .follow:
     test eax, 1 << 10
     jnz .x2apic
-    or eax, 3 << 10
+    ; both bits at once would be no way from the disabled state
+    or eax, 1 << 11
+    wrmsr
+    or eax, 1 << 10
     wrmsr
 .x2apic:
     mov ecx, MSR_X2APIC_SVR
     rdmsr
     or eax, 0x1FF
     wrmsr
-    ret
-
-; This CPU's APIC id. Each CPU asks for its own mode: an AP may wake up in another one than the BSP's.
-; out: EAX; clobbers: ECX, EDX
-apic_id:
-    mov ecx, MSR_APIC_BASE
-    rdmsr
-    test eax, 1 << 10
-    jnz .x2apic
-    and eax, 0xFFFFF000
-    mov eax, dword ptr [eax + 0x20]
-    shr eax, 24
-    ret
-.x2apic:
     mov ecx, MSR_X2APIC_ID
     rdmsr
-    ret
+    mov esi, eax
+    jmp ebp
 
 ; Sends an interprocessor interrupt. in: EAX the ICR's low half, EDX the destination id; clobbers: EAX, ECX, EDX
 send_ipi:
@@ -102,14 +164,21 @@ send_ipi:
     ret
 
 ; Starts every CPU: a broadcast first, then, where too few came, each id that has not checked in by itself
-; (a second broadcast would reset those that run; bhyve ignores the shorthand).
+; (a second broadcast would reset those that run; bhyve ignores the shorthand). Where firmware lists the CPUs, nobody
+; else is waited for or called by his id.
 ; out: Results.cpus_found; clobbers: everything
 start_cpus:
     cmp dword ptr [apic_base], 0
-    jne .copy
-    cmp dword ptr [results + Results.x2apic], 0
     je .return
-.copy:
+    mov eax, CPUS_NEEDED
+    mov ecx, dword ptr [madt_cpus]
+    test ecx, ecx
+    jz .awaited
+    cmp ecx, eax
+    jae .awaited
+    mov eax, ecx
+.awaited:
+    mov dword ptr [cpus_awaited], eax
     mov esi, trampoline_image
     mov edi, TRAMPOLINE_ADDRESS
     mov ecx, trampoline_image_end - trampoline_image
@@ -148,22 +217,34 @@ start_cpus:
     call wait_for_cpus
 .return:
     ret
-; sends EDI to every id below 255 that has not checked in
+; sends EDI to every id that has not checked in: of those that firmware lists, else of those below 255
 .each:
+    mov ebx, 255
+    cmp dword ptr [results + Results.x2apic], 0
+    je .range
+    cmp dword ptr [madt_cpus], 0
+    je .range
+    mov ebx, APIC_IDS
+.range:
     xor esi, esi
 .id:
     bt dword ptr [ids_seen], esi
     jc .next
+    cmp dword ptr [madt_cpus], 0
+    je .send
+    bt dword ptr [ids_listed], esi
+    jnc .next
+.send:
     mov eax, edi
     mov edx, esi
     call send_ipi
 .next:
     inc esi
-    cmp esi, 255
+    cmp esi, ebx
     jb .id
     ret
 
-; Waits until enough CPUs have come and no more follow for SETTLE_MS. in: EAX the longest wait for enough, in ms
+; Waits until cpus_awaited CPUs have come and no more follow for SETTLE_MS. in: EAX the longest wait for enough, in ms
 ; clobbers: EAX, EBX, ECX, EDX, ESI
 wait_for_cpus:
     mov ebx, start_deadline
@@ -180,7 +261,7 @@ wait_for_cpus:
     mov ebx, settle_deadline
     call check_deadline
     jc .settle
-    cmp esi, CPUS_NEEDED
+    cmp esi, dword ptr [cpus_awaited]
     jae .done
     mov ebx, start_deadline
     call check_deadline
@@ -229,36 +310,44 @@ ap_entry:
     mov gs, ax
     mov ss, ax
     lgdt [gdt_pointer]
-    ; the id without a stack: apic_id is a leaf, so it is spelt out here
-    mov ecx, MSR_APIC_BASE
-    rdmsr
-    test eax, 1 << 10
-    jnz .x2apic
-    and eax, 0xFFFFF000
-    mov esi, dword ptr [eax + 0x20]
-    shr esi, 24
-    jmp .known
-.x2apic:
-    mov ecx, MSR_X2APIC_ID
-    rdmsr
-    mov esi, eax
+    mov ebp, .joined
+    jmp apic_join
+.joined:
+    ; Eight bits hold no id from 256 on: such a CPU must not pass for another one. Leaf 0Bh tells the whole id in EDX,
+    ; where EBX is not 0.
+    cmp dword ptr [results + Results.x2apic], 0
+    jne .known
+    xor eax, eax
+    cpuid
+    cmp eax, 0x0B
+    jb .known
+    mov eax, 0x0B
+    xor ecx, ecx
+    cpuid
+    test ebx, ebx
+    jz .known
+    cmp edx, 255
+    jbe .known
+    and edx, 255
+    cmp edx, esi
+    je final_park
 .known:
-    cmp esi, CPU_TABLE
-    jae .index
+    cmp esi, APIC_IDS
+    jae final_park
     ; a CPU reset by a late INIT comes here twice and keeps its first index
     lock bts dword ptr [ids_seen], esi
     jnc .index
     movzx edi, byte ptr [index_of_id + esi]
     test edi, edi
     jnz .have
+    cmp dword ptr [cpus_arrived], CPU_TABLE
+    jae .surplus
     jmp final_park
 .index:
     mov edi, 1
     lock xadd dword ptr [cpus_arrived], edi
     cmp edi, CPU_TABLE
-    jae final_park
-    cmp esi, CPU_TABLE
-    jae .have
+    jae .surplus
     mov eax, edi
     mov byte ptr [index_of_id + esi], al
 .have:
@@ -270,20 +359,22 @@ ap_entry:
     add ebx, results + Results.cpu
     mov dword ptr [ebx + Cpu.apic_id], esi
     mov dword ptr [ebx + Cpu.state], CpuState.STARTED
-    call apic_enable
     ; counted only now that everything about it is in place
     cmp edi, CPUS_NEEDED
     jb .counted
     mov dword ptr [ebx + Cpu.state], CpuState.SPARE
 .counted:
-    cmp esi, CPU_TABLE
-    jae .count
     ; only once, however often a late INIT made it come
     lock bts dword ptr [ids_counted], esi
     jc .again
-.count:
     lock inc dword ptr [results + Results.cpus_found]
 .again:
     cmp edi, CPUS_NEEDED
     jb crew_main
+    jmp final_park
+; one more than the table has room for: it counts, and rests
+.surplus:
+    lock bts dword ptr [ids_counted], esi
+    jc final_park
+    lock inc dword ptr [results + Results.cpus_found]
     jmp final_park

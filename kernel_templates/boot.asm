@@ -48,12 +48,22 @@ boot_common:
     mov ss, ax
     mov esp, stacks + STACK_SIZE
     mov dword ptr [results + Results.boot_path], edx
+    cmp edx, BootPath.PVH
+    jne .no_start_info
+    ; start_info's 64-bit address of ACPI's root pointer
+    cmp dword ptr [ebx + 36], 0
+    jne .no_start_info
+    mov eax, dword ptr [ebx + 32]
+    mov dword ptr [acpi_rsdp], eax
+.no_start_info:
     cmp edx, BootPath.UEFI
     jne .no_handover
     mov esi, ebx
     mov edi, handover
     mov ecx, Handover.SIZE
     rep movsb
+    mov eax, dword ptr [handover + Handover.rsdp]
+    mov dword ptr [acpi_rsdp], eax
 .no_handover:
     call find_command_line
     jmp main

@@ -99,6 +99,10 @@ text_phase_{{ phase.index }}:
 format_{{ kind }}:
     .asciz {{ format | quoted }}
 {% endfor %}
+{% for name, sentence in sentences.items() %}
+sentence_{{ name }}:
+    .asciz {{ sentence | quoted }}
+{% endfor %}
 
 .section .data, "aw", 64
 ; index 0 is the BSP
@@ -152,12 +156,23 @@ handover:
     .skip Handover.SIZE
 idt:
     .skip 256 * 8
+; bits by APIC id: who has come, who counts, whom firmware lists
 ids_seen:
-    .skip CPU_TABLE / 8
+    .skip APIC_IDS / 8
 ids_counted:
-    .skip CPU_TABLE / 8
+    .skip APIC_IDS / 8
+ids_listed:
+    .skip APIC_IDS / 8
 index_of_id:
-    .skip CPU_TABLE
+    .skip APIC_IDS
+acpi_rsdp:
+    .skip 4
+madt_cpus:
+    .skip 4
+madt_top:
+    .skip 4
+cpus_awaited:
+    .skip 4
 woken:
     .skip 4
 timer_fired:

@@ -100,6 +100,14 @@ report_faults:
     lea esi, [ebx + Cpu.fault]
     push NO_PHASE
     call record_fault
+    push dword ptr [ebx + Cpu.fault + Fault.eip]
+    mov eax, dword ptr [ebx + Cpu.fault + Fault.vector_plus_1]
+    dec eax
+    push eax
+    push ebp
+    mov esi, sentence_fault
+    call put_sentence
+    add esp, 12
 .next:
     add ebx, Cpu.SIZE
     inc ebp

@@ -11,6 +11,7 @@
 {% include "vga.asm" %}
 {% include "pci.asm" %}
 {% include "faults.asm" %}
+{% include "acpi.asm" %}
 {% include "apic.asm" %}
 {% include "sleep.asm" %}
 {% include "phase.asm" %}

@@ -20,10 +20,11 @@ main:
     ; until the clock is measured
     mov dword ptr [results + Results.ticks_per_ms], {{ "%#x" | format(guess_ticks_per_ms) }}
     call serial_init
+    ; before the first word: without a clock the port's patience ends after so many polls, however busy the host is
+    call clock_init
     call announce_boot
     mov esi, vga_text
     call vga_mode
-    call clock_init
     mov dword ptr [results + Results.state], KernelState.STARTING_CPUS
     call apic_init
     call sleep_init
@@ -58,6 +59,23 @@ main:
     ; one that faulted on its way explains more than its absence does
     cmp dword ptr [results + Results.faults], 0
     jne report_faults
+    push eax
+    mov esi, sentence_no_apic
+    cmp dword ptr [apic_base], 0
+    je .why
+    mov esi, sentence_silent
+    mov eax, dword ptr [madt_cpus]
+    cmp eax, CPUS_NEEDED
+    jae .why
+    mov esi, sentence_too_few
+    mov eax, CPUS_NEEDED
+.why:
+    push eax
+    push CPUS_NEEDED
+    push dword ptr [results + Results.cpus_found]
+    call put_sentence
+    add esp, 12
+    pop eax
     jmp finish
 .stopped:
     mov eax, KernelState.STOPPED

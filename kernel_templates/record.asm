@@ -171,6 +171,17 @@ record:
     pop esi
     ret
 
+; A sentence for people, which counts into the log's checksum. in: ESI its format; on the stack: its arguments
+; clobbers: EAX, ECX, EDX, ESI
+put_sentence:
+    push edi
+    lea edi, [esp + 8]
+    call put_format
+    call put_newline
+    call remember_log_crc
+    pop edi
+    ret
+
 ; The table for people, with the original program's header and columns.
 ; clobbers: EAX, ECX, EDX, ESI
 put_table_header:

@@ -14,6 +14,22 @@ vga_mode:
     mov dx, 0x1CF
     xor eax, eax
     out dx, ax
+    ; A Cirrus adapter (one whose sequencer register 6 keeps 12h, which unlocks the others) has extended modes, in which
+    ; UEFI leaves it, and banks in front of its memory (CL-GD5446 Technical Reference: SR6, SR7, GRB).
+    mov dx, 0x3C4
+    mov ax, 0x1206
+    out dx, ax
+    inc edx
+    in al, dx
+    cmp al, 0x12
+    jne .plain
+    dec edx
+    mov ax, 0x0007
+    out dx, ax
+    mov dx, 0x3CE
+    mov ax, 0x000B
+    out dx, ax
+.plain:
     mov dx, 0x3C2
     lodsb
     out dx, al

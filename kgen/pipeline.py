@@ -31,13 +31,15 @@ from kgen.listing import listing
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import Observation, Record, from_log, pool
 from kgen.plan import Phase, layout_of, phases
-from kgen.platforms import LaunchRequest, Platform
+from kgen.platforms import CHOICES, LaunchRequest, Platform
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
 from kgen.scratch import scratch
 from kgen.spec import Case, KernelSpec, resolve_target, unknown
 from kgen.verdict import judge, was_run
 
+#: OVMF takes so many times as long to boot as other firmware.
+OVMF_PATIENCE = 4
 #: Without a byte on serial for so long, in seconds, a run is given up: the guest gives up on a CPU after 30.
 STALL_SECONDS = 120.0
 #: A suite's guest says something every second.
@@ -55,7 +57,8 @@ TRACED = 4
 class Options:
     """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
     long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
-    arguments; ``lab`` is the directory of the lab to use."""
+    arguments; ``lab`` is the directory of the lab to use. The last ones choose the machine, see LaunchRequest; None
+    leaves it to the platform."""
 
     qemu: str | None = None
     gdb: str = "gdb"
@@ -64,6 +67,11 @@ class Options:
     timeout: float | None = 600.0
     pin: frozenset[int] = frozenset()
     lab: Path | None = None
+    machine: str | None = None
+    vga: str | None = None
+    firmware: str | None = None
+    cpu: str | None = None
+    boot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,37 @@ def platform_named(name: str) -> Platform:
     if name not in known:
         raise unknown("platform", name, known)
     return known[name]
+
+
+def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
+    """The machine that a kernel of this specification needs, without the kernel."""
+    places = dict.fromkeys(resolve_target(case.target) for case in spec.cases)
+    return LaunchRequest(
+        kernel=None,
+        cpus=spec.case.cpus,
+        qemu=options.qemu,
+        extra=options.extra,
+        lab=options.lab,
+        serial_port=spec.serial_port,
+        append="attend=0x1" if spec.suite else "",
+        fixtures=tuple(word for target in places for word in target.qemu),
+        **{name: getattr(options, name) for name in CHOICES},
+    )
+
+
+def check_choices(platform: Platform, request: LaunchRequest) -> None:
+    """Raises SpecError for what cannot be chosen on this platform, or not together."""
+    for name in CHOICES:
+        if getattr(request, name) == "":
+            raise SpecError("it names nothing", where=f"--{name}", hint="leave it out")
+        if getattr(request, name) is not None and name not in platform.options:
+            having = ", ".join(f"--{each}" for each in CHOICES if each in platform.options)
+            hint = f"there you may choose {having}" if having else "leave it out"
+            raise SpecError(f"{platform.name} leaves no choice of it", where=f"--{name}", hint=hint)
+    wanted = platform.medium(request)
+    if wanted and wanted not in formats():
+        where = f"--boot {request.boot}"
+        raise SpecError(f"this kgen makes no {wanted} image", where=where, hint="choose another medium")
 
 
 def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
@@ -244,8 +283,9 @@ def _look(machine: Engine, watch: _Watch) -> None:
 
 def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
     """Why a run must be given up now, "" if it must not. Times in seconds."""
-    if not watch.data and running > platform.boot_seconds:
-        return f"nothing came from the serial port within {platform.boot_seconds:.0f} s of boot"
+    patience = platform.boot_seconds * (OVMF_PATIENCE if options.firmware == "ovmf" else 1)
+    if not watch.data and running > patience:
+        return f"nothing came from the serial port within {patience:.0f} s of boot"
     if options.timeout is not None and running > options.timeout:
         return f"the run did not end within {options.timeout:g} s (--timeout)"
     # Controls print nothing while they run, and neither does a case whose rows are far apart: --timeout bounds those.
@@ -287,18 +327,12 @@ def observe(
 ) -> Observation:
     """One run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
 
-    ``holder`` is called with the machine still frozen. Raises PlatformUnavailable, MachineError where the emulator does
-    not start, DebuggerError where its debugger does not, OutputError where there is no room for temporary files; what
-    fails later is part of the observation.
+    ``holder`` is called with the machine still frozen. Raises SpecError for choices that the platform does not have,
+    PlatformUnavailable, MachineError where the emulator does not start, DebuggerError where its debugger does not,
+    MediaError and OutputError where its files cannot be made; what fails later is part of the observation.
     """
-    request = LaunchRequest(
-        kernel=None, cpus=kernel.spec.case.cpus, qemu=options.qemu, extra=options.extra, lab=options.lab
-    )
-    request = replace(request, serial_port=kernel.spec.serial_port)
-    if kernel.spec.suite:
-        request = replace(request, append="attend=0x1")
-    places = dict.fromkeys(resolve_target(case.target) for case in kernel.spec.cases)
-    request = replace(request, fixtures=tuple(word for target in places for word in target.qemu))
+    request = request_of(kernel.spec, options)
+    check_choices(platform, request)
     last = phases(kernel.spec)[-1]
     where = cell_range(last, kernel.elf.symbols)
     if last.target.declared == "io" and where is not None:

@@ -40,6 +40,15 @@ RECORDS: Mapping[str, str] = {
 }
 
 
+#: Sentences for people, of a run that came to nothing. They count into the checksum of the log; nothing rests on them.
+SENTENCES: Mapping[str, str] = {
+    "too_few": "only %u of %u CPUs started: give the machine %u CPUs",
+    "silent": "only %u of %u CPUs started: firmware lists %u, and the others do not answer",
+    "no_apic": "only %u of %u CPUs started: this one has no local APIC to call the others with",
+    "fault": "CPU %u stopped with exception %u at %x",
+}
+
+
 #: Stands in memory before the specification's text, which is there in the parts that the ``spec`` lines print, a zero
 #: behind each and another one behind the last.
 SPEC_MAGIC = b"KGENSPEC"
@@ -110,11 +119,19 @@ _CONVERSIONS: Mapping[str, tuple[str, int]] = {
     "x": (r"[0-9a-f]{8}", 0),
     "s": (r"[^ ]+", 0),
 }
+
+
+def _sentence_pattern(text: str) -> str:
+    """What a sentence looks like on the line."""
+    return re.sub(r"%([ux])", lambda match: _CONVERSIONS[match[1]][0], text)
+
+
 _FIELD = re.compile(r"([a-z0-9_]+)=((?:%[uqxs])+)")
 _LINE = re.compile(LINE_PREFIX + r"(0|[1-9][0-9]{0,9}) ([a-z]+) (.*) crc=([0-9a-f]{8})")
 _ROW = re.compile(r"counts:\t([0-9]{1,20})\t([0-9]{1,20})\t([0-9]{1,20})\t(-?[0-9]{1,20})")
 #: The Test Anything Protocol beside the native lines of a suite, for other readers; nothing rests on it.
 _TAP = re.compile(r"TAP version 14|1\.\.[0-9]+|(?:not )?ok [0-9]+ - [^ ]+(?: # SKIP)?")
+_SENTENCE = re.compile("|".join(_sentence_pattern(text) for text in SENTENCES.values()))
 #: Where a kernel begins to talk. Firmware may have left the cursor in the middle of a line.
 _START = re.compile(LINE_PREFIX + "0 boot ")
 #: What looks like ours, whole or not.
@@ -229,7 +246,7 @@ def _parse_run(text: str, base: int) -> Log:
             rows.append(row)
         elif raw == TABLE_HEADER:
             header = True
-        elif _TAP.fullmatch(raw) and whole:
+        elif (_TAP.fullmatch(raw) or _SENTENCE.fullmatch(raw)) and whole:
             pass
         elif raw:
             fault = fault or f"unreadable after line {len(lines) - 1}: {raw[:40]!r}"

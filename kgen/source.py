@@ -15,7 +15,7 @@ from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
 from kgen.plan import Phase, experiment_of, layout_of, phases, work_of
-from kgen.protocol import LINE_PREFIX, RECORDS, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
+from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
     CPU_TABLE,
@@ -79,6 +79,12 @@ WAKE_VECTOR = 0x40
 TIMER_VECTOR = 0x41
 TIMER_TICKS = 1_000_000
 SLEEP_TRIAL_MS = 100
+
+#: Where local APICs are when nobody has moved them (SDM volume 3, 10.4.1), and how many APIC ids are told apart.
+APIC_HOME = 0xFEE00000
+APIC_IDS = 4096
+#: No table of ACPI's that we read is longer.
+ACPI_TABLE_BYTES = 1 << 20
 
 MSR_APIC_BASE = 0x1B
 MSR_X2APIC_ID = 0x802
@@ -343,6 +349,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "BROADCAST_MS": BROADCAST_MS,
         "DIRECTED_MS": DIRECTED_MS,
         "SETTLE_MS": SETTLE_MS,
+        "APIC_HOME": APIC_HOME,
+        "APIC_IDS": APIC_IDS,
+        "ACPI_TABLE_BYTES": ACPI_TABLE_BYTES,
         "MSR_APIC_BASE": MSR_APIC_BASE,
         "MSR_X2APIC_ID": MSR_X2APIC_ID,
         "MSR_X2APIC_EOI": MSR_X2APIC_EOI,
@@ -432,6 +441,7 @@ def render(spec: KernelSpec) -> Source:
         table_header=TABLE_HEADER,
         line_prefix=LINE_PREFIX,
         formats={kind: guest_format(kind) for kind in RECORDS},
+        sentences=SENTENCES,
         version=__version__,
         kernel_name=spec.name,
         spec_magic=SPEC_MAGIC.decode(),

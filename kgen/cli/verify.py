@@ -64,6 +64,7 @@ _OURS = {
 }
 
 _RUN = "The run"
+_MACHINE = "The machine"
 _LAB = "The lab (--platform kvm-lab)"
 _OUTPUT = "Output"
 _EXAMPLES = """\b
@@ -76,6 +77,8 @@ Examples:
   kgen verify --suite full               the whole table in one boot
   kgen verify --suite full --only xadd --platform qemu-kvm --budget 60s
   kgen verify --instr xchg --platform kvm-lab --kernel arch/x86/boot/bzImage
+  kgen verify --instr xchg --machine q35 --vga virtio --cpu EPYC
+  kgen verify --instr xchg --firmware ovmf --boot nvme
   kgen verify --instr xchg --qemu ./qemu-system-x86_64 -- -device edu
 
 \b
@@ -113,6 +116,26 @@ up (130).
 @gdb_option(_RUN)
 @option(_RUN, "--pin", metavar="CPUS", help="Host CPUs for QEMU, e.g. 0,2-3.")
 @option(_RUN, "--keep", is_flag=True, help="Hold the frozen machine, with the command to join it, until Ctrl-C.")
+@option(_MACHINE, "--machine", metavar="pc|q35|microvm", help="The board, as QEMU calls it.  [default: pc]")
+@option(
+    _MACHINE,
+    "--vga",
+    metavar="std|cirrus|qxl|vmware|virtio|none",
+    help="The graphics adapter; with none, text memory is RAM.  [default: std]",
+)
+@option(
+    _MACHINE,
+    "--firmware",
+    metavar="auto|qboot|seabios|ovmf|FILE",
+    help="What starts the machine.  [default: auto, the fastest]",
+)
+@option(_MACHINE, "--cpu", metavar="MODEL", help="The CPU model: qemu64, max, EPYC ...  [default: the platform's]")
+@option(
+    _MACHINE,
+    "--boot",
+    metavar="kernel|ide|ahci|nvme|usb|virtio|cdrom",
+    help="What it boots: the ELF, or kgen's own image on that bus.  [default: kernel; ovmf: usb]",
+)
 @lab_options(_LAB)
 @json_option
 @exit_codes_option
@@ -167,7 +190,8 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     Raises SpecError, OutputError and click.UsageError.
     """
-    from kgen.pipeline import Options, platform_named
+    from kgen.pipeline import Options, check_choices, platform_named, request_of
+    from kgen.platforms import CHOICES
 
     seconds, timeout = values["seconds"], values["timeout"]
     platform = platform_named(values["platform"])
@@ -198,17 +222,20 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
     if timeout is None and not endless:
         timeout = DEFAULT_TIMEOUT + (seconds or 0)
     check_writable(values["json_file"])
+    options = Options(
+        qemu=values["qemu"],
+        gdb=values["gdb"],
+        extra=values["qemu_args"],
+        seconds=seconds,
+        timeout=timeout,
+        pin=parse_cpus(values["pin"]),
+        **{name: values[name] for name in CHOICES},
+    )
+    check_choices(platform, request_of(spec, options))
     return _Job(
         spec=spec,
         platform=platform,
-        options=Options(
-            qemu=values["qemu"],
-            gdb=values["gdb"],
-            extra=values["qemu_args"],
-            seconds=seconds,
-            timeout=timeout,
-            pin=parse_cpus(values["pin"]),
-        ),
+        options=options,
         choice=choice,
         expected=_expected(values["expect"], spec, platform.known),
         bisect=values["exit_codes"] == "bisect",
@@ -248,8 +275,7 @@ def _verify(job: _Job) -> VerdictKind:
     """Do it and tell; how it came out."""
     from rich.console import Console
 
-    from kgen.pipeline import check_available
-    from kgen.platforms import LaunchRequest
+    from kgen.pipeline import check_available, request_of
 
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
@@ -266,7 +292,7 @@ def _verify(job: _Job) -> VerdictKind:
 
     try:
         job = _with_lab(console, job)
-        check_available(job.spec, job.platform, LaunchRequest(kernel=None, qemu=job.options.qemu, lab=job.options.lab))
+        check_available(job.spec, job.platform, request_of(job.spec, job.options))
         with _Live(console, f"{job.spec.name} on {job.platform.name}") as live:
             if job.spec.suite:
                 from kgen.cli._suite import verify_suite

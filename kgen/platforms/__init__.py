@@ -29,17 +29,17 @@ class Channels:
 class LaunchRequest:
     """What to run, and how.
 
-    ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``qemu`` overrides the binary (a path or
-    a name). ``append`` is the kernel command line. ``bios`` is a firmware file, "default" for QEMU's own choice, or
-    "auto": qboot.rom where QEMU ships it and a kernel is given. ``thread`` is TCG's thread mode, always stated because
-    QEMU's default depends on the host. ``devices`` are values of ``-device``, ``fixtures`` whole arguments that the
-    targets bring. ``extra`` holds the user's own arguments and comes last, so that it can override ours. ``channels``
-    None yields a command to be run by hand, with the serial port on the terminal. ``lab`` is the directory of the lab
+    ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``image`` is the file that is booted
+    instead where the platform's ``medium`` names a format. ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot`` are
+    what somebody chose of the platform's ``options``, None where nobody did: the board, the graphics adapter, the
+    firmware ("auto": what is fastest) or its file, the CPU model, and what to boot from: "kernel" (the ELF), a bus that
+    a disk is on ("ide", "usb" ...), or "cdrom". ``qemu`` overrides the binary (a path or a name). ``append`` is the
+    kernel command line. ``thread`` is TCG's thread mode, always stated because QEMU's default depends on the host.
+    ``devices`` are values of ``-device``, ``fixtures`` whole arguments that the targets bring. ``extra`` holds the
+    user's own arguments and comes last, so that it can override ours. ``channels`` None yields a command to be run by hand, with the serial port on the terminal. ``lab`` is the directory of the lab
     to run in, None for the distribution's. ``traced`` is the range of physical addresses whose accesses are to be
     recorded where the platform can, from its first to below its second. ``serial_port`` is the I/O port that the kernel
-    talks on. ``image`` is the file that is booted instead of ``kernel`` where the platform's ``medium`` names a format.
-    ``cpu`` and ``boot`` are what somebody chose of the platform's ``options``, None where nobody did: the CPU model,
-    and what to boot from: a bus that a disk is on ("ide" ...), or "cdrom".
+    talks on.
     """
 
     kernel: Path | None
@@ -48,8 +48,12 @@ class LaunchRequest:
     qemu: str | None = None
     extra: tuple[str, ...] = ()
     append: str = ""
-    vga: str = "std"
-    bios: str = "auto"
+    machine: str | None = None
+    vga: str | None = None
+    firmware: str | None = None
+    cpu: str | None = None
+    boot: str | None = None
+    image: Path | None = None
     thread: Literal["multi", "single"] = "multi"
     devices: tuple[str, ...] = ()
     fixtures: tuple[str, ...] = ()
@@ -57,9 +61,10 @@ class LaunchRequest:
     lab: Path | None = None
     traced: tuple[int, int] | None = None
     serial_port: int = COM1
-    cpu: str | None = None
-    boot: str | None = None
-    image: Path | None = None
+
+
+#: What may be chosen of a machine, by the names in LaunchRequest; a platform takes all of it, some or nothing.
+CHOICES = ("machine", "vga", "firmware", "cpu", "boot")
 
 
 class Supervisor(Protocol):
@@ -124,8 +129,8 @@ class Platform:
     breakpoints: Literal["any", "hardware", "none"]
     rounds: int = 10_000
     patience: float = 1.0
-    supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None
     options: frozenset[str] = frozenset()
     medium: Callable[[LaunchRequest], str] = lambda _: ""
+    supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None
     engine: Literal["qemu", "bochs"] = "qemu"
     repeatable: bool = False

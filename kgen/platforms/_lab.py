@@ -17,7 +17,7 @@ from kgen.lab import cache, outer
 from kgen.lab.cache import Lab
 from kgen.lab.console import Console
 from kgen.lab.trace import parse
-from kgen.platforms import LaunchRequest, Platform, Supervisor, _qemu
+from kgen.platforms import LaunchRequest, Platform, Supervisor, _qemu, _variant
 
 #: The stages' deadlines in seconds, generous: a loaded machine is slow.
 READY_SECONDS = 120.0
@@ -41,7 +41,7 @@ def unavailable(request: LaunchRequest) -> str | None:
         return missing
     if lab_of(request) is None:
         return "the lab has not been built; run 'kgen lab build', which says what it downloads"
-    return None
+    return _variant.missing(request, "")
 
 
 def command(request: LaunchRequest) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class _Supervisor:
         self._traced = False
         self._log_from = 0
         inner = replace(request, qemu=_INNER_QEMU, channels=None, kernel=Path(_KERNEL))
-        firmware = _qemu.QBOOT if _qemu.QBOOT in lab.firmware else None
+        firmware = _variant.QBOOT if _variant.QBOOT in lab.firmware else None
         lines = (*_qemu.serial_port(request, f"serial,path={outer.INNER_SERIAL}"), *_LINES)
         self.command = _qemu.command(inner, accelerator, serial=lines, firmware=firmware)
 
@@ -132,6 +132,9 @@ def platform(name: str, summary: str, accelerator: tuple[str, ...], *, known: st
         boot_seconds=90.0,
         known=known,
         breakpoints="none",
+        # the lab has no firmware for other graphics adapters, and no disk
+        options=frozenset({"machine", "cpu"}),
+        medium=_variant.medium,
         rounds=rounds,
         patience=6.0,
         supervise=supervise,

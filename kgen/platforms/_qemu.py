@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
-from pathlib import Path
 
 from kgen.errors import SpecError
-from kgen.platforms import COM1, LaunchRequest
-from kgen.process import output
+from kgen.platforms import COM1, LaunchRequest, _variant
 
 #: The 32-bit binary first: gdb needs no architecture set to talk to its stub.
 BINARIES = ("qemu-system-i386", "qemu-system-x86_64")
@@ -17,12 +14,10 @@ INSTALL_HINT = "install it with 'apt install qemu-system-x86' or 'dnf install qe
 #: Capabilities of the PC that QEMU emulates, whatever the accelerator.
 PROVIDES = frozenset({"edu", "gdb", "hpet", "ivshmem", "mtree", "pc-testdev", "qmp", "serial", "smp", "vga"})
 
-QBOOT = "qboot.rom"
-
 
 def find_binary(request: LaunchRequest) -> str | None:
     """The path of the QEMU to run, None when there is none."""
-    names = (request.qemu,) if request.qemu else BINARIES
+    names = (request.qemu,) if request.qemu else _binaries(request)
     return next((path for path in map(shutil.which, names) if path), None)
 
 
@@ -30,8 +25,18 @@ def missing_binary(request: LaunchRequest) -> str | None:
     """Why there is no QEMU to run, None when there is one."""
     if find_binary(request):
         return None
-    wanted = f"'{request.qemu}'" if request.qemu else " or ".join(BINARIES)
+    wanted = f"'{request.qemu}'" if request.qemu else " or ".join(_binaries(request))
     return f"{wanted} is not to be found; {INSTALL_HINT}"
+
+
+def _binaries(request: LaunchRequest) -> tuple[str, ...]:
+    """The programs that will do. OVMF is 64-bit code."""
+    return BINARIES[1:] if request.firmware == "ovmf" else BINARIES
+
+
+def unavailable(request: LaunchRequest) -> str | None:
+    """Why the machine that is asked for cannot be had here, None when it can."""
+    return missing_binary(request) or _variant.missing(request, find_binary(request) or "")
 
 
 def command(
@@ -43,22 +48,23 @@ def command(
 ) -> tuple[str, ...]:
     """The whole command line. QEMU lets later options override or add, so the user's own come last.
 
-    ``serial`` takes the place of the request's channels and ``firmware`` of the search for the best one, where QEMU
-    does not run on this host.
+    ``accelerator`` may name a CPU model, for where nobody chose one. ``serial`` takes the place of the request's
+    channels and ``firmware`` of the search for the best one, where QEMU does not run on this host.
 
-    Raises SpecError for another accelerator than the platform's among them: of several, QEMU takes the first.
+    Raises SpecError for choices that do not go together, and for another accelerator than the platform's among the
+    user's arguments: of several, QEMU takes the first.
     """
     # in the lab it is another one that has this name
     binary = (find_binary(request) if serial is None else None) or request.qemu or BINARIES[0]
     parts = [binary, *_accelerator(request.extra, accelerator)]
-    parts += ["-machine", "pc", "-nodefaults", "-no-user-config", "-display", "none", "-vga", request.vga]
+    if request.cpu is not None and "-cpu" in parts:
+        parts[parts.index("-cpu") + 1] = request.cpu
+    elif request.cpu is not None:
+        parts += ["-cpu", request.cpu]
+    parts += ["-nodefaults", "-no-user-config", "-display", "none"]
     # A triple fault must not restart the guest, and must leave its state to be looked at.
     parts += ["-no-reboot", "-no-shutdown"]
-    parts += ["-m", str(request.memory_mib), "-smp", str(request.cpus)]
-    if firmware is None or request.kernel is None or request.bios != "auto":
-        firmware = _firmware(request, binary)
-    parts += ["-bios", firmware] if firmware else []
-    parts += ["-kernel", str(request.kernel)] if request.kernel is not None else []
+    parts += _variant.arguments(request, binary, firmware)
     parts += ["-append", request.append] if request.append else []
     for device in request.devices:
         parts += ["-device", device]
@@ -99,18 +105,3 @@ def serial_port(request: LaunchRequest, backend: str) -> tuple[str, ...]:
         return (*chardev, "-serial", "chardev:kgen-serial")
     # The kernel asks for no interrupt, so the port's does not matter.
     return (*chardev, "-device", f"isa-serial,iobase={request.serial_port:#x},chardev=kgen-serial")
-
-
-def _firmware(request: LaunchRequest, binary: str) -> str | None:
-    """The firmware to name, None for QEMU's own choice. qboot starts a kernel but no disk."""
-    if request.bios != "auto":
-        return None if request.bios == "default" else request.bios
-    return QBOOT if request.kernel is not None and _ships_qboot(binary) else None
-
-
-@functools.lru_cache
-def _ships_qboot(binary: str) -> bool:
-    """Whether qboot is among the firmware directories that this QEMU itself names."""
-    return any(
-        (Path(line) / QBOOT).is_file() for line in output([binary, "-L", "help"], 5.0).splitlines() if line.strip()
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from kgen.platforms import LaunchRequest, Platform, _qemu
+from kgen.platforms import LaunchRequest, Platform, _qemu, _variant
 
 _DEVICE = "/dev/kvm"
 #: <linux/kvm.h>: _IO(KVMIO, 0x00) and _IO(KVMIO, 0x01); the version has been 12 since Linux 2.6.22.
@@ -16,7 +16,7 @@ _API_VERSION = 12
 
 def _unavailable(request: LaunchRequest) -> str | None:
     """QEMU is there, and the device does not only exist: it makes a virtual machine."""
-    return _qemu.missing_binary(request) or _no_kvm(_DEVICE)
+    return _qemu.unavailable(request) or _no_kvm(_DEVICE)
 
 
 def _no_kvm(device: str) -> str | None:
@@ -60,4 +60,6 @@ PLATFORM = Platform(
     boot_seconds=30.0,
     known="NOT_ATOMIC",
     breakpoints="hardware",
+    options=_variant.OPTIONS,
+    medium=_variant.medium,
 )

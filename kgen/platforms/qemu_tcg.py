@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.platforms import LaunchRequest, Platform, _qemu
+from kgen.platforms import LaunchRequest, Platform, _qemu, _variant
 
 
 def _command(request: LaunchRequest) -> tuple[str, ...]:
@@ -13,9 +13,11 @@ PLATFORM = Platform(
     name="qemu-tcg",
     summary="QEMU with its translator (TCG)",
     provides=_qemu.PROVIDES,
-    unavailable=_qemu.missing_binary,
+    unavailable=_qemu.unavailable,
     command=_command,
     boot_seconds=30.0,
     known="ATOMIC",
     breakpoints="any",
+    options=_variant.OPTIONS,
+    medium=_variant.medium,
 )

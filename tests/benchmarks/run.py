@@ -41,7 +41,7 @@ from kgen.verdict import VerdictKind, judge
 KGEN = (sys.executable, "-m", "kgen")
 RUN_SECONDS = 300
 #: The two ways to start a kernel: QEMU's quick firmware, and the one it starts by default.
-FIRMWARE = {"qboot": "auto", "SeaBIOS": "default"}
+FIRMWARE = {"qboot": "auto", "SeaBIOS": "seabios"}
 #: Enough rounds for a second or so each; no controls, whose time is not asked for here.
 TOKEN = KernelSpec(Case("xchg"), rounds=40_000, controls=False)
 #: The original's loop, from original.asm: XCHG by every waiting CPU, one cell, one line a round.
@@ -99,14 +99,14 @@ def bench_host(repeat: int, _platforms: Sequence[Platform]) -> None:
     show(Row("kgen --help", "s", tuple(run[0] for run in runs), "0.15 s"))
 
 
-def first_byte(platform: Platform, elf: Path, bios: str) -> float:
+def first_byte(platform: Platform, elf: Path, firmware: str) -> float:
     """Seconds from the start of QEMU to the first byte on the serial port."""
     started = time.monotonic()
-    with launch(platform, LaunchRequest(kernel=elf, bios=bios)) as machine:
+    with launch(platform, LaunchRequest(kernel=elf, firmware=firmware)) as machine:
         while time.monotonic() - started < platform.boot_seconds:
             if machine.read_serial(0.05):
                 return time.monotonic() - started
-    raise SystemExit(f"{platform.name} with {bios} firmware: nothing on the serial port")
+    raise SystemExit(f"{platform.name} with {firmware} firmware: nothing on the serial port")
 
 
 def bench_boot(repeat: int, usable: Sequence[Platform]) -> None:
@@ -118,8 +118,8 @@ def bench_boot(repeat: int, usable: Sequence[Platform]) -> None:
         for platform in usable:
             if platform.engine != "qemu":
                 continue
-            for name, bios in FIRMWARE.items():
-                values = tuple(first_byte(platform, elf, bios) for _ in range(repeat))
+            for name, firmware in FIRMWARE.items():
+                values = tuple(first_byte(platform, elf, firmware) for _ in range(repeat))
                 show(Row(f"{platform.name}, {name}: start to first serial byte", "s", values))
 
 

@@ -29,7 +29,11 @@ def test_starts_every_cpu(tiny: Kernel, cpus: int) -> None:
 
 
 def test_too_few_cpus(tiny: Kernel) -> None:
-    check_too_few(*run(tiny, "qemu-tcg", "-smp", "2"), found=2, needed=3)
+    seen, verdict = run(tiny, "qemu-tcg", "-smp", "2")
+    check_too_few(seen, verdict, found=2, needed=3)
+    assert "\nonly 2 of 3 CPUs started: give the machine 3 CPUs\r\n" in seen.log
+    # firmware lists two, so nobody waits for a third
+    assert seen.timings["run"] < 4
 
 
 @pytest.mark.parametrize(("found", "needed"), [(1, 3), (6, 8)])
@@ -67,10 +71,18 @@ def test_directed_start() -> None:
         replaced("xor edx, edx\n    call send_ipi", "mov edx, 0xFE\n    call send_ipi", routine="start_cpus"),
         replaced("mov eax, BROADCAST_MS", "mov eax, 100", routine="start_cpus"),
     )
-    seen, _ = run(kernel, "qemu-tcg", "-smp", "7")
+    seen, _ = run(kernel, "qemu-tcg", "-smp", "7,sockets=3,cores=3,threads=1,maxcpus=9")
     record = memory_of(seen)
-    assert record.cpus_found == 7
+    assert sorted(cpu.apic_id for cpu in record.cpus) == [0, 1, 2, 4, 5, 6, 8]
     assert record.phases[-1].rounds == 10
+
+
+def test_a_cpu_that_does_not_answer() -> None:
+    """Firmware lists four, and nobody hears the call."""
+    kernel = built(spec_of(rounds=10), replaced("    call start_cpus\n", ""))
+    seen, verdict = run(kernel, "qemu-tcg", "-smp", "4")
+    check_too_few(seen, verdict, found=1, needed=3)
+    assert "\nonly 1 of 3 CPUs started: firmware lists 4, and the others do not answer\r\n" in seen.log
 
 
 #: What firmware with many CPUs in view does before we come: x2APIC on, where there is one (CPUID.1:ECX bit 21).
@@ -87,7 +99,7 @@ X2APIC = """
 """
 CALL_INIT = "    call apic_init\n"
 #: Where an AP first looks at its APIC.
-READ_ID = "    mov ecx, MSR_APIC_BASE\n"
+JOIN = "    mov ebp, .joined\n"
 
 
 @pytest.mark.parametrize("where", ["all", "bsp", "aps"])
@@ -98,7 +110,7 @@ def test_x2apic(where: str) -> None:
     if where != "aps":
         edits.append(replaced(CALL_INIT, X2APIC.format("no_x2apic") + CALL_INIT))
     if where != "bsp":
-        edits.append(replaced(READ_ID, X2APIC.format(".no_x2apic") + READ_ID, routine="ap_entry"))
+        edits.append(replaced(JOIN, X2APIC.format(".no_x2apic") + JOIN, routine="ap_entry"))
     kernel = built(spec_of(rounds=40), *edits)
     seen, _ = run(kernel, platform, "-cpu", "host,-arch-capabilities,+x2apic", "-smp", "6")
     record = memory_of(seen)
@@ -107,6 +119,77 @@ def test_x2apic(where: str) -> None:
     assert record.cpus_found == 6
     assert (record.state, record.phases[-1].rounds) == (KernelState.FINISHED, 40)
     assert sorted(cpu.apic_id for cpu in record.cpus) == list(range(6))
+
+
+#: What firmware may have done to a local APIC: EDX:EAX is what its base register holds, to be changed by one statement.
+SPOIL = """
+    mov ecx, MSR_APIC_BASE
+    rdmsr
+    {0}
+    wrmsr
+"""
+MOVED = "and eax, 0xFFF; or eax, 0xFED20000".replace("; ", "\n    ")
+DISABLED = "and eax, 0xFFFFF7FF"
+
+
+@pytest.mark.parametrize("platform", ["qemu-tcg", "qemu-kvm"])
+def test_apics_that_firmware_has_moved(platform: str) -> None:
+    """The first one elsewhere than the others; under TCG the register says so and nothing is there."""
+    kernel = built(spec_of(rounds=40), replaced(CALL_INIT, SPOIL.format(MOVED) + CALL_INIT))
+    seen, _ = run(kernel, needs(platform), "-smp", "4")
+    record = memory_of(seen)
+    assert (record.cpus_found, record.state, record.phases[-1].rounds) == (4, KernelState.FINISHED, 40)
+
+
+def test_an_apic_out_of_reach() -> None:
+    """One whose base is above 4 GiB is fetched back."""
+    kernel = built(spec_of(rounds=40), replaced(CALL_INIT, SPOIL.format("mov edx, 1") + CALL_INIT))
+    seen, _ = run(kernel, needs("qemu-kvm"), "-smp", "4")
+    record = memory_of(seen)
+    assert (record.cpus_found, record.state, record.phases[-1].rounds) == (4, KernelState.FINISHED, 40)
+
+
+def test_an_apic_that_firmware_has_switched_off() -> None:
+    kernel = built(spec_of(rounds=40), replaced(CALL_INIT, SPOIL.format(DISABLED) + CALL_INIT))
+    seen, _ = run(kernel, needs("qemu-kvm"), "-smp", "4")
+    record = memory_of(seen)
+    assert (record.cpus_found, record.state, record.phases[-1].rounds) == (4, KernelState.FINISHED, 40)
+
+
+def test_an_apic_that_cannot_be_switched_on_again() -> None:
+    """QEMU's translator keeps a local APIC off that was switched off, as CPUs of the P6 family do."""
+    kernel = built(spec_of(rounds=10), replaced(CALL_INIT, SPOIL.format(DISABLED) + CALL_INIT))
+    seen, verdict = run(kernel)
+    check_too_few(seen, verdict, found=1, needed=3)
+    assert "\nonly 1 of 3 CPUs started: this one has no local APIC to call the others with\r\n" in seen.log
+
+
+#: A machine that takes APIC ids from 255 on.
+WIDE = ("-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on,eim=on")
+
+
+def test_an_id_that_does_not_fit_eight_bits(tiny: Kernel) -> None:
+    """Firmware leaves the APICs in the mode of eight bits, and its tables list a CPU with the id 270."""
+    cpu = "host-x86_64-cpu,arch-capabilities=off,x2apic=on,socket-id=270,core-id=0,thread-id=0"
+    slots = "2,maxcpus=288,sockets=288,cores=1,threads=1"
+    more = ("-cpu", "host,-arch-capabilities,+x2apic", "-smp", slots, "-device", cpu)
+    seen, _ = run(tiny, needs("qemu-kvm"), *WIDE, *more, qemu="qemu-system-x86_64")
+    record = memory_of(seen)
+    assert (record.x2apic, record.state, record.phases[-1].rounds) == (1, KernelState.FINISHED, 10)
+    assert sorted(cpu.apic_id for cpu in record.cpus) == [0, 1, 270]
+
+
+def test_an_id_that_passes_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no table tells of ids from 256 on, a CPU with the id 258 must not come as number 2."""
+    for name in ("BROADCAST_MS", "DIRECTED_MS"):
+        monkeypatch.setattr(source, name, 300)
+    kernel = built(spec_of(rounds=40), replaced("    call find_madt\n", ""))
+    cpu = "host-x86_64-cpu,arch-capabilities=off,x2apic=on,socket-id=258,core-id=0,thread-id=0"
+    slots = "2,maxcpus=288,sockets=288,cores=1,threads=1"
+    more = ("-cpu", "host,-arch-capabilities,+x2apic", "-smp", slots, "-device", cpu)
+    seen, verdict = run(kernel, needs("qemu-kvm"), *WIDE, *more, qemu="qemu-system-x86_64")
+    check_too_few(seen, verdict, found=2, needed=3)
+    assert sorted(cpu.apic_id for cpu in memory_of(seen).cpus) == [0, 1]
 
 
 def test_every_cpu_on_kvm(tiny: Kernel) -> None:

@@ -136,6 +136,7 @@ def test_an_exception_outside_the_experiments_ends_the_run(controls: bool) -> No
     assert seen.serial.faults == record.faults
     assert verdict.kind is VerdictKind.CRASH
     assert f"CPU 0, vector 6 at {fault.eip:#010x}" in verdict.reason
+    assert f"\nCPU 0 stopped with exception 6 at {fault.eip:08x}\r\n" in seen.log
 
 
 def test_a_fault_while_cpus_start(monkeypatch: pytest.MonkeyPatch) -> None:

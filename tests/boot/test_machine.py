@@ -69,11 +69,11 @@ def test_a_long_talk_arrives_whole(tcg: Platform, guest: Guest) -> None:
         assert hear(machine, b"END") == words
 
 
-@pytest.mark.parametrize("bios", ["auto", "default"])
-def test_both_firmwares_boot(tcg: Platform, guest: Guest, bios: str) -> None:
-    with launch(tcg, LaunchRequest(kernel=guest("loop"), bios=bios)) as machine:
+@pytest.mark.parametrize("firmware", ["auto", "seabios"])
+def test_both_firmwares_boot(tcg: Platform, guest: Guest, firmware: str) -> None:
+    with launch(tcg, LaunchRequest(kernel=guest("loop"), firmware=firmware)) as machine:
         hear(machine, b"OK")
-        assert ("-bios" in machine.command) == (bios == "auto")
+        assert ("-bios" in machine.command) == (firmware == "auto")
 
 
 def test_silence_is_no_crash(platform: Platform, guest: Guest) -> None:
@@ -187,7 +187,7 @@ def test_a_program_that_is_no_qemu(tcg: Platform, guest: Guest, tmp_path: Path) 
     mute.chmod(0o755)
     began = time.monotonic()
     with pytest.raises(MachineError, match=r"within 0\.5 s"):
-        launch(tcg, LaunchRequest(kernel=guest("loop"), qemu=str(mute), bios="default"), deadline=0.5)
+        launch(tcg, LaunchRequest(kernel=guest("loop"), qemu=str(mute), firmware="seabios"), deadline=0.5)
     assert time.monotonic() - began < 0.5 + 0.5 + SOON
 
 

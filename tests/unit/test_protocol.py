@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recordings import NAMES, load
 
 from kgen.data import data_dir
-from kgen.protocol import RECORDS, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
+from kgen.protocol import RECORDS, SENTENCES, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
 from kgen.source import render
 from kgen.spec import Case, KernelSpec
 
@@ -22,6 +22,9 @@ VALUES = {
     "x": st.integers(0, 2**32 - 1).map("{:08x}".format),
     "s": st.from_regex(r"[a-z0-9.:@-]{1,20}", fullmatch=True),
 }
+
+
+_BOOT = f"version=1 case=c digest=d build={'0' * 40} path=1 phases=1"
 
 
 def checked(body: str) -> str:
@@ -143,6 +146,22 @@ def test_each_report_pushes_what_its_format_takes(kind: str) -> None:
     calls = re.findall(rf"push format_{kind}\s+call record\s+add esp, (\d+)", text)
     assert calls
     assert {int(amount) for amount in calls} == {expected}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_sentences_for_people_belong_to_the_log(name: str) -> None:
+    """They are understood, count into the checksum, and stand in the way of nothing; another text does."""
+    assert SENTENCES[name] in render(KernelSpec(Case("xchg"))).text
+    sentence = SENTENCES[name].replace("%u", "12").replace("%x", "0010a0ff")
+    boot = checked(f"kgen:0 boot {_BOOT}")
+    for text, fault in ((sentence, ""), (f"{sentence} or so", "unreadable after line 0")):
+        body = f"{boot}\n{text}\n"
+        end = checked(f"kgen:1 end state=5 cpus=1 log={zlib.crc32(body.encode()):08x}")
+        log = parse_log(f"{body}{end}\n".encode())
+        assert log.intact == (not fault)
+        assert log.fault.startswith(fault)
+    other = body.replace("12", "13").replace(" or so", "").replace("10a0ff", "10a0fe")
+    assert "checksum over the whole log" in parse_log(f"{other}{end}\n".encode()).fault
 
 
 def test_an_empty_log() -> None:
