@@ -1,4 +1,5 @@
-; kgen disk loader: reads the image, checks it, opens the A20 gate, puts the kernel where it belongs and starts it.
+; kgen disk loader: reads itself and the kernel, checks both, looks whether there is memory enough, opens the A20 gate,
+; puts the kernel where it belongs and starts it.
 ; Part of mbr.asm's unit, which has `fail`, `disk`, `reset`, `has_packets`, `start_lba`, `image_sum`, `drive`, `status`.
 ;
 ; Entry:    16-bit real mode at `loader` in segment 0, DS = ES = SS = 0, stack below 7C00, interrupts on, DF clear.
@@ -6,15 +7,22 @@
 ;           interrupts off, DF clear, A20 open, ESP = 7C00, EAX = {{ "%X" % eax_magic }} ("KGEN"), EDX = BIOS drive;
 ;           the kernel at {{ "%X" % load_address }}, zeros from its end to {{ "%X" % bss_end }}.
 ; Clobbers: everything else; memory from {{ "%X" % stage }} to at most {{ "%X" % stage_end }}, where the image is read to.
-; Failure:  `fail`; "disk error" with the status of INT 13h, checksum with {{ "%02X" % error_sum }}, A20 with {{ "%02X" % error_a20 }}.
+; Failure:  `fail`; "disk error" with the status of INT 13h, checksum with {{ "%02X" % error_sum }}, A20 with {{ "%02X" % error_a20 }},
+;           memory with {{ "%02X" % error_memory }}.
 ;
-; The image is read from its first sector, so offset N of it is at {{ "%X" % stage }} + N. Counts are in units of 512 bytes;
-; drives with larger sectors (2048 on a CD) are addressed in theirs by means of `sector_shift`, which is why the image
-; is padded to {{ pad_sectors }} units.
+; What is read comes in two pieces: boot sector and loader, {{ head_sectors }} units from `start_lba` on, then the kernel, {{ kernel_sectors }} units
+; from {{ kernel_sector }} units behind `start_lba` on; in memory, from {{ "%X" % stage }} on, one follows the other. Units are of 512 bytes;
+; drives with larger sectors (2048 on a CD) are addressed in theirs by means of `sector_shift`, which is why all these
+; numbers are multiples of {{ pad_sectors }}.
 
 .equ STAGE_SEGMENT, {{ stage // 16 }}
-.equ IMAGE_SECTORS, (loader_end - boot + {{ flat_bytes }} + {{ pad_sectors * 512 - 1 }}) / {{ pad_sectors * 512 }} * {{ pad_sectors }}
+.equ HEAD_SECTORS, {{ head_sectors }}
+.equ KERNEL_SECTORS, {{ kernel_sectors }}
+.equ KERNEL_SECTOR, {{ kernel_sector }}
+.equ IMAGE_SECTORS, HEAD_SECTORS + KERNEL_SECTORS
 .equ CHUNK_SECTORS, {{ chunk_sectors }}            ; a power of 2 that divides 64 KiB: no read crosses a DMA boundary
+.equ LOAD_ADDRESS, {{ load_address }}
+.equ BSS_END, {{ [bss_end, 0xFFFFFFFF] | min }}
 .equ PORT_A, 0x92
 .equ KBD_DATA, 0x60
 .equ KBD_STATUS, 0x64
@@ -49,7 +57,6 @@ loader:
 .read:
     mov eax, [start_lba]
     mov [lba], eax
-    mov word ptr [left], IMAGE_SECTORS
 
     ; DI = units of the next read: up to the chunk boundary in memory, or all that are left.
 .next:
@@ -124,6 +131,14 @@ loader:
     add [buffer_segment], ax
     sub [left], di
     jnz .next
+    xor ax, ax
+    xchg [kernel_left], ax          ; the second piece, once
+    mov [left], ax
+    mov ecx, [start_lba]
+    add ecx, KERNEL_SECTOR
+    mov [lba], ecx
+    test ax, ax
+    jnz .next
 
     ; The checksum covers all but the boot sector: for each dword, rotate left by one and add.
     mov bx, STAGE_SEGMENT + 512 / 16
@@ -146,6 +161,11 @@ loader:
     mov si, text_sum
     cmp ebp, [image_sum]
     jne fail
+
+    call enough_memory
+    mov al, {{ error_memory }}
+    mov si, text_memory
+    jc fail
 
     call a20_is_open
     jne enter
@@ -201,6 +221,97 @@ a20_is_open:
     loope .look
     ret
 
+; Out: CF = 1 when the BIOS says that memory up to the end of the kernel's bss is not there. A BIOS that answers none of
+; the three questions is not held against the machine. Clobbers all general registers.
+enough_memory:
+    xor ax, ax
+    mov es, ax
+    mov dword ptr [cursor], LOAD_ADDRESS
+    ; INT 15h, E820: ranges in any order. Each pass over them carries `cursor` to the end of what follows it.
+.pass:
+    mov byte ptr [moved], 0
+    mov word ptr [ranges_left], 256 ; there may be BIOSes that never come to an end
+    xor ebx, ebx
+.range:
+    mov eax, 0xE820
+    mov edx, 0x534D4150             ; "SMAP"
+    mov ecx, 20
+    mov di, range
+    int 0x15
+    jc .passed                      ; behind the last range, or not known at all
+    cmp eax, 0x534D4150
+    jne .no_ranges
+    mov byte ptr [ranges], 1
+    cmp dword ptr [range + 16], 1   ; memory for everybody
+    jne .skip
+    mov eax, [range]
+    cmp dword ptr [range + 4], 0    ; begins above 4 GiB
+    jne .skip
+    cmp eax, [cursor]
+    ja .skip
+    add eax, [range + 8]
+    mov edx, [range + 12]
+    adc edx, 0
+    jz .below
+    or eax, -1
+.below:
+    cmp eax, [cursor]
+    jbe .skip
+    mov [cursor], eax
+    mov byte ptr [moved], 1
+.skip:
+    dec word ptr [ranges_left]
+    jz .passed
+    test ebx, ebx
+    jnz .range
+.passed:
+    cmp byte ptr [ranges], 0
+    je .no_ranges
+    cmp dword ptr [cursor], BSS_END
+    jae .enough
+    cmp byte ptr [moved], 0
+    jne .pass
+    stc
+    ret
+
+    ; INT 15h, E801: KiB between 1 and 16 MiB, and 64 KiB above; in AX and BX, by some BIOSes in CX and DX.
+.no_ranges:
+    xor cx, cx
+    xor dx, dx
+    mov ax, 0xE801
+    int 0x15
+    jc .old
+    jcxz .in_ax
+    mov ax, cx
+    mov bx, dx
+.in_ax:
+    test ax, ax
+    jz .old
+    movzx ebx, bx
+    shl ebx, 16
+    cmp ax, 15 * 1024
+    jae .sum                        ; no hole below 16 MiB: what is above follows
+    xor ebx, ebx
+    jmp .sum
+    ; INT 15h, 88h: KiB above 1 MiB.
+.old:
+    xor ebx, ebx
+    mov ah, 0x88
+    int 0x15
+    jc .enough
+    test ax, ax
+    jz .enough
+.sum:
+    movzx eax, ax
+    shl eax, 10
+    add eax, 0x100000
+    add eax, ebx
+    cmp eax, BSS_END
+    ret                             ; CF = 1 when it is below
+.enough:
+    clc
+    ret
+
 enter:
     cli
     lgdt [gdt_pointer]
@@ -218,8 +329,8 @@ protected:
     mov gs, ax
     mov ss, ax
     mov esp, boot
-    mov esi, {{ stage }} + loader_end - boot
-    mov edi, {{ load_address }}
+    mov esi, {{ stage }} + 512 * HEAD_SECTORS
+    mov edi, LOAD_ADDRESS
     mov ecx, {{ flat_bytes // 4 }}
     .byte 0xF3, 0xA5                ; REP MOVSD, whose mnemonic keystone keeps for SSE
     mov ecx, {{ flat_bytes % 4 }}
@@ -249,6 +360,8 @@ text_sum:
     .asciz "image checksum error "
 text_a20:
     .asciz "A20 gate stays closed, code "
+text_memory:
+    .asciz "needs {{ (bss_end + 0xFFFFF) // 0x100000 }} MiB of memory, code "
 
 read_packet:
     .word 16
@@ -261,13 +374,25 @@ read_lba:
 lba:
     .long 0
 left:
-    .word 0
+    .word HEAD_SECTORS
+kernel_left:
+    .word KERNEL_SECTORS
 track_sectors:
     .word 0
 heads:
     .word 0
 probe:
     .word 0
+cursor:
+    .long 0
+range:
+    .skip 20
+ranges_left:
+    .word 0
+moved:
+    .byte 0
+ranges:
+    .byte 0
 use_packets:
     .byte 0
 sector_shift:

@@ -17,8 +17,6 @@ main:
     mov al, 0xFF
     out 0xA1, al
     out 0x21, al
-    ; until the clock is measured
-    mov dword ptr [results + Results.ticks_per_ms], {{ "%#x" | format(guess_ticks_per_ms) }}
     call serial_init
     ; before the first word: without a clock the port's patience ends after so many polls, however busy the host is
     call clock_init

@@ -184,7 +184,7 @@ packet:
 start_lba:
     .long {{ start_lba }}                         ; where the image begins on the drive
 image_sum:
-    .long 0                         ; filled in when the image is complete
+    .long 0                         ; of loader and kernel; filled in when both are there
 drive:
     .byte 0
 status:

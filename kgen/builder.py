@@ -47,6 +47,7 @@ class Kernel:
             bss_end=flat.bss_end,
             serial_port=self.spec.serial_port,
             baud=self.spec.baud,
+            title=self.spec.name,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -367,6 +368,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
     }
 
 
+@functools.cache
 def environment() -> Environment:
     """Jinja2 over the templates: an undefined name is an error, and each file's lines are marked with its name."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

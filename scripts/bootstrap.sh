@@ -29,6 +29,11 @@ have_qboot() {
     return 1
 }
 
+# UEFI firmware for QEMU, of which a test that finds none in its place is skipped. $1 is the package, $2 its file.
+have_firmware() {
+    [ -e "/usr/share/OVMF/$2" ] || [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
 # Debian's names of the packages that are missing for what was asked for, one a word. For anything but "run" also what
 # checks our disk images and the kits' files: where there is no apt-get those tests are skipped and say so.
 missing_packages() {
@@ -47,6 +52,10 @@ missing_packages() {
         have bochs || packages="$packages bochs"
         [ -e /usr/share/bochs/BIOS-bochs-latest ] || packages="$packages bochsbios"
         [ -e /usr/share/bochs/VGABIOS-lgpl-latest ] || packages="$packages vgabios"
+        have mcopy || packages="$packages mtools"
+        have xorriso || packages="$packages xorriso"
+        have_firmware ovmf OVMF_CODE_4M.fd || packages="$packages ovmf"
+        have_firmware ovmf-ia32 OVMF32_CODE_4M.secboot.fd || packages="$packages ovmf-ia32"
     fi
     echo "$packages"
 }

@@ -35,8 +35,8 @@ Examples:
 def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -> None:
     """Generate a kernel: ELF, bootable disk images, listing, manifest.
 
-    The image boots on any PC or hypervisor and prints its table on the serial port; its record can be
-    held against the ELF by 'kgen inspect' wherever there is a gdb stub. Every format holds the same disk.
+    The image boots on any PC or hypervisor, by BIOS or UEFI, and prints its record on the serial port, from which
+    'kgen judge' makes the verdict. Disk formats all hold the same disk, which is a CD as well.
     """
     spec = make_spec(values)
     from kgen.builder import build, formats, write

@@ -19,7 +19,7 @@ class Payload:
 
     ``flat`` is stored at physical address ``load_address``; the bytes from its end up to ``bss_end`` are zeroed;
     execution starts at ``entry`` in 32-bit protected mode. ``serial_port`` is the I/O address of a 16550 and ``baud``
-    its speed, used by the loader for error messages only.
+    its speed, used by the loaders for error messages only; ``title`` says what it is, to people who read the disk.
     """
 
     flat: bytes
@@ -28,6 +28,7 @@ class Payload:
     bss_end: int
     serial_port: int = 0x3F8
     baud: int = 115200
+    title: str = "a test"
 
 
 @dataclass(frozen=True)

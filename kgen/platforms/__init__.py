@@ -36,10 +36,10 @@ class LaunchRequest:
     a disk is on ("ide", "usb" ...), or "cdrom". ``qemu`` overrides the binary (a path or a name). ``append`` is the
     kernel command line. ``thread`` is TCG's thread mode, always stated because QEMU's default depends on the host.
     ``devices`` are values of ``-device``, ``fixtures`` whole arguments that the targets bring. ``extra`` holds the
-    user's own arguments and comes last, so that it can override ours. ``channels`` None yields a command to be run by hand, with the serial port on the terminal. ``lab`` is the directory of the lab
-    to run in, None for the distribution's. ``traced`` is the range of physical addresses whose accesses are to be
-    recorded where the platform can, from its first to below its second. ``serial_port`` is the I/O port that the kernel
-    talks on.
+    user's own arguments and comes last, so that it can override ours. ``channels`` None yields a command to be run by
+    hand, with the serial port on the terminal. ``lab`` is the directory of the lab to run in, None for the
+    distribution's. ``traced`` is the range of physical addresses whose accesses are to be recorded where the platform
+    can, from its first to below its second. ``serial_port`` is the I/O port that the kernel talks on.
     """
 
     kernel: Path | None

@@ -18,7 +18,7 @@ import pytest
 
 from kgen.asm import assemble
 from kgen.media import Payload
-from kgen.media.img import DISK_BYTES, ENTRY_MAGIC, MAX_FLAT, SECTOR, checksum, disk_of, write_disk
+from kgen.media.img import DISK_BYTES, ENTRY_MAGIC, MAX_FLAT, SECTOR, bios_disk, checksum, write_disk
 from kgen.process import Child, spawn
 from kgen.units import Source
 
@@ -107,18 +107,20 @@ filler:
 """
 
 
-def payload(size: int, serial_port: int = COM1, baud: int = 115200) -> Payload:
-    """A kernel of exactly ``size`` bytes."""
-    return Payload(_flat(size), LOAD, LOAD, LOAD + size + BSS_BYTES, serial_port, baud)
+def payload(
+    size: int, serial_port: int = COM1, baud: int = 115200, bss: int = BSS_BYTES, magic: int = ENTRY_MAGIC
+) -> Payload:
+    """A kernel of exactly ``size`` bytes, followed by ``bss`` zeros, that expects ``magic`` in EAX."""
+    return Payload(_flat(size, bss, magic), LOAD, LOAD, LOAD + size + bss, serial_port, baud)
 
 
 @cache
-def _flat(size: int) -> bytes:
+def _flat(size: int, bss: int, magic: int) -> bytes:
     def code(filler: bytes) -> bytes:
         total = 0
         for byte in filler:
             total = ((total << 1 | total >> 31) + byte) & 0xFFFFFFFF
-        values = {"MAGIC": ENTRY_MAGIC, "FILLER_BYTES": len(filler), "FILLER_SUM": total, "BSS_BYTES": BSS_BYTES}
+        values = {"MAGIC": magic, "FILLER_BYTES": len(filler), "FILLER_SUM": total, "BSS_BYTES": bss}
         head = "\n".join(f".equ {name}, {value:#x}" for name, value in values.items())
         return assemble(Source("payload.asm", head + PAYLOAD), origin=LOAD).section(".text").data
 
@@ -135,9 +137,9 @@ class Booted:
     monitor: Path
     text: str = ""
 
-    def expect(self, pattern: str) -> str:
+    def expect(self, pattern: str, seconds: float = DEADLINE) -> str:
         """Read the serial port until ``pattern`` matches; fails at the deadline or when QEMU ends."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + seconds
         stdout = self.child.stdout
         assert stdout is not None
         while (found := re.search(pattern, self.text)) is None:
@@ -209,10 +211,15 @@ def _until_prompt(connection: socket.socket) -> str:
 
 
 @contextmanager
-def boot(folder: Path, *arguments: str, serial: Sequence[str] = ("-serial", "stdio")) -> Iterator[Booted]:
-    """Run QEMU with the bytes behind the kernel's bss and the bss itself made non-zero before it starts."""
+def boot(
+    folder: Path,
+    *arguments: str,
+    serial: Sequence[str] = ("-serial", "stdio"),
+    binary: str = "qemu-system-i386",
+) -> Iterator[Booted]:
+    """Run QEMU with these arguments, a monitor and no window; it is ended with the block."""
     monitor = folder / "mon"
-    command = ["qemu-system-i386", "-accel", "tcg", "-m", "256", "-display", "none", "-no-reboot", "-nic", "none"]
+    command = [binary, "-accel", "tcg", "-m", "256", "-display", "none", "-no-reboot", "-nic", "none"]
     command += ["-monitor", f"unix:{monitor},server=on,wait=off", *serial, *arguments]
     child = spawn(command, pipes=True)
     try:
@@ -224,8 +231,9 @@ def boot(folder: Path, *arguments: str, serial: Sequence[str] = ("-serial", "std
 def dirty(folder: Path, kernel: Payload) -> list[str]:
     """Arguments that fill the kernel's bss, and what follows it, with 0xEE at every reset of the machine."""
     file = folder / "dirt"
-    file.write_bytes(b"\xee" * (BSS_BYTES + 1))
-    return ["-device", f"loader,file={file},addr={LOAD + len(kernel.flat)},force-raw=on"]
+    end = LOAD + len(kernel.flat)
+    file.write_bytes(b"\xee" * (kernel.bss_end - end + 1))
+    return ["-device", f"loader,file={file},addr={end},force-raw=on"]
 
 
 def drive(path: Path, interface: str) -> str:
@@ -255,7 +263,7 @@ def test_boots_from_every_disk(tmp_path: Path, machine: str, size: int) -> None:
 @pytest.mark.parametrize("sectors", [2400, 2880, 5760])
 def test_boots_from_a_floppy_by_cylinder_head_and_sector(tmp_path: Path, sectors: int) -> None:
     kernel = payload(300 * KIB)
-    image = disk_of(kernel)
+    image = bios_disk(kernel)
     disk = tmp_path / "floppy.img"
     disk.write_bytes(image + bytes(sectors * SECTOR - len(image)))
     with boot(tmp_path, "-drive", drive(disk, "floppy"), *dirty(tmp_path, kernel)) as qemu:
@@ -265,7 +273,7 @@ def test_boots_from_a_floppy_by_cylinder_head_and_sector(tmp_path: Path, sectors
 @pytest.mark.parametrize("first", [0, 20], ids=["system area", "elsewhere"])
 def test_boots_from_a_cd_without_emulation(tmp_path: Path, first: int) -> None:
     kernel = payload(25 * KIB)
-    image = disk_of(kernel, start_lba=first * 4)
+    image = bios_disk(kernel, start_lba=first * 4)
     sectors = {
         17: b"\0CD001\1EL TORITO SPECIFICATION".ljust(71, b"\0") + struct.pack("<I", 18),
         18: struct.pack("<BBHx23xH2s", 1, 0, 0, 0x55AA, b"\x55\xaa")
@@ -292,7 +300,7 @@ def broken(tmp_path: Path, image: bytes | bytearray, size: int = DISK_BYTES) -> 
 
 @pytest.mark.parametrize("offset", [2 * KIB, 100 * KIB + 3, 200 * KIB])
 def test_a_flipped_bit_is_reported(tmp_path: Path, offset: int) -> None:
-    image = bytearray(disk_of(payload(200 * KIB)))
+    image = bytearray(bios_disk(payload(200 * KIB)))
     image[offset] ^= 0x10
     with boot(tmp_path, "-drive", drive(broken(tmp_path, image), "ide")) as qemu:
         qemu.expect("kgen boot: image checksum error F1\r\n")
@@ -312,7 +320,7 @@ def test_a_flipped_bit_is_reported(tmp_path: Path, offset: int) -> None:
 )
 def test_a_disk_cut_short_is_reported(tmp_path: Path, machine: str, size: int, message: str) -> None:
     arguments, interface = MACHINES[machine]
-    disk = broken(tmp_path, disk_of(payload(200 * KIB)), size)
+    disk = broken(tmp_path, bios_disk(payload(200 * KIB)), size)
     with boot(tmp_path, *arguments, "-drive", drive(disk, interface)) as qemu:
         said = qemu.expect(message + "[0-9A-F]{2}\r\n").strip()
         assert not said.endswith(" 00")
@@ -321,13 +329,13 @@ def test_a_disk_cut_short_is_reported(tmp_path: Path, machine: str, size: int, m
 
 
 def test_a_loader_of_another_image_is_not_started(tmp_path: Path) -> None:
-    disk = broken(tmp_path, disk_of(payload(KIB))[:SECTOR] + disk_of(payload(2 * KIB))[SECTOR:])
+    disk = broken(tmp_path, bios_disk(payload(KIB))[:SECTOR] + bios_disk(payload(2 * KIB))[SECTOR:])
     with boot(tmp_path, "-drive", drive(disk, "ide")) as qemu:
         qemu.expect("kgen boot: cannot read the loader, code F0\r\n")
 
 
 def test_errors_go_to_the_chosen_port_at_the_chosen_speed(tmp_path: Path) -> None:
-    image = bytearray(disk_of(payload(KIB, serial_port=COM2, baud=9600)))
+    image = bytearray(bios_disk(payload(KIB, serial_port=COM2, baud=9600)))
     image[2 * KIB] ^= 1
     serial = ("-serial", "null", "-serial", "stdio")
     with boot(tmp_path, "-drive", drive(broken(tmp_path, image), "ide"), serial=serial) as qemu:
@@ -340,7 +348,7 @@ def test_errors_go_to_the_chosen_port_at_the_chosen_speed(tmp_path: Path) -> Non
 
 
 def test_errors_reach_the_screen_where_there_is_no_serial_port(tmp_path: Path) -> None:
-    image = bytearray(disk_of(payload(KIB)))
+    image = bytearray(bios_disk(payload(KIB)))
     image[2 * KIB] ^= 1
     with boot(tmp_path, "-drive", drive(broken(tmp_path, image), "ide"), serial=("-serial", "none")) as qemu:
         qemu.until_screen("kgen boot: image checksum error F1 ")
@@ -349,7 +357,7 @@ def test_errors_reach_the_screen_where_there_is_no_serial_port(tmp_path: Path) -
 
 def test_errors_reach_the_screen_where_the_serial_port_never_gets_ready(tmp_path: Path) -> None:
     dma = 0x08  # of its registers the one that would be the line status reads as zero
-    image = bytearray(disk_of(payload(KIB, serial_port=dma)))
+    image = bytearray(bios_disk(payload(KIB, serial_port=dma)))
     image[2 * KIB] ^= 1
     with boot(tmp_path, "-drive", drive(broken(tmp_path, image), "ide")) as qemu:
         qemu.until_screen("kgen boot: image checksum error F1 ")
@@ -415,8 +423,21 @@ close_a20:
 no_int_15_24:
     cmp ah, 0x24
     je refuse
+pass_15:
     .byte 0x2E, 0xFF, 0x2E
     .word old_15
+no_ranges:
+    cmp ax, 0xE820
+    je refuse
+    jmp pass_15
+no_e8:
+    cmp ah, 0xE8
+    je refuse
+    jmp pass_15
+no_memory_calls:
+    cmp ah, 0x88
+    je refuse
+    jmp no_e8
 refuse_extensions:
     cmp ah, 0x41
     jae refuse
@@ -486,6 +507,7 @@ refuse:
     or byte ptr [bp + 6], 1
     pop bp
     iret
+MORE
 packet:
     .word 16, 1, 0x7C00, 0
     .quad {DISK_BYTES // SECTOR - 1}
@@ -504,9 +526,9 @@ track_sectors:
 """
 
 
-def sabotaged(folder: Path, image: bytes, spoil: str) -> Path:
-    """A disk that boots ``image`` after the statements ``spoil`` have run."""
-    text = SABOTEUR.replace("SPOIL", spoil.replace(";", "\n"))
+def sabotaged(folder: Path, image: bytes, spoil: str, more: str = "") -> Path:
+    """A disk that boots ``image`` after the statements ``spoil`` have run; ``more`` are further routines."""
+    text = SABOTEUR.replace("SPOIL", spoil.replace(";", "\n")).replace("MORE", more)
     disk = broken(folder, assemble(Source("saboteur.asm", text), origin=0x600).section(".text").data + image[SECTOR:])
     with disk.open("r+b") as file:
         file.seek(DISK_BYTES - SECTOR)
@@ -530,7 +552,7 @@ def hook(vector: int, handler: str) -> str:
 )
 def test_survives_a_difficult_bios(tmp_path: Path, handler: str, refusals: int) -> None:
     kernel = payload(200 * KIB)
-    disk = sabotaged(tmp_path, disk_of(kernel), hook(0x13, handler))
+    disk = sabotaged(tmp_path, bios_disk(kernel), hook(0x13, handler))
     with boot(tmp_path, "-drive", drive(disk, "ide"), *dirty(tmp_path, kernel)) as qemu:
         qemu.expect("payload ok, drive 80\n")
         assert qemu.text.count("?") >= refusals
@@ -563,21 +585,80 @@ def without(image: bytes, *ways: A20Way) -> bytes:
 )
 def test_opens_a20_in_each_way(tmp_path: Path, others: Sequence[A20Way]) -> None:
     kernel = payload(31 * KIB)
-    disk = sabotaged(tmp_path, without(disk_of(kernel), *others), "call close_a20")
+    disk = sabotaged(tmp_path, without(bios_disk(kernel), *others), "call close_a20")
     with boot(tmp_path, "-drive", drive(disk, "ide"), *dirty(tmp_path, kernel)) as qemu:
         assert qemu.expect("(?s)!.*payload.*\n") == "!payload ok, drive 80\n"
 
 
 def test_a_bios_that_cannot_open_a20_is_no_obstacle(tmp_path: Path) -> None:
     kernel = payload(31 * KIB)
-    disk = sabotaged(tmp_path, disk_of(kernel), f"call close_a20; {hook(0x15, 'no_int_15_24')}")
+    disk = sabotaged(tmp_path, bios_disk(kernel), f"call close_a20; {hook(0x15, 'no_int_15_24')}")
     with boot(tmp_path, "-drive", drive(disk, "ide"), *dirty(tmp_path, kernel)) as qemu:
         assert qemu.expect("(?s)!.*payload.*\n") == "!?payload ok, drive 80\n"
 
 
 def test_a20_that_stays_closed_is_reported(tmp_path: Path) -> None:
-    image = without(disk_of(payload(KIB)), BIOS, PORT_92, CONTROLLER)
+    image = without(bios_disk(payload(KIB)), BIOS, PORT_92, CONTROLLER)
     with boot(tmp_path, "-drive", drive(sabotaged(tmp_path, image, "call close_a20"), "ide")) as qemu:
         qemu.expect("kgen boot: A20 gate stays closed, code F2\r\n")
         qemu.until_screen("kgen boot: A20 gate stays closed, code F2 ")
         assert qemu.is_halted()
+
+
+#: How much memory there is: asked in the newest way that the BIOS has.
+MEMORY_CALLS = {"E820": "no_int_15_24", "E801": "no_ranges", "88": "no_e8"}
+
+
+@pytest.mark.parametrize("handler", MEMORY_CALLS.values(), ids=MEMORY_CALLS)
+def test_too_little_memory_is_reported(tmp_path: Path, handler: str) -> None:
+    kernel = payload(KIB, bss=30 << 20)
+    disk = sabotaged(tmp_path, bios_disk(kernel), hook(0x15, handler))
+    with boot(tmp_path, "-drive", drive(disk, "ide"), "-m", "30") as qemu:
+        qemu.expect("kgen boot: needs 32 MiB of memory, code F3\r\n")
+        qemu.until_screen("kgen boot: needs 32 MiB of memory, code F3 ")
+        assert qemu.is_halted()
+
+
+@pytest.mark.parametrize("handler", [*MEMORY_CALLS.values(), "no_memory_calls"], ids=[*MEMORY_CALLS, "unknown"])
+def test_memory_that_just_does_is_enough(tmp_path: Path, handler: str) -> None:
+    # the BIOS keeps something for itself at the end
+    kernel = payload(KIB, bss=(4 << 20) - LOAD - (192 * KIB))
+    disk = sabotaged(tmp_path, bios_disk(kernel), hook(0x15, handler))
+    with boot(tmp_path, "-drive", drive(disk, "ide"), *dirty(tmp_path, kernel), "-m", "4") as qemu:
+        assert qemu.expect("payload.*\n") == "payload ok, drive 80\n"
+        assert ("?" in qemu.text) == (handler != "no_int_15_24")
+
+
+#: Memory from 1 to 32 MiB in two ranges, the second one first.
+TWO_RANGES = """
+two_ranges:
+    cmp ax, 0xE820
+    jne pass_15
+    mov eax, 0x01000000
+    xor bl, 1
+    jnz .put
+    mov eax, 0x00100000
+.put:
+    mov es:[di], eax
+    neg eax
+    and eax, 0x00F00000
+    jnz .size
+    mov eax, 0x01000000
+.size:
+    mov es:[di + 8], eax
+    xor eax, eax
+    mov es:[di + 4], eax
+    mov es:[di + 12], eax
+    inc ax
+    mov es:[di + 16], eax
+    mov eax, edx
+    iret
+"""
+
+
+@pytest.mark.parametrize(("mib", "said"), [(30, "payload ok, drive 80"), (32, "kgen boot: needs 34 MiB of memory")])
+def test_memory_in_several_ranges_counts_as_one(tmp_path: Path, mib: int, said: str) -> None:
+    kernel = payload(KIB, bss=mib << 20)
+    disk = sabotaged(tmp_path, bios_disk(kernel), hook(0x15, "two_ranges"), TWO_RANGES)
+    with boot(tmp_path, "-drive", drive(disk, "ide"), *dirty(tmp_path, kernel)) as qemu:
+        assert said in qemu.expect("(?:payload|kgen).*\n")

@@ -213,9 +213,9 @@ def test_build_writes_the_formats_that_were_asked_for(tmp_path: Path) -> None:
     [
         ("vdx", "unknown image format 'vdx'; did you mean vhdx?"),
         ("img,VHD", "unknown image format 'VHD'; did you mean vhd?"),
-        ("floppy", "unknown image format 'floppy'; known: img, "),
-        ("img,", "unknown image format ''; known: img, "),
-        ("", "unknown image format ''; known: img, "),
+        ("floppy", "unknown image format 'floppy'; known: efi, img, "),
+        ("img,", "unknown image format ''; known: efi, img, "),
+        ("", "unknown image format ''; known: efi, img, "),
     ],
 )
 def test_build_refuses_unknown_formats(formats: str, words: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import struct
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from kgen.errors import MediaError, OutputError
 from kgen.media import ImageFormat, Payload, write_sparse
+from kgen.media.efi import application
 from kgen.media.img import (
     CYLINDERS,
     DISK_BYTES,
@@ -26,10 +28,10 @@ from kgen.media.img import (
     SECTOR,
     TRACK_SECTORS,
     Partition,
-    build_disk,
+    bios_disk,
     checksum,
     chs,
-    disk_of,
+    extents,
     write_disk,
 )
 from kgen.registry import discover
@@ -37,6 +39,19 @@ from kgen.registry import discover
 LOAD = 0x100000
 KERNEL = Payload(b"\xf4\xeb\xfd" * 1000, LOAD, LOAD, LOAD + 0x2000)
 MIB = 1 << 20
+
+
+def disk(kernel: Payload) -> bytes:
+    """The whole image in memory."""
+    image = bytearray(DISK_BYTES)
+    for offset, data in extents(kernel):
+        image[offset : offset + len(data)] = data
+    return bytes(image)
+
+
+def test_the_cd_image_is_the_disk_image(tmp_path: Path) -> None:
+    discover("kgen.media", "FORMAT", ImageFormat)["iso"].write(KERNEL, tmp_path / "kernel.iso")
+    assert (tmp_path / "kernel.iso").read_bytes() == disk(KERNEL)
 
 
 def lba(head: int, sector: int, cylinder: int) -> int:
@@ -52,13 +67,18 @@ def test_it_is_a_registered_format() -> None:
 def test_the_file_is_17_mib_with_holes(tmp_path: Path) -> None:
     path = tmp_path / "disk.img"
     FORMAT.write(KERNEL, path)
-    image = disk_of(KERNEL)
+    pieces = extents(KERNEL)
     assert path.stat().st_size == DISK_BYTES == 17 * MIB == CYLINDERS * HEADS * TRACK_SECTORS * SECTOR
     if hasattr(path.stat(), "st_blocks"):
-        assert path.stat().st_blocks * 512 <= len(image) + 16384
-    with path.open("rb") as file:
-        assert file.read(len(image)) == image
-        assert not any(file.read())
+        assert path.stat().st_blocks * 512 <= sum(len(data) + 8192 for _, data in pieces)
+    image = path.read_bytes()
+    assert image == disk(KERNEL)
+    end = 0
+    for offset, data in pieces:
+        assert offset >= end
+        assert not any(image[end:offset])
+        assert image[offset : (end := offset + len(data))] == data
+    assert not any(image[end:])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
@@ -72,7 +92,7 @@ def test_the_file_mode_follows_the_umask(tmp_path: Path) -> None:
 
 
 def test_same_input_same_bytes_in_another_process() -> None:
-    program = "import hashlib, tests.unit.test_img as t; print(hashlib.sha256(t.disk_of(t.KERNEL)).hexdigest())"
+    program = "import hashlib, tests.unit.test_img as t; print(hashlib.sha256(t.disk(t.KERNEL)).hexdigest())"
     digests = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -83,7 +103,7 @@ def test_same_input_same_bytes_in_another_process() -> None:
 
 
 def test_the_boot_sector_is_one() -> None:
-    image = disk_of(KERNEL)
+    image = bios_disk(KERNEL)
     assert image[510:512] == b"\x55\xaa"
     assert image[0] == 0xEB  # JMP short over what a BIOS may patch
     assert not any(image[2:0x5A])
@@ -92,21 +112,23 @@ def test_the_boot_sector_is_one() -> None:
 
 
 def test_different_kernels_have_different_disk_signatures() -> None:
-    signatures = {
-        build_disk(bytes([n]) * 99, load_address=LOAD, entry=LOAD, bss_end=LOAD + 99)[440:444] for n in range(3)
-    }
+    signatures = {bios_disk(Payload(bytes([n]) * 99, LOAD, LOAD, LOAD + 99))[440:444] for n in range(3)}
     assert len(signatures) == 3
 
 
-def test_the_partition_lies_within_the_disk_and_agrees_with_its_chs() -> None:
-    table = disk_of(KERNEL)[446:510]
-    active, h1, s1, c1, kind, h2, s2, c2, first, count = struct.unpack("<8B2I", table[:16])
-    assert (active, kind) == (0x80, 0x7F)
-    assert lba(h1, s1, c1) == first == 1
-    assert lba(h2, s2, c2) == first + count - 1 == DISK_SECTORS - 1
-    # A BIOS that derives the geometry from the table finds ours.
-    assert (h2 + 1, s2 & 63, (c2 | (s2 & 0xC0) << 2) + 1) == (HEADS, TRACK_SECTORS, CYLINDERS)
-    assert not any(table[16:])
+def test_the_partitions_lie_within_the_disk_and_agree_with_their_chs() -> None:
+    table = disk(KERNEL)[446:510]
+    end = 1
+    for at, kind in ((0, 0x7F), (16, 0xEF)):
+        active, h1, s1, c1, found, h2, s2, c2, first, count = struct.unpack("<8B2I", table[at : at + 16])
+        assert (active, found) == (0x80 if at == 0 else 0, kind)
+        assert lba(h1, s1, c1) == first >= end
+        assert lba(h2, s2, c2) == first + count - 1 < DISK_SECTORS
+        if at == 0:
+            # A BIOS that derives the geometry from the first entry, or the active one, finds ours.
+            assert (h2 + 1, s2 & 63) == (HEADS, TRACK_SECTORS)
+        end = first + count
+    assert not any(table[32:])
 
 
 @given(st.integers(0, DISK_SECTORS - 1))
@@ -119,7 +141,7 @@ def test_chs_is_the_inverse_of_the_textbook_formula(sector: int) -> None:
 
 def test_partitions_can_be_chosen() -> None:
     partitions = (Partition(2048, 2880, kind=0xEF, active=False), Partition(1, 63))
-    image = build_disk(b"\xf4", load_address=LOAD, entry=LOAD, bss_end=LOAD + 1, partitions=partitions)
+    image = bios_disk(Payload(b"\xf4", LOAD, LOAD, LOAD + 1), partitions=partitions)
     assert image[446:478] == partitions[0].entry() + partitions[1].entry()
     assert partitions[0].entry()[:1] == b"\0"
     assert partitions[0].entry()[4:5] == b"\xef"
@@ -133,7 +155,7 @@ def test_partitions_outside_the_disk_are_refused(partition: Partition) -> None:
 
 def test_five_partitions_are_refused() -> None:
     with pytest.raises(MediaError, match="holds 4"):
-        build_disk(b"\xf4", load_address=LOAD, entry=LOAD, bss_end=LOAD + 1, partitions=[Partition(1, 1)] * 5)
+        bios_disk(Payload(b"\xf4", LOAD, LOAD, LOAD + 1), partitions=[Partition(1, 1)] * 5)
 
 
 @pytest.mark.parametrize(
@@ -157,15 +179,20 @@ def test_what_the_loader_cannot_serve_is_refused(change: dict[str, object], mess
     arguments: dict[str, object] = {"flat": b"\xf4" * 4, "load_address": LOAD, "entry": LOAD, "bss_end": LOAD + 4}
     arguments |= change
     with pytest.raises(MediaError, match=message):
-        build_disk(**arguments)  # type: ignore[arg-type]
+        bios_disk(Payload(**arguments))  # type: ignore[arg-type]
+    with pytest.raises(MediaError, match=message):
+        application(Payload(**arguments))  # type: ignore[arg-type]
 
 
 def test_the_largest_kernel_fits_below_the_ebda() -> None:
-    assert len(build_disk(bytes(MAX_FLAT), load_address=LOAD, entry=LOAD, bss_end=LOAD + MAX_FLAT)) <= 0x80000 - 0x10000
+    assert len(bios_disk(Payload(bytes(MAX_FLAT), LOAD, LOAD, LOAD + MAX_FLAT))) <= 0x80000 - 0x10000
 
 
-def test_a_kernel_of_30_kib_leaves_the_image_within_32_kib() -> None:
-    assert len(build_disk(bytes(30 * 1024), load_address=LOAD, entry=LOAD, bss_end=LOAD + 30 * 1024)) == 32 * 1024
+def test_the_largest_kernel_fits_the_disk() -> None:
+    flat = bytes(range(1, 251)) * (MAX_FLAT // 250)
+    pieces = extents(Payload(flat.ljust(MAX_FLAT, b"\1"), LOAD, LOAD, LOAD + MAX_FLAT))
+    for (offset, data), (following, _) in itertools.pairwise(pieces):
+        assert offset + len(data) <= following
 
 
 @given(st.binary(max_size=64).map(lambda data: data + bytes(-len(data) % 4)), st.data())

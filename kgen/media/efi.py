@@ -1,0 +1,91 @@
+"""UEFI application: the kernel with our own way out of the firmware (kernel_templates/uefi.asm), as one PE file.
+
+Copied to ``EFI/BOOT/BOOTX64.EFI`` on any FAT file system, or started from a UEFI shell, it needs nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_uint32, c_uint64
+from pathlib import Path
+
+from kgen.asm import assemble
+from kgen.errors import MediaError
+from kgen.media import ImageFormat, Payload, write_sparse
+from kgen.media._bios import UART_CLOCK, check
+from kgen.media._pe import PAGE, Access, Machine, PeSection, link
+from kgen.media._uefi import GUIDS, OUT_OF_RESOURCES, USABLE_TYPES, offsets
+from kgen.results import Handover
+from kgen.source import TRAMPOLINE_ADDRESS, UEFI_MAGIC, render_template
+from kgen.units import Source
+
+#: What firmware looks for on removable media.
+FILE_NAMES = {Machine.X64: "BOOTX64.EFI", Machine.IA32: "BOOTIA32.EFI"}
+
+#: In the block of memory that the application allocates: its own page, and on x64 as many page tables as it may need
+#: (fifth and fourth level, one of the third, four of the second).
+_CODE_BYTES, _TABLE_BYTES = PAGE, 7 * PAGE
+
+
+def application(payload: Payload, machine: Machine = Machine.X64) -> bytes:
+    """The whole file, for firmware of that kind. Deterministic. Raises MediaError, SourceError, AsmError."""
+    check(payload)
+    wide = machine is Machine.X64
+    kernel = PeSection(".kernel", PAGE, payload.flat, Access.DATA | Access.READ)
+    text_address = PAGE + len(payload.flat) + -len(payload.flat) % PAGE
+    assembly = assemble(Source("uefi.asm", _text(payload, wide, kernel.address)), origin=text_address)
+    code, data = assembly.section(".text"), assembly.section(".data")
+    if assembly.address("drop_end") - assembly.address("drop") > _CODE_BYTES // 2:
+        raise MediaError("the code that leaves the firmware has outgrown its page")
+    sections = (
+        kernel,
+        PeSection(".text", code.address, code.data, Access.CODE | Access.EXECUTE | Access.READ),
+        PeSection(".data", data.address, data.data, Access.DATA | Access.READ | Access.WRITE),
+    )
+    return link(machine, sections, assembly.address("start"))
+
+
+def _text(payload: Payload, wide: bool, kernel_address: int) -> str:
+    pointer = c_uint64 if wide else c_uint32
+    found = offsets(pointer)
+    handover = {name: getattr(Handover, name).offset for name, _ in Handover._fields_}
+    end = payload.bss_end
+    return render_template(
+        "uefi.asm",
+        wide=wide,
+        pointer_bytes=ctypes.sizeof(pointer),
+        system=found["system"],
+        boot=found["boot"],
+        descriptor=found["descriptor"],
+        graphics=found["graphics"],
+        mode=found["mode"],
+        info=found["info"],
+        output_string=found["console"]["OutputString"],
+        guids=GUIDS,
+        usable_types=USABLE_TYPES,
+        out_of_resources=f"{OUT_OF_RESOURCES | 1 << (8 * ctypes.sizeof(pointer) - 1):#x}",
+        handover=handover | {"SIZE": ctypes.sizeof(Handover)},
+        trampoline=TRAMPOLINE_ADDRESS,
+        eax_magic=UEFI_MAGIC,
+        kernel_address=kernel_address,
+        load_address=payload.load_address,
+        entry_point=payload.entry,
+        bss_end=end,
+        flat_bytes=len(payload.flat),
+        zero_bytes=end - payload.load_address - len(payload.flat),
+        copy_offset=_CODE_BYTES + (_TABLE_BYTES if wide else 0),
+        needs=f" (needed are 0x{payload.load_address:08X} to 0x{end:08X} and 0x{TRAMPOLINE_ADDRESS:08X})",
+        serial_port=payload.serial_port,
+        uart_divisor=UART_CLOCK // payload.baud,
+    )
+
+
+def write_application(payload: Payload, path: Path) -> None:
+    """Write the application for x64. Raises MediaError or OutputError."""
+    data = application(payload)
+    write_sparse(path, [(0, data)], len(data))
+
+
+FORMAT = ImageFormat(
+    name="efi", suffix=".efi", summary="UEFI application for x64 (BOOTX64.EFI)", write=write_application
+)
