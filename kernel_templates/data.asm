@@ -28,7 +28,7 @@ crc_table:
 plan:
 {% for phase in phases %}
     .long {{ phase.role.value }}, {{ phase.case }}, {{ phase.last }}, {{ phase.address }}, {{ phase.setup }}, {{ phase.cells }}, {{ phase.rounds }}, {{ phase.repeat }}
-    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}
+    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}, {{ phase.video }}
     .long {{ phase.stride }}, {{ phase.work }}, {{ phase.put }}, {{ phase.take }}, load_{{ phase.width }}, store_{{ phase.width }}, {{ phase.data }}, {{ phase.operand }}
     .long {{ phase.inverse }}, {{ phase.returns }}, {{ phase.token_mask }}, {{ phase.cell_mask }}, {{ phase.facts }}
 {% endfor %}
@@ -38,6 +38,27 @@ plan:
     .long {{ row }}
 {% endfor %}
 {% endfor %}
+; the phases that the code of each case is about, the case last
+code_phases:
+{% for code in codes %}
+    .long code_phases_{{ loop.index0 }}
+{% endfor %}
+code_headings:
+{% for code in codes %}
+    .long code_heading_{{ loop.index0 }}
+{% endfor %}
+{% for code in codes %}
+code_phases_{{ loop.index0 }}:
+    .long {{ code.phases | join(", ") }}, NO_PHASE
+{% endfor %}
+; what each code says of the request, in symbols
+{% for code in codes %}
+code_heading_{{ loop.index0 }}:
+    .byte {{ code.heading | join(", ") }}, NO_SYMBOL
+{% endfor %}
+code_alphabet:
+    .ascii {{ code_alphabet | quoted }}
+.align 4
 ; filled in by the linker
 build_id:
     .skip BUILD_ID_BYTES
@@ -113,6 +134,8 @@ partner:
     .long results + Results.cpu + Cpu.SIZE - PARTNER_STEP * Cpu.SIZE
 current_case:
     .long 0xFFFFFFFF
+screen_page:
+    .long NO_PAGE
 ; where BARs go that firmware has not placed
 pci_next:
     .long PCI_WINDOW
@@ -204,6 +227,61 @@ row_pending:
     .skip 4
 vga_current:
     .skip 4
+; the screen: lines, what is shown of them, and where
+screen_ring:
+    .skip SCREEN_ROWS * SCREEN_COLUMNS
+screen_shown:
+    .skip SCREEN_ROWS * SCREEN_COLUMNS
+screen_first:
+    .skip 4
+screen_last:
+    .skip 4
+screen_column:
+    .skip 4
+screen_columns:
+    .skip 4
+screen_base:
+    .skip 4
+screen_pitch:
+    .skip 4
+screen_draw:
+    .skip 4
+screen_cells:
+    .skip 4
+; whether it may be drawn on, there is something new, it is being drawn on, what is printed is for it alone
+screen_live:
+    .skip 1
+screen_dirty:
+    .skip 1
+screen_busy:
+    .skip 1
+screen_only:
+    .skip 1
+; the font must be loaded again
+screen_stale:
+    .skip 1
+.align 4
+{% if suite %}
+summary_clean:
+    .skip 4
+summary_violated:
+    .skip 4
+summary_skipped:
+    .skip 4
+summary_lines:
+    .skip 4
+{% endif %}
+code_length:
+    .skip 4
+code_idle:
+    .skip 4
+code_rest:
+    .skip 8
+code_symbols:
+    .skip CODE_MOST + CODE_CHECK
+code_text:
+    .skip 2 * (CODE_MOST + CODE_CHECK)
+.align 4
 attended:
     .skip 4
 phase_faults:
@@ -248,6 +326,8 @@ budget_deadline:
 beat_deadline:
     .skip 8
 serial_deadline:
+    .skip 8
+screen_deadline:
     .skip 8
 .align 4096
 stacks:

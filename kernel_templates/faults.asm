@@ -92,6 +92,12 @@ fault_common:
 ; Prints every CPU's fault and ends the run. Does not return.
 report_faults:
     mov esp, stacks + STACK_SIZE
+    ; if it was drawing that failed, it is not tried again
+    cmp byte ptr [screen_busy], 0
+    je .drawn
+    mov dword ptr [results + Results.screen], Screen.NONE
+    mov byte ptr [screen_live], 0
+.drawn:
     xor ebp, ebp
     mov ebx, results + Results.cpu
 .cpu:

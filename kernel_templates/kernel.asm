@@ -7,6 +7,9 @@
 {% if suite %}
 {% include "tap.asm" %}
 {% endif %}
+{% include "code.asm" %}
+{% include "screen.asm" %}
+{% include "summary.asm" %}
 {% include "clock.asm" %}
 {% include "vga.asm" %}
 {% include "pci.asm" %}

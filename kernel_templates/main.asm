@@ -12,6 +12,9 @@ main:
     mov dword ptr [results + Results.magic], {{ "%#x" | format(magic_low) }}
     mov dword ptr [results + Results.magic + 4], {{ "%#x" | format(magic_high) }}
     mov dword ptr [results + Results.cpu + Cpu.state], CpuState.STARTED
+    ; until the clock is measured a generous guess bounds every wait
+    mov dword ptr [results + Results.ticks_per_ms], {{ "%#x" | format(guess_ticks_per_ms) }}
+    call screen_clear
     call faults_init
     ; both interrupt controllers masked: the kernel polls, an interrupt could only disturb
     mov al, 0xFF
@@ -23,9 +26,11 @@ main:
     call announce_boot
     mov esi, vga_text
     call vga_mode
+    call screen_init
     mov dword ptr [results + Results.state], KernelState.STARTING_CPUS
     call apic_init
     call sleep_init
+    call screen_show
     call start_cpus
     call announce_cpus
     mov eax, KernelState.TOO_FEW_CPUS
@@ -88,6 +93,14 @@ finish:
     jae .halted
     call halt_crew
 .halted:
+{% if not suite %}
+    mov edx, dword ptr [esp]
+    xor eax, eax
+    call record_code
+{% endif %}
+    ; what the run came to stays on the screen; the closing line comes last, because nothing may happen behind it
+    mov eax, dword ptr [esp]
+    call screen_finish
     mov eax, dword ptr [esp]
     push dword ptr [log_crc]
     push dword ptr [results + Results.cpus_found]

@@ -37,10 +37,15 @@ run_phase:
     mov dword ptr [row_pending], eax
     mov dword ptr [phase_batches], eax
     mov dword ptr [results + Results.handshake + Handshake.repeat], eax
+    ; nothing is drawn while targets are made ready
+    mov byte ptr [screen_live], 0
     call find_target
     mov dword ptr [ebx + Phase.address], edi
     mov dword ptr [results + Results.handshake + Handshake.address], edi
     push eax
+    push edi
+    call screen_claim
+    pop edi
     push dword ptr [ebp + Plan.rounds]
     push dword ptr [ebp + Plan.cells]
     push edi
@@ -89,6 +94,7 @@ run_phase:
     call count_events
     call maybe_row
     call maybe_progress
+    call screen_poll
     call serial_check_stop
     cmp dword ptr [results + Results.stop], 0
     jne .stopped
@@ -187,6 +193,7 @@ attend:
     je .return
     cmp dword ptr [ebp + Plan.role], Role.CASE
     jne .return
+    call screen_show
     push ebx
     push ecx
     mov eax, ATTEND_MS
@@ -321,6 +328,10 @@ end_phase:
     je .return
 {% if suite %}
     call put_tap_line
+    ; the case has come to its end, whatever becomes of those behind it
+    mov eax, dword ptr [ebp + Plan.case]
+    mov edx, KernelState.FINISHED
+    call record_code
     push dword ptr [log_crc]
     push dword ptr [ebp + Plan.case]
     push format_done

@@ -63,8 +63,13 @@ probe_storage:
 ; adapter serves disappears meanwhile, RAM stays.
 ; in: EBP plan row, the handshake's address; out: EAX Decode; the cell is 0 afterwards; clobbers: ECX, EDX, EDI
 probe_vga:
-    push ebx
     mov edi, dword ptr [results + Results.handshake + Handshake.address]
+    mov eax, dword ptr [ebp + Plan.vga]
+
+; The same for any address. in: EDI, AL the register's value that moves the map away from it; else as above
+vga_decodes:
+    push ebx
+    mov bh, al
     mov dword ptr [edi], 0x4B47454E
     mov dx, 0x3CE
     mov al, 6
@@ -72,7 +77,7 @@ probe_vga:
     inc edx
     in al, dx
     mov bl, al
-    mov eax, dword ptr [ebp + Plan.vga]
+    mov al, bh
     out dx, al
     mov ecx, dword ptr [edi]
     mov al, bl

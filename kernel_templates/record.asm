@@ -1,19 +1,12 @@
+{% from "macros.asm" import crc_byte %}
 ; Report lines: text that counts into the checksums of the line and of the whole log.
 
-; One step of CRC-32 (ISO-HDLC, reflected 0xEDB88320), four bits at a time through crc_table.
-; in: AL the byte, EDX the CRC register; out: EDX; clobbers: ECX
-{% macro crc_byte() %}
-    movzx ecx, al
-    xor edx, ecx
-{% for nibble in range(2) %}
-    mov ecx, edx
-    and ecx, 15
-    shr edx, 4
-    xor edx, dword ptr [crc_table + 4 * ecx]
-{% endfor %}
-{% endmacro %}
 ; Prints one character and counts it. in: AL; clobbers: nothing
 put_char:
+    call screen_put
+    ; the summary is for the screen alone
+    cmp byte ptr [screen_only], 0
+    jne .return
     push ecx
     push edx
     mov edx, dword ptr [line_crc_register]
@@ -25,13 +18,19 @@ put_char:
     pop edx
     pop ecx
     jmp serial_put
+.return:
+    ret
 
 ; Ends a line: LF counts, CR does not. clobbers: EAX
 put_newline:
+    cmp byte ptr [screen_only], 0
+    jne .feed
     mov al, 13
     call serial_put
+.feed:
     mov al, 10
-    jmp put_char
+    call put_char
+    jmp screen_poll
 
 ; Prints zero-terminated text. in: ESI; out: ESI behind it; clobbers: EAX
 put_text:

@@ -1,4 +1,5 @@
-; VGA modes, programmed register by register: qboot leaves the adapter in reset, UEFI in a graphics mode.
+; VGA modes, programmed register by register: qboot leaves the adapter in reset, UEFI in a graphics mode. So it is with
+; the colours and the font that the screen needs.
 
 ; in: ESI the mode's table: miscellaneous output, 5 sequencer, 25 CRT controller, 9 graphics controller and 21 attribute
 ; controller registers; clobbers: EAX, ECX, EDX, ESI
@@ -7,6 +8,8 @@ vga_mode:
     cmp esi, dword ptr [vga_current]
     je .set
     mov dword ptr [vga_current], esi
+    ; whatever the screen showed is not what it shows now
+    mov dword ptr [screen_page], NO_PAGE
     ; While the Bochs VBE extension is on, writes to the sequencer are shadowed: index 4 (ENABLE) = 0 first.
     mov dx, 0x1CE
     mov ax, 4
@@ -64,6 +67,8 @@ vga_mode:
     mov dx, 0x3C6
     mov al, 0xFF
     out dx, al
+    cmp dword ptr [vga_current], vga_text
+    je vga_font
 .set:
     ret
 ; in: ESI values, ECX how many, DX index port; clobbers: EAX, ECX, ESI
@@ -81,6 +86,72 @@ vga_mode:
     pop ebx
     ret
 
+; Loads the font into plane 2, where text mode takes it from; each character has 32 bytes there, of which 16 are used. Each
+; of our glyphs' rows is two lines. clobbers: EAX, ECX, EDX, ESI
+vga_font:
+    push edi
+    mov esi, vga_font_open
+    call .registers
+    mov esi, font
+    mov edi, 0xA0000 + 32 * FONT_FIRST
+.glyph:
+    mov ecx, 4
+.rows:
+    movzx eax, byte ptr [esi + 1]
+    imul eax, eax, 0x1010000
+    movzx edx, byte ptr [esi]
+    imul edx, edx, 0x101
+    or eax, edx
+    mov dword ptr [edi], eax
+    add esi, 2
+    add edi, 4
+    dec ecx
+    jnz .rows
+    add edi, 16
+    cmp esi, font_end
+    jb .glyph
+    mov esi, vga_font_close
+    call .registers
+    pop edi
+    ret
+; in: ESI pairs of a port and a register's index and value, up to a port 0; clobbers: EAX, EDX, ESI
+.registers:
+    movzx edx, word ptr [esi]
+    test edx, edx
+    jz .done
+    mov ax, word ptr [esi + 2]
+    out dx, ax
+    add esi, 4
+    jmp .registers
+.done:
+    ret
+
+; The 64 colours of the EGA, which text mode's attributes choose from: a bit for a third, a bit for two thirds of red,
+; green and blue. clobbers: EAX, ECX, EDX, ESI
+vga_palette:
+    mov dx, 0x3C8
+    xor eax, eax
+    out dx, al
+    inc edx
+    xor ecx, ecx
+.colour:
+{% for bit in (2, 1, 0) %}
+    mov eax, ecx
+    shr eax, {{ bit }}
+    and eax, 1
+    imul eax, eax, 42
+    mov esi, ecx
+    shr esi, {{ bit + 3 }}
+    and esi, 1
+    imul esi, esi, 21
+    add eax, esi
+    out dx, al
+{% endfor %}
+    inc ecx
+    cmp ecx, 64
+    jb .colour
+    ret
+
 ; Values: the parameter tables of the modes (IBM VGA Technical Reference).
 {% macro mode(name, misc, sequencer, crtc, graphics, attribute) %}
 {{ name }}:
@@ -89,6 +160,17 @@ vga_mode:
     .byte {{ graphics }}, {{ attribute }}
 {% endmacro %}
 .section .rodata, "a", 64
+; plane 2 alone, one byte after the other, at 0xa0000; and back to what text mode has
+vga_font_open:
+    .word 0x3C4, 0x0402, 0x3C4, 0x0604, 0x3CE, 0x0005, 0x3CE, 0x0406, 0
+vga_font_close:
+    .word 0x3C4, 0x0302, 0x3C4, 0x0204, 0x3CE, 0x1005, 0x3CE, 0x0E06, 0
+font:
+{% for glyph in glyphs %}
+    .byte {{ glyph | join(", ") }}
+{% endfor %}
+font_end:
+; the cursor is off (bit 5 of the CRT controller's register 0Ah)
 {{ mode("vga_text", "0x67", "0x03, 0x00, 0x03, 0x00, 0x02",
         "0x5F, 0x4F, 0x50, 0x82, 0x55, 0x81, 0xBF, 0x1F, 0x00, 0x4F, 0x2D, 0x0E, 0x00, 0x00, 0x00, 0x00, 0x9C, 0x0E, 0x8F, 0x28, 0x1F, 0x96, 0xB9, 0xA3, 0xFF",
         "0x00, 0x00, 0x00, 0x00, 0x00, 0x10, 0x0E, 0x00, 0xFF",

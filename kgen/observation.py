@@ -30,6 +30,8 @@ from kgen.results import (
 FINAL_STATES = frozenset(KernelState) - {KernelState.BOOTING, KernelState.STARTING_CPUS, KernelState.RUNNING}
 #: The platform whose only channel is the log: somebody ran the kernel elsewhere.
 SERIAL_ONLY = "serial-log"
+#: The channel of a record that was rebuilt from a result code (kgen.code).
+ABRIDGED = "code"
 #: What both channels hold from the boot on, and what they hold alike once the guest has ended.
 _FIXED_AT_BOOT = ("boot_path", "clock", "khz", "x2apic", "cpus_needed", "planned")
 _FIXED_AT_END = ("state", "cpus_found", "lines", "phase")
@@ -174,6 +176,11 @@ class Record:
     closed: int = 0
     spec: str = ""
 
+    @property
+    def abridged(self) -> bool:
+        """Whether witnesses and each CPU's counters are missing because the channel has no room for them."""
+        return self.channel == ABRIDGED
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -301,6 +308,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "count": ("phase", "cpu"),
     "result": ("phase",),
     "fault": ("cpu", "phase"),
+    "code": ("text",),
     "done": ("case",),
     "end": (),
 }
@@ -319,6 +327,10 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
     closed = [line.text("case") for line in lines if line.kind == "done"]
     if closed != [str(number) for number in range(len(closed))]:
         return "the cases did not end in order"
+    # every case of a suite that has ended has its result code, and so has a single case, however it ended
+    codes = sum(key[0] == "code" for key in seen)
+    if codes != (len(closed) if lines[0].text("case").startswith("suite:") else 1):
+        return f"there are {codes} result codes"
     announced = {key[1] for key in seen if key[0] == "phase"}
     for kind in ("probe", "count", "result"):
         stray = {key[1] for key in seen if key[0] == kind} - announced

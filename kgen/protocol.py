@@ -35,6 +35,7 @@ RECORDS: Mapping[str, str] = {
     ),
     "progress": "phase=%u rounds=%q",
     "fault": "cpu=%u vector=%u error=%x eip=%x eflags=%x cr2=%x phase=%u",
+    "code": "text=%s",
     "done": "case=%u log=%x",
     "end": "state=%u cpus=%u log=%x",
 }

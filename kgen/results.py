@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 MAGIC = b"KGENRSLT"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 #: Entries of the CPU table: every APIC id that fits eight bits.
 CPU_TABLE = 256
 #: Witnesses of one kind that one phase records, alone in its kernel or in a suite; later violations of that kind are
@@ -105,6 +105,14 @@ class BootPath(IntEnum):
     UEFI = 4
 
 
+class Screen(IntEnum):
+    """What the kernel shows its report on besides the serial port."""
+
+    NONE = 0
+    TEXT = 1
+    FRAMEBUFFER = 2
+
+
 class Clock(IntEnum):
     """What the TSC was calibrated against. GUESS means not at all."""
 
@@ -125,6 +133,7 @@ _Role = enum_field(Role)
 _Kind = enum_field(ViolationKind)
 _Decode = enum_field(Decode)
 _BootPath = enum_field(BootPath)
+_Screen = enum_field(Screen)
 _Clock = enum_field(Clock)
 
 
@@ -239,7 +248,8 @@ class Handshake(LittleEndianStructure):
 class PlanEntry(LittleEndianStructure):
     """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
     added to the address that ``setup`` finds. ``last`` marks the last phase of a case,
-    ``adaptive`` one whose N grows; ``step`` is what one operation adds."""
+    ``adaptive`` one whose N grows; ``step`` is what one operation adds; ``video`` marks a target that may be the
+    display adapter's memory at another address than 0xa0000-0xbffff."""
 
     _fields_ = (
         ("role", c_uint32),
@@ -259,6 +269,7 @@ class PlanEntry(LittleEndianStructure):
         ("judge", c_uint32),
         ("label", c_uint32),
         ("announce", c_uint32),
+        ("video", c_uint32),
         ("task", Task),
     )
 
@@ -348,7 +359,8 @@ def _results_class(cpus: int, phases: int, witnesses: int) -> type[LittleEndianS
         ("records", c_uint32),
         ("witness_count", c_uint32),
         ("cases_done", c_uint32),
-        ("padding", c_uint8 * 32),
+        ("screen", _Screen),
+        ("padding", c_uint8 * 28),
         ("handshake", Handshake),
         ("cpu", Cpu * CPU_TABLE),
         ("phase", _phase_class(cpus) * phases),
@@ -396,7 +408,7 @@ class ResultsLayout:
         for name, struct in structs.items():
             found |= {f"{name}.{field}": offset for field, offset in _offsets(struct)}
             found[f"{name}.SIZE"] = ctypes.sizeof(struct)
-        for values in (ViolationKind, Role, PhaseStatus, KernelState, CpuState, Decode, BootPath, Clock):
+        for values in (ViolationKind, Role, PhaseStatus, KernelState, CpuState, Decode, BootPath, Screen, Clock):
             found |= {f"{values.__name__}.{member.name}": member.value for member in values}
         return found
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kgen import __version__
+from kgen import __version__, font, symbols
 from kgen.data import data_dir
 from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
-from kgen.plan import Phase, experiment_of, layout_of, phases, work_of
+from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of, work_of
 from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
@@ -26,7 +26,10 @@ from kgen.results import (
     NO_CPU,
     NO_PHASE,
     Cpu,
+    KernelState,
+    PhaseStatus,
     Role,
+    ViolationKind,
 )
 from kgen.spec import MAX_BATCH, PAGE, KernelSpec, resolve_target
 from kgen.targets import MemoryTarget
@@ -123,6 +126,28 @@ ATTEND_BYTE = b"g"
 #: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, or an even share where that is more.
 GREED_SHIFT = 3
 LEAST_SHARE_MS = 200
+#: The screen: lines of text below those that are left to cells, and the milliseconds between one drawing and the next.
+#: The usual cells take up to 128 x 8 bytes, six lines and a half of 160; on the eighth 18 lines are left of 25.
+SCREEN_COLUMNS = 80
+SCREEN_TOP = 7
+SCREEN_ROWS = 18
+SCREEN_MS = 250
+#: Drawing may take one part of so many of the time.
+SCREEN_SHARE = 100
+#: Pages of 4 KiB of text memory, each of which can be what is shown.
+SCREEN_PAGES = 8
+#: Lines of a suite's summary that name cases which were violated.
+SUMMARY_NAMES = 12
+#: What the summary says of the kernel's state at the end.
+_STATES: Mapping[KernelState, str] = {
+    KernelState.FINISHED: "finished",
+    KernelState.STOPPED: "stopped on request",
+    KernelState.TOO_FEW_CPUS: "too few CPUs started: nothing was tested",
+    KernelState.FAULTED: "a CPU faulted: the run was broken off",
+    KernelState.NOT_PARKED: "a CPU did not finish its batch in time: the run was broken off",
+}
+#: Ends the symbols of a code's heading.
+NO_SYMBOL = 0xFF
 #: Where BARs go that firmware has not placed: below the I/O APIC, above any memory that a machine of ours has.
 PCI_WINDOW = 0xE0000000
 _ROW_WORDS = 8
@@ -151,6 +176,7 @@ class _PhaseView:
     step: str
     prefix: str
     announce: int
+    video: int
     stride: int
     work: str
     put: str
@@ -163,6 +189,14 @@ class _PhaseView:
     token_mask: str
     cell_mask: str
     facts: int
+
+
+@dataclass(frozen=True)
+class _CodeView:
+    """What the kernel knows of a case's result code before it runs: symbols, and the phases it is about."""
+
+    heading: tuple[int, ...]
+    phases: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -254,6 +288,7 @@ def _view(
         step=f"{work.step:#x}",
         prefix=parts,
         announce=int(case and not suite and phase.experiment == "token"),
+        video=int(target.video),
         stride=phase.stride,
         work=f"walk_work, {prefix}_visit" if experiment.walk else f"{prefix}_work, 0",
         put=work.put.label,
@@ -314,6 +349,29 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "GREED_SHIFT": GREED_SHIFT,
         "LEAST_SHARE_MS": LEAST_SHARE_MS,
         "PCI_WINDOW": PCI_WINDOW,
+        "SCREEN_COLUMNS": SCREEN_COLUMNS,
+        "SCREEN_TOP": SCREEN_TOP,
+        "SCREEN_ROWS": SCREEN_ROWS,
+        "SCREEN_MS": SCREEN_MS,
+        "SCREEN_SHARE": SCREEN_SHARE,
+        "SCREEN_PAGES": SCREEN_PAGES,
+        "SCREEN_VGA_AWAY": resolve_target("vga-text").vga,
+        "NO_PAGE": 0xFFFFFFFF,
+        "FONT_FIRST": font.FIRST,
+        "FONT_LAST": font.LAST,
+        "FONT_HEIGHT": font.HEIGHT,
+        "CODE_MOST": symbols.MOST_SYMBOLS,
+        "CODE_CHECK": symbols.WORD_SYMBOLS,
+        "CODE_GROUP": symbols.GROUP,
+        "CODE_DECODES": symbols.DECODES,
+        "CODE_AS_PLANNED": symbols.AS_PLANNED,
+        "CODE_IDLE": symbols.IDLE,
+        "CODE_PUTS": symbols.PUTS,
+        "CODE_REST": symbols.REST,
+        "CODE_FOREIGN": symbols.FOREIGN,
+        "CODE_LEFT": symbols.LEFT,
+        "NO_SYMBOL": NO_SYMBOL,
+        "SUMMARY_NAMES": SUMMARY_NAMES,
         "NO_CPU": NO_CPU,
         "MAX_BATCH": MAX_BATCH,
         "PRINT_EVERY": spec.print_every,
@@ -446,6 +504,16 @@ def render(spec: KernelSpec) -> Source:
         sentences=SENTENCES,
         version=__version__,
         kernel_name=spec.name,
+        codes=[
+            _CodeView(symbols.heading(spec, case), tuple(phase.index for phase in phases_of(spec, number)))
+            for number, case in enumerate(spec.cases)
+        ],
+        code_alphabet=symbols.ALPHABET,
+        glyphs=font.glyphs(),
+        statuses=[status.name.lower().replace("_", " ") for status in PhaseStatus],
+        states=[_STATES.get(state, state.name.lower()) for state in KernelState],
+        kinds=len(ViolationKind),
+        tabled=not spec.suite and spec.case.experiment == "token",
         spec_magic=SPEC_MAGIC.decode(),
         spec_parts=spec_parts(spec.to_text()),
         digest=spec.digest(),

@@ -27,6 +27,8 @@ MAX_BUDGET = 24 * 3600
 BARE_CELL = 2 * 4096
 LINE = 64
 PAGE = 4096
+#: From here on physical memory may be any device's.
+LEGACY_END = 0x100000
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]+")
 #: It stands in the log, as one word.
 _SUITE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -105,6 +107,7 @@ def resolve_target(name: str) -> MemoryTarget:
         size=4,
         extent=size,
         declared="io",
+        video=address >= LEGACY_END,
     )
 
 

@@ -100,7 +100,9 @@ class Printer:
 
 def _machine(say: Printer, record: Record, observation: Observation) -> None:
     path = "" if record.boot_path is BootPath.UNKNOWN else f", booted by {record.boot_path.name.lower()}"
-    say.line(f"  {record.cpus_found} CPUs{path}, TSC {record.khz / 1000:.0f} MHz, build {record.build_id[:12]}")
+    clock = f", TSC {record.khz / 1000:.0f} MHz" if record.khz else ""
+    build = f", build {record.build_id[:12]}" if record.build_id else ""
+    say.line(f"  {record.cpus_found} CPU{'' if record.cpus_found == 1 else 's'}{path}{clock}{build}")
     emulator = observation.environment.get("versions", {}).get("emulator")
     lab = observation.environment.get("lab")
     if lab:

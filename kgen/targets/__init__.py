@@ -20,7 +20,8 @@ class MemoryTarget:
     CF set where the machine has no such place; it may change every register but ESP, and call ``pci_find``,
     ``pci_bar`` and ``vga_mode`` of the kernel. ``requires`` names the capabilities a platform must provide and
     ``qemu`` the arguments that make QEMU have the place. ``vga`` is not 0 where VGA memory decodes: the value of
-    graphics controller register 6 that moves it away, by which the guest proves what is there.
+    graphics controller register 6 that moves it away, by which the guest proves what is there. ``video`` says that the
+    place is, or may be, the memory of the display adapter at an address of its own: the kernel then does not draw.
     """
 
     name: str
@@ -36,6 +37,7 @@ class MemoryTarget:
     extent: int = 0
     page_offset: int = 0
     widths: tuple[int, ...] = (8, 16, 32, 64)
+    video: bool = False
 
     def __post_init__(self) -> None:
         if self.address is not None:

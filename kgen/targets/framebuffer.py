@@ -16,6 +16,7 @@ TARGET = MemoryTarget(
     size=0x10000,
     extent=0x100000,
     declared="io",
+    video=True,
     requires=frozenset({"vga"}),
     setup=(
         "mov esi, 8",

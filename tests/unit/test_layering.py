@@ -20,12 +20,12 @@ import pytest
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units"),
-    ("data", "registry"),
+    ("data", "registry", "font"),
     ("instructions",),
     ("targets", "experiments"),
     ("spec",),
     ("results", "protocol"),
-    ("plan", "suites", "capture"),
+    ("plan", "suites", "capture", "symbols"),
     ("source",),
     ("expressions", "encodings"),
     ("statements",),
@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("mtree", "interleaving"),
     ("observation",),
     ("verdict", "dump"),
-    ("report", "original"),
+    ("report", "original", "code"),
     ("judging",),
     ("process", "qmp", "scratch"),
     ("lab",),
