@@ -28,7 +28,8 @@ def COMMAND(name: str, output: Path | None, **values: Any) -> None:
     copied anywhere. Its README.txt says what to type, where the serial log appears and how to judge it.
     """
     from kgen.builder import build, formats, write
-    from kgen.kits import files, fitted, kits
+    from kgen.kits import check_folder, files, fitted, kits
+    from kgen.kits._text import unproven
     from kgen.spec import unknown
 
     known = kits()
@@ -41,6 +42,9 @@ def COMMAND(name: str, output: Path | None, **values: Any) -> None:
     spec, facts = fitted(kit, make_spec(values))
     if facts.left_out:
         click.echo(f"kgen: left out {len(facts.left_out)} cases for which {kit.product} has no device", err=True)
+    if facts.unproven:
+        click.echo(f"kgen: {unproven(facts)}", err=True)
     directory = output or Path("build") / spec.name.replace(":", ".") / f"kit-{name}"
+    check_folder(kit, directory)
     for path in write(build(spec), directory, kit.formats, more=files(kit, facts)):
         click.echo(path)

@@ -12,9 +12,10 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kgen import registry
-from kgen.errors import KgenError, SpecError
+from kgen.errors import KgenError, OutputError, SpecError
 from kgen.spec import Case, KernelSpec, resolve_target
 
 #: Where the four serial ports of a PC are (I/O ports), COM1 first.
@@ -25,6 +26,11 @@ MAX_NAME = 63
 PATIENCE = 1800
 #: PCI slot of the first device that a target brings.
 FIXTURE_SLOT = 0x10
+#: The folder's instructions, and how their first line begins; the product's name and a colon follow.
+README = "README.txt"
+TITLE = "kgen on "
+#: What a script leaves in the folder as long as the product has its machine.
+MARK = "machine-made.txt"
 #: Ends of the files that Windows reads by itself: their lines end with CR LF.
 _WINDOWS_FILES = (".cmd", ".ps1")
 
@@ -38,7 +44,8 @@ class Facts:
     case's id or the suite's name. ``cpus`` is the least number of CPUs. ``com`` is the number of the serial port, from
     1, ``port`` its I/O address and ``baud`` its speed in bits a second. ``seconds`` is how long a script waits for the
     end of the run. ``fixtures`` are the arguments that give QEMU the devices of the targets. ``left_out`` are the ids
-    of a suite's cases for which the product has no device.
+    of a suite's cases for which the product has no device, ``total`` is how many cases the kernel has, and
+    ``unproven`` are the ids of those that a log alone never shows to be ATOMIC.
     """
 
     name: str
@@ -52,6 +59,8 @@ class Facts:
     seconds: int
     fixtures: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    total: int = 1
+    unproven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,31 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
         seconds=max(PATIENCE, 3 * spec.budget + 600),
         fixtures=_fixtures(spec) if kit.qemu else (),
         left_out=left_out,
+        total=len(spec.cases),
+        unproven=tuple(case.id for case in spec.cases if _unproven(case)),
     )
     return spec, facts
+
+
+def _unproven(case: Case) -> bool:
+    """Whether nothing in the guest tells what lies at the cells: QEMU's monitor does, and so does the probe of VGA."""
+    target = resolve_target(case.target)
+    return target.declared == "io" and not target.vga
+
+
+def check_folder(kit: Kit, directory: Path) -> None:
+    """Raises OutputError where the files of ``kit`` must not go into ``directory``: it is another product's kit, or
+    that of a machine which is still there, and which the new scripts would not find."""
+    if (directory / MARK).exists():
+        raise OutputError("its machine is still there", where=str(directory), hint="run its stop script first")
+    try:
+        with (directory / README).open(encoding="ascii", errors="replace") as file:
+            title = file.readline(1000)
+    except OSError:
+        return
+    product, found, _ = title.removeprefix(TITLE).partition(":")
+    if found and title.startswith(TITLE) and product != kit.product:
+        raise OutputError(f"is a kit for {product}", where=str(directory), hint="choose another folder with -o")
 
 
 def _fixtures(spec: KernelSpec) -> tuple[str, ...]:

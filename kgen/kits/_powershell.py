@@ -16,7 +16,11 @@ if errorlevel 1 (
     exit /b 1
 )
 powershell.exe -NoProfile -ExecutionPolicy Bypass -File "%~dp0@SCRIPT@" %*
-exit /b %errorlevel%
+set "code=%errorlevel%"
+rem A double click opens a window that goes when this file ends; the command line then names this file.
+set "line=%cmdcmdline:"=%"
+if not defined KGEN_NO_PAUSE if not "%line:@LAUNCHER@=%"=="%line%" pause
+exit /b %code%
 """
 
 _HEAD = """\
@@ -32,6 +36,8 @@ function Stop-Script([string]$text) {
     [Console]::Error.WriteLine('@SCRIPT@: ' + $text)
     exit 1
 }
+
+if ($args.Count -gt 0) { Stop-Script '@USAGE@' }
 """
 
 _WAIT = """
@@ -77,12 +83,20 @@ function Test-End {
     }
 }
 
-function Wait-End {
+# $alive tells whether the machine is still worth waiting for; to ask takes a program's start, so not every second.
+function Wait-End([scriptblock]$alive) {
     Write-Host 'waiting for the end of the run; its log is serial.txt'
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
+    $tries = 0
     while (-not (Test-End)) {
         if ($clock.Elapsed.TotalSeconds -gt $seconds) { Stop-Late }
         Start-Sleep -Seconds 1
+        $tries = $tries + 1
+        if ($tries % 10 -eq 0 -and -not (& $alive)) {
+            Start-Sleep -Seconds 1
+            if (Test-End) { break }
+            Stop-Script 'the machine has ended before the run did; what there is: kgen judge serial.txt'
+        }
     }
     Start-Sleep -Seconds 2 # for what follows the last line
     Show-End
@@ -96,14 +110,31 @@ def launcher(name: str) -> str:
 
 
 def script(
-    facts: Facts, product: str, name: str, what: str, body: str, *, parameters: str = "param()", waits: str = ""
+    facts: Facts,
+    product: str,
+    name: str,
+    what: str,
+    body: str,
+    *,
+    parameters: str = "param()",
+    words: str = "",
+    waits: str = "",
 ) -> str:
     """A PowerShell script: its head and ``body``.
 
-    ``name`` is the script's file, ``what`` the comment that says what it does and how it is called, ``parameters`` its
-    ``param`` block. ``waits`` is "file" for the functions that watch a file that the product writes, "own" where the
-    script itself writes ``$serial`` and looks for ``$end``.
+    ``name`` is the script's file, ``what`` the comment that says what it does, ``words`` its arguments as the usage has
+    them, ``parameters`` its ``param`` block. ``waits`` is "file" for the functions that watch a file that the product
+    writes, "own" where the script itself writes ``$serial`` and looks for ``$end``.
     """
-    head = fill(_HEAD, product=product, case=facts.case, what=what, parameters=parameters, name=facts.name, script=name)
+    head = fill(
+        _HEAD,
+        product=product,
+        case=facts.case,
+        what=what,
+        parameters=parameters,
+        name=facts.name,
+        script=name,
+        usage=f"usage: {name.removesuffix('.ps1')}.cmd {words}".rstrip(),
+    )
     wait = fill(_WAIT, seconds=facts.seconds) if waits else ""
     return head + wait + (_WATCH if waits == "file" else "") + body

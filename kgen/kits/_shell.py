@@ -9,6 +9,7 @@ _HEAD = """\
 #!/bin/sh
 # kgen on @PRODUCT@: @CASE@
 # @WHAT@
+usage='@USAGE@'
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")"
 name='@NAME@'
@@ -21,6 +22,15 @@ die() {
 need() {
     command -v "$1" >/dev/null 2>&1 || die "there is no $1 in the PATH; $2"
 }
+
+case ${1:-} in
+    -h | --help)
+        echo "$usage"
+        exit 0
+        ;;
+    -*) die "there is no option $1; $usage" ;;
+esac
+[ $# -le @MOST@ ] || die "too many words; $usage"
 """
 
 #: Needs a function ``machine_runs`` in the script, which says whether it is worth waiting.
@@ -60,10 +70,32 @@ wait_for_end() {
 """
 
 
-def script(facts: Facts, product: str, name: str, what: str, body: str, *, waits: bool = False) -> str:
+def script(
+    facts: Facts,
+    product: str,
+    name: str,
+    what: str,
+    body: str,
+    *,
+    words: str = "",
+    most: int = 0,
+    root: bool = False,
+    waits: bool = False,
+) -> str:
     """A shell script: its head, the functions to wait with where it ``waits``, and ``body``.
 
-    ``name`` is the script's file, ``what`` the comment that says what it does and how it is called.
+    ``name`` is the script's file, ``what`` the comment that says what it does. ``words`` are its arguments as the
+    usage has them, ``most`` how many they are; ``root`` tells that only root may run it.
     """
-    head = fill(_HEAD, product=product, case=facts.case, what=what, name=facts.name, script=name)
+    usage = f"usage{', as root' if root else ''}: sh {name} {words}".rstrip()
+    head = fill(
+        _HEAD,
+        product=product,
+        case=facts.case,
+        what=what,
+        usage=usage,
+        name=facts.name,
+        script=name,
+        most=most,
+    )
     return head + (fill(_WAIT, seconds=facts.seconds) if waits else "") + body

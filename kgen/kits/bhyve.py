@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "bhyve"
 STUB_PORT = 1234
@@ -80,12 +80,13 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "run.sh",
-            "Starts the machine and waits for the end of its run. Usage, as root: sh run.sh",
+            "Starts the machine and waits for the end of its run.",
             run,
+            root=True,
             waits=True,
         ),
         "stop.sh": _shell.script(
-            facts, PRODUCT, "stop.sh", "Ends the machine. Usage, as root: sh stop.sh", fill(_STOP, short=facts.short)
+            facts, PRODUCT, "stop.sh", "Ends the machine.", fill(_STOP, short=facts.short), root=True
         ),
         "README.txt": readme(
             facts,
@@ -93,9 +94,11 @@ def texts(facts: Facts) -> Mapping[str, str]:
             [
                 ("Start", f"as root: pkg install edk2-bhyve; sh run.sh. (UEFI: {FIRMWARE})"),
                 ("Serial log", f"serial.txt in this folder. The screen: VNC at localhost:{VNC_PORT}"),
-                ("Debugger", f"kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                *debugger(STUB_PORT),
                 ("Judge", JUDGE),
                 ("Stop", "sh stop.sh"),
+                ("Settings", WAIT),
+                ("", "KGEN_FIRMWARE=FILE is another firmware."),
             ],
         ),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _powershell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, fill, readme
 
 PRODUCT = "Hyper-V"
 
@@ -29,7 +29,8 @@ _RUN = (
     _HYPERV
     + """
 if ($vm) { Stop-Script "Hyper-V has a machine $name already; if it is of this folder, remove it with stop.cmd" }
-if ($Generation -ne 1 -and $Generation -ne 2) { Stop-Script '-Generation is 1 (BIOS) or 2 (UEFI)' }
+if ($Generation -ne '1' -and $Generation -ne '2') { Stop-Script '-Generation is 1 (BIOS) or 2 (UEFI)' }
+$Generation = [int]$Generation
 $logical = [Environment]::ProcessorCount
 if ($logical -lt @CPUS@) { Stop-Script "the case needs @CPUS@ CPUs, and this computer has $logical" }
 $disk = Join-Path $PSScriptRoot 'kernel.vhd'
@@ -43,7 +44,6 @@ if ((Get-Item -LiteralPath $disk).Attributes -band $unusable) {
     Stop-Script "$disk is a compressed, sparse or encrypted file, which Hyper-V does not open; copy it"
 }
 
-Move-OldLog
 $pipeName = $name
 try {
     $vm = New-VM -Name $name -Generation $Generation -MemoryStartupBytes $memory -VHDPath $disk
@@ -62,6 +62,7 @@ try {
 }
 
 # The machine is the pipe's server, from its start on; what it sends while nobody reads is lost.
+Move-OldLog
 Write-Host 'starting; the log is serial.txt'
 $clock = [System.Diagnostics.Stopwatch]::StartNew()
 $start = Start-VM -VM $vm -AsJob
@@ -124,9 +125,10 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "run.ps1",
-            f"{what} Usage: run.cmd [-Generation 1|2]",
+            what,
             fill(_RUN, cpus=facts.cpus, com=facts.com),
-            parameters="param([int]$Generation = 1)",
+            parameters="param($Generation = '1')",
+            words="[-Generation 1|2]",
             waits="own",
         ),
         "stop.cmd": _powershell.launcher("stop"),
@@ -137,11 +139,14 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             [
-                ("Start", "right-click run.cmd, Run as administrator. (-Generation 2: UEFI, and no VGA memory.)"),
+                ("Start", "right-click run.cmd, Run as administrator."),
+                ("", "UEFI, and no VGA memory: in an administrator's terminal, run.cmd -Generation 2"),
                 ("Serial log", "serial.txt in this folder, as long as run.cmd runs; it says when the run has ended."),
                 ("Screen", f"vmconnect localhost {facts.name}. Hyper-V has no debugger's stub."),
                 ("Judge", JUDGE),
                 ("Stop", "stop.cmd, also as administrator, removes the machine from Hyper-V."),
+                ("Settings", WAIT),
+                ("", "KGEN_NO_PAUSE=1: run.cmd and stop.cmd never wait for a key at their end."),
             ],
         ),
     }

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
 from kgen.kits import Facts, Kit, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "libvirt"
 STUB_PORT = 1234
+#: The libvirt of an ordinary user, who needs no rights for it.
+URI = "qemu:///session"
 
 _XML = """\
 <!-- run.sh puts this folder in the place of __DIRECTORY__. -->
@@ -131,23 +133,26 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "run.sh",
-            "Starts the domain and waits for the end of its run. Usage: sh run.sh [kvm|qemu]",
+            "Starts the domain and waits for the end of its run.",
             _RUN,
+            words="[kvm|qemu]",
+            most=1,
             waits=True,
         ),
-        "stop.sh": _shell.script(
-            facts, PRODUCT, "stop.sh", "Ends the domain. Usage: sh stop.sh", fill(_STOP, uuid=facts.uuid)
-        ),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain.", fill(_STOP, uuid=facts.uuid)),
         "README.txt": readme(
             facts,
             PRODUCT,
             [
-                ("Start", "sh run.sh (on TCG: sh run.sh qemu). LIBVIRT_DEFAULT_URI says where, else qemu:///session."),
-                ("Serial log", f"serial.txt in this folder. The screen: virt-viewer {facts.name}"),
-                ("Debugger", f"kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                ("Start", "as an ordinary user: sh run.sh (on TCG: sh run.sh qemu)"),
+                ("Serial log", f"serial.txt in this folder. The screen: virt-viewer -c {URI} {facts.name}"),
+                *debugger(STUB_PORT),
                 ("Judge", JUDGE),
-                ("Memory", f"virsh dump {facts.name} memory.elf --memory-only --live; kgen judge --memory memory.elf"),
+                ("Memory", f"virsh -c {URI} dump {facts.name} memory.elf --memory-only --live"),
+                ("", "kgen judge --memory memory.elf"),
                 ("Stop", "sh stop.sh"),
+                ("Settings", WAIT),
+                ("", f"LIBVIRT_DEFAULT_URI=URI is another libvirt than {URI}."),
             ],
         ),
     }

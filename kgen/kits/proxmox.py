@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "Proxmox VE"
 STUB_PORT = 1234
@@ -34,15 +34,28 @@ machine_runs() {
     qm status "$vmid" 2>/dev/null | grep -q running
 }
 
-put_old_log_away
+# What was made goes again where the machine does not start, but for the machine itself, which stop.sh removes.
+give_up() {
+    if qm status "$vmid" >/dev/null 2>&1; then
+        echo "run.sh: the machine $vmid could not be started; sh stop.sh removes what was made of it" >&2
+    else
+        rm -f "$directory/kit" machine-made.txt
+        rmdir "$directory" 2>/dev/null || :
+    fi
+}
+
 directory=$(mktemp -d)
+trap give_up EXIT
+trap 'exit 1' HUP INT TERM
 ln -s "$(pwd -P)" "$directory/kit"
 printf '%s %s\\n' "$vmid" "$directory" >machine-made.txt
 qm create "$vmid" --name "$name" --description 'made by kgen: @CASE@' --ostype other --machine pc --bios seabios \\
     --memory 64 --balloon 0 --sockets 1 --cores @CPUS@ --cpu host --vga std --tablet 0 --onboot 0 \\
     --args "@ARGUMENTS@"
 qm set "$vmid" --ide0 "$storage:0,import-from=$directory/kit/kernel.qcow2" --boot order=ide0
+put_old_log_away
 qm start "$vmid"
+trap - EXIT HUP INT TERM
 wait_for_end
 """
 
@@ -71,16 +84,20 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "run.sh",
-            "Makes the machine, starts it and waits for the end of its run. Usage, as root: sh run.sh [STORAGE [VMID]]",
+            "Makes the machine, starts it and waits for the end of its run.",
             fill(_RUN, case=facts.case, cpus=facts.cpus, arguments=" ".join(words)),
+            words="[STORAGE [VMID]]",
+            most=2,
+            root=True,
             waits=True,
         ),
         "stop.sh": _shell.script(
             facts,
             PRODUCT,
             "stop.sh",
-            "Switches the machine off and removes it; the folder stays. Usage, as root: sh stop.sh",
+            "Switches the machine off and removes it; the folder stays.",
             _STOP,
+            root=True,
         ),
         "README.txt": readme(
             facts,
@@ -88,10 +105,11 @@ def texts(facts: Facts) -> Mapping[str, str]:
             [
                 ("Start", "copy this folder to the node, then as root: sh run.sh STORAGE (default: local-lvm)"),
                 ("Serial log", "serial.txt in this folder. The screen: the machine's console in the web interface."),
-                ("Debugger", f"on the node: kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                *debugger(STUB_PORT, "on the node: "),
                 ("Judge", JUDGE),
                 ("Memory", "dump-guest-memory FILE in 'qm monitor VMID'; kgen judge --memory FILE"),
                 ("Stop", "sh stop.sh removes the machine and its copy of the disk."),
+                ("Settings", WAIT),
             ],
         ),
     }

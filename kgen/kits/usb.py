@@ -14,7 +14,6 @@ from kgen.kits._text import fill, readme
 PRODUCT = "a real PC"
 
 _WRITE = """
-usage='usage, as root: sh write.sh /dev/NAME'
 [ "$(uname)" = Linux ] || die 'this script knows Linux only; README.txt says what to do elsewhere'
 
 # Removable whole disks, one a line.
@@ -73,18 +72,23 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "write.sh",
-            "Writes the image to a USB stick. Usage, as root: sh write.sh /dev/NAME",
+            "Writes the image to a USB stick.",
             fill(_WRITE, sectors=SECTORS),
+            words="/dev/NAME",
+            most=1,
+            root=True,
         ),
         "README.txt": readme(
             facts,
             PRODUCT,
             [
-                ("Write", "Linux, as root: sh write.sh /dev/NAME (alone it lists removable disks)."),
-                ("", "Windows: Rufus, kernel.img, 'DD image'. macOS: diskutil unmountDisk /dev/diskN, then"),
-                ("", "sudo dd if=kernel.img of=/dev/rdiskN bs=1m. Everything on the stick is lost."),
+                ("Write", "everything on the stick is lost. Linux, as root: sh write.sh lists removable disks,"),
+                ("", "sh write.sh /dev/NAME writes to that one. Windows: Rufus, select kernel.img, 'DD image'."),
+                ("", "macOS: diskutil list names the stick; diskutil unmountDisk /dev/diskN; then"),
+                ("", "sudo dd if=kernel.img of=/dev/rdiskN bs=1m"),
                 ("Start", f"boot from the stick, BIOS or UEFI, Secure Boot off; the PC needs {facts.cpus} CPUs."),
-                ("Serial log", f"{port}, if there is one; else read the screen, which stays."),
+                ("Serial log", f"{port}, if the PC has that port: a null-modem cable to another computer, whose"),
+                ("", "terminal program keeps the log as serial.txt. Else read the screen, which stays."),
                 ("Debugger", "none."),
                 ("Judge", "kgen judge --code CODE with the code on the screen; with a log: kgen judge serial.txt"),
                 ("Stop", "switch the PC off."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _powershell, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "VirtualBox"
 STUB_PORT = 8833
@@ -19,6 +19,11 @@ _RUN_SH = """
 need VBoxManage 'install VirtualBox'
 mark=machine-made.txt
 here=$(pwd -P)
+window=${1:-headless}
+case $window in
+    gui | headless) ;;
+    *) die "$window is neither gui nor headless; $usage" ;;
+esac
 
 machine_runs() {
     VBoxManage showvminfo "$name" --machinereadable | grep -q '^VMState="\\(starting\\|running\\|paused\\)"'
@@ -27,14 +32,14 @@ machine_runs() {
 if VBoxManage showvminfo "$name" >/dev/null 2>&1; then
     die "VirtualBox has a machine $name already; if it is of this folder, remove it with: sh stop.sh"
 fi
-put_old_log_away
 trap 'echo "run.sh: the machine could not be started; sh stop.sh removes what was made of it" >&2' EXIT
 echo "$name" >"$mark"
 VBoxManage createvm --name "$name" --ostype Other --basefolder "$here/machine" --register
 VBoxManage modifyvm "$name" --memory 64 --vram 16 --cpus @CPUS@ --ioapic on --hpet on --firmware bios \\
     --graphicscontroller vboxvga --boot1 disk --boot2 none --boot3 none --boot4 none --nic1 none \\
     --uart@COM@ @PORT@ @LINE@ --uartmode@COM@ file "$here/serial.txt"
-case $(VBoxManage --version) in
+# Warnings may come before it.
+case $(VBoxManage --version | tail -n 1) in
     [1-6].*) ;;
     *)
         VBoxManage modifyvm "$name" --guest-debug-provider gdb --guest-debug-io-provider tcp \\
@@ -43,7 +48,8 @@ case $(VBoxManage --version) in
 esac
 VBoxManage storagectl "$name" --name IDE --add ide --controller PIIX4 --bootable on
 VBoxManage storageattach "$name" --storagectl IDE --port 0 --device 0 --type hdd --medium "$here/kernel.vdi"
-VBoxManage startvm "$name" --type "${1:-headless}"
+put_old_log_away
+VBoxManage startvm "$name" --type "$window"
 trap - EXIT
 wait_for_end
 """
@@ -109,7 +115,6 @@ _RUN_PS1 = (
 if (Test-VBox @('showvminfo', $name)) {
     Stop-Script "VirtualBox has a machine $name already; if it is of this folder, remove it with stop.cmd"
 }
-Move-OldLog
 Set-Content -LiteralPath $mark -Value $made -Encoding Ascii
 $base = Join-Path $PSScriptRoot 'machine'
 Invoke-VBox @('createvm', '--name', $name, '--ostype', 'Other', '--basefolder', $base, '--register')
@@ -127,8 +132,11 @@ Invoke-VBox @('storagectl', $name, '--name', 'IDE', '--add', 'ide', '--controlle
 Invoke-VBox ($place + @('--type', 'hdd', '--medium', $disk))
 $window = 'headless'
 if ($Gui) { $window = 'gui' }
+Move-OldLog
 Invoke-VBox @('startvm', $name, '--type', $window)
-Wait-End
+Wait-End {
+    [bool](@(& $vbox showvminfo $name --machinereadable) -match '^VMState="(starting|running|paused)"')
+}
 """
 )
 
@@ -173,17 +181,25 @@ def texts(facts: Facts) -> Mapping[str, str]:
     end = "Switches the machine off and removes it; the folder stays."
     return {
         "run.sh": _shell.script(
-            facts, PRODUCT, "run.sh", f"{what} Usage: sh run.sh [gui|headless]", fill(_RUN_SH, **machine), waits=True
+            facts,
+            PRODUCT,
+            "run.sh",
+            what,
+            fill(_RUN_SH, **machine),
+            words="[gui|headless]",
+            most=1,
+            waits=True,
         ),
-        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", f"{end} Usage: sh stop.sh", _STOP_SH),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", end, _STOP_SH),
         "run.cmd": _powershell.launcher("run"),
         "run.ps1": _powershell.script(
             facts,
             PRODUCT,
             "run.ps1",
-            f"{what} Usage: run.cmd [-Gui]",
+            what,
             fill(_RUN_PS1, **machine),
             parameters="param([switch]$Gui)",
+            words="[-Gui]",
             waits="file",
         ),
         "stop.cmd": _powershell.launcher("stop"),
@@ -192,15 +208,18 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             [
-                ("Start", "sh run.sh (Windows: run.cmd); with gui (Windows: -Gui) it shows the screen."),
+                ("Start", "sh run.sh (Windows: double-click run.cmd)."),
+                ("", "With the screen: sh run.sh gui (Windows: in a terminal, run.cmd -Gui)."),
                 ("Serial log", "serial.txt in this folder; the script says when the run has ended."),
-                ("Debugger", f"VirtualBox 7: kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                *debugger(STUB_PORT, "VirtualBox 7: "),
                 ("Judge", JUDGE),
-                (
-                    "Memory",
-                    f"VBoxManage debugvm {facts.name} dumpvmcore --filename=memory.elf; kgen judge --memory memory.elf",
-                ),
+                ("Memory", f"VBoxManage debugvm {facts.name} dumpvmcore --filename=memory.elf"),
+                ("", "kgen judge --memory memory.elf"),
                 ("Stop", "sh stop.sh (Windows: stop.cmd) removes the machine from VirtualBox."),
+                ("Hosts", "x86 only, no Apple silicon. On Windows VirtualBox may itself run on Hyper-V (a turtle in"),
+                ("", "the status bar): then Hyper-V is what is measured."),
+                ("Settings", WAIT),
+                ("", "KGEN_NO_PAUSE=1: run.cmd and stop.cmd never wait for a key at their end."),
             ],
         ),
     }
@@ -213,6 +232,7 @@ KIT = Kit(
     formats=("vdi",),
     texts=texts,
     provides=frozenset({"hpet", "vga"}),
-    max_cpus=64,
+    # what the manual promises; some releases take more
+    max_cpus=32,
     windows=True,
 )

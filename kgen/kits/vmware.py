@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _powershell, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "VMware Workstation, Player or Fusion"
 #: The debug stub's usual port while the guest runs 32-bit code.
 STUB_PORT = 8832
-#: Of Workstation 14, Fusion 10 and newer.
+#: The virtual hardware of Workstation 14, Fusion 10 and newer, and the most CPUs that it has.
 HARDWARE_VERSION = 14
+HARDWARE_CPUS = 16
+#: Of Workstation 16, Fusion 12 and newer, which take 32.
+LARGE_HARDWARE_VERSION = 18
 
 _VMX = """\
 .encoding = "UTF-8"
@@ -56,28 +59,60 @@ powerType.powerOff = "hard"
 """
 
 _FIND_SH = """
-kind=${KGEN_VMWARE_TYPE:-ws}
+kind=${KGEN_VMWARE_TYPE:-}
 if [ "$(uname)" = Darwin ]; then
-    kind=fusion
+    kind=${kind:-fusion}
     for directory in Public Library; do
         PATH="$PATH:/Applications/VMware Fusion.app/Contents/$directory"
     done
 fi
 need vmrun 'it comes with VMware; or open kernel.vmx in VMware and power it on'
+# Player has no Workstation to ask.
+if [ -z "$kind" ]; then
+    kind=ws
+    if ! vmrun -T ws list >/dev/null 2>&1 && vmrun -T player list >/dev/null 2>&1; then
+        kind=player
+    fi
+fi
+
+is_listed() {
+    case $(vmrun -T "$kind" list) in
+        *"$(pwd -P)/kernel.vmx"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# VMware keeps a suspended machine's state beside its disk.
+is_suspended() {
+    for state in ./*.vmss; do
+        [ ! -e "$state" ] || return 0
+    done
+    return 1
+}
 """
 
 _RUN_SH = (
     _FIND_SH
     + """
-# VMware would ask what to do with a log that is there.
-case $(vmrun -T "$kind" list) in
-    *"$(pwd -P)/kernel.vmx"*) die "$name runs already; end it with: sh stop.sh" ;;
+window=${1:-nogui}
+case $window in
+    gui | nogui) ;;
+    *) die "$window is neither gui nor nogui; $usage" ;;
 esac
+! is_listed || die "$name runs already; end it with: sh stop.sh"
+! is_suspended || die "$name is suspended and would go on where it was; end it with: sh stop.sh"
+
+# To ask takes a program's start, so not every second. Not every product lists what it runs.
+listed=no
 machine_runs() {
-    :
+    [ "$listed" = no ] || [ $((left % 10)) -ne 0 ] || is_listed
 }
+
+# VMware would ask what to do with a log that is there.
 put_old_log_away
-vmrun -T "$kind" start kernel.vmx "${1:-nogui}"
+vmrun -T "$kind" start kernel.vmx "$window" ||
+    die "$name did not start as a machine of type $kind; for VMware Player set KGEN_VMWARE_TYPE=player"
+! is_listed || listed=yes
 wait_for_end
 """
 )
@@ -85,7 +120,17 @@ wait_for_end
 _STOP_SH = (
     _FIND_SH
     + """
-vmrun -T "$kind" stop kernel.vmx hard || die "$name does not run"
+if ! is_listed && is_suspended; then
+    # Only VMware knows how to forget a suspended state: the machine goes on and is switched off.
+    # It begins its log anew.
+    [ ! -e serial.txt ] || [ -e serial-kept.txt ] || cp -p serial.txt serial-kept.txt
+    vmrun -T "$kind" start kernel.vmx nogui || die "$name is suspended and does not go on; discard its state in VMware"
+fi
+code=0
+vmrun -T "$kind" stop kernel.vmx hard || code=$?
+[ ! -e serial-kept.txt ] || mv -f serial-kept.txt serial.txt
+[ "$code" = 0 ] || die "$name does not run; if it does: for VMware Player set KGEN_VMWARE_TYPE=player"
+rm -f ./*.vmss # a machine that is off has none
 """
 )
 
@@ -105,29 +150,68 @@ function Find-VMRun {
 
 $vmrun = Find-VMRun
 $vmx = Join-Path $PSScriptRoot 'kernel.vmx'
-$kind = 'ws'
-if ($env:KGEN_VMWARE_TYPE) { $kind = $env:KGEN_VMWARE_TYPE }
+$player = 'for VMware Player set KGEN_VMWARE_TYPE=player'
+
+# What a program writes to standard error is no error by itself; its exit code tells.
+function Test-VMRun([string[]]$words) {
+    $ErrorActionPreference = 'Continue'
+    & $vmrun $words 2>$null | Out-Null
+    return ($LASTEXITCODE -eq 0)
+}
+
+# Player has no Workstation to ask.
+$kind = $env:KGEN_VMWARE_TYPE
+if (-not $kind) {
+    $kind = 'ws'
+    if (-not (Test-VMRun @('-T', 'ws', 'list')) -and (Test-VMRun @('-T', 'player', 'list'))) { $kind = 'player' }
+}
+
+function Test-Listed {
+    return (@(& $vmrun -T $kind list) -contains $vmx)
+}
+
+# VMware keeps a suspended machine's state beside its disk.
+function Test-Suspended {
+    return (@(Get-ChildItem -LiteralPath $PSScriptRoot | Where-Object { $_.Extension -eq '.vmss' }).Count -gt 0)
+}
 """
 
 _RUN_PS1 = (
     _FIND_PS1
     + """
-$running = @(& $vmrun -T $kind list)
-if ($running -contains $vmx) { Stop-Script "$name runs already; end it with stop.cmd" }
-Move-OldLog
+if (Test-Listed) { Stop-Script "$name runs already; end it with stop.cmd" }
+if (Test-Suspended) { Stop-Script "$name is suspended and would go on where it was; end it with stop.cmd" }
 $window = 'nogui'
 if ($Gui) { $window = 'gui' }
+Move-OldLog
 & $vmrun -T $kind start $vmx $window
-if ($LASTEXITCODE -ne 0) { Stop-Script "$name did not start" }
-Wait-End
+if ($LASTEXITCODE -ne 0) { Stop-Script "$name did not start as a machine of type $kind; $player" }
+# Not every product lists what it runs.
+$listed = Test-Listed
+Wait-End { -not $listed -or (Test-Listed) }
 """
 )
 
 _STOP_PS1 = (
     _FIND_PS1
     + """
+$log = Join-Path $PSScriptRoot 'serial.txt'
+$kept = Join-Path $PSScriptRoot 'serial-kept.txt'
+if (-not (Test-Listed) -and (Test-Suspended)) {
+    # Only VMware knows how to forget a suspended state: the machine goes on and is switched off.
+    # It begins its log anew.
+    if ((Test-Path -LiteralPath $log) -and -not (Test-Path -LiteralPath $kept)) {
+        Copy-Item -LiteralPath $log -Destination $kept
+    }
+    & $vmrun -T $kind start $vmx nogui
+    if ($LASTEXITCODE -ne 0) { Stop-Script "$name is suspended and does not go on; discard its state in VMware" }
+}
 & $vmrun -T $kind stop $vmx hard
-if ($LASTEXITCODE -ne 0) { Stop-Script "$name does not run" }
+$code = $LASTEXITCODE
+if (Test-Path -LiteralPath $kept) { Move-Item -LiteralPath $kept -Destination $log -Force }
+if ($code -ne 0) { Stop-Script "$name does not run; if it does: $player" }
+# A machine that is off has no suspended state.
+Get-ChildItem -LiteralPath $PSScriptRoot | Where-Object { $_.Extension -eq '.vmss' } | Remove-Item
 """
 )
 
@@ -136,26 +220,28 @@ def texts(facts: Facts) -> Mapping[str, str]:
     """The folder's files but for the kernel's own."""
     vmx = fill(
         _VMX,
-        hardware=HARDWARE_VERSION,
+        hardware=HARDWARE_VERSION if facts.cpus <= HARDWARE_CPUS else LARGE_HARDWARE_VERSION,
         name=facts.name,
         case=facts.case,
         cpus=facts.cpus,
         com=facts.com - 1,
         stub=STUB_PORT,
     )
+    large = [("CPUs", "this many need Workstation 16, Fusion 12 or newer.")] if facts.cpus > HARDWARE_CPUS else []
     what = "Starts the machine and waits for the end of its run."
     return {
         "kernel.vmx": vmx,
-        "run.sh": _shell.script(facts, PRODUCT, "run.sh", f"{what} Usage: sh run.sh [gui|nogui]", _RUN_SH, waits=True),
-        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Switches the machine off. Usage: sh stop.sh", _STOP_SH),
+        "run.sh": _shell.script(facts, PRODUCT, "run.sh", what, _RUN_SH, words="[gui|nogui]", most=1, waits=True),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Switches the machine off.", _STOP_SH),
         "run.cmd": _powershell.launcher("run"),
         "run.ps1": _powershell.script(
             facts,
             PRODUCT,
             "run.ps1",
-            f"{what} Usage: run.cmd [-Gui]",
+            what,
             _RUN_PS1,
             parameters="param([switch]$Gui)",
+            words="[-Gui]",
             waits="file",
         ),
         "stop.cmd": _powershell.launcher("stop"),
@@ -164,12 +250,22 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             [
-                ("Start", "sh run.sh (Windows: run.cmd); or open kernel.vmx in VMware and power it on."),
+                ("Start", "sh run.sh (Windows: double-click run.cmd); or open kernel.vmx in VMware and power it on."),
+                ("", "With the screen: sh run.sh gui (Windows: in a terminal, run.cmd -Gui)."),
                 ("Serial log", "serial.txt in this folder; the script says when the run has ended."),
-                ("Debugger", f"kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                *debugger(STUB_PORT),
                 ("Judge", JUDGE),
-                ("Memory", "suspend the machine (vmrun suspend kernel.vmx); kgen judge --memory FILE.vmem"),
-                ("Stop", "sh stop.sh (Windows: stop.cmd). VMware keeps nothing outside this folder."),
+                (
+                    "Memory",
+                    "suspend the machine (vmrun suspend kernel.vmx); kgen judge --memory FILE.vmem; then stop it.",
+                ),
+                ("Stop", "sh stop.sh (Windows: stop.cmd), suspended or not. VMware keeps nothing outside this folder."),
+                ("Hosts", "x86 only, no Apple silicon. On Windows VMware may itself run on Hyper-V, where that is"),
+                ("", "turned on: then Hyper-V is what is measured."),
+                *large,
+                ("Settings", WAIT),
+                ("", "KGEN_VMWARE_TYPE=player: VMware Player, where the script does not find out by itself."),
+                ("", "KGEN_NO_PAUSE=1: run.cmd and stop.cmd never wait for a key at their end."),
             ],
         ),
     }
@@ -182,7 +278,7 @@ KIT = Kit(
     formats=("vmdk",),
     texts=texts,
     provides=frozenset({"hpet", "vga"}),
-    # of Workstation 16; older ones take 16
+    # of virtual hardware 18
     max_cpus=32,
     windows=True,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _shell
-from kgen.kits._text import JUDGE, fill, readme
+from kgen.kits._text import JUDGE, WAIT, fill, readme
 
 PRODUCT = "Xen"
 STUB_PORT = 9999
@@ -46,17 +46,31 @@ need xl 'run this in dom0'
 if xl domid "$name" >/dev/null 2>&1; then
     die "Xen has a domain $name already; if it is of this folder, end it with: sh stop.sh"
 fi
+[ ! -e machine-made.txt ] || die 'this folder has its domain already; end it with: sh stop.sh'
 
 machine_runs() {
     xl domid "$name" >/dev/null 2>&1
 }
 
-put_old_log_away
+# What was made goes again where the domain does not start.
+give_up() {
+    if machine_runs; then
+        echo 'run.sh: the domain could not be started; sh stop.sh removes what was made of it' >&2
+    else
+        rm -f "$directory/kit" machine-made.txt
+        rmdir "$directory" 2>/dev/null || :
+    fi
+}
+
 directory=$(mktemp -d)
+trap give_up EXIT
+trap 'exit 1' HUP INT TERM
 printf '%s\\n' "$directory" >machine-made.txt
 ln -s "$(pwd -P)" "$directory/kit"
+put_old_log_away
 xl create xl.cfg "disk=['format=raw, vdev=hda, access=rw, target=$directory/kit/kernel.img']" \\
     "serial=@SERIAL@"
+trap - EXIT HUP INT TERM
 wait_for_end
 """
 
@@ -96,24 +110,31 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             "run.sh",
-            "Starts the domain and waits for the end of its run. Usage, as root in dom0: sh run.sh",
+            "Starts the domain and waits for the end of its run.",
             run,
+            root=True,
             waits=True,
         ),
-        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain. Usage, as root: sh stop.sh", _STOP),
+        "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain.", _STOP, root=True),
         "README.txt": readme(
             facts,
             PRODUCT,
             [
-                ("Start", "as root in dom0: sh run.sh; xl.cfg is the domain."),
+                ("Start", "as root in dom0 of Xen 4.10 or newer: sh run.sh; xl.cfg is the domain."),
                 ("Serial log", f"serial.txt in this folder. The screen: xl vncviewer {facts.name}"),
                 (
                     "Debugger",
-                    f"gdbsx -a $(xl domid {facts.name}) 32 {STUB_PORT} & kgen inspect kernel.elf localhost:{STUB_PORT} "
-                    "--serial serial.txt",
+                    f"1. as root in dom0, in a terminal of its own: gdbsx -a $(xl domid {facts.name}) 32 {STUB_PORT}",
+                ),
+                ("", "It LISTENS ON ALL ADDRESSES of dom0 and asks for no password: shut the port to others first."),
+                ("", f"2. in dom0: kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
+                (
+                    "",
+                    f"or elsewhere: ssh -L {STUB_PORT}:localhost:{STUB_PORT} DOM0; then the same, with both files.",
                 ),
                 ("Judge", JUDGE),
                 ("Stop", "sh stop.sh"),
+                ("Settings", WAIT),
             ],
         ),
     }

@@ -24,8 +24,8 @@ from click.testing import CliRunner
 
 from kgen.builder import Kernel, build, formats, write
 from kgen.cli import main
-from kgen.errors import KgenError, SpecError
-from kgen.kits import MAX_NAME, Facts, Kit, files, fitted, kits, machine_name
+from kgen.errors import KgenError, OutputError, SpecError
+from kgen.kits import MAX_NAME, Facts, Kit, check_folder, files, fitted, kits, machine_name
 from kgen.kits._text import fill
 from kgen.spec import Case, KernelSpec
 from kgen.suites import load
@@ -113,7 +113,9 @@ def test_the_texts_say_what_matters(kit: Kit, case: str) -> None:
     assert "kgen judge" in readme
     assert re.search(r"^(Start|Write): ", readme, re.MULTILINE)
     assert re.search(r"^Stop: ", readme, re.MULTILINE)
-    assert len(readme.splitlines()) <= 12
+    assert len(readme.splitlines()) <= 25
+    assert max(map(len, readme.splitlines())) <= 140
+    assert "INCONCLUSIVE: " in readme
     mentioned = set(re.findall(r"\b(?:run|stop|write)\.(?:sh|cmd)\b", whole))
     assert mentioned <= set(found), "a file that is not there is spoken of"
 
@@ -132,6 +134,7 @@ def test_a_machine_is_named_after_its_kernel() -> None:
 REFUSED = {
     "endless": ("usb", KernelSpec(Case("xchg"), rounds=0), "--rounds 0 has no end"),
     "CPUs": ("hyperv", KernelSpec(Case("xchg", cpus=65)), "65 CPUs asked for; Hyper-V takes 64"),
+    "CPUs of VirtualBox": ("virtualbox", KernelSpec(Case("xchg", cpus=33)), "VirtualBox takes 32"),
     "port": ("hyperv", KernelSpec(Case("xchg"), serial_port=0x3E8), "on Hyper-V give one of 0x3f8, 0x2f8"),
     "no COM port": ("xen", KernelSpec(Case("xchg"), serial_port=0x1000), "serial port 0x1000"),
     "device": (
@@ -155,7 +158,9 @@ def test_a_suite_loses_what_the_product_has_no_device_for() -> None:
     spec, facts = fitted(KITS["usb"], SPECS["suite"])
     assert {case.target for case in spec.cases}.isdisjoint({"edu", "ivshmem", "pc-testdev"})
     assert set(facts.left_out) == {case.id for case in SPECS["suite"].cases} - {case.id for case in spec.cases}
-    assert f"Left out:   {len(facts.left_out)} cases" in texts("usb", SPECS["suite"])["README.txt"]
+    assert re.search(
+        rf"^Left out: +{len(facts.left_out)} cases", texts("usb", SPECS["suite"])["README.txt"], re.MULTILINE
+    )
     assert facts.seconds == 3 * 4000 + 600
     spec, facts = fitted(KITS["libvirt"], SPECS["suite"])
     assert spec == SPECS["suite"]
@@ -239,11 +244,14 @@ def test_a_broken_powershell_script_is_found() -> None:
 def test_a_batch_file_is_plain(text: str) -> None:
     lines = text.splitlines()
     assert lines[0] == "@echo off"
-    assert lines[-1] == "exit /b %errorlevel%"
-    assert all(line.count('"') % 2 == 0 for line in lines)
+    assert lines[-1] == "exit /b %code%"
+    stripped = 'set "line=%cmdcmdline:"=%"'  # replaces quotes by nothing, before cmd looks for them
+    assert lines.count(stripped) == 1
+    assert all(line.count('"') % 2 == 0 for line in lines if line != stripped)
+    (named,) = re.findall(r'if not "%line:([a-z]+\.cmd)=%"=="%line%" pause$', text, re.MULTILINE)
     assert text.count("(\n") == len(re.findall(r"^\)", text, re.MULTILINE))
     (started,) = re.findall(r'-File "%~dp0([a-z]+\.ps1)" %\*', text)
-    assert started in ("run.ps1", "stop.ps1")
+    assert (started, named) in (("run.ps1", "run.cmd"), ("stop.ps1", "stop.cmd"))
     assert not re.search(r"\b(goto|call)\b|!", text), "labels and delayed expansion are not what these files need"
 
 
@@ -266,8 +274,16 @@ def test_the_vmx_is_read_back(case: str) -> None:
         "debugstub.port.guest32": "8832",
         "ethernet0.present": "FALSE",
         "displayname": facts.name,
+        "virtualhw.version": "14",
     }
     assert {key: values[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("cpus", "version"), [(16, 14), (17, 18), (32, 18)])
+def test_many_cpus_need_newer_virtual_hardware(cpus: int, version: int) -> None:
+    found = texts("vmware", KernelSpec(Case("xchg", cpus=cpus)))
+    assert f'virtualHW.version = "{version}"' in found["kernel.vmx"]
+    assert ("Workstation 16" in found["README.txt"]) == (version == 18)
 
 
 def _virsh(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
@@ -366,12 +382,15 @@ esac
     },
     "vmware": {
         "vmrun": f"""
+[ "$2" = "$(cat "$STATE/type" 2>/dev/null || echo ws)" ] || exit 255
 case $3 in
 list) [ ! -e "$STATE/there" ] || cat "$STATE/there" ;;
 start)
+    [ "$4" = kernel.vmx ] || exit 9
     printf '%s\\n' "$(pwd -P)/$4" >"$STATE/there"
     echo '{_END}' >serial.txt
     ;;
+suspend) rm "$STATE/there"; touch kernel-1.vmss ;;
 stop) rm "$STATE/there" ;;
 esac
 """,
@@ -493,6 +512,7 @@ def test_a_script_starts_waits_and_tidies_up(name: str, tmp_path: Path) -> None:
     assert not (stage.state / "there").exists()
     assert not list(stage.temporary.iterdir())
     assert {path.name for path in stage.kit.iterdir()} - before <= {"serial-old.txt", "bhyve.txt"}
+    assert (stage.kit / "serial.txt").read_text() == f"{_END}\n"
     for format_name in KITS[name].formats:
         assert (stage.kit / f"kernel.{format_name}").exists(), "the disk went with the machine"
     if name == "virtualbox":
@@ -517,6 +537,114 @@ def test_nothing_is_stopped_that_is_not_the_kits(name: str, tmp_path: Path) -> N
         assert "is not of this kit" in done.stderr
     assert (stage.state / "there").exists()
     assert not re.search(r"\[(stop|destroy|unregistervm|--destroy)\]", stage.calls)
+
+
+@needs_sh
+@pytest.mark.parametrize(("name", "call"), [("xen", "xl create"), ("proxmox", "qm create"), ("proxmox", "qm start")])
+def test_a_failed_start_leaves_nothing_and_may_be_repeated(name: str, call: str, tmp_path: Path) -> None:
+    stage = Stage(name, tmp_path)
+    program, word = call.split()
+    path = stage.programs / program
+    path.write_text(re.sub(rf"^{word}\)", f"{word}) exit 7 ;;\nnever)", path.read_text(), flags=re.MULTILINE))
+    before = {path.name for path in stage.kit.iterdir()}
+    for _ in range(2):
+        done = stage.run("run.sh")
+        assert done.returncode != 0
+        assert f"[{word}]" in stage.calls
+        if word == "start":  # the machine was made: what belongs to it stays until it is removed
+            assert "sh stop.sh removes what was made" in done.stderr
+            assert "already" in stage.run("run.sh").stderr
+            assert stage.run("stop.sh").returncode == 0
+        assert not list(stage.temporary.iterdir())
+        assert {path.name for path in stage.kit.iterdir()} == before
+    # What stays of a machine that went by itself is stop's to remove.
+    (stage.kit / "machine-made.txt").write_text(f"{stage.temporary}/gone\n")
+    done = stage.run("run.sh")
+    assert done.returncode == 1
+    assert "already" in done.stderr
+    assert f"[{word}]" not in stage.calls
+
+
+@needs_sh
+def test_a_suspended_vmware_machine_is_ended_and_never_resumed_by_a_run(tmp_path: Path) -> None:
+    stage = Stage("vmware", tmp_path)
+    before = {path.name for path in stage.kit.iterdir()}
+    assert stage.run("run.sh").returncode == 0
+    run(
+        "vmrun",
+        "-T",
+        "ws",
+        "suspend",
+        where=stage.kit / "x",
+        path=stage.programs,
+        NOTES="notes",
+        STATE=str(stage.state),
+    )
+    (stage.kit / "notes").unlink()
+    (stage.kit / "serial.txt").write_text("what was measured")
+    done = stage.run("run.sh")
+    assert done.returncode == 1
+    assert "is suspended" in done.stderr
+    assert "[start]" not in stage.calls
+    done = stage.run("stop.sh")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\[start\].*\n(.*\n)*.*\[stop\]", stage.calls)
+    assert (stage.kit / "serial.txt").read_text() == "what was measured", "the machine that went on wrote its own"
+    assert {path.name for path in stage.kit.iterdir()} - before == {"serial.txt"}
+    assert not (stage.state / "there").exists()
+
+
+@needs_sh
+def test_vmware_player_is_found(tmp_path: Path) -> None:
+    stage = Stage("vmware", tmp_path)
+    (stage.state / "type").write_text("player\n")
+    done = stage.run("run.sh")
+    assert done.returncode == 0, done.stderr
+    assert "[player] [start]" in stage.calls
+    assert stage.run("stop.sh").returncode == 0
+    (stage.state / "type").write_text("none\n")
+    for script in ("run.sh", "stop.sh"):
+        done = stage.run(script)
+        assert done.returncode == 1
+        assert "KGEN_VMWARE_TYPE=player" in done.stderr
+    assert (stage.kit / "serial-old.txt").read_text() == f"{_END}\n"
+
+
+@needs_sh
+@pytest.mark.parametrize("name", ["vmware", "virtualbox"])
+def test_a_machine_that_died_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    stage = Stage(name, tmp_path)
+    program = stage.programs / TOOLS[name]
+    program.write_text(program.read_text().replace(f"echo '{_END}'", "echo panic"))
+    # It dies while the script sleeps: with its first sleep, but for the one that asks for its end once more.
+    put(stage.programs / "sleep", '#!/bin/sh\n: >"$STATE/there"\n')
+    done = stage.run("run.sh")
+    assert done.returncode == 1
+    assert "the machine has ended before the run did" in done.stderr
+
+
+@needs_sh
+@pytest.mark.parametrize("name", KITS)
+def test_a_script_says_how_it_is_called(name: str, tmp_path: Path) -> None:
+    kit = unpack(name, tmp_path / ODD)
+    for script in (path.name for path in kit.glob("*.sh")):
+        done = run("sh", str(kit / script), "--help", where=kit)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(rf"usage[a-z, ]*: sh {script}[^\n]*\n", done.stdout)
+        for words in (["--headless"], ["a", "b", "c"]):
+            done = run("sh", str(kit / script), *words, where=kit)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert re.fullmatch(rf"{script}: [^\n]*; usage[^\n]*\n", done.stderr)
+
+
+@needs_sh
+@pytest.mark.parametrize("name", ["vmware", "virtualbox"])
+def test_a_word_that_is_no_window_starts_nothing(name: str, tmp_path: Path) -> None:
+    stage = Stage(name, tmp_path)
+    done = stage.run("run.sh", "nogiu")
+    assert done.returncode == 1
+    assert "nogiu is neither gui nor" in done.stderr
+    assert not re.search(r"\[(createvm|start)\]", stage.calls)
 
 
 @needs_sh
@@ -624,3 +752,51 @@ def test_a_request_that_makes_no_sense_is_refused(arguments: list[str], words: s
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.stderr
     assert words in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--instr", "xchg"], ""),
+        (["--instr", "xchg", "--target", "ram"], ""),
+        (
+            ["--instr", "xchg", "--target", "framebuffer"],
+            "kgen: this case can come out as NOT_ATOMIC, but not as ATOMIC",
+        ),
+        (
+            ["--instr", "xchg", "--target", "0xfed00108"],
+            "kgen: this case can come out as NOT_ATOMIC, but not as ATOMIC",
+        ),
+        (["--suite", "full"], "of the"),
+    ],
+)
+def test_a_case_that_no_log_proves_is_told(words: list[str], told: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["kit", "usb", *words, "-o", str(tmp_path)], prog_name="kgen")
+    assert done.exit_code == 0, done.stderr
+    assert told in done.stderr
+    (line, *_) = [row for row in done.stderr.splitlines() if "ATOMIC" in row] or [""]
+    assert bool(line) == bool(told)
+    assert ("ATOMIC: " in re.sub("INCONCLUSIVE", "", (tmp_path / "README.txt").read_text())) == bool(told)
+    if found := re.search(r"(\d+) of the (\d+) cases", line):
+        manifest = json.loads((tmp_path / "manifest.json").read_text())["spec"]
+        cases = [manifest["case"], *manifest["more"]]
+        silent = [case for case in cases if case["target"] not in ("ram", "vga-text", "vga-graphics")]
+        assert (int(found[1]), int(found[2])) == (len(silent), len(cases))
+
+
+def test_a_folder_of_another_kit_is_left_alone(tmp_path: Path) -> None:
+    for name in ("xen", "usb"):
+        folder = unpack(name, tmp_path / name)
+        check_folder(KITS[name], folder)
+        (folder / "machine-made.txt").write_text("x")
+        with pytest.raises(OutputError, match="its machine is still there"):
+            check_folder(KITS[name], folder)
+        (folder / "machine-made.txt").unlink()
+    check_folder(KITS["usb"], tmp_path / "nowhere")
+    before = sorted((tmp_path / "xen").iterdir())
+    done = CliRunner().invoke(main, ["kit", "usb", "--instr", "xchg", "-o", str(tmp_path / "xen")], prog_name="kgen")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "is a kit for Xen; choose another folder with -o" in done.stderr
+    assert sorted((tmp_path / "xen").iterdir()) == before
+    (tmp_path / "usb" / "README.txt").write_text("somebody's own\n")
+    check_folder(KITS["xen"], tmp_path / "usb")

@@ -80,12 +80,17 @@ def _built(directory: Path, out: str) -> None:
     assert {path.name for path in (directory / "out").iterdir()} >= {"kernel.elf", "manifest.json"}
 
 
+def _kit(directory: Path, out: str) -> None:
+    assert {path.name for path in (directory / "out").iterdir()} >= {"kernel.vhdx", "run.cmd", "run.ps1", "README.txt"}
+
+
 #: What must work there.
 PORTABLE = (
     Command(("judge", "serial.txt", "--json", "x.json"), 0, _log, _verdict("ATOMIC")),
     Command(("judge", "suite.txt", "--json", "x.json"), 3, _log, _verdict("NOT_ATOMIC")),
     Command(("judge", "serial.txt", "--memory", "empty.bin"), 9, _log),
     Command(("build", "--instr", "xchg", "-o", "out"), 0, check=_built),
+    Command(("kit", "hyperv", "--instr", "xchg", "-o", "out"), 0, check=_kit),
     Command(("list", "instructions")),
     Command(("--help",)),
 )
