@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kgen.errors import KgenError
 from kgen.kits import TITLE, Facts
@@ -22,20 +22,42 @@ def fill(text: str, **values: object) -> str:
     return _PLACE.sub(lambda place: str(values[place[1].lower()]), text)
 
 
-def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> str:
-    """``README.txt``: a title, then one line for each pair of what it is about and what to do."""
-    rows = list(lines)
-    rows.append(
-        ("INCONCLUSIVE", "kgen judge says why; mostly more rounds help: build the kit again with --rounds 100000.")
+#: What one needs at first, in the order of need.
+_FIRST = ("Write", "Start", "Serial log", "Screen", "Debugger", "Judge", "Stop")
+
+
+def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """``README.txt``, a title and a line for each thing one needs at first, and ``NOTES.txt`` with all the rest.
+
+    ``lines`` are pairs of what a line is about and what to do; a line about "" goes on with the one before it, in the
+    notes only.
+    """
+    blocks: list[tuple[str, list[str]]] = []
+    for head, text in lines:
+        if head:
+            blocks.append((head, [text]))
+        else:
+            blocks[-1][1].append(text)
+    more = [block for block in blocks if block[0] not in _FIRST or len(block[1]) > 1]
+    more.append(
+        ("INCONCLUSIVE", ["kgen judge says why; mostly more rounds help: build the kit again with --rounds 100000."])
     )
     if facts.unproven:
-        rows.append(("ATOMIC", unproven(facts)))
-    rows.append(("Files", "kernel.elf is for kgen inspect, kernel.s shows its instructions; no machine needs them."))
+        more.append(("ATOMIC", [unproven(facts)]))
+    more.append(("Files", ["kernel.elf is for kgen inspect, kernel.s shows its instructions; no machine needs them."]))
     if facts.left_out:
-        rows.append(("Left out", f"{len(facts.left_out)} cases for which {product} has no device."))
-    size = max(len(head) for head, _ in rows) + 2
-    title = f"{TITLE}{product}: {facts.case}, {facts.cpus} CPUs."
-    return "\n".join([title, "", *(f"{head + ':' if head else '':<{size}}{text}" for head, text in rows)]) + "\n"
+        more.append(("Left out", [f"{len(facts.left_out)} cases for which {product} has no device."]))
+    title = f"{TITLE}{product}: {facts.case}, {facts.cpus} CPUs. All the rest is in NOTES.txt."
+    return {
+        "README.txt": f"{title}\n\n" + _rows([(head, texts[:1]) for head, texts in blocks if head in _FIRST]),
+        "NOTES.txt": f"Notes on {product}: {facts.case}\n\n" + _rows(more),
+    }
+
+
+def _rows(blocks: Sequence[tuple[str, Sequence[str]]]) -> str:
+    size = max(len(head) for head, _ in blocks) + 2
+    rows = [(f"{head}:" if not at else "", text) for head, texts in blocks for at, text in enumerate(texts)]
+    return "".join(f"{head:<{size}}{text}\n" for head, text in rows)
 
 
 def unproven(facts: Facts) -> str:

@@ -88,7 +88,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
         "stop.sh": _shell.script(
             facts, PRODUCT, "stop.sh", "Ends the machine.", fill(_STOP, short=facts.short), root=True
         ),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

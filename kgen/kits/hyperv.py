@@ -135,7 +135,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
         "stop.ps1": _powershell.script(
             facts, PRODUCT, "stop.ps1", "Switches the machine off and removes it; the folder stays.", _STOP
         ),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

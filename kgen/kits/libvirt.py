@@ -140,7 +140,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
             waits=True,
         ),
         "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain.", fill(_STOP, uuid=facts.uuid)),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

@@ -99,7 +99,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
             _STOP,
             root=True,
         ),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

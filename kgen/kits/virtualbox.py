@@ -204,7 +204,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
         ),
         "stop.cmd": _powershell.launcher("stop"),
         "stop.ps1": _powershell.script(facts, PRODUCT, "stop.ps1", end, _STOP_PS1),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

@@ -246,7 +246,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
         ),
         "stop.cmd": _powershell.launcher("stop"),
         "stop.ps1": _powershell.script(facts, PRODUCT, "stop.ps1", "Switches the machine off.", _STOP_PS1),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [

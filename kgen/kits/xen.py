@@ -116,7 +116,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
             waits=True,
         ),
         "stop.sh": _shell.script(facts, PRODUCT, "stop.sh", "Ends the domain.", _STOP, root=True),
-        "README.txt": readme(
+        **readme(
             facts,
             PRODUCT,
             [
@@ -124,6 +124,10 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Serial log", f"serial.txt in this folder. The screen: xl vncviewer {facts.name}"),
                 (
                     "Debugger",
+                    f"gdbsx, then kgen inspect kernel.elf localhost:{STUB_PORT}; NOTES.txt first: it is open to all.",
+                ),
+                (
+                    "",
                     f"1. as root in dom0, in a terminal of its own: gdbsx -a $(xl domid {facts.name}) 32 {STUB_PORT}",
                 ),
                 ("", "It LISTENS ON ALL ADDRESSES of dom0 and asks for no password: shut the port to others first."),
