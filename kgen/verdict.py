@@ -23,6 +23,7 @@ from kgen.observation import (
 )
 from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.source import LOAD_ADDRESS
 from kgen.spec import KernelSpec
 
 #: A power control must fail this often before a clean case means something.
@@ -292,6 +293,10 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record) -> Iter
     """Counters that contradict each other or the plan."""
     if record.role is not None and (record.role is not phase.role or record.cells != phase.cells):
         yield f"ran as {record.role.name} with {record.cells} cells, planned was {phase.role.name} with {phase.cells}"
+    if record.decode is not Decode.UNKNOWN and not phase.target.vga:
+        yield f"was probed as {record.decode.name}, and there is no probe for {phase.target.name}"
+    if record.role is not None and phase.target.symbol and not channel.abridged and record.address < LOAD_ADDRESS:
+        yield f"ran at {record.address:#x}, which is not in the kernel's memory"
     if record.role is not None and phase.target.address is not None and record.status is not PhaseStatus.ABSENT:
         planned = phase.target.address + phase.offset
         if record.address != planned:
@@ -356,7 +361,7 @@ def _whole(record: Record, run: _Run) -> Iterator[str]:
     if [phase.index for phase in record.phases] != list(range(len(record.phases))):
         yield "the phases are not in order"
     planned = len(phases(run.spec))
-    if max(len(record.phases), record.planned) > planned:
+    if len(record.phases) > planned or record.planned != planned:
         yield f"{record.planned} phases in the kernel and {len(record.phases)} run, {planned} were planned"
     # a phase that a fault broke off has its witnesses, and no result
     if any(witness.phase > record.phase for witness in record.witnesses):
@@ -498,6 +503,8 @@ def _doubts(run: _Run) -> Iterator[str]:
     for phase, record in run.of(Role.POWER):
         if record is None or record.status not in _CAME_OUT:
             yield f"the power control {phase.label} did not run to its end"
+        elif record.decode is not case.decode:
+            yield f"the power control {phase.label} did not run on what the case ran on"
         elif _power(run, phase) < POWER_MINIMUM:
             yield (
                 f"the power control {phase.label} {SILENT} {run.events(phase.index)} events in "

@@ -161,6 +161,19 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ("unplanned limit", lambda s: replace(s, serial=say(s.serial, CASE, limit=9)), VerdictKind.ERROR, "of 9 rounds"),  # type: ignore[arg-type]
     ("unplanned CPUs", both(lambda r: replace(r, cpus_needed=4)), VerdictKind.ERROR, "is for 4 CPUs, the case for 3"),
     ("unplanned phases", both(lambda r: replace(r, planned=5)), VerdictKind.ERROR, "5 phases in the kernel"),
+    ("fewer planned", both(lambda r: replace(r, planned=3)), VerdictKind.ERROR, "3 phases in the kernel"),
+    (
+        "RAM elsewhere",
+        phase(SANITY, address=0xB8000),
+        VerdictKind.ERROR,
+        "0xb8000, which is not in the kernel's memory",
+    ),
+    (
+        "RAM probed",
+        phase(SANITY, decode=Decode.IO),
+        VerdictKind.ERROR,
+        "was probed as IO, and there is no probe for ram",
+    ),
     ("phases missing", both(lambda r: replace(r, phases=r.phases[1:])), VerdictKind.ERROR, "not in order"),
     (
         "witness of what was not begun",
@@ -172,6 +185,7 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ("table", lambda s: replace(s, rows=()), VerdictKind.ERROR, "the table does not end with the case's counters"),
     ("row", lambda s: replace(s, rows=((1, 0, 0, 0), *s.rows)), VerdictKind.ERROR, "does not add up"),
     ("rows", lambda s: replace(s, rows=((9, 9, 0, 0), *s.rows)), VerdictKind.ERROR, "counts backwards"),
+    ("a control on RAM", phase(POWER, decode=Decode.RAM), VerdictKind.INCONCLUSIVE, "not run on what the case ran on"),
     # CRASH
     ("emulator", lambda s: replace(s, crash="triple fault"), VerdictKind.CRASH, "triple fault"),
     ("#DE", faulted(fault(1, 0)), VerdictKind.CRASH, "CPU 1, vector 0 at 0x00100000"),
