@@ -18,7 +18,7 @@ from typing import Any
 
 from kgen.engine import CpuRegisters
 from kgen.environment import gathering
-from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
+from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable, SpecError
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.platforms import LaunchRequest, Platform
 from kgen.platforms._bochs import CONFIGURATION, MEDIA, SERIAL, configuration
@@ -50,6 +50,8 @@ _FLAGS = re.compile(r"^e(flags) 0x([0-9a-f]{8})", re.MULTILINE)
 _ROW = re.compile(r"^0x([0-9a-f]{16}) <[^>]*>:((?:\s+0x[0-9a-f]{2})+)\s*$")
 _LAST_WORDS = "Bochs is exiting with the following message:"
 _TOO_MANY = "too many registered timers"
+#: About our own file, in which nothing of the cpu lines but the model is somebody's choice.
+_NO_CPU = re.compile(rf"{CONFIGURATION}:\d+: cpu directive malformed")
 _TRIPLE_FAULT = re.compile(r"3rd \(\d+\) exception with no resolution")
 
 
@@ -85,6 +87,9 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
             if _TOO_MANY in talk.gone:
                 reason = f"this Bochs has not the timers for {request.cpus} CPUs"
                 raise PlatformUnavailable(reason, where=platform.name, hint="2.7 has them for 15") from error
+            if request.cpu is not None and _NO_CPU.search(talk.gone):
+                hint = f"'{Path(command[0]).name} --help cpu' lists what there is"
+                raise SpecError("Bochs knows no such model", where=f"--cpu {request.cpu}", hint=hint) from error
             hint = "" if talk.gone else "is its debugger built in? configure it with --enable-debugger"
             raise MachineError(talk.gone or error.message, where=command[0], hint=hint) from error
 

@@ -16,6 +16,12 @@ from kgen.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line
 #: A line of the guest that a terminal has broken is made of at most so many pieces.
 MAX_PIECES = 16
 _SHOWN = 40
+#: No line of the guest is as long, whatever stands in front of it, in characters.
+MAX_LINE = 4096
+#: More than so many characters of others behind a closing line are told.
+_MUCH = 1024
+_SEVEN_BITS = bytes(byte & 0x7F for byte in range(256))
+_BEGINNINGS = re.compile(rb"kgen:[0-9]")
 
 #: Terminal control (ECMA-48): control sequences, commands that a string follows, and the short ones. A sequence that
 #: was cut off must not swallow the beginning of the guest's next line.
@@ -27,7 +33,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = re.compile(LINE_PREFIX + "0 boot ")
 _END = re.compile(rf"^{LINE_PREFIX}[0-9]+ end [^\n]*\n?", re.MULTILINE)
 #: What looks like the guest's, whole or not.
-_OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
+_OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE | re.IGNORECASE)
 _NATIVE = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ .* crc=[0-9a-f]{8}$")
 _BEGUN = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ ")
 #: What else a line of the guest may begin with, to be found behind what a capture tool has put in front.
@@ -60,6 +66,10 @@ def clean(data: bytes) -> Capture:
     lines = [line for line in (each.rstrip(" \t") for each in text.split("\n")) if line]
     if LINE_PREFIX in text or "counts:" in text:
         lines = [_tabbed(line) for line in _unwrapped(_bare(lines, notes), notes)]
+    ends = [match.end() for match in _END.finditer("\n".join(lines))]
+    behind = len("\n".join(lines)[ends[-1] :]) if ends else 0
+    if behind > _MUCH and not _OURS.search("\n".join(lines), ends[-1]):
+        notes.append(f"{behind} characters follow the closing line that are not the guest's as far as one can tell")
     # a line counts as whole only with its end
     whole = text.rstrip(" \t").endswith("\n")
     return Capture("\n".join(lines) + ("\n" if whole and lines else ""), tuple(notes))
@@ -94,12 +104,17 @@ def _after_ends(piece: str) -> list[str]:
 
 
 def _decoded(data: bytes, notes: list[str]) -> str:
-    for mark, name in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
-        if data.startswith(mark):
-            notes.append("the log is stored as UTF-16, as PowerShell's > does")
-            return data[2:].decode(name, "replace").encode("latin-1", "replace").decode("latin-1")
-    # without the mark, what is left of UTF-16 when its zeros go is the text
-    return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    """The bytes as characters. The guest prints only ASCII, of which UTF-16 is the same bytes with zeros between: a
+    file may hold both, one behind the other, and begin a new one in the middle of a character."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        notes.append("the log is stored as UTF-16, as PowerShell's > does")
+    for mark in (b"\x00", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8):
+        data = data.replace(mark, b"")
+    seven = data.translate(_SEVEN_BITS)
+    if len(_BEGINNINGS.findall(seven)) > len(_BEGINNINGS.findall(data)):
+        notes.append("characters had their eighth bit set (7 data bits and parity?): it was left out")
+        data = seven
+    return data.decode("latin-1")
 
 
 def _bare(lines: list[str], notes: list[str]) -> list[str]:
@@ -128,9 +143,10 @@ def _bare(lines: list[str], notes: list[str]) -> list[str]:
 
 def _native_at(line: str) -> int | None:
     """Where in a line a native one begins that reaches to its end, None where there is none."""
-    if not _NATIVE.search(line):
+    skipped = max(0, len(line) - MAX_LINE)
+    if not _NATIVE.search(line, skipped):
         return None
-    found = (match.start() for match in re.finditer(LINE_PREFIX, line))
+    found = (match.start() for match in re.compile(LINE_PREFIX).finditer(line, skipped))
     return next((at for at in found if parse_line(line[at:]) is not None), None)
 
 

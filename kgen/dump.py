@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from kgen.elf import LoadedElf, core_segments
 from kgen.errors import LinkError, ProtocolError, SpecError
+from kgen.filekind import PACKED
 from kgen.observation import Record, from_memory
 from kgen.plan import layout_of
 from kgen.protocol import SPEC_MAGIC
@@ -38,20 +39,6 @@ ALIGNMENT = 64
 _COMMON = 4
 _HEADER = struct.Struct(f"<{len(MAGIC)}sII{BUILD_ID_BYTES}s5I")
 _BUILD_ID = len(MAGIC) + 8
-#: How files begin that hold memory, but not as it is.
-_PACKED: Mapping[bytes, str] = {
-    b"KDUMP   ": "is a compressed kdump file; dump it as ELF",
-    # QEMU writes its kdump files in the form that makedumpfile uses for pipes
-    b"makedumpfile": "is a compressed kdump file; dump it as ELF",
-    b"\x1f\x8b": "is compressed by gzip; unpack it",
-    b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it",
-    b"\xfd7zXZ": "is compressed by xz; unpack it",
-    b"PK\x03\x04": "is a zip archive; unpack it",
-    b"QFI\xfb": "is a qcow2 disk; dump the memory with dump-guest-memory",
-    b"LibvirtQemudSave": "is a saved domain; use 'virsh dump --memory-only --format elf'",
-    b"QEVM": "is a migration stream; dump the memory with dump-guest-memory",
-    b"\x7fVirtualBox SavedState": "is a saved state; use 'VBoxManage debugvm NAME dumpvmcore'",
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,7 @@ class Memory:
         head = file.read(64)
         if not size:
             raise ProtocolError("is empty", hint="has the dump been written to its end?")
-        packed = next((text for start, text in _PACKED.items() if head.startswith(start)), "")
+        packed = next((text for start, text in PACKED.items() if head.startswith(start)), "")
         if packed:
             raise ProtocolError(packed)
         self.is_core = False

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from kgen import __version__, capture, dump, original
+from kgen import __version__, capture, dump, filekind, loaders, original
 from kgen.elf import LoadedElf
 from kgen.elf import read as read_elf
 from kgen.errors import KgenError, LinkError, ProtocolError, SpecError
@@ -62,12 +62,15 @@ def verdicts(run: Run) -> tuple[Verdict, ...]:
 
 
 def from_elf(data: bytes, name: str) -> Named:
-    """The kernel of an ELF that kgen has built. Raises LinkError."""
-    kernel = read_elf(data, name=name)
+    """The kernel of an ELF that kgen has built. Raises SpecError: whoever names another file has mistyped."""
+    try:
+        kernel = read_elf(data, name=name)
+    except LinkError as error:
+        raise SpecError(error.message, where=error.where, hint=error.hint) from error
     try:
         return Named(name, KernelSpec.from_json(kernel.spec_json), kernel.build_id.hex(), kernel)
     except SpecError as error:
-        raise LinkError(f"was built by another version of kgen: {error.message}", where=name) from error
+        raise SpecError(f"was built by another version of kgen: {error.message}", where=name) from error
 
 
 def from_manifest(data: bytes, name: str) -> Named:
@@ -95,7 +98,7 @@ def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
     cleaned = capture.clean(data)
     pieces = capture.split(cleaned.text)
     if not pieces:
-        verdict = Verdict(VerdictKind.ERROR, _nothing(data))
+        verdict = Verdict(VerdictKind.ERROR, _nothing(data, cleaned.text))
         return (Run("", None, _seen(None, data.decode("latin-1")), verdict, cleaned.notes),)
     whole = data.decode("latin-1") if len(pieces) == 1 else None
     runs = [_run(piece, piece if whole is None else whole, named) for piece in pieces]
@@ -106,11 +109,17 @@ def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
     )
 
 
-def _nothing(data: bytes) -> str:
-    """Why a log has nothing of a kernel's."""
+def _nothing(data: bytes, text: str) -> str:
+    """Why a log has nothing of a kernel's. ``text`` is the log, cleaned."""
     if not data:
-        return "the log is empty; is it of the machine's first serial port, and was the image booted?"
-    if b"kgen:" in data:
+        return "the log is empty; is it of the port the kernel was built for, and was the image booted?"
+    other = filekind.not_a_log(data)
+    if other:
+        return f"the log {other}"
+    said = loaders.last_words(text)
+    if said:
+        return said
+    if "kgen:" in text or "kgen boot:" in text:
         return "the log has a word of kgen's loader and no line of a kernel: it was not started"
     return "no line of a kgen kernel is in the log; was it the kernel's image that was booted?"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import select
 import socket
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kgen.errors import GuestCrash, MachineError, PlatformUnavailable
+from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 from kgen.observation import EMULATION_FAILURE
 from kgen.platforms import Channels, LaunchRequest, Platform, Supervisor
 from kgen.process import Child, spawn
@@ -30,6 +31,9 @@ _SERIAL_CHUNK = 65536
 #: How often it is asked whether the program that was started still lives, in seconds.
 _CHILD_SECONDS = 0.25
 _NO_QEMU = "is this a QEMU? check --qemu"
+#: QEMU's words for a board and a CPU model, or a property of theirs, that it does not know.
+_NO_MACHINE = re.compile(r"unsupported machine type|-machine\.[^ ]+' not found")
+_NO_CPU = re.compile(r"unable to find CPU model|-cpu\.[^ ]+' not found")
 #: QEMU's run states that the guest cannot leave (qapi/run-state.json), in words.
 _DEAD_STATES = {
     "shutdown": "the guest shut down or reset itself; a triple fault does that",
@@ -42,7 +46,8 @@ _DEAD_STATES = {
 def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0) -> Machine:
     """Start a machine; the guest runs when this returns. ``deadline`` in seconds is for QEMU to set it up.
 
-    Raises PlatformUnavailable when it cannot run here, MachineError with QEMU's own words when it does not start.
+    Raises PlatformUnavailable when it cannot run here, MachineError with QEMU's own words when it does not start,
+    SpecError with them where it does not know the board or the CPU model.
     """
     reason = platform.unavailable(request)
     if reason:
@@ -86,7 +91,7 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
             session = Qmp(control, deadline * platform.patience)
         except MachineError as error:
             child.wait(0.5)
-            raise _failed_start(child, deadline) from error
+            raise _failed_start(child, deadline, request) from error
         undo.callback(session.close)
         machine = Machine(child, files, gdb_path, serial, session, supervisor, platform.patience)
         undo.pop_all()
@@ -323,12 +328,17 @@ def _private_directory() -> Iterator[Path]:
     raise MachineError("no directory has a path short enough for a socket", hint="set TMPDIR to a short path")
 
 
-def _failed_start(child: Child, deadline: float) -> MachineError:
-    """Why QEMU did not start: its own first error line, or that it said nothing in time."""
+def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
+    """Why QEMU did not start: its own first error line, or that it said nothing in time. What somebody chose and QEMU
+    does not know is a mistake in the request, a SpecError."""
     lines = child.stderr_lines()
     words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")
     if child.poll() is None:
         return MachineError(f"QEMU did not set the machine up within {deadline:g} s", hint=words or _NO_QEMU)
+    for option, chosen, complaint in (("machine", request.machine, _NO_MACHINE), ("cpu", request.cpu, _NO_CPU)):
+        if chosen is not None and complaint.search(words):
+            hint = f"'{Path(child.command[0]).name} -{option} help' lists what there is"
+            return SpecError(words, where=f"--{option} {chosen}", hint=hint)
     if words:
         return MachineError(words, where="QEMU")
     return MachineError(f"QEMU {child.epitaph()} without a word", hint=_NO_QEMU)

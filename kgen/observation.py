@@ -148,8 +148,8 @@ class Record:
 
     ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
     the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
-    which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), "" in
-    memory's account.
+    which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), ``said``
+    its last sentence for people (protocol.SENTENCES); both are "" in memory's account.
     """
 
     channel: str
@@ -175,6 +175,7 @@ class Record:
     digest: str = ""
     closed: int = 0
     spec: str = ""
+    said: str = ""
 
     @property
     def abridged(self) -> bool:
@@ -434,6 +435,7 @@ def from_log(log: Log) -> Record | None:
         digest=digest,
         closed=0 if contradiction else log.closed,
         spec="".join(each("spec", lambda line: line.text("text"))),
+        said=log.said,
     )
 
 

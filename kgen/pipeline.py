@@ -137,12 +137,23 @@ def check_choices(platform: Platform, request: LaunchRequest) -> None:
         raise SpecError(f"this kgen makes no {wanted} image", where=where, hint="choose another medium")
 
 
+#: Capabilities of a platform in words, where their names are not enough.
+_DEVICES = {
+    "edu": "edu device",
+    "hpet": "HPET",
+    "ivshmem": "ivshmem device",
+    "pc-testdev": "pc-testdev device",
+    "vga": "VGA adapter",
+}
+
+
 def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
     """Raises PlatformUnavailable where this case cannot run on this platform here."""
     for name in dict.fromkeys(case.target for case in spec.cases):
         missing = resolve_target(name).requires - platform.provides
         if missing:
-            raise PlatformUnavailable(f"{name} needs {', '.join(sorted(missing))}", where=platform.name)
+            lacking = " and ".join(f"no {_DEVICES.get(each, each)}" for each in sorted(missing))
+            raise PlatformUnavailable(f"the platform has {lacking}", where=platform.name, hint="choose another target")
     reason = platform.unavailable(request)
     if reason:
         raise PlatformUnavailable(reason, where=platform.name)

@@ -103,7 +103,8 @@ class Log:
 
     ``intact`` is true when the closing line is there and everything between the first line and it is as printed:
     consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it. ``closed`` is the number of a
-    suite's cases up to whose closing line that holds.
+    suite's cases up to whose closing line that holds. ``said`` is the guest's last sentence for people (SENTENCES), ""
+    where there is none: nothing rests on it.
     """
 
     lines: tuple[Line, ...]
@@ -111,6 +112,7 @@ class Log:
     intact: bool
     fault: str
     closed: int = 0
+    said: str = ""
 
 
 #: What each conversion prints, exactly: a number has no sign, no leading zero, and fits its width in bits.
@@ -225,7 +227,7 @@ def _parse_run(text: str, base: int) -> Log:
     """One run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
     lines: list[Line] = []
     rows: list[tuple[int, int, int, int]] = []
-    fault = ""
+    fault = said = ""
     offset = closed = 0
     header = False
     for raw in text.split("\n"):
@@ -247,10 +249,13 @@ def _parse_run(text: str, base: int) -> Log:
             rows.append(row)
         elif raw == TABLE_HEADER:
             header = True
-        elif (_TAP.fullmatch(raw) or _SENTENCE.fullmatch(raw)) and whole:
+        elif _TAP.fullmatch(raw) and whole:
             pass
+        elif _SENTENCE.fullmatch(raw) and whole:
+            said = raw
         elif raw:
-            fault = fault or f"unreadable after line {len(lines) - 1}: {raw[:40]!r}"
+            where = f"unreadable after line {len(lines) - 1}" if lines else "the first line is unreadable"
+            fault = fault or f"{where}: {raw[:40]!r}"
         offset += len(raw) + 1
     if not lines or lines[0].kind != "boot":
         fault = fault or "the first line is missing"
@@ -260,4 +265,4 @@ def _parse_run(text: str, base: int) -> Log:
         fault = fault or "the checksum over the whole log does not match"
     elif _OURS.search(text, offset + len(raw) + 1):
         fault = fault or "there is more after the closing line"
-    return Log(tuple(lines), tuple(rows), not fault, fault, closed)
+    return Log(tuple(lines), tuple(rows), not fault, fault, closed, said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -229,13 +229,13 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
     unit = run.experiment.unit
     kinds = ", ".join(f"{count} {name}" for name, count in run.violations.items() if count)
     if kinds:
-        rounds = f"{case.rounds} {unit}" if case else f"{unit} that were not counted"
+        rounds = _count(case.rounds, unit) if case else f"{unit} that were not counted"
         yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}"
     if run.case.target.declared == "io" and _path(run) == "ram":
         yield VerdictKind.RAM_BACKED, f"{place} is ordinary memory here: nothing was learnt about memory-mapped I/O"
     for reason in _doubts(run):
         yield VerdictKind.INCONCLUSIVE, reason
-    yield VerdictKind.ATOMIC, f"no violation in {run.rounds(run.case.index)} {unit}"
+    yield VerdictKind.ATOMIC, f"no violation in {_count(run.rounds(run.case.index), unit)}"
 
 
 def _identified(run: _Run) -> bool:
@@ -259,15 +259,28 @@ def _errors(run: _Run) -> Iterator[str]:
     if serial and serial.complete and serial.spec != run.spec.to_text():
         yield "the log does not hold the request that this kernel was built for"
     if run.record.state is KernelState.TOO_FEW_CPUS:
-        yield f"only {run.record.cpus_found} CPUs started and the case needs {run.spec.case.cpus}"
+        yield _too_few(run.record.cpus_found, run.spec.case.cpus, serial.said if serial else "")
     stuck = {phase.index for phase in run.record.phases if phase.status is PhaseStatus.NOT_PARKED}
     mine = {phase.index for phase in run.planned}
     if stuck & mine or (run.record.state is KernelState.NOT_PARKED and not run.spec.suite):
         yield "a CPU did not finish its batch in time: nothing can be said about its token"
     for phase, record in run.of(Role.SANITY):
         if record and record.total:
-            yield f"the sanity control {phase.label} was violated {record.total} times: the experiment is unsound here"
+            times = _count(record.total, "time")
+            yield f"the sanity control {phase.label} was violated {times}: the experiment is unsound here"
     yield from _contradictions(run)
+
+
+def _too_few(found: int, needed: int, said: str) -> str:
+    """That CPUs are missing, with the reason that the guest gives behind the counts (protocol.SENTENCES)."""
+    why = said.partition(" CPUs started: ")[2]
+    return f"only {_count(found, 'CPU')} started and the case needs {needed}" + (f": {why}" if why else "")
+
+
+def _count(number: int, what: str) -> str:
+    """A number of things: 1 CPU, 2 CPUs. The units of experiments come in the plural, and lose it here."""
+    what = what.removesuffix("s")
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _contradictions(run: _Run) -> Iterator[str]:
@@ -357,7 +370,7 @@ def _whole(record: Record, run: _Run) -> Iterator[str]:
     if record.cpus_needed != cpus:
         yield f"the kernel is for {record.cpus_needed} CPUs, the case for {cpus}"
     if record.state in _ENDED and record.cpus_found < cpus:
-        yield f"only {record.cpus_found} CPUs started and the case needs {cpus}"
+        yield _too_few(record.cpus_found, cpus, record.said)
     if [phase.index for phase in record.phases] != list(range(len(record.phases))):
         yield "the phases are not in order"
     planned = len(phases(run.spec))
@@ -507,9 +520,9 @@ def _doubts(run: _Run) -> Iterator[str]:
             yield f"the power control {phase.label} did not run on what the case ran on"
         elif _power(run, phase) < POWER_MINIMUM:
             yield (
-                f"the power control {phase.label} {SILENT} {run.events(phase.index)} events in "
-                f"{run.rounds(phase.index)} {run.experiment.unit}, which is {_power(run, phase):.3g} in as many as the "
-                f"case's: a defect might not have shown either; {_advice(run)}"
+                f"the power control {phase.label} {SILENT} {_count(run.events(phase.index), 'event')} in "
+                f"{_count(run.rounds(phase.index), run.experiment.unit)}, which is {_power(run, phase):.3g} in as many "
+                f"as the case's: a defect might not have shown either; {_advice(run)}"
             )
 
 
@@ -565,6 +578,20 @@ def _shown_by_each(run: _Run, kind: str) -> bool:
     return all(run.shown(phase.index)[kind] >= POWER_MINIMUM for phase, _ in run.of(Role.POWER))
 
 
+def _little_power(weak: Sequence[str], experiment: str) -> str:
+    """That one kind of defect might have gone unnoticed, for who reads it the first time."""
+    does = {"lost": "loses updates", "duplicate": "gives one value to two CPUs"}
+    if experiment == "token":
+        does = {"lost": "loses tokens", "duplicate": "duplicates tokens"}
+    elif experiment == "mutex":
+        does["duplicate"] = "lets two CPUs hold one lock"
+    what = " or ".join(does[kind] for kind in weak)
+    return (
+        f"a defect that only {what} might have been missed: not every power control showed {POWER_MINIMUM} violations "
+        f"of {'that kind' if len(weak) == 1 else 'each kind'}"
+    )
+
+
 def _cause(run: _Run, kind: VerdictKind) -> str:
     """The hypervisor's own word for what it did."""
     if kind is not VerdictKind.NOT_ATOMIC or not run.locked:
@@ -588,8 +615,9 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
         yield f"the power controls showed: {', '.join(sorted(shown))}"
     possible = [kind for kind in ("lost", "duplicate") if kind in run.experiment.kinds]
     weak = [kind for kind in possible if not _shown_by_each(run, kind)]
-    if weak and any(record and record.rounds for _, record in run.of(Role.POWER)):
-        yield f"little power against {' and '.join(weak)}: not every power control showed {POWER_MINIMUM} of them"
+    clean = kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
+    if clean and weak and any(record and record.rounds for _, record in run.of(Role.POWER)):
+        yield _little_power(weak, run.experiment.name)
     if run.case.target.vga and run.case_record:
         guest = run.case_record.decode
         kind_seen = _evidence(run).kind

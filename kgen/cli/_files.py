@@ -20,11 +20,15 @@ MAX_INPUT = 256 << 20
 MAX_LOG = 64 << 20
 
 
-def check_writable(path: Path | None) -> None:
-    """Raises OutputError now where ``write_text`` would later, when a long run would be lost. None is no file."""
+def check_writable(path: Path | None, *inputs: Path | None) -> None:
+    """Raises OutputError now where ``write_text`` would later, when a long run would be lost, and where the file is one
+    of ``inputs``. None is no file."""
     if path is None or str(path) == STDOUT:
         return
     try:
+        for each in inputs:
+            if each is not None and path.exists() and each.exists() and path.samefile(each):
+                raise OutputError("is what is to be read", where=str(path), hint="write the result to another file")
         if path.is_dir():
             raise OutputError("is a directory", where=str(path), hint="name a file")
         if _is_special(path):
@@ -61,25 +65,38 @@ def write_text(path: Path, text: str) -> None:
 
 def read_bytes(path: Path, limit: int = MAX_INPUT) -> bytes:
     """A file's bytes, at most ``limit``. Raises SpecError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return _bounded(data, limit, str(path))
+    return _bounded(_read(path, limit), limit, str(path))
 
 
 def read_log(path: Path) -> bytes:
-    """The bytes of a serial log; "-" is standard input. Raises SpecError where it cannot be read."""
-    if str(path) != STDIN:
-        return read_bytes(path, MAX_LOG)
-    # in whole, as bytes: no text is decoded, no line end changed
-    return _bounded(sys.stdin.buffer.read(MAX_LOG + 1), MAX_LOG, "standard input")
+    """The bytes of a serial log; "-" is standard input. Raises SpecError where it cannot be read, and where it is
+    another kind of file, however long."""
+    from kgen.filekind import not_a_log
+
+    if str(path) == STDIN:
+        # in whole, as bytes: no text is decoded, no line end changed
+        data, where = sys.stdin.buffer.read(MAX_LOG + 1), "standard input"
+    else:
+        data, where = _read(path, MAX_LOG), str(path)
+    other = not_a_log(data)
+    if other:
+        message, _, hint = other.partition("; ")
+        raise SpecError(message, where=where, hint=hint)
+    return _bounded(data, MAX_LOG, where)
 
 
 def unreadable(path: Path, error: OSError) -> SpecError:
     """The error for a file that cannot be read."""
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """A file's bytes, one more than ``limit`` where it is longer. Raises SpecError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _bounded(data: bytes, limit: int, where: str) -> bytes:

@@ -58,8 +58,8 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     from kgen.verdict import judge
 
     check_gdb(context, values["gdb"])
-    check_writable(json_file)
     serial = values.pop("serial")
+    check_writable(json_file, kernel, serial)
     log = read_bytes(serial) if serial else None
     wanted = Attachment(address=address, log=log, **values)
     spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)

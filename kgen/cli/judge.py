@@ -105,12 +105,12 @@ def _check(context: click.Context, values: dict[str, Any]) -> None:
         raise click.UsageError("give a serial log (- is standard input), --memory FILE or --code TEXT", context)
     if values["elf"] is not None and values["manifest"] is not None:
         raise click.UsageError("--elf and --manifest both name the kernel; choose one", context)
-    check_writable(values["json_file"])
+    check_writable(values["json_file"], *(values[name] for name in ("log", "memory", "elf", "manifest")))
 
 
 def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
-    """What is to be judged. Raises SpecError for what cannot be read, LinkError for an ELF that is not kgen's,
-    ProtocolError for a code that is none."""
+    """What is to be judged. Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not
+    kgen's, ProtocolError for a code that is none."""
     from kgen.judging import from_capture, from_dump, of_code
 
     if values["code"] is not None:

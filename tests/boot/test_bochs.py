@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from _kernel import DEADLINE, END, built, memory_of, needs, replaced, run, spec_of
-from running import Run, kgen
+from running import Run, assert_one_line, kgen
 from test_kernel_faults import CONSUMER, before_the_call
 
 from kgen import bochs
@@ -37,7 +37,7 @@ def _there_is_a_bochs() -> None:
 def test_the_case_through_both_channels() -> None:
     """In one boot: record and memory agree, the guest's own probe attests the path, no instruction was torn apart,
     and a control of one instruction is not either, so that this is as far as a verdict can go."""
-    spec = spec_of(target="vga-text", rounds=2000, controls=True)
+    spec = spec_of(target="vga-text", rounds=4000, controls=True)
     sockets: list[str] = []
 
     def hold(machine: Engine, elf: Path, seen: Observation) -> None:
@@ -54,12 +54,12 @@ def test_the_case_through_both_channels() -> None:
     assert (record.state, record.boot_path) == (KernelState.FINISHED, BootPath.DISK)
     assert seen.path == NOT_ASKED
     assert [phase.decode for phase in record.phases] == [Decode.UNKNOWN, Decode.IO, Decode.IO, Decode.IO]
-    assert [phase.rounds for phase in record.phases] == [2000] * 4
+    assert [phase.rounds for phase in record.phases] == [4000] * 4
     assert record.phases[0].total == record.phases[2].total == record.phases[3].total == 0
     # CPUs take turns between instructions, so what is two instructions is torn apart
     assert record.phases[1].events >= 5
     assert verdict.kind is VerdictKind.INCONCLUSIVE
-    assert "power:cmpxchg.32.nolock@vga-text showed only 0 events in 2000 rounds" in verdict.reason
+    assert "power:cmpxchg.32.nolock@vga-text showed only 0 events in 4000 rounds" in verdict.reason
     assert "CPUs take turns" in verdict.reason
     assert [entry["cpu"] for entry in seen.registers] == [0, 1, 2]
     code = next(part for part in build(spec).elf.sections if part.name == ".text")
@@ -121,6 +121,17 @@ def test_from_a_cd(tmp_path: Path) -> None:
     record = from_log(parse_log(heard))
     assert record is not None
     assert record.complete, record.gap
+
+
+def test_a_model_that_bochs_does_not_know(tmp_path: Path) -> None:
+    done = kgen(tmp_path / "tmp", "verify", "--instr", "xchg", "--platform", "bochs", "--cpu", "nosuch")
+    assert_one_line(done, 2, "--cpu nosuch: Bochs knows no such model; '")
+
+
+def test_a_target_that_bochs_has_not_is_a_skip(tmp_path: Path) -> None:
+    done = kgen(tmp_path / "tmp", "verify", "--instr", "xchg", "--platform", "bochs", "--target", "edu")
+    assert done.process.returncode == VerdictKind.SKIP.value
+    assert done.stdout == "SKIP: bochs: the platform has no edu device; choose another target\n"
 
 
 def test_no_bochs_is_a_skip(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ def test_too_few_cpus_are_all_that_is_said(temporary: Path) -> None:
     """Nothing ran: there is no path to speak of, and no power of controls."""
     run = kgen(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-smp", "2")
     assert run.process.returncode == 9
-    assert "\nERROR: only 2 CPUs started and the case needs 3\n" in run.stdout
-    assert "little power" not in run.stdout
+    assert "\nERROR: only 2 CPUs started and the case needs 3: give the machine 3 CPUs\n" in run.stdout
+    assert "might have been missed" not in run.stdout
     assert "path:" not in run.stdout
 
 

@@ -86,11 +86,21 @@ def test_ovmf(small: Kernel) -> None:
     check(small, firmware="ovmf", boot="nvme", machine="q35")
 
 
+@pytest.mark.parametrize("choice", [{"machine": "nosuch"}, {"machine": "pc,nosuch=1"}, {"cpu": "nosuch"}], ids=str)
+def test_what_qemu_does_not_know_is_a_mistake_in_the_request(small: Kernel, choice: dict[str, str]) -> None:
+    ((name, value),) = choice.items()
+    with pytest.raises(SpecError, match=rf"--{name} {value}: .+; '.+ -{name} help' lists what there is"):
+        run(small, **choice)
+
+
 def test_a_cpu_without_a_local_apic(small: Kernel) -> None:
     seen, verdict = run(small, cpu="486")
     assert memory_of(seen).state is KernelState.TOO_FEW_CPUS
     assert "\nonly 1 of 3 CPUs started: this one has no local APIC to call the others with\r\n" in seen.log
-    assert (verdict.kind, verdict.reason) == (VerdictKind.ERROR, "only 1 CPUs started and the case needs 3")
+    assert (verdict.kind, verdict.reason) == (
+        VerdictKind.ERROR,
+        "only 1 CPU started and the case needs 3: this one has no local APIC to call the others with",
+    )
 
 
 def test_a_board_for_one_cpu(small: Kernel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from _kernel import Edit, built, decided, memory_of, needs, replaced, run, run_until, spec_of
@@ -90,7 +91,8 @@ def test_a_plain_consumer_on_the_target_only(spec: KernelSpec) -> None:
         f"cmp edi, 0x100000\n    jae .true\n    mov edx, dword ptr [edi]\n    jmp .secret\n.secret:\n"
         f"    mov dword ptr [edi], eax\n    mov eax, edx\n    jmp .both\n.true:\n    {XCHG}\n.both:"
     )
-    kernel = built(spec, replaced(XCHG, moves, routine=LEAF))
+    # so many that a busy host cannot keep the CPUs apart in the case alone
+    kernel = built(replace(spec, rounds=4 * spec.rounds), replaced(XCHG, moves, routine=LEAF))
     seen, verdict = run_until(decided, kernel)
     assert memory_of(seen).phases[0].total == 0
     assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason

@@ -58,7 +58,8 @@ def test_each_cpu(kernel: Kernel, cpu: str) -> None:
         check(kernel, options, "std")
         return
     verdict = judge(kernel.spec, observe_until_told(kernel, platforms()["qemu-tcg"], options))
-    assert (verdict.kind, verdict.reason) == (VerdictKind.ERROR, "only 1 CPUs started and the case needs 4")
+    assert verdict.kind is VerdictKind.ERROR
+    assert verdict.reason.startswith("only 1 CPU started and the case needs 4: this one has no local APIC")
 
 
 def check(kernel: Kernel, options: Options, vga: str) -> None:

@@ -265,8 +265,9 @@ def test_another_kernel_than_the_named_one_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("log", "words"),
     [
-        (b"", "the log is empty"),
+        (b"", "the log is empty; is it of the port the kernel was built for"),
         (b"SeaBIOS\r\nBooting from Hard Disk...\r\n", "no line of a kgen kernel is in the log"),
+        (b"\x7fELF" + bytes(60), "the log is an ELF, not a log"),
         (bytes(range(256)) * 9, "no line of a kgen kernel is in the log"),
         (b"\0" * 4096, "no line of a kgen kernel is in the log"),
     ],
@@ -274,6 +275,30 @@ def test_another_kernel_than_the_named_one_is_an_error() -> None:
 def test_a_log_with_nothing_of_a_kernel_is_an_error(log: bytes, words: str) -> None:
     assert judged(log) == [ERROR]
     assert words in reason(log)
+
+
+def test_a_first_line_that_is_unreadable_is_called_so() -> None:
+    broken = GOOD.log.replace(b"kgen:0 boot ", b"kgen:0 bOot ", 1)
+    record = from_capture(broken)[0].observation.serial
+    assert record is not None
+    assert record.gap.startswith("the first line is unreadable: 'kgen:0 bOot ")
+
+
+def test_the_guest_s_own_reason_for_missing_cpus_is_told() -> None:
+    assert reason(load("tcg-two-cpus").log) == "only 2 CPUs started and the case needs 3: give the machine 3 CPUs"
+
+
+@pytest.mark.parametrize(("name", "told"), [("tcg-atomic", True), ("kvm-lost", False), ("tcg-vga-none", False)])
+def test_what_might_have_been_missed_is_said_of_clean_cases_only(name: str, told: bool) -> None:
+    """In each of them a power control showed fewer than five duplicates."""
+    (verdict,) = verdicts(only(load(name).log))
+    assert any(0 <= control.violations["duplicate"] < 5 for control in verdict.controls if control.role == "power")
+    note = (
+        "a defect that only duplicates tokens might have been missed: not every power control showed 5 violations of "
+        "that kind"
+    )
+    assert (note in verdict.notes) == told
+    assert any("might have been missed" in each for each in verdict.notes) == told
 
 
 def test_half_a_line_is_inconclusive() -> None:
@@ -427,3 +452,35 @@ def test_a_nested_request_is_no_specification() -> None:
     for text in ("[" * 100_000, '{"a":' * 100_000, "9" * 10_000):
         with pytest.raises(Exception, match="not a kernel specification"):
             KernelSpec.from_text(text)
+
+
+def sixteen(log: bytes, name: str) -> bytes:
+    return log.decode("latin-1").encode(name)
+
+
+MIXED: dict[str, bytes] = {
+    "UTF-16, then ASCII": b"\xff\xfe" + sixteen(GOOD.log, "utf-16-le") + BAD.log,
+    "UTF-16 that lost a byte between": b"\xff\xfe"
+    + sixteen(GOOD.log + BAD.log, "utf-16-le")[: 2 * len(GOOD.log)]
+    + sixteen(BAD.log, "utf-16-le")[1:],
+    "big end first, then ASCII": b"\xfe\xff" + sixteen(GOOD.log, "utf-16-be") + BAD.log,
+    "ASCII, then UTF-16 with its mark": GOOD.log + b"\xff\xfe" + sixteen(BAD.log, "utf-16-le"),
+    "ASCII behind a mark of UTF-16": b"\xff\xfe" + BAD.log + GOOD.log,
+    "with parity behind": GOOD.log + bytes(byte | (byte.bit_count() & 1) << 7 for byte in BAD.log),
+    "with parity before": bytes(byte | (byte.bit_count() & 1) << 7 for byte in BAD.log) + GOOD.log,
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_no_run_hides_behind_another_ones_encoding(name: str) -> None:
+    assert sorted(judged(MIXED[name]), key=str) == [ATOMIC, NOT_ATOMIC]
+
+
+def test_a_run_that_cannot_be_read_is_not_passed_over() -> None:
+    assert judged(GOOD.log + BAD.log.upper()) == [ATOMIC, INCONCLUSIVE]
+    (verdict,) = verdicts(only(GOOD.log + b"\n" + 300 * b"not mine\n"))
+    assert any(note.endswith("that are not the guest's as far as one can tell") for note in verdict.notes)
+
+
+def test_a_line_without_end_is_looked_at_once() -> None:
+    assert judged(b"kgen:1 x " * 60_000) == [INCONCLUSIVE]

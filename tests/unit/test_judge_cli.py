@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -14,10 +15,15 @@ from click.testing import CliRunner
 from recordings import load, signed
 from running import assert_one_line, kgen
 
-from kgen.builder import build, manifest
+from kgen import loaders
+from kgen.builder import build, formats, manifest, write
 from kgen.cli import main
 from kgen.cli._files import MAX_LOG
+from kgen.code import encode
+from kgen.observation import from_log
+from kgen.protocol import parse_log
 from kgen.report.document import SCHEMA
+from kgen.results import MAGIC
 from kgen.verdict import VerdictKind
 
 #: Recorded runs: the exit code of a single case, and of a suite.
@@ -149,7 +155,7 @@ def test_what_makes_no_sense_is_refused(name: str, tmp_path: Path, monkeypatch: 
 
 def test_an_elf_that_is_not_ours(logs: Path) -> None:
     code, out, err = invoke(logs / "tcg-atomic.log", "--elf", sys.executable)
-    assert (code, out, err.count("\n")) == (9, "", 1)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is not a kernel built by kgen" in err
     assert invoke(logs / "tcg-atomic.log", "--elf", sys.executable, "--exit-codes", "bisect")[0] == 125
 
@@ -191,7 +197,111 @@ def test_as_a_program_of_its_own(logs: Path) -> None:
     shutil.rmtree(logs / "tmp")
 
 
+def test_what_is_no_log_is_named(tmp_path: Path) -> None:
+    """The kernel, its images and a dump of memory, however long: by what they are, as wrong usage."""
+    kernel = build(load("tcg-atomic").spec)
+    core = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + b"\x04\0" + bytes(46)
+    boot = "not a log; boot it, and give what comes out of the serial port"
+    files = {
+        "kernel.elf": (kernel.elf.data, f"is an ELF, {boot}"),
+        "guest.core": (core, "is an ELF core; give it with --memory"),
+        "memory.raw": (bytes(4096) + MAGIC + bytes(64), "holds a kernel's memory, it is no log; give it with --memory"),
+        "log.gz": (gzip.compress(load("tcg-atomic").log, mtime=0), "is compressed by gzip; unpack it"),
+        "noise": (
+            bytes(range(128, 256)) * 9,
+            "is hardly any text; is it a serial log, taken at the speed of the port?",
+        ),
+    }
+    for name, (data, words) in files.items():
+        assert invoke("-", stdin=data) == (2, "", f"kgen: error: standard input: {words}\n"), name
+        (tmp_path / name).write_bytes(data)
+        assert invoke(tmp_path / name) == (2, "", f"kgen: error: {tmp_path / name}: {words}\n"), name
+    known = formats()
+    kinds = {"img": "an image of a disk or CD", "efi": "a UEFI application"}
+    kinds["iso"] = kinds["img"]
+    kinds |= {name: f"a {name.upper()} disk" for name in ("vdi", "vhdx", "vmdk")} | {"qcow2": "a qcow2 disk"}
+    kinds["vhd"] = kinds["img"]  # one of a fixed size is the disk itself, with a footer
+    assert set(kinds) == set(known)
+    write(kernel, tmp_path, tuple(known))
+    for name, what in kinds.items():
+        path = tmp_path / f"kernel{known[name].suffix}"
+        assert invoke(path) == (2, "", f"kgen: error: {path}: is {what}, {boot}\n"), name
+    with (tmp_path / "guest.core").open("r+b") as file:
+        file.truncate(MAX_LOG + 1)
+    assert "is an ELF core" in invoke(tmp_path / "guest.core")[2]
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (b"SeaBIOS\r\n\r\nkgen boot: needs 2 MiB of memory, code F3\r\n", "needs 2 MiB of memory, code F3'; give the"),
+        (
+            b"Booting\rkgen boot: disk error 80\r\n",
+            "'kgen boot: disk error 80'; the image was cut or the medium is bad",
+        ),
+        (
+            b"kgen: cannot start, too little memory: nothing is at 0x100000\r\n",
+            "0x100000'; give the machine more memory",
+        ),
+        (
+            b"BdsDxe: x\r\n\x1b[2Jkgen: leaving UEFI, output continues on the serial port\r\n",
+            "and nothing of the kernel",
+        ),
+        (b"BdsDxe: failed to load Boot0001: Access Denied\r\n", "'Access Denied': Secure Boot must be off"),
+    ],
+)
+def test_a_loader_s_last_words_are_told_with_their_remedy(tmp_path: Path, log: bytes, words: str) -> None:
+    (tmp_path / "log").write_bytes(log)
+    code, out, err = invoke(tmp_path / "log")
+    assert (code, out, err.count("\n")) == (9, "", 1)
+    assert words in err
+
+
+def test_every_sentence_of_the_loaders_is_known() -> None:
+    """The templates' own, and those that docs/images.md describes; no other stands in the table."""
+    root = Path(loaders.__file__).parents[1]
+    templates = {name: (root / "kernel_templates" / f"{name}.asm").read_text() for name in ("mbr", "loader", "uefi")}
+    documented = (root / "docs" / "images.md").read_text(encoding="utf-8")
+    bios = set(
+        re.findall(r'^text_(?!prefix|end)\w+:\s*\.asciz "([^"]+)"', templates["mbr"] + templates["loader"], re.M)
+    )
+    uefi = set(re.findall(r'wide_text\("kgen: cannot start, ([^"]+)"', templates["uefi"]))
+    for said, known in ((bios, loaders.BIOS_ERRORS), (uefi, loaders.UEFI_ERRORS)):
+        assert len(said) == len(known)
+        for start in known:
+            assert [text for text in said if text.startswith(start)], start
+            assert re.search(rf"^\| (?:{loaders.CANNOT_START})?{re.escape(start)}", documented, re.M), start
+
+
+def test_a_result_code(logs: Path) -> None:
+    """The verdict of the log that the code was printed with, in the code's own words."""
+    run = load("kvm-lost")
+    record = from_log(parse_log(run.log))
+    assert record is not None
+    text = encode(run.spec, record)
+    code, out, err = invoke("--code", text)
+    assert (code, err) == (3, "")
+    assert re.search(r"^NOT_ATOMIC: ", out, re.MULTILINE)
+    assert "it rests on a result code" in out
+    result = json.loads(invoke("--code", text, "--json", "-")[1])
+    assert (result["platform"], result["case"]) == ("result-code", run.spec.case.id)
+
+
 def test_a_result_code_that_is_none_is_one_clear_line() -> None:
-    pytest.importorskip("kgen.code", reason="this kgen has no result code")
     code, out, err = invoke("--code", "!")
     assert (code, out, err.count("\n")) == (9, "", 1)
+
+
+@pytest.mark.parametrize("option", ["", "--memory", "--elf", "--manifest"])
+def test_the_result_never_replaces_what_it_rests_on(option: str, tmp_path: Path) -> None:
+    log = tmp_path / "serial.txt"
+    log.write_bytes(load("tcg-atomic").log)
+    evidence = tmp_path / "evidence"
+    evidence.write_bytes(b"evidence")
+    link = tmp_path / "link.json"
+    link.symlink_to(evidence if option else log)
+    words = [str(log), *([option, str(evidence)] if option else []), "--json", str(link)]
+    done = CliRunner().invoke(main, ["judge", *words], prog_name="kgen")
+    assert done.exit_code == 2
+    assert "is what is to be read; write the result to another file" in done.stderr
+    assert (log.read_bytes(), evidence.read_bytes()) == (load("tcg-atomic").log, b"evidence")

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("targets", "experiments"),
     ("spec",),
     ("results", "protocol"),
-    ("plan", "suites", "capture", "symbols"),
+    ("plan", "suites", "capture", "symbols", "loaders", "filekind"),
     ("source",),
     ("expressions", "encodings"),
     ("statements",),

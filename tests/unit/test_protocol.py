@@ -160,6 +160,7 @@ def test_sentences_for_people_belong_to_the_log(name: str) -> None:
         log = parse_log(f"{body}{end}\n".encode())
         assert log.intact == (not fault)
         assert log.fault.startswith(fault)
+        assert log.said == ("" if fault else sentence)
     other = body.replace("12", "13").replace(" or so", "").replace("10a0ff", "10a0fe")
     assert "checksum over the whole log" in parse_log(f"{other}{end}\n".encode()).fault
 

@@ -142,7 +142,7 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ("kernel not parked", both(lambda r: replace(r, state=KernelState.NOT_PARKED)), VerdictKind.ERROR, "its batch"),
     ("too few", both(lambda r: replace(r, state=KernelState.TOO_FEW_CPUS, cpus_found=2)), VerdictKind.ERROR, "only 2"),
     ("too few, unsaid", both(lambda r: replace(r, cpus_found=2)), VerdictKind.ERROR, "only 2 CPUs started"),
-    ("sanity", violated(SANITY, 1), VerdictKind.ERROR, "the sanity control sanity:xchg.32@ram was violated 1 times"),
+    ("sanity", violated(SANITY, 1), VerdictKind.ERROR, "the sanity control sanity:xchg.32@ram was violated 1 time:"),
     ("self-contradiction", serial(contradiction="twice"), VerdictKind.ERROR, "contradicts itself: twice"),
     # ERROR: numbers that contradict each other
     ("puts", counts(CASE, 0, puts=999), VerdictKind.ERROR, "put 999 tokens in 1000 rounds"),
