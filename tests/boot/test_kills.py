@@ -34,6 +34,7 @@ def test_a_kill_in_the_middle_is_noticed_at_once(tmp_path: Path, victim: str) ->
         assert (code, "\nCRASH: QEMU was killed by SIGKILL" in run.stdout) == (CRASH, True), run.stdout
 
 
+@pytest.mark.soak
 def test_a_tool_that_is_stopped_does_not_stop_us(tmp_path: Path) -> None:
     """A gdb that hangs costs its deadline, no more."""
     with Run((*JOB, "--timeout", "3"), tmp_path / "tmp") as run:

@@ -101,6 +101,7 @@ def test_without_lock_the_lab_fails(lab: Platform) -> None:
     assert seen.environment["lab"]["command"][1:3] == ["-accel", "kvm"]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_the_same_machine_translated_is_atomic(lab: Platform, tmp_path: Path) -> None:
     """So the nesting is not what breaks it. Its controls need more rounds to show something: tests/soak."""
@@ -149,6 +150,7 @@ def test_a_kernel_of_ones_own(pieces: Path, tmp_path: Path) -> None:
     assert bisect.process.returncode == 1, "made once, found the second time"
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_a_kernel_without_kvm(pieces: Path, tmp_path: Path) -> None:
     """The stage that failed is named."""
