@@ -66,13 +66,14 @@ def clean(data: bytes) -> Capture:
     lines = [line for line in (each.rstrip(" \t") for each in text.split("\n")) if line]
     if LINE_PREFIX in text or "counts:" in text:
         lines = [_tabbed(line) for line in _unwrapped(_bare(lines, notes), notes)]
-    ends = [match.end() for match in _END.finditer("\n".join(lines))]
-    behind = len("\n".join(lines)[ends[-1] :]) if ends else 0
-    if behind > _MUCH and not _OURS.search("\n".join(lines), ends[-1]):
+    cleaned = "\n".join(lines)
+    end = max((match.end() for match in _END.finditer(cleaned)), default=len(cleaned))
+    behind = len(cleaned) - end
+    if behind > _MUCH and not _OURS.search(cleaned, end):
         notes.append(f"{behind} characters follow the closing line that are not the guest's as far as one can tell")
     # a line counts as whole only with its end
     whole = text.rstrip(" \t").endswith("\n")
-    return Capture("\n".join(lines) + ("\n" if whole and lines else ""), tuple(notes))
+    return Capture(cleaned + ("\n" if whole and lines else ""), tuple(notes))
 
 
 def split(text: str) -> tuple[str, ...]:

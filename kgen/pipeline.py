@@ -36,7 +36,7 @@ from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
 from kgen.scratch import scratch
 from kgen.spec import Case, KernelSpec, resolve_target, unknown
-from kgen.verdict import judge, was_run
+from kgen.verdict import Verdict, judge, was_run
 
 #: OVMF takes so many times as long to boot as other firmware.
 OVMF_PATIENCE = 4
@@ -465,6 +465,17 @@ def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
         if was_run(boot.spec, boot.observation, number):
             return boot, number
     return (having[-1], having[-1].spec.cases.index(case)) if having else None
+
+
+def judge_cases(boots: tuple[Boot, ...]) -> tuple[tuple[Case, Boot, Verdict], ...]:
+    """Each case of a suite, the boot that its verdict is of, and the verdict. The first boot has all cases."""
+    found = []
+    for case in boots[0].spec.cases:
+        where = case_of(boots, case)
+        assert where is not None
+        boot, number = where
+        found.append((case, boot, judge(boot.spec, boot.observation, number)))
+    return tuple(found)
 
 
 def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
     """Run a suite, judge each case, tell; how the whole came out."""
-    from kgen.pipeline import case_of, observe_suite
+    from kgen.pipeline import judge_cases, observe_suite
     from kgen.report.matrix import Outcome
-    from kgen.verdict import judge
 
     def rebooted(seen: Observation, left: int) -> None:
         why = seen.crash or seen.cut or "the guest came to its end early"
@@ -30,12 +29,7 @@ def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
 
     boots = observe_suite(job.spec, job.platform, job.options, watcher=live.show, rebooted=rebooted)
     live.stop()
-    outcomes = []
-    for case in job.spec.cases:
-        found = case_of(boots, case)
-        assert found is not None  # the first boot has them all
-        boot, number = found
-        outcomes.append(Outcome(case, judge(boot.spec, boot.observation, number), boots.index(boot)))
+    outcomes = [Outcome(case, verdict, boots.index(boot)) for case, boot, verdict in judge_cases(boots)]
     pairs = [(boot.spec, boot.observation) for boot in boots]
     return _tell(console, job.spec, job.platform.name, pairs, outcomes, job.json_file)
 

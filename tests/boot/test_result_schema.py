@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kgen.builder import build
-from kgen.pipeline import Options, case_of, observe, observe_suite, platform_named
+from kgen.pipeline import Options, judge_cases, observe, observe_suite, platform_named
 from kgen.platforms import LaunchRequest
 from kgen.report.document import SCHEMA, to_json
 from kgen.report.matrix import Outcome, suite_json, worst
@@ -72,12 +72,7 @@ def suite_result() -> tuple[dict[str, Any], VerdictKind]:
     cases = (Case("xadd", lock=False), Case("xchg", target="ram"))
     spec = KernelSpec(cases[0], more=cases[1:], rounds=200, suite="two", budget=4)
     boots = observe_suite(spec, platform_named("qemu-tcg"), Options(timeout=60))
-    outcomes = []
-    for case in cases:
-        found = case_of(boots, case)
-        assert found is not None
-        boot, number = found
-        outcomes.append(Outcome(case, judge(boot.spec, boot.observation, number), boots.index(boot)))
+    outcomes = [Outcome(case, verdict, boots.index(boot)) for case, boot, verdict in judge_cases(boots)]
     pairs = [(boot.spec, boot.observation) for boot in boots]
     text = suite_json(spec, "qemu-tcg", pairs, outcomes)
     return json.loads(text), worst([outcome.verdict.kind for outcome in outcomes])

@@ -10,9 +10,9 @@ from _kernel import built
 
 from kgen import pipeline
 from kgen.builder import Kernel
-from kgen.pipeline import Boot, Options, case_of, observe_suite, platforms
+from kgen.pipeline import Boot, Options, judge_cases, observe_suite, platforms
 from kgen.spec import Case, KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.verdict import Verdict, VerdictKind
 
 NAMES = ("add", "inc", "sub", "xadd")
 #: What the routine of INC does instead; the instruction itself stays behind it, so that it is still the kernel it was.
@@ -40,13 +40,7 @@ def run(trap: str, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[Boot, ...], d
     cases = tuple(Case(name, 32, target="ram") for name in NAMES)
     spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=60, rounds=500)
     boots = observe_suite(spec, platforms()["qemu-tcg"], Options(timeout=110.0))
-    verdicts = {}
-    for case in cases:
-        found = case_of(boots, case)
-        assert found is not None
-        boot, number = found
-        verdicts[case.instruction] = judge(boot.spec, boot.observation, number)
-    return boots, verdicts
+    return boots, {case.instruction: verdict for case, _, verdict in judge_cases(boots)}
 
 
 def check_others(verdicts: dict[str, Verdict]) -> None:

@@ -14,12 +14,12 @@ from running import Run
 from kgen.builder import build
 from kgen.errors import PlatformUnavailable
 from kgen.observation import Observation
-from kgen.pipeline import Options, case_of, observe, observe_suite, platforms
+from kgen.pipeline import Options, judge_cases, observe, observe_suite, platforms
 from kgen.platforms import LaunchRequest
 from kgen.results import KernelState
 from kgen.spec import Case, KernelSpec
 from kgen.suites import load
-from kgen.verdict import VerdictKind, judge
+from kgen.verdict import VerdictKind
 
 #: The main job on Bochs, made short.
 JOB = ("verify", "--instr", "xchg", "--platform", "bochs", "--rounds", "20000", "--timeout", "60")
@@ -89,8 +89,5 @@ def test_nothing_of_a_suite_is_violated() -> None:
     spec = KernelSpec(wanted[0], more=wanted[1:], suite="whole", budget=120)
     boots = observe_suite(spec, platforms()["bochs"], Options(timeout=500))
     assert len(boots) == 1
-    for case in wanted:
-        found = case_of(boots, case)
-        assert found is not None
-        verdict = judge(found[0].spec, found[0].observation, found[1])
+    for case, _, verdict in judge_cases(boots):
         assert verdict.kind in (VerdictKind.INCONCLUSIVE, VerdictKind.ATOMIC), f"{case.id}: {verdict.reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kgen.builder import build
-from kgen.pipeline import Boot, Options, case_of, observe, observe_suite, platforms
+from kgen.pipeline import Boot, Options, judge_cases, observe, observe_suite, platforms
 from kgen.platforms import LaunchRequest
 from kgen.spec import Case, KernelSpec, instructions, resolve_target
 from kgen.suites import MAIN_TARGETS, load
@@ -21,12 +21,7 @@ def table(platform: str, budget: int) -> dict[Case, Verdict]:
     _, cases = load("full")
     spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=budget)
     boots: tuple[Boot, ...] = observe_suite(spec, platforms()[platform], Options(timeout=3.0 * budget))
-    found = {}
-    for case in cases:
-        where = case_of(boots, case)
-        assert where is not None
-        boot, number = where
-        found[case] = judge(boot.spec, boot.observation, number)
+    found = {case: verdict for case, _, verdict in judge_cases(boots)}
     for case, verdict in found.items():
         print(f"{case.id}: {verdict.kind.name}: {verdict.reason}")
     return found
