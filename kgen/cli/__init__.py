@@ -30,6 +30,10 @@ INTERRUPTED = 130
 TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
 
 
+#: Key of click's context under which the command line stands.
+INVOCATION = "kgen.invocation"
+
+
 class _Terminated(SystemExit):
     """A signal that ends us; raised where we are, so that everything we hold is let go on the way out.
 
@@ -157,8 +161,12 @@ class CommandDirectory(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
+        words = tuple(args)  # click empties the list
         with _one_line_errors():
-            return super().make_context(info_name, args, parent, **extra)
+            context = super().make_context(info_name, args, parent, **extra)
+        if parent is None:
+            context.meta[INVOCATION] = ("kgen", *words)
+        return context
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; a non-zero integer that it returns becomes the exit code."""

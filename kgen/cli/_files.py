@@ -6,11 +6,16 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kgen.errors import OutputError, SpecError
+
+if TYPE_CHECKING:
+    from kgen.report.reading import Run
 
 #: The name for standard output, and where something is read, for standard input.
 STDOUT = STDIN = "-"
@@ -85,6 +90,20 @@ def read_log(path: Path) -> bytes:
     return _bounded(data, MAX_LOG, where)
 
 
+def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
+    """The runs of all these result files, in order; "-" is standard input. Raises SpecError where a file cannot be
+    read or is no result."""
+    from kgen.report.reading import load
+
+    found: list[Run] = []
+    for path in paths:
+        if str(path) == STDIN:
+            found += load(sys.stdin.buffer.read(MAX_INPUT), "standard input")
+        else:
+            found += load(_bounded(_read(path, MAX_INPUT), MAX_INPUT, str(path), "a result"), str(path))
+    return tuple(found)
+
+
 def unreadable(path: Path, error: OSError) -> SpecError:
     """The error for a file that cannot be read."""
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
@@ -99,9 +118,9 @@ def _read(path: Path, limit: int) -> bytes:
         raise unreadable(path, error) from error
 
 
-def _bounded(data: bytes, limit: int, where: str) -> bytes:
+def _bounded(data: bytes, limit: int, where: str, what: str = "a kernel or a serial log") -> bytes:
     if len(data) > limit:
-        raise SpecError(f"is longer than {limit >> 20} MiB", where=where, hint="name a kernel or a serial log")
+        raise SpecError(f"is longer than {limit >> 20} MiB", where=where, hint=f"name {what}")
     return data
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from kgen.cli import INVOCATION
 from kgen.errors import SpecError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -218,6 +219,11 @@ def json_option(function: F) -> F:
         metavar="FILE",
         help="Write the result; - is stdout.",
     )(function)
+
+
+def invocation(context: click.Context) -> tuple[str, ...]:
+    """The command line that is being carried out, with which it can be done again."""
+    return tuple(context.meta.get(INVOCATION, ()))
 
 
 #: Exit code for ``git bisect run``: this revision cannot be tested.

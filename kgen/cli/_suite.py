@@ -31,16 +31,22 @@ def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
     live.stop()
     outcomes = [Outcome(case, verdict, boots.index(boot)) for case, boot, verdict in judge_cases(boots)]
     pairs = [(boot.spec, boot.observation) for boot in boots]
-    return _tell(console, job.spec, job.platform.name, pairs, outcomes, job.json_file)
+    return _tell(console, job.spec, job.platform.name, pairs, outcomes, job.json_file, job.invocation)
 
 
-def tell_suite(console: Console, spec: KernelSpec, observation: Observation, json_file: Path | None) -> VerdictKind:
+def tell_suite(
+    console: Console,
+    spec: KernelSpec,
+    observation: Observation,
+    json_file: Path | None,
+    invocation: tuple[str, ...] = (),
+) -> VerdictKind:
     """Judge every case of a suite that somebody else has run, and tell; how the whole came out."""
     from kgen.report.matrix import Outcome
     from kgen.verdict import judge
 
     outcomes = [Outcome(case, judge(spec, observation, number), 0) for number, case in enumerate(spec.cases)]
-    return _tell(console, spec, observation.platform, [(spec, observation)], outcomes, json_file)
+    return _tell(console, spec, observation.platform, [(spec, observation)], outcomes, json_file, invocation)
 
 
 def _tell(
@@ -50,11 +56,12 @@ def _tell(
     boots: list[tuple[KernelSpec, Observation]],
     outcomes: list[Outcome],
     json_file: Path | None,
+    invocation: tuple[str, ...] = (),
 ) -> VerdictKind:
     from kgen.report.matrix import show_matrix, suite_json, worst
 
     show_matrix(console, spec, platform, outcomes)
     console.file.flush()
     if json_file is not None:
-        write_text(json_file, suite_json(spec, platform, boots, outcomes))
+        write_text(json_file, suite_json(spec, platform, boots, outcomes, invocation))
     return worst([outcome.verdict.kind for outcome in outcomes])

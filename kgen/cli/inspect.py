@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kgen.cli._files import STDOUT, check_writable, read_bytes, write_text
-from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, json_option, option, seconds_from
+from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, invocation, json_option, option, seconds_from
 
 _EXAMPLES = """\b
 Examples:
@@ -65,12 +65,12 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     if spec.suite:
-        kind = tell_suite(console, spec, observation, json_file)
+        kind = tell_suite(console, spec, observation, json_file, invocation(context))
         console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
         return kind.value
     verdict = judge(spec, observation)
     if json_file is not None:
-        write_text(json_file, to_json(spec, observation, verdict))
+        write_text(json_file, to_json(spec, observation, verdict, invocation(context)))
     show(console, spec, observation, verdict)
     console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
     return verdict.exit_code

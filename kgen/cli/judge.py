@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from kgen.cli import say_error
 from kgen.cli._files import STDOUT, check_writable, read_bytes, read_log, unreadable, write_text
-from kgen.cli._options import CANNOT_TELL, GroupedCommand, exit_codes_option, json_option, option
+from kgen.cli._options import CANNOT_TELL, GroupedCommand, exit_codes_option, invocation, json_option, option
 from kgen.errors import KgenError, SpecError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _judge(context: click.Context, values: dict[str, Any]) -> int:
         _tell_all(console, [run.where for run in runs], [worst([each.kind for each in found]) for _, found in judged])
     console.file.flush()
     if json_file is not None:
-        write_text(json_file, _document(judged))
+        write_text(json_file, _document(judged, invocation(context)))
     total = worst(kinds)
     return bisect_code(total) if values["exit_codes"] == "bisect" else total.value
 
@@ -147,13 +148,13 @@ def _named(values: dict[str, Any]) -> Named | None:
 
 def _tell(console: Console, run: Run, found: tuple[Verdict, ...]) -> None:
     """Print one run for people."""
-    from kgen.report.text import Printer, show
+    from kgen.report.text import Printer, show, show_unknown
 
     say = Printer(console)
     if run.where:
         say.line(f"{run.where}:", "bold")
     if run.spec is None:
-        _tell_unknown(console, run, found[0])
+        show_unknown(console, run.observation, found[0])
     elif run.spec.suite:
         from kgen.cli._suite import tell_suite
 
@@ -166,22 +167,6 @@ def _tell(console: Console, run: Run, found: tuple[Verdict, ...]) -> None:
         say.line("")
 
 
-def _tell_unknown(console: Console, run: Run, verdict: Verdict) -> None:
-    """Print what can be said where it is not known what was asked."""
-    from kgen.protocol import TABLE_HEADER
-    from kgen.report.text import STYLES, Printer
-
-    say = Printer(console)
-    if run.observation.rows:
-        say.line(TABLE_HEADER)
-        for row in run.observation.rows[-2:]:
-            say.line("counts:\t" + "\t".join(map(str, row)))
-        say.line("")
-    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
-    for note in verdict.notes:
-        say.line(f"  {note}")
-
-
 def _tell_all(console: Console, where: list[str], kinds: list[VerdictKind]) -> None:
     """The sum of several runs."""
     from kgen.report.matrix import worst
@@ -192,7 +177,7 @@ def _tell_all(console: Console, where: list[str], kinds: list[VerdictKind]) -> N
     Printer(console).line(f"{total.name}: the worst of {each}", STYLES.get(total, "bold yellow"))
 
 
-def _document(judged: list[tuple[Run, tuple[Verdict, ...]]]) -> str:
+def _document(judged: list[tuple[Run, tuple[Verdict, ...]]], words: Sequence[str] = ()) -> str:
     """The result for machines: that of the only run, or all of them with the worst verdict."""
     import json
 
@@ -205,15 +190,16 @@ def _document(judged: list[tuple[Run, tuple[Verdict, ...]]]) -> str:
         if run.spec is not None and run.spec.suite:
             outcomes = [Outcome(case, verdict, 0) for case, verdict in zip(run.spec.cases, found, strict=True)]
             seen = [(run.spec, run.observation)]
-            made.append(suite_document(run.spec, run.observation.platform, seen, outcomes))
+            made.append(suite_document(run.spec, run.observation.platform, seen, outcomes, words))
         else:
-            made.append(document(run.spec, run.observation, found[0]))
+            made.append(document(run.spec, run.observation, found[0], words))
     if len(made) == 1:
         return json.dumps(made[0], indent=2) + "\n"
     total = worst([verdict.kind for _, found in judged for verdict in found])
     whole = {
         "schema": SCHEMA,
         "kgen": __version__,
+        "invocation": list(words),
         "platform": judged[-1][0].observation.platform,
         "verdict": {"kind": total.name, "exit_code": total.value},
         "runs": [{"where": run.where, **each} for (run, _), each in zip(judged, made, strict=True)],

@@ -9,10 +9,10 @@ import click
 
 from kgen.cli._options import option
 
-_WHAT = "instructions targets experiments platforms formats kits suites cases".split()
+_WHAT = "instructions targets experiments platforms formats kits reports suites cases".split()
 
 
-@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, kits, suites, cases.")
+@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, kits ...")
 @click.argument("what", type=click.Choice(_WHAT))
 @option("Output", "--json", "as_json", is_flag=True, help="For machines, with everything that is known.")
 @option("Output", "--suite", default="full", show_default=True, metavar="NAME|FILE.toml", help="Whose cases.")
@@ -27,6 +27,7 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
         "experiments": _experiments,
         "platforms": _platforms,
         "formats": _formats,
+        "reports": _reports,
         "kits": _kits,
         "suites": _suites,
         "cases": lambda: _cases(suite),
@@ -144,6 +145,12 @@ def _formats() -> list[dict[str, Any]]:
     return [
         {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()
     ]
+
+
+def _reports() -> list[dict[str, Any]]:
+    from kgen.report.formats import formats
+
+    return [{"name": name, "suffix": entry.suffix, "summary": entry.summary} for name, entry in formats().items()]
 
 
 def _kits() -> list[dict[str, Any]]:

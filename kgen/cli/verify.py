@@ -20,6 +20,7 @@ from kgen.cli._options import (
     check_program,
     exit_codes_option,
     gdb_option,
+    invocation,
     json_option,
     lab_choice,
     lab_options,
@@ -170,6 +171,7 @@ class _Job:
     bisect: bool
     keep: bool
     json_file: Path | None
+    invocation: tuple[str, ...]
 
     def exit_code(self, kind: VerdictKind) -> int:
         """The exit code that was asked for."""
@@ -241,6 +243,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
         bisect=values["exit_codes"] == "bisect",
         keep=values["keep"],
         json_file=values["json_file"],
+        invocation=invocation(context),
     )
 
 
@@ -346,7 +349,7 @@ def _tell(console: Console, job: _Job, observation: Observation) -> Verdict:
     show(console, job.spec, observation, verdict)
     console.file.flush()
     if job.json_file is not None:
-        write_text(job.json_file, to_json(job.spec, observation, verdict))
+        write_text(job.json_file, to_json(job.spec, observation, verdict, job.invocation))
     return verdict
 
 
@@ -368,7 +371,7 @@ def _refused(job: _Job, error: KgenError) -> VerdictKind:
             problems=(error.line,),
             environment=environment(),
         )
-        write_text(job.json_file, to_json(job.spec, nothing, verdict))
+        write_text(job.json_file, to_json(job.spec, nothing, verdict, job.invocation))
     return verdict.kind
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
@@ -16,13 +17,16 @@ from kgen.verdict import Verdict
 SCHEMA = 2
 
 
-def document(spec: KernelSpec | None, observation: Observation, verdict: Verdict | None) -> dict[str, Any]:
+def document(
+    spec: KernelSpec | None, observation: Observation, verdict: Verdict | None, invocation: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything that was asked, seen and concluded, as plain JSON values. ``spec`` is None where nobody can tell what
-    was asked."""
+    was asked; ``invocation`` is the command line that it was done with."""
     seen = plain(observation)
     return {
         "schema": SCHEMA,
         "kgen": __version__,
+        "invocation": list(invocation),
         "case": spec.name if spec else "",
         "spec": plain(spec),
         "digest": spec.digest() if spec else "",
@@ -34,9 +38,9 @@ def document(spec: KernelSpec | None, observation: Observation, verdict: Verdict
     }
 
 
-def to_json(spec: KernelSpec | None, observation: Observation, verdict: Verdict) -> str:
+def to_json(spec: KernelSpec | None, observation: Observation, verdict: Verdict, invocation: Sequence[str] = ()) -> str:
     """The document as text, with a final newline."""
-    return json.dumps(document(spec, observation, verdict), indent=2, sort_keys=False) + "\n"
+    return json.dumps(document(spec, observation, verdict, invocation), indent=2, sort_keys=False) + "\n"
 
 
 def plain(value: Any) -> Any:

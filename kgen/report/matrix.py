@@ -45,6 +45,10 @@ _SIGNS: Mapping[VerdictKind, str] = {
 }
 
 
+#: Keys that a suite's document has once, not for each boot.
+_OF_THE_WHOLE = ("schema", "kgen", "invocation")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One case of a suite. ``boot`` is the number of the boot in which it ran, from 0."""
@@ -155,13 +159,18 @@ def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
 
 
 def suite_document(
-    spec: KernelSpec, platform: str, boots: Sequence[tuple[KernelSpec, Observation]], outcomes: Sequence[Outcome]
+    spec: KernelSpec,
+    platform: str,
+    boots: Sequence[tuple[KernelSpec, Observation]],
+    outcomes: Sequence[Outcome],
+    invocation: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
     total = worst([outcome.verdict.kind for outcome in outcomes])
     return {
         "schema": SCHEMA,
         "kgen": __version__,
+        "invocation": list(invocation),
         "suite": spec.suite,
         "spec": plain(spec),
         "platform": platform,
@@ -176,14 +185,18 @@ def suite_document(
             for outcome in outcomes
         ],
         "boots": [
-            {name: value for name, value in document(part, seen, None).items() if name not in ("schema", "kgen")}
+            {name: value for name, value in document(part, seen, None).items() if name not in _OF_THE_WHOLE}
             for part, seen in boots
         ],
     }
 
 
 def suite_json(
-    spec: KernelSpec, platform: str, boots: Sequence[tuple[KernelSpec, Observation]], outcomes: Sequence[Outcome]
+    spec: KernelSpec,
+    platform: str,
+    boots: Sequence[tuple[KernelSpec, Observation]],
+    outcomes: Sequence[Outcome],
+    invocation: Sequence[str] = (),
 ) -> str:
     """The document as text, with a final newline."""
-    return json.dumps(suite_document(spec, platform, boots, outcomes), indent=2) + "\n"
+    return json.dumps(suite_document(spec, platform, boots, outcomes, invocation), indent=2) + "\n"

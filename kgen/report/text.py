@@ -63,6 +63,19 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         say.line(f"  {explanation}")
 
 
+def show_unknown(console: Console, observation: Observation, verdict: Verdict) -> None:
+    """Print what can be said where it is not known what was asked."""
+    say = Printer(console)
+    if observation.rows:
+        say.line(TABLE_HEADER)
+        for row in observation.rows[-2:]:
+            say.line("counts:\t" + "\t".join(map(str, row)))
+        say.line("")
+    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    for note in verdict.notes:
+        say.line(f"  {note}")
+
+
 def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
     """Why the verdict is what it is, one sentence each."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []

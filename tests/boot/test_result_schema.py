@@ -29,6 +29,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 Step = tuple[str, ...]
+WORDS = ("kgen", "verify")
 NO_BOCHS = platform_named("bochs").unavailable(LaunchRequest(kernel=None))
 
 
@@ -74,7 +75,7 @@ def suite_result() -> tuple[dict[str, Any], VerdictKind]:
     boots = observe_suite(spec, platform_named("qemu-tcg"), Options(timeout=60))
     outcomes = [Outcome(case, verdict, boots.index(boot)) for case, boot, verdict in judge_cases(boots)]
     pairs = [(boot.spec, boot.observation) for boot in boots]
-    text = suite_json(spec, "qemu-tcg", pairs, outcomes)
+    text = suite_json(spec, "qemu-tcg", pairs, outcomes, WORDS)
     return json.loads(text), worst([outcome.verdict.kind for outcome in outcomes])
 
 
@@ -90,7 +91,7 @@ def results(no_lab: str) -> list[tuple[dict[str, Any], VerdictKind]]:
     for spec, platform in runs:
         observation = observe(build(spec), platform_named(platform), Options(timeout=120))
         verdict = judge(spec, observation)
-        found.append((json.loads(to_json(spec, observation, verdict)), verdict.kind))
+        found.append((json.loads(to_json(spec, observation, verdict, WORDS)), verdict.kind))
     return found
 
 

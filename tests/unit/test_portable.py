@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from recordings import load
 
+from kgen.report.document import to_json
+from kgen.verdict import judge
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: For a command, in seconds, on a loaded machine.
 DEADLINE = 100.0
@@ -68,6 +71,16 @@ def _log(directory: Path) -> None:
     (directory / "empty.bin").write_bytes(bytes(4096))
 
 
+def _result(directory: Path) -> None:
+    run = load("kvm-lost")
+    seen = run.observed()
+    (directory / "x.json").write_text(to_json(run.spec, seen, judge(run.spec, seen)))
+
+
+def _reported(directory: Path, out: str) -> None:
+    assert "\nNOT_ATOMIC: " in out
+
+
 def _verdict(kind: str) -> Callable[[Path, str], object]:
     def check(directory: Path, out: str) -> None:
         assert f"\n{kind}: " in out
@@ -91,6 +104,7 @@ PORTABLE = (
     Command(("judge", "serial.txt", "--memory", "empty.bin"), 9, _log),
     Command(("build", "--instr", "xchg", "-o", "out"), 0, check=_built),
     Command(("kit", "hyperv", "--instr", "xchg", "-o", "out"), 0, check=_kit),
+    Command(("report", "x.json"), 0, _result, _reported),
     Command(("list", "instructions")),
     Command(("--help",)),
 )

@@ -1,0 +1,172 @@
+"""Result documents (docs/result-schema.md) as the typed values they were made of, whoever wrote them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Union
+
+from kgen.errors import SpecError
+from kgen.observation import Observation
+from kgen.report.document import SCHEMA
+from kgen.spec import KernelSpec
+from kgen.verdict import Verdict, VerdictKind
+
+_HINT = "name a file that 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict on one case, with what it rests on.
+
+    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where nobody can tell
+    what was asked; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
+    wrote the result, ``invocation`` its command line, () where the document does not say.
+    """
+
+    where: str
+    case: str
+    spec: KernelSpec | None
+    number: int
+    observation: Observation
+    verdict: Verdict
+    kgen: str
+    invocation: tuple[str, ...] = ()
+
+    @property
+    def suite(self) -> str:
+        """The name of the suite that the case was run in, "" where it was run alone."""
+        return self.spec.suite if self.spec else ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a kernel, or of a suite in as many boots as it took: its results in order.
+
+    ``spec`` is the whole request, None where nobody can tell; ``platform`` is what ran it.
+    """
+
+    where: str
+    spec: KernelSpec | None
+    platform: str
+    results: tuple[Result, ...]
+
+
+def load(data: bytes, where: str) -> tuple[Run, ...]:
+    """The runs of one result file. Raises SpecError for what is none, or is of another schema."""
+    try:
+        document = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"is no JSON: {error}", where=where, hint=_HINT) from error
+    if not isinstance(document, dict) or "schema" not in document or "kgen" not in document:
+        raise SpecError("is no result of kgen", where=where, hint=_HINT)
+    if document["schema"] != SCHEMA:
+        raise SpecError(
+            f"has schema {document['schema']}, and this kgen reads {SCHEMA}", where=where, hint="write it again"
+        )
+    try:
+        if "runs" not in document:
+            return (_run(document, where),)
+        inherited = {name: document[name] for name in ("schema", "kgen", "invocation") if name in document}
+        return tuple(_run(inherited | each, f"{where} ({each['where']})") for each in document["runs"])
+    except SpecError as error:
+        raise SpecError(error.message, where=where, hint=error.hint) from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        raise SpecError(what, where=where, hint=_HINT) from error
+
+
+def _run(document: Mapping[str, Any], where: str) -> Run:
+    """One run. Raises what reading values of a wrong shape raises."""
+    invocation = tuple(map(str, document.get("invocation", ())))
+    spec = _value(KernelSpec | None, document["spec"])
+    platform = _value(str, document["platform"])
+
+    def result(boot: Mapping[str, Any], case: str, number: int, verdict: Mapping[str, Any]) -> Result:
+        return Result(
+            where=where,
+            case=case,
+            spec=_value(KernelSpec | None, boot["spec"]),
+            number=number,
+            observation=_observation(boot),
+            verdict=_value(Verdict, verdict),
+            kgen=_value(str, document["kgen"]),
+            invocation=invocation,
+        )
+
+    if "boots" not in document:
+        return Run(where, spec, platform, (result(document, document["case"], 0, document["verdict"]),))
+    found = []
+    for entry in document["cases"]:
+        boot = document["boots"][entry["boot"]]
+        ids = [case.id for case in _value(KernelSpec, boot["spec"]).cases]
+        found.append(result(boot, entry["case"], ids.index(entry["case"]), entry["verdict"]))
+    return Run(where, spec, platform, tuple(found))
+
+
+def _observation(document: Mapping[str, Any]) -> Observation:
+    seen = document["observation"] | {"platform": document["platform"], "log": document["serial_log"]}
+    found: Observation = _value(Observation, seen)
+    return found
+
+
+@functools.cache
+def _fields(kind: type) -> Mapping[str, tuple[Any, bool]]:
+    """Type of each field of a dataclass, and whether it may be left out."""
+    hints = typing.get_type_hints(kind)
+    missing = dataclasses.MISSING
+    return {
+        field.name: (hints[field.name], field.default is not missing or field.default_factory is not missing)
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _value(kind: Any, value: Any) -> Any:
+    """``value``, as ``document.plain`` left it, as a value of the type ``kind``. Raises TypeError, ValueError and
+    KeyError where it cannot be one; keys that are not known are left out."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (kind,) = (each for each in arguments if each is not type(None))
+        return _value(kind, value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{value!r:.60} is none of {arguments}")
+        return value
+    if origin is tuple:
+        entries = _typed(list, value)
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_value(arguments[0], entry) for entry in entries)
+        return tuple(_value(each, entry) for each, entry in zip(arguments, entries, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        key, entry_kind = arguments
+        return {(int(name) if key is int else name): _value(entry_kind, entry) for name, entry in value.items()}
+    if dataclasses.is_dataclass(kind):
+        given, fields = _typed(dict, value), _fields(typing.cast(type, kind))
+        taken = {
+            name: _value(each, given[name])
+            for name, (each, optional) in fields.items()
+            if name in given or not optional
+        }
+        return typing.cast(type, kind)(**taken)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind[_typed(str, value) if kind is VerdictKind else _typed(str, value).upper()]
+    if kind is float and type(value) is int:
+        return float(value)
+    return _typed(kind, value)
+
+
+def _typed(kind: type, value: Any) -> Any:
+    # in Python a boolean is an integer, in JSON it is not
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.60} is no {kind.__name__}")
+    return value

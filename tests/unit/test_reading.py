@@ -1,0 +1,102 @@
+"""A result document read back is the values that it was made of."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recordings import NAMES, load
+
+from kgen.errors import SpecError
+from kgen.report import reading
+from kgen.report.document import document, to_json
+from kgen.report.formats import formats
+from kgen.report.matrix import Outcome, suite_json
+from kgen.verdict import judge
+
+WORDS = ("kgen", "verify", "--instr", "xchg")
+
+
+def written(name: str) -> str:
+    run = load(name)
+    seen = run.observed()
+    if not run.spec.suite:
+        return to_json(run.spec, seen, judge(run.spec, seen), WORDS)
+    outcomes = [Outcome(case, judge(run.spec, seen, number), 0) for number, case in enumerate(run.spec.cases)]
+    return suite_json(run.spec, run.platform, [(run.spec, seen)], outcomes, WORDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_read_as_what_was_written(name: str) -> None:
+    recording = load(name)
+    (run,) = reading.load(written(name).encode(), "x.json")
+    assert run.spec == recording.spec
+    assert run.platform == recording.platform
+    assert [result.case for result in run.results] == [case.id for case in recording.spec.cases]
+    for number, result in enumerate(run.results):
+        assert (result.number, result.invocation, result.where) == (number, WORDS, "x.json")
+        assert result.observation == recording.observed()
+        assert result.verdict == judge(recording.spec, recording.observed(), number)
+
+
+def test_several_runs_in_one_file() -> None:
+    runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
+    found = reading.load(json.dumps({"schema": 2, "kgen": "0", "runs": runs}).encode(), "x.json")
+    assert [run.where for run in found] == ["x.json (run 1)", "x.json (run 2)"]
+
+
+def test_what_nobody_knows_what_was_asked() -> None:
+    seen = load("kvm-lost").observed()
+    verdict = judge(load("kvm-lost").spec, seen)
+    ((result,),) = [run.results for run in reading.load(json.dumps(document(None, seen, verdict)).encode(), "x")]
+    assert (result.spec, result.case, result.suite) == (None, "", "")
+
+
+@pytest.mark.parametrize("name", sorted(formats()))
+@pytest.mark.parametrize("recording", NAMES)
+def test_every_form_tells_every_recording(name: str, recording: str) -> None:
+    runs = reading.load(written(recording).encode(), "x.json")
+    text = formats()[name].render(runs * 2)
+    assert text.endswith("\n")
+    assert text == formats()[name].render(runs * 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "is no result of kgen"),
+        ('{"schema": 2}', "is no result of kgen"),
+        ('{"schema": 99, "kgen": "9"}', "has schema 99"),
+        ('{"schema": 2, "kgen": "9"}', "lacks 'spec'"),
+        ('{"schema": 2, "kgen": "9", "spec": 3, "platform": ""}', "is damaged"),
+    ],
+)
+def test_what_is_no_result_is_told(text: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said) as told:
+        reading.load(text.encode(), "x.json")
+    assert told.value.line.startswith("x.json: ")
+
+
+DOCUMENT = json.loads(written("kvm-lost"))
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, entry in inner for found in _places(entry, (*path, key)))]
+
+
+@given(place=st.sampled_from(_places(DOCUMENT)[1:]), value=st.sampled_from([None, -1, "x", [], {}, True, 1.5]))
+def test_a_damaged_result_is_read_or_refused_in_one_line(place: tuple[Any, ...], value: Any) -> None:
+    damaged = json.loads(json.dumps(DOCUMENT))
+    inner = damaged
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with contextlib.suppress(SpecError):
+        reading.load(json.dumps(damaged).encode(), "x.json")
