@@ -118,7 +118,7 @@ def test_sets_the_speed(tmp_path: Path) -> None:
 
 def test_no_serial_port() -> None:
     """Then the debugger's channel is all there is, and it is whole."""
-    seen, verdict = run(built(spec_of()), without_serial(needs("qemu-tcg"), boot_seconds=6))
+    seen, verdict = run(built(spec_of()), without_serial(needs("qemu-tcg"), boot_seconds=4))
     assert seen.log == ""
     assert seen.serial is None
     assert seen.memory is not None

@@ -13,6 +13,7 @@ from killing import CRASH, JOB, kill_at_random
 from running import Run, kgen
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("victim", ["qemu-system", "gdb"])
 def test_a_tool_is_killed_at_random_moments(tmp_path: Path, victim: str) -> None:
     kill_at_random(tmp_path / "tmp", victim, times=2, seed=random.SystemRandom().getrandbits(32))
@@ -44,6 +45,7 @@ def test_a_tool_that_is_stopped_does_not_stop_us(tmp_path: Path) -> None:
     assert "\nERROR: gdb did not answer" in run.stdout
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_kgen_is_killed_at_a_random_moment(tmp_path: Path, number: signal.Signals) -> None:
     """SIGKILL cannot tidy up its files, but takes its children along; SIGTERM leaves nothing at all."""

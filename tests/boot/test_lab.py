@@ -93,6 +93,7 @@ def test_memory_is_well_in_the_lab(lab: Platform) -> None:
     assert seen.trace == ()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_without_lock_the_lab_fails(lab: Platform) -> None:
     seen, verdict = run(built(spec_of(target="vga-text", lock=False, rounds=1000)), lab, timeout=SLOW)
@@ -191,6 +192,7 @@ def test_arguments_that_the_inner_qemu_refuses(lab: Platform, tmp_path: Path) ->
     run.assert_nothing_left()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_while_it_runs(lab: Platform, tmp_path: Path, number: signal.Signals) -> None:
@@ -205,6 +207,7 @@ def test_killed_while_it_runs(lab: Platform, tmp_path: Path, number: signal.Sign
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_the_outer_machine_is_killed(lab: Platform, tmp_path: Path) -> None:
     endless = (*ASK, "--target", "ram", "--no-controls", "--rounds", "4000000000")
@@ -218,6 +221,7 @@ def test_the_outer_machine_is_killed(lab: Platform, tmp_path: Path) -> None:
     assert "was killed by SIGKILL" in run.stdout + run.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_a_build_is_killed(pieces: Path, tmp_path: Path) -> None:
     """Nothing half-made is ever taken for a lab, and the next maker removes it. Either signal, as chance has it."""

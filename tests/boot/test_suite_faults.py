@@ -36,7 +36,7 @@ def run(trap: str, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[Boot, ...], d
         return built(spec, edit)
 
     monkeypatch.setattr(pipeline, "build", build)
-    monkeypatch.setattr(pipeline, "SUITE_STALL_SECONDS", 15.0)
+    monkeypatch.setattr(pipeline, "SUITE_STALL_SECONDS", 8.0)
     cases = tuple(Case(name, 32, target="ram") for name in NAMES)
     spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=60, rounds=500)
     boots = observe_suite(spec, platforms()["qemu-tcg"], Options(timeout=110.0))
