@@ -32,7 +32,7 @@ SEVERITY = (
     VerdictKind.ATOMIC,
 )
 #: What stands in the table; the width follows it.
-_SIGNS: Mapping[VerdictKind, str] = {
+SIGNS: Mapping[VerdictKind, str] = {
     VerdictKind.ATOMIC: "ok",
     VerdictKind.NOT_ATOMIC: "NOT",
     VerdictKind.INCONCLUSIVE: "?",
@@ -154,7 +154,7 @@ def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
         seen = f" {'+'.join(sorted(found))}" if found and kind is VerdictKind.NOT_ATOMIC else ""
         mine = " ".join(sorted({str(member.case.width) for member in members}, key=int))
         label = "" if mine == widths else f"{mine} "
-        cell.append(f"{', ' if len(cell) else ''}{label}{_SIGNS[kind]}{seen}", style=STYLES.get(kind, "yellow"))
+        cell.append(f"{', ' if len(cell) else ''}{label}{SIGNS[kind]}{seen}", style=STYLES.get(kind, "yellow"))
     return cell
 
 

@@ -81,6 +81,10 @@ def _reported(directory: Path, out: str) -> None:
     assert "\nNOT_ATOMIC: " in out
 
 
+def _compared(directory: Path, out: str) -> None:
+    assert out.endswith("\nx (2): 1 same\n")
+
+
 def _verdict(kind: str) -> Callable[[Path, str], object]:
     def check(directory: Path, out: str) -> None:
         assert f"\n{kind}: " in out
@@ -105,6 +109,7 @@ PORTABLE = (
     Command(("build", "--instr", "xchg", "-o", "out"), 0, check=_built),
     Command(("kit", "hyperv", "--instr", "xchg", "-o", "out"), 0, check=_kit),
     Command(("report", "x.json"), 0, _result, _reported),
+    Command(("compare", "x.json", "x.json"), 0, _result, _compared),
     Command(("list", "instructions")),
     Command(("--help",)),
 )

@@ -1,0 +1,147 @@
+"""kgen compare: results held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kgen.cli._files import STDIN, STDOUT, check_writable, read_runs, write_text
+from kgen.cli._options import GroupedCommand, file_name, option
+from kgen.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kgen.report.comparison import Difference
+    from kgen.report.reading import Run
+
+#: Exit code where something differs in a way that may not pass.
+FAILED = 1
+#: Columns of the table where it goes to no terminal.
+WIDTH = 120
+
+_EXAMPLES = """\b
+Examples:
+  kgen compare tcg.json kvm.json lab.json
+  kgen compare today.json --baseline known.json
+  kgen compare today.json --baseline known.json --fail-on worse,vanished
+  kgen compare today.json --baseline known.json --format markdown -o diff.md
+
+\b
+Differences:
+  worse     a violation, crash or error that was not there, or another kind
+            of violation than before
+  vanished  no longer there, or SKIP where it was run
+  unproven  was ATOMIC; no violation now either, but no proof
+  new       not in the baseline
+  changed   another verdict, neither better nor worse
+  better    ATOMIC now, or an answer where there was ERROR or CRASH
+
+\b
+Exit codes:
+   0 shown; with --baseline: nothing differs in a way named by --fail-on
+   1 something does
+   2 wrong usage, or a file that is no result
+"""
+_VERDICT = "What may not pass"
+_OUTPUT = "Output"
+
+
+@click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Hold results against each other.")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
+@option(
+    _VERDICT,
+    "--baseline",
+    type=file_name,
+    metavar="FILE",
+    help="Hold all against this result, and let the exit code say what came of it.",
+)
+@option(
+    _VERDICT,
+    "--fail-on",
+    metavar="DIFFERENCE,...",
+    help="Which differences exit 1.  [default: worse,vanished,unproven]",
+)
+@option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="text|json|markdown|github")
+@option(_OUTPUT, "--all", "everything", is_flag=True, help="Show the cases that are alike in all columns too.")
+@option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where it goes.  [default: stdout]")
+def COMMAND(
+    results: tuple[Path, ...],
+    baseline: Path | None,
+    fail_on: str | None,
+    name: str,
+    everything: bool,
+    output: Path | None,
+) -> int:
+    """One table, a row a case, a column a result, with what differs from the first column marked.
+
+    RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
+    Without --baseline the first one is what the others are held against, and the exit code is 0 whatever they say.
+    """
+    from kgen.report.comparison import compare
+    from kgen.report.comparison_forms import forms
+    from kgen.spec import unknown
+
+    if name not in forms():
+        raise unknown("format", name, forms())
+    if fail_on is not None and baseline is None:
+        raise click.UsageError("--fail-on goes with --baseline")
+    check_writable(output, *results, baseline)
+    comparison = compare(_runs(results, baseline), _fatal(fail_on) if baseline else ())
+    _print(lambda console: forms()[name].show(console, comparison, everything), output)
+    return FAILED if comparison.failed else 0
+
+
+def _fatal(text: str | None) -> frozenset[Difference]:
+    """The differences that --fail-on names. Raises SpecError."""
+    from kgen.report.comparison import FATAL, Difference
+    from kgen.spec import unknown
+
+    if text is None:
+        return FATAL
+    known = {kind.value: kind for kind in Difference if kind is not Difference.SAME}
+    for word in text.split(","):
+        if word.strip() not in known:
+            raise unknown("difference", word.strip(), known)
+    return frozenset(known[word.strip()] for word in text.split(","))
+
+
+def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
+    """The runs of all files, the baseline first and once. Raises SpecError and click.UsageError."""
+    if baseline is None:
+        runs = read_runs(results)
+        if len(runs) < 2:
+            raise click.UsageError("there is one result only; give another one, or --baseline FILE")
+        return runs
+    first = read_runs([baseline])
+    if len(first) != 1:
+        raise SpecError(f"holds {len(first)} runs", where=str(baseline), hint="a baseline is one run")
+    others = [path for path in results if not _same(path, baseline)]
+    if not others:
+        raise click.UsageError("there is nothing beside the baseline; give another result")
+    return first + read_runs(others)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether both name one file, as where the baseline lies among the results."""
+    if STDIN in (str(path), str(other)):
+        return str(path) == str(other)
+    return path.exists() and path.samefile(other)
+
+
+def _print(show: Callable[[Console], None], output: Path | None) -> None:
+    """Print on standard output, or write a file whole or not at all."""
+    import io
+    import sys
+
+    from rich.console import Console
+
+    if output is None or str(output) == STDOUT:
+        show(Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH))
+        return
+    file = io.StringIO()
+    show(Console(file=file, width=WIDTH, color_system=None, highlight=False))
+    write_text(output, file.getvalue())

@@ -1,0 +1,112 @@
+"""Forms of a comparison: one module a form, each with a ``FORM = ComparisonForm(...)``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kgen import registry
+from kgen.report.comparison import Column, Comparison, Difference, Entry, Row
+from kgen.report.matrix import SIGNS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Stands before a case that differs from the baseline's.
+MARKS: Mapping[Difference, str] = {
+    Difference.WORSE: "!",
+    Difference.VANISHED: "x",
+    Difference.UNPROVEN: "<",
+    Difference.NEW: "*",
+    Difference.CHANGED: "~",
+    Difference.BETTER: "+",
+    Difference.SAME: "",
+}
+
+
+@dataclass(frozen=True)
+class ComparisonForm:
+    """One way to tell a comparison.
+
+    ``name`` is what the command line calls it, ``summary`` one line for people. ``show(console, comparison,
+    everything)`` prints it; ``everything`` asks for the cases that are alike in all columns too.
+    """
+
+    name: str
+    summary: str
+    show: Callable[[Console, Comparison, bool], None]
+
+
+@functools.cache
+def forms() -> Mapping[str, ComparisonForm]:
+    """Every form by name."""
+    return registry.discover("kgen.report.comparison_forms", "FORM", ComparisonForm)
+
+
+def clean(text: str) -> str:
+    """One line that does nothing to a terminal: a file's name and what is in it may be anything."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def case_name(row: Row) -> str:
+    """What a row is called."""
+    return clean(row.case) or "(case not known)"
+
+
+def field(entry: Entry) -> str:
+    """What stands in the table: a mark, the verdict, the kinds of violation; "" where neither has the case."""
+    if entry.cell is None:
+        text = "gone" if entry.difference is Difference.VANISHED else ""
+    else:
+        text = " ".join((SIGNS[entry.cell.verdict], "+".join(sorted(map(clean, entry.cell.kinds))))).strip()
+    return f"{MARKS[entry.difference]} {text}".strip()
+
+
+def headline(row: Row, column: Column, entry: Entry) -> str:
+    """One difference as a sentence, remarks apart."""
+    what = "remark" if entry.difference is Difference.SAME else entry.difference.value
+    return f"{what}: {case_name(row)} in {clean(column.label)}" + (f": {clean(entry.why)}" if entry.why else "")
+
+
+def verdict_of(entry: Entry) -> str:
+    """A verdict with its reason, which states N; for ATOMIC with the bound on the rate."""
+    if entry.cell is None:
+        return "not there"
+    bound = f", rate below {entry.cell.bound:.2g} at 95 %" if entry.cell.bound is not None else ""
+    return f"{entry.cell.verdict.name}: {clean(entry.cell.reason)}{bound}"
+
+
+def about(column: Column) -> str:
+    """What ran where."""
+    version = f"kgen {column.kgen}"
+    parts = (column.platform, column.hypervisor, column.host, version)
+    return "; ".join(clean(part) for part in parts if part)
+
+
+def alike(comparison: Comparison) -> tuple[int, str]:
+    """How many cases are alike in all columns, and what they are."""
+    kinds = [row.entries[0].cell.verdict for row in comparison.rows if row.is_alike and row.entries[0].cell]
+    counts = {kind: kinds.count(kind) for kind in SIGNS if kind in kinds}
+    return len(kinds), ", ".join(f"{count} {kind.name}" for kind, count in counts.items())
+
+
+def total(comparison: Comparison) -> str:
+    """What it comes to, where somebody asked: "" where it was only to be shown."""
+    if not comparison.fatal:
+        return ""
+    found = [entry.difference for _, _, entry in comparison.failed]
+    counts = ", ".join(f"{found.count(kind)} {kind.value}" for kind in Difference if kind in found)
+    watched = " or ".join(kind.value for kind in Difference if kind in comparison.fatal)
+    return f"FAILED: {counts}" if found else f"passed: nothing is {watched}"
+
+
+def sums(comparison: Comparison) -> tuple[str, ...]:
+    """For each column but the baseline how many cases differ how."""
+    return tuple(
+        f"{clean(column.label)}: "
+        + (", ".join(f"{count} {kind.value}" for kind, count in comparison.counts(at).items()) or "no case")
+        for at, column in enumerate(comparison.columns)
+        if at
+    )
