@@ -299,6 +299,12 @@ class Bochs:
             data += bytes_of(self._talk.ask(f"xp /{size}bx {at:#x}"), at, size)
         return data
 
+    def lie_in_wait(self, address: int, condition: str) -> None:
+        raise DebuggerError("Bochs's debugger cannot wait for this")
+
+    def caught(self) -> bool:
+        return False
+
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
         return NOT_ASKED
 

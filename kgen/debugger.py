@@ -12,6 +12,7 @@ import re
 import select
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ from kgen.process import Child, spawn
 INSTALL_HINT = "install it with 'apt install gdb' or 'dnf install gdb', or name it with --gdb"
 #: Seconds for a command that only asks.
 COMMAND_SECONDS = 10.0
+#: After so long a CPU is asked again to stop, where the first time may have been lost.
+AGAIN_SECONDS = 0.1
 #: Bytes a command reads or writes, so that a slow line keeps each within its deadline.
 READ_CHUNK = 4096
 WRITE_CHUNK = 1024
@@ -92,6 +95,7 @@ class GdbSession:
         self._architecture = "auto"
         self._connected = False
         self._running = False
+        self._weighs = False
         self._stop = Stop("", "", 0)
         self._numbers: dict[str, int] = {}
         script = _quote(f"source {data_dir('gdb_scripts') / 'attach.gdb'}")
@@ -253,14 +257,18 @@ class GdbSession:
         self._command(f"-interpreter-exec console {_quote(command)}", timeout)
         return "".join(self._console)
 
-    def insert_breakpoint(self, location: str, *, hardware: bool) -> None:
-        """Break at a place ("*0x100000", "*&name"). Use a kind that the platform's ``breakpoints`` names."""
+    def insert_breakpoint(self, location: str, *, hardware: bool, condition: str = "") -> None:
+        """Break at a place ("*0x100000", "*&name"), where a condition is given only if it holds then (gdb lets the CPUs
+        run on otherwise). Use a kind that the platform's ``breakpoints`` names."""
         self._must_be_stopped()
-        self._command(f"-break-insert {'-h ' if hardware else ''}{_quote(location)}", COMMAND_SECONDS)
+        only = f"-c {_quote(condition)} " if condition else ""
+        self._weighs |= bool(condition)
+        self._command(f"-break-insert {'-h ' if hardware else ''}{only}{_quote(location)}", COMMAND_SECONDS)
 
     def delete_breakpoints(self) -> None:
         """Take all breakpoints away."""
         self._command("-break-delete", COMMAND_SECONDS)
+        self._weighs = False
 
     def interrupt(self, *, timeout: float = COMMAND_SECONDS) -> Stop:
         """Stop all CPUs, if they run; why they are stopped."""
@@ -269,8 +277,20 @@ class GdbSession:
         until = time.monotonic() + timeout
         if self._running:
             self._finish(self._send("-exec-interrupt"), "-exec-interrupt", until)
+            if self._weighs:
+                self._insist(until)
             self._await_stop(until, f"did not stop within {timeout:g} s")
         return self._stop
+
+    def _insist(self, until: float) -> None:
+        """Ask again and again: while gdb weighs a breakpoint's condition the stub stands still, and an interrupt is
+        lost on it. ``until`` is on the monotonic clock."""
+        while time.monotonic() < until - AGAIN_SECONDS:
+            with suppress(_Late):
+                self._await_stop(time.monotonic() + AGAIN_SECONDS, "")
+                return
+            with suppress(_Refused):  # it has stopped meanwhile
+                self._finish(self._send("-exec-interrupt"), "-exec-interrupt", until)
 
     def resume(self) -> None:
         """Let all CPUs run. Raises DebuggerError when the machine died: it would never stop again."""
@@ -278,6 +298,12 @@ class GdbSession:
         if self._stop.fatal:
             raise DebuggerError(f"the machine {self._stop.fatal} and cannot go on", where=self._address)
         self._command("-exec-continue", COMMAND_SECONDS)
+
+    def stopped(self) -> Stop | None:
+        """Why the CPUs stand still, None while they run or when the machine is gone. Does not wait. Raises
+        DebuggerError when gdb died."""
+        self._drain()
+        return self._stop if self._connected and not self._running else None
 
     def wait_stopped(self, timeout: float) -> Stop:
         """Wait until the CPUs stop of themselves: a breakpoint, a crash. Raises DebuggerError after ``timeout`` s."""

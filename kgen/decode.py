@@ -132,6 +132,17 @@ def _memory_size(instruction: Instruction) -> int:
     return registers[0] if general else 0
 
 
+def disassemble(data: bytes, address: int) -> tuple[int, str]:
+    """Length in bytes and text of the first instruction in the bytes, read as 32-bit code at ``address``; (0, "") where
+    they are none."""
+    import capstone
+
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
+    for _, size, mnemonic, operands in decoder.disasm_lite(data, address, 1):
+        return size, f"{mnemonic} {operands}".strip()
+    return 0, ""
+
+
 class Checker:
     """Checks instructions of all three modes; one object decodes the same bytes once."""
 

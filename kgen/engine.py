@@ -87,6 +87,16 @@ class Engine(Protocol):
         """Let all CPUs run again. Raises DebuggerError."""
         ...
 
+    def lie_in_wait(self, address: int, condition: str) -> None:
+        """Let a machine run that was started ``paused``, until a CPU comes to the instruction at ``address`` while the
+        condition holds, in the words of gdb; all CPUs stop before it. Only where the platform's ``breakpoints`` hit.
+        Raises DebuggerError."""
+        ...
+
+    def caught(self) -> bool:
+        """Whether the machine has stopped where ``lie_in_wait`` wanted it. Does not wait. Raises DebuggerError."""
+        ...
+
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
         """What the emulator says lies behind a physical address for CPU 0 to ``cpus`` - 1; NOT_ASKED where it cannot
         be asked. Raises MachineError, GuestCrash."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from kgen.errors import ProtocolError
 from kgen.interleaving import TraceEvent
@@ -184,6 +184,90 @@ class Record:
 
 
 @dataclass(frozen=True)
+class SceneLine:
+    """One instruction as memory held it: its address, its bytes in hex, and its text as a decoder reads them.
+
+    ``file``, ``line`` (from 1) and ``source`` say where the listing has it; "", 0 and "" where it is none of the
+    kernel's.
+    """
+
+    address: int
+    data: str
+    text: str
+    file: str
+    line: int
+    source: str
+
+
+@dataclass(frozen=True)
+class SceneCpu:
+    """A CPU at the scene. ``cpu`` is the guest's number, None for one that the guest does not know; ``registers`` are
+    32 bits wide. ``place`` says in words what it does, ``routine`` where it stands: a symbol and the distance from it.
+    ``code`` are the instructions around its EIP; that one is the next that it executes.
+    """
+
+    cpu: int | None
+    registers: Mapping[str, int]
+    place: str
+    routine: str
+    code: tuple[SceneLine, ...]
+
+
+@dataclass(frozen=True)
+class SceneCell:
+    """The cell of the witness: physical address, width in bits, and its value ``before`` and ``after``.
+
+    ``before`` is the token that was put there or, where there are no tokens, what it held when the batch began; None
+    where that is not kept. ``after`` is what it holds now that all CPUs are parked, as the debugger reads it; None
+    where it cannot be read. ``around`` are its bytes and its neighbours', in hex, the first of them at ``start``.
+    """
+
+    address: int
+    width: int
+    before: int | None
+    after: int | None
+    start: int
+    around: str
+
+
+@dataclass(frozen=True)
+class SceneEvent:
+    """Something that happened on the way to the scene. ``step`` orders events; of those of one step only each CPU's own
+    are known to be in their order.
+
+    "witness" is an entry of the witness ring, and the last one is the scene's own. In between stands what happened to
+    its cell: "batch" (it was opened), "put" (a token was exchanged into the cell; ``value`` is the token), "take" (an
+    exchange got ``value``), "empty" (its exchanges got nothing), "work" (its operations on the batch's cells), "parked"
+    (the CPU has acknowledged the batch: it touches no cell any more) and "read" (what CPU 0 then found in the cell).
+    ``phase`` and ``batch`` number what it belongs to, ``batch`` is None where that is not kept; ``tsc`` is in ticks of
+    CPU 0, None where nobody took the time.
+    """
+
+    step: int
+    cpu: int | None
+    kind: Literal["witness", "batch", "put", "take", "empty", "work", "parked", "read"]
+    phase: int
+    batch: int | None
+    cell: int | None
+    value: int | None
+    tsc: int | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The machine at the moment at which the case's first violation had been recorded, and nothing done since.
+
+    ``timeline`` is in order of time: the witnesses before this one, the history of its cell in its batch, itself.
+    """
+
+    witness: Witness
+    cpus: tuple[SceneCpu, ...]
+    cell: SceneCell
+    timeline: tuple[SceneEvent, ...]
+
+
+@dataclass(frozen=True)
 class Pooled:
     """What a phase did in earlier runs of the same kernel: ``rounds``, events, and violations by kind, in lower
     case."""
@@ -204,7 +288,8 @@ class Observation:
     those before, by their index: nothing of it is thrown away. ``kernel_log`` is what the hypervisor's kernel logged
     meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to one cell around a witness,
     where it records them. ``path`` is that of the cells of the last case, ``paths`` are those of the cases of a suite
-    by the index of their phase, asked when the guest had parked before them.
+    by the index of their phase, asked when the guest had parked before them. ``scene`` is there where the run was
+    stopped at the case's first violation, which is then the last that is known of it.
     """
 
     platform: str
@@ -225,6 +310,7 @@ class Observation:
     kernel_log: tuple[str, ...] | None = None
     trace: tuple[TraceEvent, ...] = ()
     paths: Mapping[int, PathEvidence] = field(default_factory=dict)
+    scene: Scene | None = None
 
     @property
     def best(self) -> Record | None:

@@ -29,11 +29,12 @@ from kgen.inspection import Inspection, cell_range, inspect
 from kgen.interleaving import TraceEvent, surroundings
 from kgen.listing import listing
 from kgen.mtree import NOT_ASKED, PathEvidence
-from kgen.observation import Observation, Record, from_log, pool
+from kgen.observation import Observation, Record, Scene, from_log, pool
 from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import CHOICES, LaunchRequest, Platform
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
+from kgen.scene import capture, place_to_stop
 from kgen.scratch import scratch
 from kgen.spec import Case, KernelSpec, resolve_target, unknown
 from kgen.verdict import Verdict, judge, was_run
@@ -49,6 +50,8 @@ STOP_SECONDS = 60.0
 #: How long the guest may take from its closing line to its final state, in seconds.
 SETTLE_SECONDS = 10.0
 POLL_SECONDS = 0.1
+#: What asks for the run to be stopped at the case's first violation, in words of the command line.
+STOP = "--stop-on-violation"
 #: The recorder of accesses is asked for so many of the case's first witnesses; the first that it has is shown.
 TRACED = 4
 
@@ -57,8 +60,8 @@ TRACED = 4
 class Options:
     """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
     long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
-    arguments; ``lab`` is the directory of the lab to use. The last ones choose the machine, see LaunchRequest; None
-    leaves it to the platform."""
+    arguments; ``lab`` is the directory of the lab to use. ``stop_on_violation`` freezes the machine at the case's first
+    one. The last ones choose the machine, see LaunchRequest; None leaves it to the platform."""
 
     qemu: str | None = None
     gdb: str = "gdb"
@@ -67,6 +70,7 @@ class Options:
     timeout: float | None = 600.0
     pin: frozenset[int] = frozenset()
     lab: Path | None = None
+    stop_on_violation: bool = False
     machine: str | None = None
     vga: str | None = None
     firmware: str | None = None
@@ -107,7 +111,10 @@ def platform_named(name: str) -> Platform:
 
 
 def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
-    """The machine that a kernel of this specification needs, without the kernel."""
+    """The machine that a kernel of this specification needs, without the kernel. Raises SpecError for a suite that is
+    to stop at a violation: it is made to go on."""
+    if spec.suite and options.stop_on_violation:
+        raise SpecError("it is for one case", where=STOP, hint="name the case")
     places = dict.fromkeys(resolve_target(case.target) for case in spec.cases)
     return LaunchRequest(
         kernel=None,
@@ -117,6 +124,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
         lab=options.lab,
         serial_port=spec.serial_port,
         append="attend=0x1" if spec.suite else "",
+        paused=options.stop_on_violation,
         fixtures=tuple(word for target in places for word in target.qemu),
         **{name: getattr(options, name) for name in CHOICES},
     )
@@ -131,6 +139,10 @@ def check_choices(platform: Platform, request: LaunchRequest) -> None:
             having = ", ".join(f"--{each}" for each in CHOICES if each in platform.options)
             hint = f"there you may choose {having}" if having else "leave it out"
             raise SpecError(f"{platform.name} leaves no choice of it", where=f"--{name}", hint=hint)
+    if request.paused and platform.breakpoints == "none":
+        raise SpecError(
+            f"no breakpoint hits on {platform.name}: it cannot be stopped there", where=STOP, hint="leave it out"
+        )
     wanted = platform.medium(request)
     if wanted and wanted not in formats():
         where = f"--boot {request.boot}"
@@ -167,6 +179,8 @@ class _Watch:
         self.ended = False
         self.case_since: float | None = None
         self.case_witnessed = False
+        #: Whether the machine was caught at the case's first violation.
+        self.caught = False
         self.paths: dict[int, PathEvidence] = {}
         self._rows_are_timed = not spec.print_every
         self._planned = phases(spec)
@@ -251,6 +265,12 @@ def _follow(
         if data:
             last = now
             watch.feed(data)
+        if options.stop_on_violation:
+            # a debugger that has died is told of below
+            with contextlib.suppress(DebuggerError):
+                watch.caught = machine.caught()
+            if watch.caught:
+                break
         if watch.suite and watch.waiting:
             try:
                 _look(machine, watch)
@@ -358,6 +378,8 @@ def observe(
         watch = _Watch(kernel.spec, watcher)
         # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
         with _ctrl_c() as interrupts:
+            if options.stop_on_violation:
+                machine.lie_in_wait(*place_to_stop(kernel))
             word = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.stop"]
             cut = _follow(machine, watch, platform, options, interrupts, word)
             ran = time.monotonic()
@@ -503,6 +525,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: _Watch, 
     """Stop the machine where it is and read everything."""
     problems: list[str] = []
     path = NOT_ASKED
+    scene: Scene | None = None
     seen = Inspection(None, (), (), ())
     try:
         elf = kernel.elf
@@ -516,6 +539,8 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: _Watch, 
         where = cell_range(phases(kernel.spec)[-1], elf.symbols, seen.memory)
         if where is not None:
             path = machine.attest(*where, kernel.spec.case.cpus)
+        if watch.caught and seen.memory:
+            scene = capture(kernel, machine.freeze(), seen.memory)
     except (DebuggerError, MachineError, GuestCrash) as error:
         problems.append(error.line)
     with contextlib.suppress(KgenError):
@@ -543,6 +568,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: _Watch, 
         paths=dict(watch.paths),
         kernel_log=machine.supervisor.kernel_log() if machine.supervisor else None,
         trace=_trace(kernel, machine, seen.memory) if watch.case_witnessed else (),
+        scene=scene,
     )
 
 

@@ -82,6 +82,16 @@ class QemuEngine:
     def thaw(self) -> None:
         self.session.resume()
 
+    def lie_in_wait(self, address: int, condition: str) -> None:
+        session = self.freeze()
+        # of the kinds there are, the one that no accelerator refuses; it changes no byte of the guest
+        session.insert_breakpoint(f"*{address:#x}", hardware=True, condition=condition)
+        session.resume()
+
+    def caught(self) -> bool:
+        stop = self.session.stopped()
+        return stop is not None and stop.reason == "breakpoint-hit"
+
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
         return attest(self.machine.hmp("info mtree -f"), address, length, cpus=cpus)
 

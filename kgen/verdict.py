@@ -148,10 +148,23 @@ class _Run:
         seen = Counter(witness.kind for witness in self.witnesses)
         return {kind.name.lower(): seen[kind] for kind in ViolationKind}
 
+    @property
+    def stopped_after(self) -> int:
+        """Where the case was stopped at its first violation, in the middle of a batch: the rounds up to it, or all
+        operations where those are counted; 0 elsewhere."""
+        scene, case = self.observation.scene, self.case_record
+        if scene is None or scene.witness.phase != self.case.index or case is None:
+            return 0
+        return sum(count.puts for count in case.counts) if self.experiment.walk else scene.witness.round
+
+    def ran(self, record: PhaseRecord) -> int:
+        """How many rounds a phase ran in this run. A record counts a batch when it has been judged to its end."""
+        return max(record.rounds, self.stopped_after if record.index == self.case.index else 0)
+
     def rounds(self, index: int) -> int:
         """How many rounds a phase ran, those of earlier runs of this kernel included."""
         record, pooled = self.found.get(index), self.observation.pooled.get(index)
-        return (record.rounds if record else 0) + (pooled.rounds if pooled else 0)
+        return (self.ran(record) if record else 0) + (pooled.rounds if pooled else 0)
 
     def shown(self, index: int) -> Counter[str]:
         """The violations of a phase, those of earlier runs of this kernel included."""
@@ -229,7 +242,7 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
     unit = run.experiment.unit
     kinds = ", ".join(f"{count} {name}" for name, count in run.violations.items() if count)
     if kinds:
-        rounds = _count(case.rounds, unit) if case else f"{unit} that were not counted"
+        rounds = _count(run.ran(case), unit) if case else f"{unit} that were not counted"
         yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}"
     if run.case.target.declared == "io" and _path(run) == "ram":
         yield VerdictKind.RAM_BACKED, f"{place} is ordinary memory here: nothing was learnt about memory-mapped I/O"
@@ -607,6 +620,11 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
         yield f"the hypervisor's kernel did not log '{CONFESSION}': nothing names the cause"
     if run.observation.cut:
         yield run.observation.cut
+    if run.observation.scene:
+        yield (
+            "the run was stopped at its first violation (--stop-on-violation): N counts up to it, and the log has no "
+            "closing line"
+        )
     if run.observation.attempts > 1:
         runs = run.observation.attempts
         yield f"power controls were silent at first: N and the controls are those of {runs} runs together"

@@ -73,6 +73,7 @@ Examples:
   kgen verify --instr xchg
   kgen verify --instr xchg --platform qemu-kvm --rounds 2000 --json x.json
   kgen verify --instr xchg --no-lock     the power control: must fail
+  kgen verify --instr xchg --platform qemu-kvm --stop-on-violation
   kgen verify --instr xchg --seconds 60  what fits in a minute
   kgen verify --instr xchg --rounds 0    on a terminal: until Ctrl-C
   kgen verify --suite full               the whole table in one boot
@@ -116,6 +117,12 @@ up (130).
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
 @option(_RUN, "--pin", metavar="CPUS", help="Host CPUs for QEMU, e.g. 0,2-3.")
+@option(
+    _RUN,
+    "--stop-on-violation",
+    is_flag=True,
+    help="Freeze the machine at the case's first violation and describe the scene.",
+)
 @option(_RUN, "--keep", is_flag=True, help="Hold the frozen machine, with the command to join it, until Ctrl-C.")
 @option(_MACHINE, "--machine", metavar="pc|q35|microvm", help="The board, as QEMU calls it.  [default: pc]")
 @option(
@@ -231,6 +238,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
         seconds=seconds,
         timeout=timeout,
         pin=parse_cpus(values["pin"]),
+        stop_on_violation=values["stop_on_violation"],
         **{name: values[name] for name in CHOICES},
     )
     check_choices(platform, request_of(spec, options))
@@ -249,7 +257,12 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
 def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
     """Raises click.UsageError for what has no meaning for a suite."""
-    given = {"--keep": values["keep"], "--seconds": values["seconds"], "--expect known": values["expect"] == "known"}
+    given = {
+        "--keep": values["keep"],
+        "--stop-on-violation": values["stop_on_violation"],
+        "--seconds": values["seconds"],
+        "--expect known": values["expect"] == "known",
+    }
     for name, value in given.items():
         if value:
             instead = {"--seconds": "; give --budget", "--expect known": "; name the verdict"}.get(name, "")

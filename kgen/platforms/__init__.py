@@ -39,7 +39,8 @@ class LaunchRequest:
     user's own arguments and comes last, so that it can override ours. ``channels`` None yields a command to be run by
     hand, with the serial port on the terminal. ``lab`` is the directory of the lab to run in, None for the
     distribution's. ``traced`` is the range of physical addresses whose accesses are to be recorded where the platform
-    can, from its first to below its second. ``serial_port`` is the I/O port that the kernel talks on.
+    can, from its first to below its second. ``serial_port`` is the I/O port that the kernel talks on. A ``paused``
+    machine waits for its debugger to let it run.
     """
 
     kernel: Path | None
@@ -61,6 +62,7 @@ class LaunchRequest:
     lab: Path | None = None
     traced: tuple[int, int] | None = None
     serial_port: int = COM1
+    paused: bool = False
 
 
 #: What may be chosen of a machine, by the names in LaunchRequest; a platform takes all of it, some or nothing.

@@ -69,6 +69,7 @@ def command(
     for device in request.devices:
         parts += ["-device", device]
     parts += request.fixtures
+    parts += ["-S"] if request.paused else []
     return (*parts, *(_channels(request) if serial is None else serial), *request.extra)
 
 

@@ -10,6 +10,7 @@ from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases
 from kgen.protocol import TABLE_HEADER
+from kgen.report.scene import scene_lines
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -57,6 +58,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         _controls(say, verdict, experiment_of(phases(spec)[-1]).unit)
         _witnesses(say, verdict, phases(spec)[-1].experiment)
         _trace(say, record, observation)
+        _scene(say, record, observation)
     say.line("")
     say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
     for explanation in explanations(spec, verdict):
@@ -237,6 +239,13 @@ def _witnesses(say: Printer, verdict: Verdict, experiment: str) -> None:
     hidden = len(verdict.witnesses) - len(shown)
     if hidden > 0:
         say.line(f"  ... and {hidden} more (--json)")
+
+
+def _scene(say: Printer, record: Record, observation: Observation) -> None:
+    if observation.scene:
+        say.line("")
+        for line in scene_lines(observation.scene, record.khz):
+            say.line(line)
 
 
 def _trace(say: Printer, record: Record, observation: Observation) -> None:

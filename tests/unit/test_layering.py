@@ -47,7 +47,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("machine", "debugger", "bochs"),
     ("qemu_engine",),
-    ("inspection",),
+    ("inspection", "timeline"),
+    ("scene",),
     ("pipeline", "attach"),
     ("doctor", "lab_build"),
     ("cli",),
@@ -57,7 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
-HOST |= {"bochs", "qemu_engine", "inspection"}
+HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene"}
 RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "cli", "__main__"}
 
 #: Who may start or signal processes.

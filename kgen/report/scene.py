@@ -1,0 +1,83 @@
+"""The scene of a violation as text: what each CPU was at, the cell, and how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kgen.observation import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+
+_REGISTER_ROWS = (("eax", "ebx", "ecx", "edx", "esi"), ("edi", "ebp", "esp", "eip", "eflags"))
+#: Witnesses shown that were recorded before: the last of them; --json has all.
+_EARLIER = 2
+_BYTES_A_LINE = 32
+_BYTES = 20
+_TEXT = 36
+
+
+def scene_lines(scene: Scene, khz: int) -> Iterator[str]:
+    """The scene, a line of text at a time. ``khz`` is CPU 0's clock in ticks a millisecond, 0 where it is not known."""
+    yield "the scene of the first violation: all CPUs are parked, and nothing has been done to the cell since"
+    yield from cell_lines(scene.cell)
+    yield ""
+    for cpu in scene.cpus:
+        yield from cpu_lines(cpu)
+    yield ""
+    yield "how it came about (where there is a *, the order between CPUs is open):"
+    yield from timeline_lines(scene, khz)
+
+
+def cell_lines(cell: SceneCell) -> Iterator[str]:
+    """The cell before and after, and its neighbours with it in brackets."""
+    digits = cell.width // 4
+    before = "not kept" if cell.before is None else f"{cell.before:0{digits}x}"
+    after = "cannot be read" if cell.after is None else f"{cell.after:0{digits}x}"
+    yield f"  cell at {cell.address:#x}, {cell.width} bits: before {before}, after {after}"
+    data = bytes.fromhex(cell.around)
+    size = cell.width // 8
+    # neighbours that overlap have no cells to be shown in
+    if len(data) <= size or len(data) % size or (cell.address - cell.start) % size:
+        return
+    for at in range(0, len(data), _BYTES_A_LINE):
+        shown = []
+        for place in range(at, min(at + _BYTES_A_LINE, len(data)), size):
+            value = f"{int.from_bytes(data[place : place + size], 'little'):0{digits}x}"
+            shown.append(f"[{value}]" if cell.start + place == cell.address else f" {value} ")
+        yield f"    {cell.start + at:08x} {''.join(shown)}".rstrip()
+
+
+def cpu_lines(cpu: SceneCpu) -> Iterator[str]:
+    """One CPU: what it is at, its registers, the instructions around its EIP with ``>`` at it."""
+    name = "a CPU" if cpu.cpu is None else f"CPU {cpu.cpu}"
+    where = f"at {cpu.routine}" if cpu.routine else "outside the kernel"
+    yield f"  {name} {cpu.place}; it is {where}"
+    for row in _REGISTER_ROWS:
+        yield "    " + " ".join(f"{name}={cpu.registers[name]:08x}" for name in row if name in cpu.registers)
+    for line in cpu.code:
+        yield code_line(line, line.address == cpu.registers.get("eip"))
+
+
+def code_line(line: SceneLine, current: bool) -> str:
+    """One instruction: address, bytes, what they decode to, and the line of the listing they come from."""
+    source = f"{line.file}:{line.line}  {line.source}" if line.line else "not of the kernel"
+    mark = ">" if current else " "
+    return f"    {mark} {line.address:08x}  {line.data:<{_BYTES}} {line.text:<{_TEXT}} {source}"
+
+
+def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
+    """The events in order, with the time before the scene where it was taken."""
+    # those of the controls
+    earlier = [event for event in scene.timeline[:-1] if event.kind == "witness"]
+    left_out = earlier[:-_EARLIER]
+    if left_out:
+        yield f"  {'':>13}   {len(left_out)} earlier witness{'' if len(left_out) == 1 else 'es'} (--json)"
+    shown = [event for event in scene.timeline if event not in left_out]
+    steps = [event.step for event in shown]
+    for event in shown:
+        mark = "*" if steps.count(event.step) > 1 else " "
+        yield f"  {_when(event, scene.timeline[-1], khz):>13} {mark} {event.text}"
+
+
+def _when(event: SceneEvent, last: SceneEvent, khz: int) -> str:
+    if event.tsc is None or last.tsc is None or not khz:
+        return ""
+    return f"{(event.tsc - last.tsc) / khz:.3f} ms"

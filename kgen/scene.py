@@ -1,0 +1,234 @@
+"""The crime scene: a machine that was stopped where the case's first violation had just been recorded, described.
+
+The place is the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
+(witness.asm) after a witness was recorded and printed. Only CPU 0 comes there, and only when every CPU of the batch has
+acknowledged it; nothing has been done to the cells since the violation was established.
+
+``violation`` itself would do, but for its neighbours: QEMU's translator carries out the page that holds a breakpoint an
+instruction at a time, and that one holds code in which the CPUs wait for each other.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kgen.builder import Kernel
+from kgen.decode import disassemble
+from kgen.engine import CpuRegisters, Frozen
+from kgen.errors import DebuggerError
+from kgen.observation import Record, Scene, SceneCell, SceneCpu, SceneLine, Witness
+from kgen.plan import Phase, layout_of, phases
+from kgen.results import CpuState
+from kgen.timeline import Word, reader, timeline
+from kgen.units import Assembly, Line, Symbol
+
+#: Instructions of a routine that are shown, and how many of them before the one at EIP where there are as many behind.
+_SHOWN = 5
+_BEFORE = 2
+#: Bytes in front of a cell that are shown, where the batch has so many, and as many from its first one on.
+_AROUND = 32
+#: No x86 instruction is longer (SDM volume 2, 2.3.11).
+_LONGEST = 15
+#: What lies on the stack there above the return address: a report line's format and arguments, and EDI, in bytes.
+_PUSHED = 44 + 4
+_WORD = 0xFFFFFFFF
+
+
+def place_to_stop(kernel: Kernel) -> tuple[int, str]:
+    """Where to lie in wait for the case's first violation: the address of an instruction, and what must hold there, in
+    the words of gdb: it returns to ``violation``, and the running phase is the last one, the case.
+
+    Raises LookupError for a kernel without such a place.
+    """
+    call = _only(kernel, "violation", "call record")
+    back = call.run_address + len(call.data)
+    phase = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
+    last = len(phases(kernel.spec)) - 1
+    condition = f"*(unsigned int *)$sp == {back:#x} && *(unsigned int *){phase:#x} == {last}"
+    return _only(kernel, "record", "ret").run_address, condition
+
+
+def _only(kernel: Kernel, routine: str, text: str) -> Line:
+    """The one instruction of a routine whose source reads so. Raises LookupError."""
+    (symbol,) = [symbol for symbol in kernel.assembly.symbols if symbol.name == routine]
+    lines = kernel.assembly.source.text.split("\n")
+    inside = (line for line in _code(kernel.assembly) if 0 <= line.run_address - symbol.value < symbol.size)
+    found = [line for line in inside if lines[line.line - 1].strip() == text]
+    if len(found) != 1:
+        raise LookupError(f"{routine} has {len(found)} '{text}'")
+    return found[0]
+
+
+def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
+    """The scene, None where the case has no witness. ``record`` is what was read of this machine as it stands.
+
+    Raises DebuggerError, also where a CPU was at work: then nothing is certain.
+    """
+    case = phases(kernel.spec)[-1]
+    witness = next((entry for entry in record.witnesses if entry.phase == case.index), None)
+    place = next((phase.address for phase in record.phases if phase.index == case.index), 0)
+    if witness is None or not place:
+        return None
+    layout = layout_of(kernel.spec)
+    block = layout.parse(machine.read_memory(kernel.elf.symbols["results"], layout.size))
+    busy = [cpu for cpu in range(1, case.cpus) if block.cpu[cpu].go != block.cpu[cpu].ack]
+    if busy:
+        raise DebuggerError(f"CPU {busy[0]} had not acknowledged its batch when a violation was recorded")
+    word = reader(machine, kernel.elf.symbols)
+    # QEMU numbers its CPUs in the order of their APIC ids, the guest in the order in which they came.
+    numbers = {number: entry.cpu for number, entry in enumerate(sorted(record.cpus, key=lambda entry: entry.apic_id))}
+    text = _Text.of(kernel)
+    cpus = [_cpu(text, machine, block, numbers.get(_number(entry)), entry) for entry in machine.threads()]
+    return Scene(
+        witness=witness,
+        cpus=tuple(sorted(cpus, key=lambda cpu: _WORD if cpu.cpu is None else cpu.cpu)),
+        cell=_cell(machine, word, block, case, place, witness),
+        timeline=timeline(word, block, case, phases(kernel.spec), record.witnesses, witness),
+    )
+
+
+def _number(entry: CpuRegisters) -> int:
+    return entry.thread - 1 if entry.cpu is None else entry.cpu
+
+
+def _code(assembly: Assembly) -> list[Line]:
+    """All instructions of the kernel by the address at which they run."""
+    return sorted((line for line in assembly.lines if line.is_code), key=lambda line: line.run_address)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The kernel's code: instructions by address, the source's lines and name, routines."""
+
+    code: list[Line]
+    lines: list[str]
+    name: str
+    routines: list[Symbol]
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> _Text:
+        source, symbols = kernel.assembly.source, kernel.assembly.symbols
+        routines = [symbol for symbol in symbols if symbol.kind == "func"]
+        return cls(_code(kernel.assembly), source.text.split("\n"), source.name, routines)
+
+    def routine(self, address: int) -> str:
+        """The routine that holds an address, and how far in: ``crew_main+0x1c``; "" where it is not the kernel's."""
+        for symbol in self.routines:
+            if symbol.value <= address < symbol.value + symbol.size:
+                distance = address - symbol.value
+                return f"{symbol.name}+{distance:#x}" if distance else symbol.name
+        return ""
+
+    def is_in(self, routine: str, line: Line) -> bool:
+        """Whether an instruction is one of a routine's."""
+        return self.routine(line.run_address).partition("+")[0] == routine
+
+
+# --- CPUs ----------------------------------------------------------------------------------------------------------
+
+
+def _cpu(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> SceneCpu:
+    names = (name for name in asdict(entry) if name not in ("thread", "target", "cpu"))
+    return SceneCpu(
+        cpu=cpu,
+        registers={name: getattr(entry, name) for name in names},
+        place=_place(text, machine, block, cpu, entry),
+        routine=text.routine(entry.eip),
+        code=_instructions(text, machine, entry.eip),
+    )
+
+
+def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> str:
+    """What a CPU does, in words."""
+    if cpu is None:
+        return "the kernel knows no such CPU"
+    if cpu == 0:
+        # on the stack: where record returns to, what violation pushed, where that returns to
+        back = int.from_bytes(machine.read_memory(entry.esp + 4 + _PUSHED, 4), "little")
+        found_by = text.routine(back).partition("+")[0]
+        return f"has recorded the violation that {found_by} found in batch {block.handshake.batch}"
+    return words(CpuState(block.cpu[cpu].state.value), block.cpu[cpu])
+
+
+def words(state: CpuState, entry: Any) -> str:
+    """What an AP does, from its entry in the results block."""
+    if state is CpuState.WAITING and entry.go == entry.ack:
+        asleep = " (asleep)" if entry.asleep else ""
+        return f"parked{asleep}: it has acknowledged batch {entry.ack}" if entry.ack else f"parked{asleep}"
+    if state in (CpuState.WORKING, CpuState.WAITING):
+        return f"at work on batch {entry.go}, {entry.cell} cells behind it"
+    return {
+        CpuState.SPARE: "spare: it takes no part",
+        CpuState.FAULTED: "faulted: it was stopped by an exception",
+    }.get(state, state.name.lower())
+
+
+def _instructions(text: _Text, machine: Frozen, eip: int) -> tuple[SceneLine, ...]:
+    """The instructions around EIP, as they are in memory now."""
+    at = bisect.bisect_left(text.code, eip, key=lambda line: line.run_address)
+    if at == len(text.code) or text.code[at].run_address != eip:
+        data = _readable(machine, eip, _LONGEST)
+        size, reads = disassemble(data, eip)
+        return (SceneLine(eip, data[:size].hex(), reads, "", 0, ""),) if size else ()
+    routine = text.routine(eip).partition("+")[0]
+    whole = [line for line in text.code[max(0, at - _SHOWN) : at + _SHOWN] if text.is_in(routine, line)]
+    here = whole.index(text.code[at])
+    start = max(0, min(here - _BEFORE, len(whole) - _SHOWN))
+    found = []
+    for line in whole[start : start + _SHOWN]:
+        data = machine.read_memory(line.run_address, len(line.data))
+        reads = disassemble(data, line.run_address)[1]
+        source = text.lines[line.line - 1].strip()
+        found.append(SceneLine(line.run_address, data.hex(), reads, text.name, line.line, source))
+    return tuple(found)
+
+
+def _readable(machine: Frozen, address: int, length: int) -> bytes:
+    """Bytes, b"" where they cannot be read."""
+    try:
+        return machine.read_memory(address, length)
+    except DebuggerError:
+        return b""
+
+
+# --- the cell ------------------------------------------------------------------------------------------------------
+
+
+def _cell(machine: Frozen, word: Word, block: Any, case: Phase, place: int, witness: Witness) -> SceneCell:
+    """``place`` is the first cell's address. Its neighbours are read where the batch's cells lie close together: beyond
+    them may be a device's registers, which reading can change."""
+    address, size = place + case.stride * witness.cell, case.form.width // 8
+    start, end = address, address + size
+    if case.stride <= _AROUND:
+        start = max(place, address - _AROUND // case.stride * case.stride)
+        end = min(place + case.length, end + (_AROUND - case.stride) // case.stride * case.stride)
+    around = _readable(machine, start, end - start)
+    own = around[address - start :][:size]
+    before = _BEFORES[case.experiment](word, block, witness) if case.experiment in _BEFORES else None
+    return SceneCell(
+        address=address,
+        width=case.form.width,
+        before=None if before is None else _whole(before, case.form.width),
+        after=int.from_bytes(own, "little") if own else None,
+        start=start,
+        around=around.hex(),
+    )
+
+
+def _whole(value: int, width: int) -> int:
+    """What a cell holds when ``store_WIDTH`` has put a 32-bit value there (kernel_templates/cells.asm)."""
+    return value | value << 32 if width == 64 else value & ((1 << width) - 1)
+
+
+#: What the cell held before the violation, by experiment, as its template leaves it: the token, or the start value.
+_BEFORES: Mapping[str, Callable[[Word, Any, Witness], int]] = {
+    "token": lambda word, block, witness: word("tokens", witness.cell),
+    "counter": lambda word, block, witness: word("starts", witness.cell),
+    "own-bits": lambda word, block, witness: int(block.handshake.task.operand),
+    "parity": lambda word, block, witness: witness.token,
+    "mutex": lambda word, block, witness: 0,
+    "torn": lambda word, block, witness: 0,
+}

@@ -1,0 +1,194 @@
+"""kgen verify --stop-on-violation: the machine stands where the first violation was recorded, and is told as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from running import Run, environment, kgen
+
+from kgen.builder import Kernel, build
+from kgen.listing import listing
+from kgen.observation import Observation, Scene
+from kgen.pipeline import platform_named
+from kgen.plan import phases
+from kgen.platforms import LaunchRequest
+from kgen.report import reading
+from kgen.report.document import to_json
+from kgen.report.scene import scene_lines
+from kgen.results import CpuState, KernelState, ViolationKind
+from kgen.spec import KernelSpec
+from kgen.verdict import VerdictKind
+
+NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
+RUN = ("verify", "--instr", "xchg", "--stop-on-violation")
+
+
+def result_of(file: Path) -> tuple[reading.Result, Scene]:
+    """The result in a file, which must be of a run that was stopped; read back, it is what was written."""
+    ((result,),) = [run.results for run in reading.load(file.read_bytes(), file.name)]
+    scene = result.observation.scene
+    assert scene is not None
+    assert to_json(result.spec, result.observation, result.verdict, result.invocation) == file.read_text()
+    return result, scene
+
+
+def spec_of(result: reading.Result) -> KernelSpec:
+    assert result.spec is not None
+    return result.spec
+
+
+def check(file: Path) -> tuple[reading.Result, Scene]:
+    """Everything that must hold of a scene, wherever it was found."""
+    result, scene = result_of(file)
+    kernel = build(spec_of(result))
+    check_run(result, scene)
+    check_cpus(kernel, result.observation, scene)
+    check_cell(result, scene)
+    check_timeline(result.observation, scene)
+    return result, scene
+
+
+def check_run(result: reading.Result, scene: Scene) -> None:
+    """Nothing was recorded of the case but this one violation, and both channels say so."""
+    serial, memory = result.observation.serial, result.observation.memory
+    assert serial is not None
+    assert memory is not None
+    assert memory.state is KernelState.RUNNING
+    assert serial.witnesses == memory.witnesses
+    assert [entry for entry in memory.witnesses if entry.phase == memory.phase] == [scene.witness]
+    assert memory.phase == len(phases(spec_of(result))) - 1
+    assert not re.search(r"^kgen:\d+ end ", result.observation.log, re.MULTILINE)
+    assert result.verdict.kind is VerdictKind.NOT_ATOMIC
+    assert result.verdict.rounds == scene.witness.round
+    kind = scene.witness.kind.name.lower()
+    assert result.verdict.violations[kind] == 1
+    assert f"1 {kind} in {scene.witness.round} round" in result.verdict.reason
+    assert any("stopped at its first violation" in note for note in result.verdict.notes)
+    assert not result.observation.cut
+    assert not result.observation.problems
+
+
+def check_cpus(kernel: Kernel, observation: Observation, scene: Scene) -> None:
+    """Every CPU is where the code says that it is; the code is what was built."""
+    assert [cpu.cpu for cpu in scene.cpus] == [0, 1, 2]
+    text = kernel.assembly.section(".text")
+    lines = listing(kernel.assembly).split("\n")
+    assert observation.memory is not None
+    for cpu, record in zip(scene.cpus, observation.memory.cpus, strict=True):
+        assert text.address <= cpu.registers["eip"] < text.address + text.size
+        assert cpu.registers["eip"] in [line.address for line in cpu.code]
+        assert 3 <= len(cpu.code) <= 5
+        for line in cpu.code:
+            at = line.address - text.address
+            data = bytes.fromhex(line.data)
+            assert text.data[at : at + len(data)] == data
+            assert lines[line.line - 1].startswith(f"{line.address:08x} {line.data[:16]}")
+            assert lines[line.line - 1].endswith(f"{line.line:5}      {line.source}")
+            # hlt, pop edi, call: the decoder's and the source's word for it are the same
+            assert line.text.split()[0] == line.source.split()[0]
+        if cpu.cpu:
+            assert (record.state, record.started) == (CpuState.WAITING, record.ack)
+            assert cpu.place.startswith("parked")
+            assert f"batch {record.ack}" in cpu.place
+    assert scene.cpus[0].routine.startswith("record+")
+    assert "token_judge" in scene.cpus[0].place
+
+
+def check_cell(result: reading.Result, scene: Scene) -> None:
+    """Before it held the token; now it holds what the debugger reads with all other cells."""
+    witness, cell = scene.witness, scene.cell
+    assert cell.address == 0xB8000 + 4 * witness.cell
+    assert (cell.width, cell.before) == (32, witness.token)
+    assert cell.after == result.observation.cells[witness.cell]
+    if witness.kind is ViolationKind.LOST:
+        assert cell.after == 0
+    around = bytes.fromhex(cell.around)
+    first = (cell.start - 0xB8000) // 4
+    cells = [int.from_bytes(around[at : at + 4], "little") for at in range(0, len(around), 4)]
+    assert cells == list(result.observation.cells[first : first + len(cells)])
+    assert len(cells) > 1
+
+
+def check_timeline(observation: Observation, scene: Scene) -> None:
+    """It leads from the opened batch to the witness; who took what adds up to the violation."""
+    witness = scene.witness
+    assert observation.memory is not None
+    assert [event.step for event in scene.timeline] == sorted(event.step for event in scene.timeline)
+    ring = [event for event in scene.timeline if event.kind == "witness"]
+    expected = [(entry.phase, entry.token, entry.tsc) for entry in observation.memory.witnesses]
+    assert [(event.phase, event.value, event.tsc) for event in ring] == expected
+    events = scene.timeline[len(ring) - 1 :]
+    assert events[0].kind == "batch"
+    assert (events[-1].kind, events[-1].tsc, events[-1].value) == ("witness", witness.tsc, witness.token)
+    assert [event.value for event in events if event.kind == "put"] == [witness.token]
+    assert [event.cpu for event in events if event.kind in ("take", "empty")] == [1, 2]
+    assert [event.cpu for event in events if event.kind == "parked"] == [1, 2]
+    took = [event for event in events if event.kind == "take" and event.value == witness.token]
+    if witness.kind is ViolationKind.LOST:
+        assert not took
+    elif witness.kind is ViolationKind.DUPLICATE and witness.other is not None:
+        assert {event.cpu for event in took} == {witness.cpu, witness.other}
+
+
+def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
+    """What the document says of the machine is what a person's own gdb then finds."""
+    file = tmp_path / "r.json"
+    words = (*RUN, "--no-lock", "--no-controls", "--rounds", "4000", "--keep", "--json", str(file))
+    with Run(words, tmp_path / "tmp") as run:
+        assert run.process.stdout is not None
+        said = ""
+        while "gdb -cd" not in said:
+            line = run.process.stdout.readline()
+            assert line, said
+            said += line
+        result, scene = check(file)
+        memory = result.observation.memory
+        assert memory is not None
+        for line in scene_lines(scene, memory.khz):
+            assert f"{line}\n" in said
+        command = [*shlex.split(said.splitlines()[-1]), "-batch", "-nx"]
+        for asked in ("thread apply all p/x $eip", f"p/x *(unsigned int *){scene.cell.address:#x}", "disconnect"):
+            command += ["-ex", asked]
+        seen = subprocess.run(
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        values = [int(value, 16) for value in re.findall(r"^\$\d+ = (0x[0-9a-f]+)", seen.stdout, re.MULTILINE)]
+        assert len(values) == 4, seen.stdout + seen.stderr
+        assert sorted(values[:3]) == sorted(cpu.registers["eip"] for cpu in scene.cpus)
+        assert values[3] == scene.cell.after
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait(20) == VerdictKind.NOT_ATOMIC.value
+        run.assert_nothing_left()
+
+
+@pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
+def test_kvm_stands_there(tmp_path: Path) -> None:
+    """And not at a violation of a control, of which there are many before."""
+    file = tmp_path / "r.json"
+    run = kgen(tmp_path / "tmp", *RUN, "--rounds", "300", "--platform", "qemu-kvm", "--json", str(file))
+    assert (run.process.returncode, run.stderr) == (VerdictKind.NOT_ATOMIC.value, "")
+    result, scene = check(file)
+    assert scene.witness.index > 0
+    assert [control.ended for control in result.verdict.controls] == [True] * 3
+
+
+def test_a_run_without_a_violation_ends_as_ever(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    run = kgen(tmp_path / "tmp", *RUN, "--target", "ram", "--no-controls", "--rounds", "300", "--json", str(file))
+    assert run.process.returncode == VerdictKind.INCONCLUSIVE.value
+    document = json.loads(file.read_text())
+    assert document["observation"]["scene"] is None
+    assert document["observation"]["memory"]["complete"]
+    assert document["verdict"]["rounds"] == 300

@@ -1,0 +1,322 @@
+"""The scene of a violation: where to stop for it, the order of what led there, its words, and what the verdict says."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import iced_x86
+import pytest
+from click.testing import CliRunner
+from recordings import load
+from rich.console import Console
+
+from kgen.builder import Kernel, build
+from kgen.cli import main
+from kgen.decode import disassemble
+from kgen.errors import SpecError
+from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
+from kgen.pipeline import Options, check_choices, platform_named, request_of
+from kgen.plan import Phase, layout_of, phases
+from kgen.platforms import LaunchRequest
+from kgen.report import reading
+from kgen.report.document import to_json
+from kgen.report.scene import cell_lines, cpu_lines, scene_lines
+from kgen.report.text import show
+from kgen.results import CpuState, KernelState, PhaseStatus, ViolationKind
+from kgen.scene import place_to_stop, words
+from kgen.spec import MAX_BATCH, Case, KernelSpec
+from kgen.timeline import timeline
+from kgen.verdict import VerdictKind, judge
+
+RUN = load("kvm-lost")
+CASE = phases(RUN.spec)[-1]
+CODE = (
+    SceneLine(0x100000, "f4", "hlt", "kernel.s", 7, "hlt"),
+    SceneLine(0x100001, "fa", "cli", "kernel.s", 8, "cli"),
+    SceneLine(0x100002, "c3", "ret", "kernel.s", 9, "ret"),
+)
+CPU = SceneCpu(1, {"eax": 0x2A, "eip": 0x100001}, "parked: it has acknowledged batch 3", "doze+0x1", CODE)
+CELL = SceneCell(0xB8004, 32, 0x9E3779B1, 0, 0xB8000, "0102030400000000ffffffff")
+
+
+# --- where to stop
+
+
+CASES = [Case("xchg"), Case("xchg", lock=False, target="ram"), Case("add", experiment="counter"), Case("or", cpus=24)]
+
+
+@functools.cache
+def kernel_of(case: Case) -> Kernel:
+    return build(KernelSpec(case, rounds=100))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_place_is_behind_the_line_that_tells_a_witness(case: Case) -> None:
+    kernel = kernel_of(case)
+    lines = [line for line in kernel.assembly.lines if line.is_code]
+    texts = kernel.assembly.source.text.split("\n")
+    source = {line.run_address: texts[line.line - 1].strip() for line in lines}
+    addresses = sorted(source)
+    address, condition = place_to_stop(kernel)
+    back, word, last = (
+        int(number, 0) for number in re.findall(r"== (\w+) && \*\(unsigned int \*\)(\w+) == (\w+)", condition)[0]
+    )
+    assert source[address] == "ret"
+    assert kernel.elf.symbols["record"] < address < kernel.elf.symbols["put_sentence"]
+    at = addresses.index(back)
+    assert [source[each] for each in addresses[at - 2 : at + 3]] == [
+        *("push format_witness", "call record"),
+        *("add esp, 44", "pop edi", "ret 20"),
+    ]
+    assert word - kernel.elf.symbols["results"] == layout_of(kernel.spec).constants()["Results.phase_index"]
+    assert last == len(phases(kernel.spec)) - 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_no_cpu_works_in_the_page_of_the_place(case: Case) -> None:
+    """QEMU's translator carries a page with a breakpoint out an instruction at a time: an exchange that is split by
+    nothing otherwise would be split there."""
+    kernel = kernel_of(case)
+    page = place_to_stop(kernel)[0] >> 12
+    for name in ("doze", "wake_crew", "crew_main", "wait_crew", "work_begin", "work_end"):
+        assert kernel.elf.symbols[name] >> 12 > page
+
+
+def test_a_kernel_without_the_place() -> None:
+    kernel = kernel_of(CASES[0])
+    text = kernel.assembly.source.text
+    source = replace(kernel.assembly.source, text=text.replace("    push format_witness\n    call record", "\nret"))
+    assert source.text != text
+    with pytest.raises(LookupError, match="violation has 0 'call record'"):
+        place_to_stop(replace(kernel, assembly=replace(kernel.assembly, source=source)))
+
+
+def test_the_machine_waits_for_the_debugger() -> None:
+    for name in ("qemu-tcg", "qemu-kvm"):
+        request = replace(LaunchRequest(kernel=None, qemu="no-such-qemu"), paused=True)
+        assert "-S" in platform_named(name).command(request)
+        assert "-S" not in platform_named(name).command(replace(request, paused=False))
+
+
+@pytest.mark.parametrize("name", ["bochs", "kvm-lab", "tcg-lab"])
+def test_where_no_breakpoint_hits(name: str) -> None:
+    request = request_of(KernelSpec(Case("xchg"), rounds=100), Options(stop_on_violation=True))
+    with pytest.raises(SpecError, match=f"--stop-on-violation: no breakpoint hits on {name}"):
+        check_choices(platform_named(name), request)
+
+
+def test_a_suite_goes_on() -> None:
+    spec = KernelSpec(Case("xchg"), more=(Case("xadd"),), suite="two", budget=9)
+    with pytest.raises(SpecError, match="--stop-on-violation: it is for one case"):
+        request_of(spec, Options(stop_on_violation=True))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--suite", "smoke"), "--stop-on-violation is for one case"),
+        (("--instr", "xchg", "--platform", "bochs"), "no breakpoint hits on bochs"),
+        (("--instr", "xchg", "--platform", "kvm-lab"), "no breakpoint hits on kvm-lab"),
+    ],
+)
+def test_what_cannot_be_stopped_is_refused(arguments: Sequence[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["verify", *arguments, "--stop-on-violation"], prog_name="kgen")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# --- the order of what led there
+
+
+def history(kind: ViolationKind, takes: Mapping[int, int], phase: Phase = CASE) -> list[SceneEvent]:
+    """The timeline of a witness of cell 2, without those before it. ``takes`` is what each consumer got."""
+    block = RUN.layout.parse(RUN.block)
+    block.handshake.batch = 7
+    for cpu in (0, 1, 2):
+        block.cpu[cpu].ack = block.cpu[cpu].walks = 7
+    memory = {("tokens", 2): 0xA, ("olds", 2): 0, ("finals", 2): 0x99}
+    memory |= {("takes", MAX_BATCH * (cpu - 1) + 2): value for cpu, value in takes.items()}
+    earlier = [Witness(n, 1, ViolationKind.LOST, n + 1, 0, 5, 0, 0, None, 100 + n) for n in range(3)]
+    witness = Witness(3, phase.index, kind, 9, 2, 0xA, 0, 0, None, 500)
+    found = timeline(lambda name, at: memory[name, at], block, phase, phases(RUN.spec), [*earlier, witness], witness)
+    assert [event.kind for event in found[:3]] == ["witness"] * 3
+    assert [event.tsc for event in found[:3]] == [100, 101, 102]
+    assert [event.step for event in found] == sorted(event.step for event in found)
+    assert (found[-1].kind, found[-1].tsc, found[-1].batch) == ("witness", 500, 7)
+    return list(found[3:])
+
+
+def steps(events: Sequence[SceneEvent]) -> list[tuple[int, str, int | None]]:
+    first = events[0].step
+    return [(event.step - first, event.kind, event.cpu) for event in events]
+
+
+def test_a_lost_token() -> None:
+    events = history(ViolationKind.LOST, {1: 0, 2: 0})
+    assert steps(events) == [
+        (0, "batch", 0),
+        (1, "put", 0),
+        (2, "empty", 1),
+        (2, "parked", 1),
+        (2, "empty", 2),
+        (2, "parked", 2),
+        (3, "read", 0),
+        (4, "witness", 0),
+    ]
+    assert "nobody has the token" in events[-2].text
+
+
+def test_a_token_taken_twice() -> None:
+    events = history(ViolationKind.DUPLICATE, {1: 0xA, 2: 0xA})
+    assert [(event.cpu, event.value) for event in events if event.kind == "take"] == [(1, 0xA), (2, 0xA)]
+    assert "read" not in [event.kind for event in events]
+
+
+def test_a_take_of_something_else_may_have_come_before_the_put() -> None:
+    events = history(ViolationKind.TORN, {1: 0xB, 2: 0xA})
+    assert (1, "take", 1) in steps(events)
+    assert (1, "put", 0) in steps(events)
+    assert (2, "take", 2) in steps(events)
+
+
+def test_where_there_are_no_tokens() -> None:
+    events = history(ViolationKind.LOST, {}, replace(CASE, experiment="counter"))
+    assert [kind for _, kind, _ in steps(events)] == ["batch", *["work", "parked"] * 3, "read", "witness"]
+    assert events[-2].value == 0x99
+    torn = history(ViolationKind.TORN, {}, replace(CASE, experiment="torn"))
+    assert "read" not in [event.kind for event in torn]
+
+
+# --- words
+
+
+def entry(**values: int) -> Any:
+    made = RUN.layout.parse(RUN.block).cpu[1]
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("state", "values", "said"),
+    [
+        (CpuState.WAITING, {"go": 4, "ack": 4, "asleep": 0}, "parked: it has acknowledged batch 4"),
+        (CpuState.WAITING, {"go": 4, "ack": 4, "asleep": 1}, "parked (asleep): it has acknowledged batch 4"),
+        (CpuState.WAITING, {"go": 0, "ack": 0, "asleep": 0}, "parked"),
+        (CpuState.WAITING, {"go": 5, "ack": 4, "cell": 0}, "at work on batch 5, 0 cells behind it"),
+        (CpuState.WORKING, {"go": 5, "ack": 4, "cell": 17}, "at work on batch 5, 17 cells behind it"),
+        (CpuState.SPARE, {}, "spare: it takes no part"),
+        (CpuState.FAULTED, {}, "faulted: it was stopped by an exception"),
+        (CpuState.HALTED, {}, "halted"),
+    ],
+)
+def test_what_a_cpu_does(state: CpuState, values: Mapping[str, int], said: str) -> None:
+    assert words(state, entry(**values)) == said
+
+
+def test_a_cpu_in_text() -> None:
+    text = list(cpu_lines(CPU))
+    assert text[0] == "  CPU 1 parked: it has acknowledged batch 3; it is at doze+0x1"
+    assert text[1:3] == ["    eax=0000002a", "    eip=00100001"]
+    assert [line[4] for line in text[3:]] == [" ", ">", " "]
+    assert text[4].split() == [">", "00100001", "fa", "cli", "kernel.s:8", "cli"]
+    away = replace(CPU, cpu=None, routine="", code=(SceneLine(0xF0000, "90", "nop", "", 0, ""),))
+    text = list(cpu_lines(away))
+    assert text[0].endswith("it is outside the kernel")
+    assert text[-1].endswith("not of the kernel")
+
+
+def test_a_cell_in_text() -> None:
+    assert list(cell_lines(CELL)) == [
+        "  cell at 0xb8004, 32 bits: before 9e3779b1, after 00000000",
+        "    000b8000  04030201 [00000000] ffffffff",
+    ]
+    alone = replace(CELL, before=None, after=None, around="", start=CELL.address)
+    assert list(cell_lines(alone)) == ["  cell at 0xb8004, 32 bits: before not kept, after cannot be read"]
+    odd = replace(CELL, start=0xB8002, around="0102030400000000")
+    assert len(list(cell_lines(odd))) == 1
+
+
+def scene(kind: ViolationKind = ViolationKind.LOST) -> tuple[Scene, Observation]:
+    """A scene of the recorded run's case, and the run as if it had been stopped there, in its first batch."""
+    seen = RUN.observed()
+    assert seen.memory is not None
+    witness = Witness(20, CASE.index, kind, 3, 2, 0xA, 0, 0, None, 500_000)
+    counters = dict.fromkeys(("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "events", "judged"), 0)
+    last = replace(seen.memory.phases[-1], status=PhaseStatus.RUNNING, **counters)
+    last = replace(last, **{kind.name.lower(): 1})
+    kept = tuple(entry for entry in seen.memory.witnesses if entry.phase != CASE.index)
+    record = replace(
+        seen.memory,
+        complete=False,
+        gap="the kernel was still in state RUNNING",
+        state=KernelState.RUNNING,
+        phases=(*seen.memory.phases[:-1], last),
+        witnesses=(*kept, witness),
+    )
+    found = Scene(witness, (CPU,), CELL, tuple(history(kind, {1: 0, 2: 0})))
+    return found, replace(seen, memory=record, serial=None, rows=(), scene=found)
+
+
+def test_the_timeline_in_text() -> None:
+    found, _ = scene()
+    text = list(scene_lines(found, 1000))
+    at = next(number for number, line in enumerate(text) if line.startswith("how it came about"))
+    assert [line[16] for line in text[at + 1 :]] == [" ", " ", "*", "*", "*", "*", " ", " "]
+    assert text[-1].split() == "0.000 ms CPU 0 records a witness: lost, round 9, cell 2".split()
+    before = tuple(SceneEvent(n, 0, "witness", 1, None, 0, 5, 250 * n, f"before {n}") for n in range(5))
+    later = tuple(replace(event, step=event.step + 5) for event in found.timeline)
+    text = list(scene_lines(replace(found, timeline=(*before, *later)), 1000))
+    assert "3 earlier witnesses (--json)" in text[at + 1]
+    assert text[at + 2].split() == ["0.250", "ms", "before", "3"]
+    assert text[at + 3].endswith("before 4")
+    assert " ms" not in "".join(scene_lines(found, 0)).replace("100 ms", "")
+
+
+def test_the_verdict_counts_up_to_the_violation() -> None:
+    """The batch in which it was found has not been counted: N is what led up to it, and the evidence is stated."""
+    found, seen = scene()
+    verdict = judge(RUN.spec, seen)
+    assert verdict.kind is VerdictKind.NOT_ATOMIC
+    assert (verdict.rounds, verdict.violations["lost"], verdict.witnesses) == (3, 1, (found.witness,))
+    assert verdict.reason.startswith("1 lost in 3 rounds of ")
+    assert any("stopped at its first violation" in note for note in verdict.notes)
+    without = judge(RUN.spec, replace(seen, scene=None))
+    assert (without.rounds, without.notes) == (0, tuple(n for n in verdict.notes if "first violation" not in n))
+
+
+def test_a_document_keeps_it_and_the_report_tells_it() -> None:
+    found, seen = scene()
+    text = to_json(RUN.spec, seen, judge(RUN.spec, seen))
+    ((result,),) = [run.results for run in reading.load(text.encode(), "x.json")]
+    assert result.observation == seen
+    shown = io.StringIO()
+    show(Console(file=shown, width=60), RUN.spec, result.observation, result.verdict)
+    assert "\n".join(scene_lines(found, RUN.observed().memory.khz)) in shown.getvalue()  # type: ignore[union-attr]
+
+
+# --- the decoder
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "text"),
+    [
+        ("87079090", 2, "xchg dword ptr [edi], eax"),
+        ("f0ff4704", 4, "lock inc dword ptr [edi + 4]"),
+        ("f4", 1, "hlt"),
+        ("0f", 0, ""),
+        ("", 0, ""),
+    ],
+)
+def test_one_instruction(data: str, size: int, text: str) -> None:
+    assert disassemble(bytes.fromhex(data), 0x100000) == (size, text)
+    if size:
+        assert iced_x86.Decoder(32, bytes.fromhex(data), ip=0x100000).decode().len == size
