@@ -73,6 +73,10 @@ class Qmp:
         arrived, _, _ = select.select([self._control], [], [], 0) if self.alive else ([], [], [])
         self._run(self._wait(max(timeout, _PARSE_SECONDS if arrived else 0.0), fds))
 
+    def forget(self) -> None:
+        """Drop the events that have come and that nobody has waited for."""
+        self._client.events.clear()
+
     def close(self) -> None:
         """Hang up. May be called twice."""
         if not self._loop.is_closed():

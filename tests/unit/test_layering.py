@@ -20,6 +20,7 @@ import pytest
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units"),
+    ("interleaving_model",),
     ("data", "registry", "font"),
     ("instructions",),
     ("targets", "experiments"),
@@ -45,12 +46,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lab",),
     ("platforms", "environment"),
     ("engine",),
-    ("machine", "debugger", "bochs"),
+    ("machine", "debugger", "stub", "bochs"),
     ("qemu_engine",),
     ("inspection", "timeline"),
     ("scene",),
     ("pipeline", "attach"),
-    ("doctor", "lab_build"),
+    ("doctor", "lab_build", "stepping"),
     ("cli",),
     ("__main__",),
 )
@@ -58,8 +59,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
-HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene"}
-RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "cli", "__main__"}
+HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub"}
+RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "cli", "__main__"}
 
 #: Who may start or signal processes.
 PROCESSES = frozenset({"process", "machine", "debugger"})

@@ -1,0 +1,185 @@
+"""kgen interleave: the CPUs of a real kernel, one access at a time, in every order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kgen.cli._files import STDOUT, check_writable, write_text
+from kgen.cli._options import GroupedCommand, check_program, invocation, json_option, option
+from kgen.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kgen.interleaving_model import Exploration, Window
+    from kgen.spec import KernelSpec
+
+#: Exit codes: all agreed and nothing was left out, something was, there was disagreement.
+AGREED = 0
+LEFT_OUT = 4
+DISAGREED = 9
+#: Above so many schedules nobody waits for the last one; --limit says how many are wanted.
+MOST = 100_000
+#: No schedule is as long.
+MOST_STEPS = 1000
+
+_CASE = "The case"
+_WINDOW = "The window"
+_RUN = "The run"
+_EXAMPLES = """\b
+Examples:
+  kgen interleave                   MOV/MOV: how a split exchange fails
+  kgen interleave --lock            XCHG: no schedule fails
+  kgen interleave --schedule 1,0,0,1
+  kgen interleave --vain 2 --limit 1000 --json orders.json
+
+\b
+Exit codes:
+   0 model, guest and judge agree, and no schedule was left out
+   4 they agree on what was tried; --limit left schedules out
+   9 they disagree, or it could not be tried
+"""
+
+
+@click.command(
+    "interleave",
+    cls=GroupedCommand,
+    epilog=_EXAMPLES,
+    short_help="Drive the CPUs one access at a time, in every order.",
+)
+@option(_CASE, "--instr", "mnemonic", default="xchg", show_default=True, metavar="NAME", help="xchg or cmpxchg.")
+@option(_CASE, "--lock/--no-lock", default=False, help="The locked form, or what stands in.  [default: no-lock]")
+@option(_CASE, "--width", type=int, default=32, show_default=True, metavar="BITS", help="Operand width: 8, 16 or 32.")
+@option(_CASE, "--target", default="vga-text", show_default=True, metavar="NAME|0xADDR", help="Where the cell lives.")
+@option(_CASE, "--offset", type=int, default=0, metavar="BYTES", help="Moves the cell.")
+@option(_CASE, "--cpus", type=int, default=3, show_default=True, metavar="N", help="One producer, the rest consumers.")
+@option(
+    _CASE,
+    "--poll",
+    type=click.Choice(["exchange", "read", "both"]),
+    default="both",
+    show_default=True,
+    help="How consumers look for a token: exchange at once, read first, or alternately.",
+)
+@option(
+    _WINDOW,
+    "--vain",
+    type=click.IntRange(0, 16),
+    default=1,
+    metavar="N",
+    help="How often a consumer may go round in vain before the token is put: 0 to 16.  [default: 1]",
+)
+@option(_WINDOW, "--schedule", metavar="CPU,CPU,...", help="Only this one; the rest runs in the order of the CPUs.")
+@option(_WINDOW, "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N schedules.")
+@option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
+@json_option
+@click.pass_context
+def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) -> int:
+    """Drive the CPUs of a real kernel one access to the cell at a time, in every order there is.
+
+    One round of the token experiment on QEMU's translator: for every schedule of its accesses, what the guest records
+    and the verdict on it are held against a model. The first schedule that loses a token and the first that duplicates
+    one are listed. Stepping makes every single instruction atomic: this is no evidence about LOCK.
+    """
+    from rich.console import Console
+
+    from kgen.experiments import Poll
+    from kgen.report.schedules import NO_EVIDENCE, heading, to_json
+    from kgen.spec import Case
+    from kgen.stepping import spec_of, window_of
+
+    check_program("--qemu", values["qemu"])
+    check_writable(json_file)
+    names = ("lock", "width", "target", "offset", "cpus")
+    case = Case(values["mnemonic"], experiment="token", **{name: values[name] for name in names})
+    spec = spec_of(case, Poll[values["poll"].upper()])
+    given = _schedule(values["schedule"]) if values["schedule"] is not None else None
+    if given is not None and values["limit"] is not None:
+        raise click.UsageError("--schedule is one schedule, --limit is for all of them")
+    window = window_of(spec, None if given is not None else values["vain"])
+    job = _job(window, given, values["limit"])
+    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
+    _say(console, heading(spec, spec.case.form.name, window, job.total, job.limit))
+    found = _explored(console, spec, window, job, values["qemu"])
+    _tell(console, found, given is not None)
+    if json_file is not None:
+        write_text(json_file, to_json(spec, window, found, invocation(context)))
+    _say(console, NO_EVIDENCE)
+    if found.disagreements:
+        return DISAGREED
+    return AGREED if found.exhausted else LEFT_OUT
+
+
+def _schedule(text: str) -> tuple[int, ...]:
+    """The CPUs of ``0,1,2``. Raises SpecError."""
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text) or text.count(",") >= MOST_STEPS:
+        raise SpecError("that is no schedule", where=f"--schedule {text}", hint="give CPUs such as 0,1,1,0,2")
+    return tuple(map(int, text.split(",")))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be tried: ``given`` alone, or the first ``limit`` of ``total`` schedules."""
+
+    given: tuple[int, ...] | None
+    total: int
+    limit: int
+
+
+def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _Job:
+    """Raises SpecError where it is too much or cannot be."""
+    from kgen.interleaving_model import completed, count
+
+    if given is not None:
+        return _Job(completed(window, given), 1, 1)
+    total = count(window)
+    wanted = min(total, limit or total)
+    if wanted > MOST:
+        hint = f"give fewer --cpus, a smaller --vain, or --limit N up to {MOST}"
+        raise SpecError(f"there are {total} schedules", hint=hint)
+    return _Job(None, total, wanted)
+
+
+def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qemu: str | None) -> Exploration:
+    """Carry out what is asked for."""
+    from kgen.builder import build
+    from kgen.interleaving_model import Exploration
+    from kgen.pipeline import Options
+    from kgen.stepping import explore, opened
+
+    with opened(build(spec), Options(qemu=qemu)) as stepper:
+        if job.given is not None:
+            return Exploration(total=1).having(stepper.carry_out(window, job.given))
+        if not (console.is_terminal and console.file.isatty()):
+            return explore(stepper, window, job.limit)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+            task = bars.add_task("schedules", total=job.limit)
+            return explore(stepper, window, job.limit, lambda found: bars.update(task, completed=found.tried))
+
+
+def _tell(console: Console, found: Exploration, single: bool) -> None:
+    from kgen.report.schedules import disagreement, examples, listing, summary
+
+    if single:
+        for trial in found.disagreeing:
+            _say(console, disagreement(trial))
+        for trial in found.first.values():
+            _say(console, listing(trial))
+        if not found.disagreements:
+            _say(console, "model, guest and judge agree")
+        return
+    _say(console, summary(found))
+    for example in examples(found):
+        _say(console, example)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text + "\n", markup=False, soft_wrap=True)

@@ -1,0 +1,140 @@
+"""Our side of the GDB remote serial protocol, against a stub that answers as it is told, or does not answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kgen import stub as module
+from kgen.errors import DebuggerError, GuestCrash
+from kgen.stub import Stub
+
+Answer = Callable[[str], "bytes | None"]
+Serve = Callable[[Answer], tuple[Stub, "Server"]]
+
+
+def packet(text: str) -> bytes:
+    return b"$" + text.encode() + b"#%02x" % (sum(text.encode()) & 0xFF)
+
+
+class Server(threading.Thread):
+    """Listens on a socket and answers each packet with what a function says; None hangs up."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        super().__init__(daemon=True)
+        self.asked: list[str] = []
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+
+    def run(self) -> None:
+        connection, _ = self._listener.accept()
+        data = b""
+        with connection, self._listener:
+            while chunk := connection.recv(4096):
+                data += chunk.replace(b"+", b"")
+                while (end := data.find(b"#")) >= 0 and len(data) >= end + 3:
+                    asked, data = data[1:end].decode(), data[end + 3 :]
+                    self.asked.append(asked)
+                    answer = self._answer(asked)
+                    if answer is None:
+                        return
+                    # in pieces, as they may come
+                    for at in range(0, len(answer), 3):
+                        connection.sendall(answer[at : at + 3])
+
+
+#: What a stub says that is in order.
+USUAL = {"qSupported:vContSupported+": "PacketSize=1000", "qfThreadInfo": "m01,02", "qsThreadInfo": "l"}
+
+
+def usual(asked: str) -> bytes | None:
+    return packet(USUAL.get(asked, "OK"))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    made: list[tuple[Stub, Server]] = []
+
+    def start(answer: Answer) -> tuple[Stub, Server]:
+        server = Server(tmp_path / "gdb", lambda asked: usual(asked) if asked[0] == "q" else answer(asked))
+        server.start()
+        made.append((Stub(tmp_path / "gdb", wide=False), server))
+        return made[-1]
+
+    yield start
+    for stub, server in made:
+        stub.__exit__(None, None, None)
+        server.join(5)
+        assert not server.is_alive()
+
+
+def test_threads_and_registers(serve: Serve) -> None:
+    words = b"".join(value.to_bytes(4, "little") for value in range(1, 17))
+    stub, _ = serve(lambda asked: packet(words.hex()) if asked == "g" else usual(asked))
+    assert stub.numbers == (1, 2)
+    found = stub.registers(2)
+    assert (found.thread, found.cpu, found.eax, found.ebx, found.eip, found.eflags) == (2, 1, 1, 4, 9, 10)
+
+
+def test_only_the_named_cpus_run(serve: Serve) -> None:
+    stub, server = serve(lambda asked: packet("T05thread:02;") if asked.startswith("vCont") else usual(asked))
+    assert stub.run([3, 2], 5).thread == 2
+    assert stub.step(1).thread == 2
+    assert [asked for asked in server.asked if asked.startswith("vCont;")] == ["vCont;c:2;c:3", "vCont;s:1"]
+
+
+def test_memory_is_read_in_pieces(serve: Serve) -> None:
+    def answer(asked: str) -> bytes | None:
+        size = int(asked.partition(",")[2], 16)
+        return packet("ab" * size)
+
+    stub, server = serve(answer)
+    assert stub.read_memory(0x1000, module.READ_CHUNK + 4) == b"\xab" * (module.READ_CHUNK + 4)
+    assert server.asked[-2:] == ["m1000,7d0", "m17d0,4"]
+
+
+@pytest.mark.parametrize("told", ["", "E14", "abc", "ab"])
+def test_memory_that_cannot_be_read(serve: Serve, told: str) -> None:
+    stub, _ = serve(lambda asked: packet(told))
+    with pytest.raises(DebuggerError):
+        stub.read_memory(0x1000, 4)
+
+
+@pytest.mark.parametrize("told", ["T03thread:01;", "T06thread:01;", "W00"])
+def test_a_machine_that_dies(serve: Serve, told: str) -> None:
+    stub, _ = serve(lambda asked: packet(told))
+    with pytest.raises(GuestCrash):
+        stub.step(1)
+
+
+def test_a_stub_that_hangs_up(serve: Serve) -> None:
+    stub, _ = serve(lambda asked: None)
+    with pytest.raises(GuestCrash, match="hung up"):
+        stub.step(1)
+
+
+def test_a_cpu_that_never_stops(serve: Serve) -> None:
+    stub, _ = serve(lambda asked: b"")
+    begun = time.monotonic()
+    with pytest.raises(DebuggerError, match=r"no CPU came .* within 0.2 s"):
+        stub.run([1], 0.2)
+    assert time.monotonic() - begun < 5
+
+
+def test_an_answer_that_is_no_ok(serve: Serve) -> None:
+    stub, _ = serve(lambda asked: packet("E01"))
+    for act in (lambda: stub.write_u32(0, 1), lambda: stub.insert_breakpoints({1}), lambda: stub.registers(1)):
+        with pytest.raises(DebuggerError):
+            act()
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(DebuggerError, match="nobody answers"):
+        Stub(tmp_path / "gdb", wide=False)
