@@ -88,25 +88,30 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
     spec = _value(KernelSpec | None, document["spec"])
     platform = _value(str, document["platform"])
 
-    def result(boot: Mapping[str, Any], case: str, number: int, verdict: Mapping[str, Any]) -> Result:
+    def result(
+        boot: tuple[KernelSpec | None, Observation], case: str, number: int, verdict: Mapping[str, Any]
+    ) -> Result:
         return Result(
             where=where,
             case=case,
-            spec=_value(KernelSpec | None, boot["spec"]),
+            spec=boot[0],
             number=number,
-            observation=_observation(boot),
+            observation=boot[1],
             verdict=_value(Verdict, verdict),
             kgen=_value(str, document["kgen"]),
             invocation=invocation,
         )
 
     if "boots" not in document:
-        return Run(where, spec, platform, (result(document, document["case"], 0, document["verdict"]),))
+        alone = (spec, _observation(document))
+        return Run(where, spec, platform, (result(alone, document["case"], 0, document["verdict"]),))
+    # a boot holds the record of hundreds of cases
+    boots = [(_value(KernelSpec, boot["spec"]), _observation(boot)) for boot in document["boots"]]
+    ids = [[case.id for case in asked.cases] for asked, _ in boots]
     found = []
     for entry in document["cases"]:
-        boot = document["boots"][entry["boot"]]
-        ids = [case.id for case in _value(KernelSpec, boot["spec"]).cases]
-        found.append(result(boot, entry["case"], ids.index(entry["case"]), entry["verdict"]))
+        number = ids[entry["boot"]].index(entry["case"])
+        found.append(result(boots[entry["boot"]], entry["case"], number, entry["verdict"]))
     return Run(where, spec, platform, tuple(found))
 
 
