@@ -78,11 +78,7 @@ def read_log(path: Path) -> bytes:
     another kind of file, however long."""
     from kgen.filekind import not_a_log
 
-    if str(path) == STDIN:
-        # in whole, as bytes: no text is decoded, no line end changed
-        data, where = sys.stdin.buffer.read(MAX_LOG + 1), "standard input"
-    else:
-        data, where = _read(path, MAX_LOG), str(path)
+    data, where = _read_or_stdin(path, MAX_LOG)
     other = not_a_log(data)
     if other:
         message, _, hint = other.partition("; ")
@@ -97,16 +93,22 @@ def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
 
     found: list[Run] = []
     for path in paths:
-        if str(path) == STDIN:
-            found += load(sys.stdin.buffer.read(MAX_INPUT), "standard input")
-        else:
-            found += load(_bounded(_read(path, MAX_INPUT), MAX_INPUT, str(path), "a result"), str(path))
+        data, where = _read_or_stdin(path, MAX_INPUT)
+        found += load(_bounded(data, MAX_INPUT, where, "a result"), where)
     return tuple(found)
 
 
 def unreadable(path: Path, error: OSError) -> SpecError:
     """The error for a file that cannot be read."""
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
+
+
+def _read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
+    """What ``_read`` gives, or as much of standard input where the path is "-", and the place's name for people."""
+    if str(path) == STDIN:
+        # in whole, as bytes: no text is decoded, no line end changed
+        return sys.stdin.buffer.read(limit + 1), "standard input"
+    return _read(path, limit), str(path)
 
 
 def _read(path: Path, limit: int) -> bytes:
