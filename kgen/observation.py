@@ -178,6 +178,13 @@ class Record:
     said: str = ""
 
     @property
+    def cpu_numbers(self) -> dict[int, int]:
+        """The guest's number of a CPU by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the
+        guest in the order in which they came."""
+        arrived = sorted(self.cpus, key=lambda entry: entry.apic_id)
+        return {number: entry.cpu for number, entry in enumerate(arrived)}
+
+    @property
     def abridged(self) -> bool:
         """Whether witnesses and each CPU's counters are missing because the channel has no room for them."""
         return self.channel == ABRIDGED

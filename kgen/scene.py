@@ -53,10 +53,8 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
 
 def _only(kernel: Kernel, routine: str, text: str) -> Line:
     """The one instruction of a routine whose source reads so. Raises LookupError."""
-    (symbol,) = [symbol for symbol in kernel.assembly.symbols if symbol.name == routine]
     lines = kernel.assembly.source.text.split("\n")
-    inside = (line for line in _code(kernel.assembly) if 0 <= line.run_address - symbol.value < symbol.size)
-    found = [line for line in inside if lines[line.line - 1].strip() == text]
+    found = [line for line in kernel.assembly.code_of(routine) if lines[line.line - 1].strip() == text]
     if len(found) != 1:
         raise LookupError(f"{routine} has {len(found)} '{text}'")
     return found[0]
@@ -78,8 +76,7 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
     if busy:
         raise DebuggerError(f"CPU {busy[0]} had not acknowledged its batch when a violation was recorded")
     word = reader(machine, kernel.elf.symbols)
-    # QEMU numbers its CPUs in the order of their APIC ids, the guest in the order in which they came.
-    numbers = {number: entry.cpu for number, entry in enumerate(sorted(record.cpus, key=lambda entry: entry.apic_id))}
+    numbers = record.cpu_numbers
     text = _Text.of(kernel)
     cpus = [_cpu(text, machine, block, numbers.get(_number(entry)), entry) for entry in machine.threads()]
     return Scene(

@@ -99,15 +99,11 @@ def points_of(assembly: Assembly, exchanges: str, looks: str) -> dict[int, Point
     looks."""
     text = assembly.source.text.split("\n")
     found = {}
-    for symbol in assembly.symbols:
-        if symbol.name not in (exchanges, looks):
-            continue
-        for line in assembly.lines:
-            if not line.is_code or not symbol.value <= line.run_address < symbol.value + symbol.size:
-                continue
+    for name in (exchanges, looks):
+        for line in assembly.code_of(name):
             statement = " ".join(text[line.line - 1].split(";")[0].split())
             kind = kind_of(statement)
-            if kind and symbol.name == looks:
+            if kind and name == looks:
                 kind = Kind.LOOK
             if kind:
                 found[line.run_address] = Point(line.run_address, statement, kind, _register(statement, kind))
@@ -294,8 +290,8 @@ def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
         disk = directory / "snapshots.qcow2"
         formats()["qcow2"].write(kernel.payload, disk)
         drive = f"if=none,id=kgen-snapshots,format=qcow2,file={_value(disk)}"
-        extra = ("-S", "-icount", f"shift={ICOUNT_SHIFT},sleep=off", "-drive", drive)
-        request = replace(request, kernel=elf, thread="single", extra=(*extra, *request.extra))
+        extra = ("-icount", f"shift={ICOUNT_SHIFT},sleep=off", "-drive", drive)
+        request = replace(request, kernel=elf, thread="single", paused=True, extra=(*extra, *request.extra))
         machine = stack.enter_context(launch(_printing_to(platform, log), request))
         stub = stack.enter_context(Stub(machine.gdb_address, wide=machine.gdb_architecture() is not None))
         stepper = Stepper(kernel, machine, stub, stack.enter_context(log.open("rb")))

@@ -15,6 +15,7 @@ from typing import Any
 from kgen.engine import Frozen
 from kgen.observation import SceneEvent, Witness
 from kgen.plan import Phase, experiment_of
+from kgen.report.words import plural
 from kgen.results import ViolationKind
 from kgen.source import LOSS_PROOF_MS
 from kgen.spec import MAX_BATCH
@@ -107,8 +108,3 @@ def _parked(block: Any, cpus: Sequence[int], step: int, own: Mapping[str, Any]) 
         if block.cpu[cpu].ack == own["batch"]:
             text = f"CPU {cpu} acknowledges the batch: it touches no cell any more"
             yield SceneEvent(step, cpu, "parked", cell=None, value=None, text=text, **own)
-
-
-def plural(count: int, what: str) -> str:
-    """A number of things: ``1 cell``, ``2 CPUs``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

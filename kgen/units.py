@@ -74,6 +74,16 @@ class Assembly:
                 return symbol.value
         raise KeyError(name)
 
+    def code_of(self, name: str) -> tuple[Line, ...]:
+        """The instructions of a routine in source order, () where there is no such symbol."""
+        return tuple(
+            line
+            for symbol in self.symbols
+            if symbol.name == name
+            for line in self.lines
+            if line.is_code and symbol.value <= line.run_address < symbol.value + symbol.size
+        )
+
     def section(self, name: str) -> Section:
         """The section of that name. Raises KeyError."""
         for section in self.sections:

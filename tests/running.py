@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -56,6 +57,16 @@ class Run:
         self.process.kill()
         self.process.communicate()
 
+    def read_until(self, text: str) -> str:
+        """What it has printed up to the line that holds this."""
+        assert self.process.stdout is not None
+        said = ""
+        while text not in said:
+            line = self.process.stdout.readline()
+            assert line, said
+            said += line
+        return said
+
     def wait(self, seconds: float = DEADLINE) -> int:
         """Its exit code, after at most that time."""
         out, err = self.process.communicate(timeout=seconds)
@@ -85,6 +96,20 @@ class Run:
         assert not left, f"processes outlived {self.arguments}: {left}"
         if files:
             assert not list(self.temporary.iterdir())
+
+
+def in_gdb(join: str, *asked: str) -> subprocess.CompletedProcess[str]:
+    """A person's gdb, joined by the line that --keep printed; it asks this and leaves the machine as it is."""
+    commands = [word for each in (*asked, "disconnect") for word in ("-ex", each)]
+    return subprocess.run(
+        [*shlex.split(join), "-batch", "-nx", *commands],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def marked(mark: str) -> dict[int, str]:

@@ -68,7 +68,7 @@ def status() -> int:
     """Which labs there are, of what, and how large. Exit code 0 when there is one, 8 when there is none."""
     from kgen.errors import PlatformUnavailable
     from kgen.lab import cache
-    from kgen.report.text import plural
+    from kgen.report.words import plural
 
     found = cache.labs()
     default = cache.default()

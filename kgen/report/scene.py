@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kgen.observation import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+from kgen.report.words import plural
 
 _REGISTER_ROWS = (("eax", "ebx", "ecx", "edx", "esi"), ("edi", "ebp", "esp", "eip", "eflags"))
 #: Witnesses shown that were recorded before: the last of them; --json has all.
@@ -69,7 +70,7 @@ def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
     earlier = [event for event in scene.timeline[:-1] if event.kind == "witness"]
     left_out = earlier[:-_EARLIER]
     if left_out:
-        yield f"  {'':>13}   {len(left_out)} earlier witness{'' if len(left_out) == 1 else 'es'} (--json)"
+        yield f"  {'':>13}   {plural(len(left_out), 'earlier witness')} (--json)"
     shown = [event for event in scene.timeline if event not in left_out]
     steps = [event.step for event in shown]
     for event in shown:

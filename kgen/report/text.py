@@ -11,6 +11,7 @@ from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
+from kgen.report.words import plural
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -174,11 +175,6 @@ def _path(say: Printer, observation: Observation, case: PhaseRecord | None) -> N
         say.line(f"path: {path.kind} ({path.line.strip()})")
 
 
-def plural(count: int, what: str) -> str:
-    """A number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
-
-
 def summary(violations: Mapping[str, int]) -> str:
     """Violations in words: ``3 lost, 1 duplicate``, or ``no violation``."""
     return ", ".join(f"{count} {kind}" for kind, count in violations.items() if count) or "no violation"
@@ -252,8 +248,7 @@ def _trace(say: Printer, record: Record, observation: Observation) -> None:
     """What the hypervisor did, access by access: the two halves of an exchange with another CPU's in between."""
     if not observation.trace:
         return
-    # QEMU numbers its CPUs in the order of their APIC ids, the guest in the order in which they came.
-    names = {number: entry.cpu for number, entry in enumerate(sorted(record.cpus, key=lambda entry: entry.apic_id))}
+    names = record.cpu_numbers
     first = observation.trace[0]
     say.line("")
     say.line(f"what the hypervisor did to the cell at {first.address:#x}, recorded by its own kernel (ms):")

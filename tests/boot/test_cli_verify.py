@@ -7,10 +7,8 @@ import os
 import pty
 import re
 import select
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import DEADLINE, Run, assert_one_line, environment, kgen
+from running import DEADLINE, Run, assert_one_line, in_gdb, kgen
 
 from kgen.protocol import TABLE_HEADER
 
@@ -299,25 +297,11 @@ def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path) -> N
     """By the command line that is printed, twice; the machine is still where the verdict was read."""
     file = temporary.parent / "r.json"
     with Run((*QUICK, "--keep", "--json", str(file)), temporary) as run:
-        assert run.process.stdout is not None
-        said = ""
-        while "gdb -cd" not in said:
-            line = run.process.stdout.readline()
-            assert line, said
-            said += line
+        said = run.read_until("gdb -cd")
         assert "INCONCLUSIVE: no controls were run" in said
         assert json.loads(file.read_text())["verdict"]["rounds"] == 200
-        join = shlex.split(said.splitlines()[-1])
         for _ in range(2):
-            seen = subprocess.run(
-                [*join, "-batch", "-nx", "-ex", "info threads", "-ex", "p results.cpu[0].puts", "-ex", "disconnect"],
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            seen = in_gdb(said.splitlines()[-1], "info threads", "p results.cpu[0].puts")
             assert "$1 = 200" in seen.stdout, seen.stdout + seen.stderr
             assert "CPU#2" in seen.stdout
         assert run.process.poll() is None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from running import Run, environment, kgen
+from running import Run, in_gdb, kgen
 
 from kgen.builder import Kernel, build
 from kgen.listing import listing
@@ -141,29 +139,14 @@ def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     words = (*RUN, "--no-lock", "--no-controls", "--rounds", "4000", "--keep", "--json", str(file))
     with Run(words, tmp_path / "tmp") as run:
-        assert run.process.stdout is not None
-        said = ""
-        while "gdb -cd" not in said:
-            line = run.process.stdout.readline()
-            assert line, said
-            said += line
+        said = run.read_until("gdb -cd")
         result, scene = check(file)
         memory = result.observation.memory
         assert memory is not None
         for line in scene_lines(scene, memory.khz):
             assert f"{line}\n" in said
-        command = [*shlex.split(said.splitlines()[-1]), "-batch", "-nx"]
-        for asked in ("thread apply all p/x $eip", f"p/x *(unsigned int *){scene.cell.address:#x}", "disconnect"):
-            command += ["-ex", asked]
-        seen = subprocess.run(
-            command,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        asked = ("thread apply all p/x $eip", f"p/x *(unsigned int *){scene.cell.address:#x}")
+        seen = in_gdb(said.splitlines()[-1], *asked)
         values = [int(value, 16) for value in re.findall(r"^\$\d+ = (0x[0-9a-f]+)", seen.stdout, re.MULTILINE)]
         assert len(values) == 4, seen.stdout + seen.stderr
         assert sorted(values[:3]) == sorted(cpu.registers["eip"] for cpu in scene.cpus)

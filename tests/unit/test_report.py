@@ -11,7 +11,8 @@ from rich.console import Console
 
 from kgen.observation import Observation
 from kgen.protocol import TABLE_HEADER
-from kgen.report.text import describe, explanations, plural, show, summary
+from kgen.report.text import describe, explanations, show, summary
+from kgen.report.words import plural
 from kgen.verdict import VerdictKind, judge
 
 GOOD = load("tcg-atomic")

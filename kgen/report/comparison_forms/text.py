@@ -46,14 +46,7 @@ def show(console: Console, comparison: Comparison, everything: bool) -> None:
     size = max(len(clean(column.label)) for column in comparison.columns)
     for at, column in enumerate(comparison.columns):
         note = "" if at else "; the baseline"
-        lines = textwrap.wrap(
-            f"{clean(column.label):<{size}}{_GAP}{about(column)}{note}",
-            console.width,
-            subsequent_indent=" " * min(size + len(_GAP), console.width // 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        say.line("\n".join(lines))
+        _wrapped(say, f"{clean(column.label):<{size}}{_GAP}", f"{about(column)}{note}", console.width)
     rows = [row for row in comparison.rows if everything or not row.is_alike]
     if rows:
         say.line("")
