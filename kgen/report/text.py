@@ -187,7 +187,9 @@ def _mark(control: ControlResult) -> str:
     if control.role == Role.SANITY.name.lower() and any(control.violations.values()):
         return "VIOLATED"
     if control.role == Role.POWER.name.lower() and control.ended:
-        return f"fewer than {POWER_MINIMUM} events at the case's N"
+        many = sum(control.violations.values()) >= POWER_MINIMUM
+        least = f"fewer than {POWER_MINIMUM} events"
+        return f"by that rate, {least} in as few as the case ran" if many else f"{least} at the case's N"
     return "not comparable: it did not run to its end"
 
 

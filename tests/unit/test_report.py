@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from _changes import phase
 from recordings import Recording, load
 from rich.console import Console
 
@@ -120,6 +121,17 @@ def test_a_control_that_is_not_as_it_must_be_says_so() -> None:
     text = shown(GOOD, replace(observation, memory=replace(observation.memory, phases=tuple(phases))))
     line = next(line for line in text.splitlines() if line.strip().startswith("sanity:"))
     assert line.endswith("3 lost in 1000 rounds: VIOLATED")
+
+
+def test_a_control_that_showed_enough_for_a_longer_run_says_so() -> None:
+    """A case that was stopped early ran too few rounds for its controls to tell anything: that is not their silence."""
+    observation = GOOD.observed()
+    assert observation.memory is not None
+    last = len(observation.memory.phases) - 1
+    short = phase(last, rounds=1, judged=1)(observation)
+    lines = [line for line in shown(GOOD, short).splitlines() if line.strip().startswith("power:")]
+    assert lines
+    assert all(line.endswith(": by that rate, fewer than 5 events in as few as the case ran") for line in lines)
 
 
 @pytest.mark.parametrize("name", ["tcg-no-controls", "kvm-lost"])
