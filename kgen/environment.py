@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from kgen import __version__
 from kgen.process import Answer, output
 
 _VERSION_SECONDS = 10.0
+#: Date and time of a run, to the second, in UTC (ISO 8601).
+WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def host() -> dict[str, Any]:
@@ -73,6 +76,7 @@ def gathering(emulator: str, gdb: str) -> Iterator[Callable[[], dict[str, Any]]]
     The function it gives waits for the answers and returns everything about the place of a run that may bear on its
     result.
     """
+    started = datetime.now(timezone.utc).strftime(WHEN)
     with ExitStack() as stack:
         asked = {}
         for name, program in (("emulator", emulator), ("gdb", gdb)):
@@ -83,7 +87,7 @@ def gathering(emulator: str, gdb: str) -> Iterator[Callable[[], dict[str, Any]]]
         def gather() -> dict[str, Any]:
             versions = {"kgen": __version__, "python": platform.python_version()}
             versions |= {name: _first(answer.text(_VERSION_SECONDS)) for name, answer in asked.items()}
-            return {"host": host(), "kvm": kvm_parameters(), "versions": versions}
+            return {"started": started, "host": host(), "kvm": kvm_parameters(), "versions": versions}
 
         yield gather
 

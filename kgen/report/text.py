@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kgen.interleaving import remarks
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Record, Witness
-from kgen.plan import experiment_of, phases
+from kgen.plan import experiment_of, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
 from kgen.report.words import plural
@@ -79,10 +80,27 @@ def show_unknown(console: Console, observation: Observation, verdict: Verdict) -
         say.line(f"  {note}")
 
 
-def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
-    """Why the verdict is what it is, one sentence each."""
+def account(spec: KernelSpec, verdict: Verdict, number: int = 0) -> tuple[str, ...]:
+    """The verdict on one case of a kernel and what it rests on, in lines: for a log, or a test that failed. ``number``
+    is the case's place in the kernel."""
+    from rich.console import Console
+
+    phase = phases_of(spec, number)[-1]
+    console = Console(file=io.StringIO(), color_system=None)
+    say = Printer(console)
+    say.line(f"{verdict.kind.name}: {verdict.reason}")
+    for explanation in explanations(spec, verdict, number):
+        say.line(f"  {explanation}")
+    _controls(say, verdict, experiment_of(phase).unit)
+    _witnesses(say, verdict, phase.experiment)
+    assert isinstance(console.file, io.StringIO)
+    return tuple(console.file.getvalue().splitlines())
+
+
+def explanations(spec: KernelSpec, verdict: Verdict, number: int = 0) -> tuple[str, ...]:
+    """Why the verdict on the case in that place is what it is, one sentence each."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
-    unit = experiment_of(phases(spec)[-1]).unit
+    unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:
         in_cells = verdict.judged != verdict.rounds
         count = (
@@ -94,7 +112,7 @@ def explanations(spec: KernelSpec, verdict: Verdict) -> tuple[str, ...]:
             "for this contention on this machine"
         )
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
-    if verdict.kind is VerdictKind.NOT_ATOMIC and spec.case.lock and sane:
+    if verdict.kind is VerdictKind.NOT_ATOMIC and spec.cases[number].lock and sane:
         found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
     found += verdict.notes
     return tuple(found)

@@ -1,0 +1,110 @@
+"""JUnit XML, as Jenkins, GitLab and most other servers read it.
+
+The text is valid by both schemas in use: Jenkins' junit-10.xsd (xunit-plugin) and Windy Road's JUnit.xsd, of which the
+second demands what the first leaves open: the order of elements, a time and a host for every suite.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from kgen.report.formats import ReportFormat
+from kgen.report.outcome import Outcome, account_of, facts_of, name_of, outcome_of, seconds_of
+from kgen.report.reading import Result, Run
+
+#: What XML 1.0 cannot hold at all (https://www.w3.org/TR/xml/#charsets), escaped or not.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: The schema demands a time; this one stands for one that is not known.
+_UNKNOWN_TIME = "1970-01-01T00:00:00"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=Z?$)", re.ASCII)
+#: The schema's type for numbers of seconds takes no more digits before the point.
+_MOST_SECONDS = 999.999
+#: Characters; servers keep every report for years.
+_MOST_TEXT = 16_384
+
+
+def render(runs: Sequence[Run]) -> str:
+    """A ``testsuite`` a run, a ``testcase`` a case."""
+    suites = ElementTree.Element("testsuites")
+    for number, run in enumerate(runs):
+        suites.append(_suite(run, number))
+    ElementTree.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
+
+
+def _suite(run: Run, number: int) -> ElementTree.Element:
+    counts = Counter(outcome_of(result.verdict.kind) for result in run.results)
+    seconds = [seconds_of(result) for result in run.results]
+    suite = ElementTree.Element(
+        "testsuite",
+        _clean(
+            {
+                "name": (run.spec.name if run.spec else "") or "unknown",
+                "package": f"kgen.{run.platform}",
+                "id": str(number),
+                "timestamp": _time(run.results[0]),
+                "hostname": "localhost",
+                "tests": str(len(run.results)),
+                "failures": str(counts[Outcome.FAILED]),
+                "errors": str(counts[Outcome.BROKEN]),
+                "skipped": str(counts[Outcome.SKIPPED]),
+                "time": _seconds(sum(seconds)),
+            }
+        ),
+    )
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in _properties(run).items():
+        ElementTree.SubElement(properties, "property", _clean({"name": name, "value": value}))
+    for result, took in zip(run.results, seconds, strict=True):
+        suite.append(_case(result, run, took))
+    ElementTree.SubElement(suite, "system-out").text = _text(f"read from {run.where}\n")
+    ElementTree.SubElement(suite, "system-err").text = ""
+    return suite
+
+
+def _case(result: Result, run: Run, took: float) -> ElementTree.Element:
+    about = {"name": name_of(result), "classname": f"kgen.{run.platform}", "time": _seconds(took)}
+    case = ElementTree.Element("testcase", _clean(about))
+    outcome, verdict = outcome_of(result.verdict.kind), result.verdict
+    if outcome is not Outcome.PASSED:
+        why = _clean({"type": verdict.kind.name, "message": verdict.reason})
+        ElementTree.SubElement(case, outcome.value, why).text = _text("\n".join(("", *account_of(result), "")))
+    return case
+
+
+def _properties(run: Run) -> Mapping[str, str]:
+    first = run.results[0]
+    asked = {
+        "kgen": first.kgen,
+        "digest": run.spec.digest() if run.spec else "",
+        "invocation": " ".join(first.invocation),
+    }
+    return {name: value for name, value in {**asked, **facts_of(first.observation)}.items() if value}
+
+
+def _time(result: Result) -> str:
+    started = result.observation.environment.get("started")
+    found = _TIME.match(started) if isinstance(started, str) else None
+    return found[0] if found else _UNKNOWN_TIME
+
+
+def _seconds(value: float) -> str:
+    return f"{min(value, _MOST_SECONDS):.3f}"
+
+
+def _text(text: str) -> str:
+    shown = (
+        text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}\n... ({len(text) - _MOST_TEXT} more characters)\n"
+    )
+    return _NOT_XML.sub("\ufffd", shown)
+
+
+def _clean(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Names and values as XML's tokens: no line ends, nothing that XML cannot hold."""
+    return {name: " ".join(_text(value).split()) or "-" for name, value in attributes.items()}
+
+
+FORMAT = ReportFormat("junit", ".xml", "JUnit XML, for servers that collect tests", render)
