@@ -236,6 +236,12 @@ class SceneCell:
     start: int
     around: str
 
+    def __post_init__(self) -> None:
+        # a result that is read back may say anything
+        if self.width not in (8, 16, 32, 64):
+            raise ValueError(f"a cell of {self.width} bits")
+        bytes.fromhex(self.around)
+
 
 @dataclass(frozen=True)
 class SceneEvent:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what kgen needs, once: the distribution's QEMU, gdb and binutils, and .venv with the Python packages.
-# The tests have their own needs on top: qemu-img.
+# The tests have their own needs on top: qemu-img, a headless browser, and others.
 #
 #   scripts/bootstrap.sh run|test|dev      run: to use kgen; test: also its tests; dev: also ruff and mypy
 #
@@ -82,6 +82,17 @@ install_debian() {
     fi
     as_root apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || die "apt-get update failed; is there a network?"
     apt_install "$@" >&2 || die "apt-get could not install: $*"
+}
+
+# A browser for the tests of the HTML report, which are skipped without one. Debian has the smallest; Ubuntu has none as a
+# package, so this is not among the packages that must be there.
+install_browser() {
+    for name in chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable; do
+        ! have "$name" || return 0
+    done
+    if have apt-get && apt-cache show chromium-headless-shell >/dev/null 2>&1; then
+        install_debian chromium-headless-shell
+    fi
 }
 
 install_tools() {
@@ -207,5 +218,6 @@ case ${1:-} in
     *) die "usage: scripts/bootstrap.sh run|test|dev" ;;
 esac
 install_tools "$1"
+[ "$1" = run ] || install_browser
 install_python "$1"
 [ "$1" = run ] || install_schema

@@ -275,7 +275,7 @@ def _cell(result: Result, run: Run) -> Cell:
         violations=verdict.violations,
         rounds=verdict.rounds,
         judged=verdict.judged,
-        events=_events(result),
+        events=events_of(result),
         bound=verdict.bound,
         asked=_asked(spec) if spec else {},
     )
@@ -290,7 +290,7 @@ def _asked(spec: KernelSpec) -> dict[str, str]:
     }
 
 
-def _events(result: Result) -> int | None:
+def events_of(result: Result) -> int | None:
     """Cells of the case that showed anything, in all attempts; None where nobody counted them."""
     record = result.observation.best
     if result.spec is None or record is None:

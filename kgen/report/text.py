@@ -198,7 +198,7 @@ def summary(violations: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in violations.items() if count) or "no violation"
 
 
-def _mark(control: ControlResult) -> str:
+def mark(control: ControlResult) -> str:
     """Whether a control came out as a control must, and if not, what is the matter."""
     if control.enough:
         return "ok"
@@ -212,7 +212,7 @@ def _mark(control: ControlResult) -> str:
 
 
 def _control(control: ControlResult, unit: str) -> str:
-    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {_mark(control)}"
+    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {mark(control)}"
 
 
 def _controls(say: Printer, verdict: Verdict, unit: str) -> None:
@@ -223,19 +223,24 @@ def _controls(say: Printer, verdict: Verdict, unit: str) -> None:
         say.line(_control(control, unit))
 
 
+def meaning(kind: ViolationKind, experiment: str = "token") -> str:
+    """What a violation of that kind is, in words."""
+    words = {"token": _MEANINGS, "mutex": _LOCKS}.get(experiment, _UPDATES)
+    return words[kind]
+
+
 def describe(witness: Witness, experiment: str = "token") -> str:
     """One witness in one line."""
     who = " and ".join(f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None)
     by = f" ({who})" if who else ""
     if experiment != "token":
-        meaning = (_LOCKS if experiment == "mutex" else _UPDATES)[witness.kind]
         place = f"about operation {witness.round}, cell {witness.cell}"
         found = f"expected {witness.token:08x}, found {witness.value:08x}"
-        return f"{witness.kind.name.lower():<9} {place}, {found}{by}: {meaning}"
+        return f"{witness.kind.name.lower():<9} {place}, {found}{by}: {meaning(witness.kind, experiment)}"
     value = "" if witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE) else f", found {witness.value:08x}"
     return (
         f"{witness.kind.name.lower():<9} round {witness.round}, cell {witness.cell}, token {witness.token:08x}{value}"
-        f"{by}: {_MEANINGS[witness.kind]}"
+        f"{by}: {meaning(witness.kind)}"
     )
 
 

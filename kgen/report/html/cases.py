@@ -1,0 +1,241 @@
+"""What there is to be told of one case: why the verdict is what it is, counters, controls, rates, witnesses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kgen.interleaving import remarks
+from kgen.mtree import NOT_ASKED
+from kgen.observation import Observation, PhaseRecord, Scene, Witness
+from kgen.plan import Phase, experiment_of, phases_of
+from kgen.report.html import lanes
+from kgen.report.html.chart import Strip, strips
+from kgen.report.html.heat import style_of
+from kgen.report.html.rates import RateRow, rate_rows
+from kgen.report.reading import Result
+from kgen.report.scene import cell_lines, cpu_lines, timeline_lines
+from kgen.report.text import explanations, mark, meaning, summary
+from kgen.report.words import plural
+from kgen.results import Decode
+
+#: CPUs whose counters are shown, lines of the kernel's log, notes, controls, and witnesses in a table.
+_CPUS = 16
+_LOG_LINES = 16
+_NOTES = 40
+_CONTROLS = 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: ``caption``, the columns' names, the rows; ``numbers`` are the columns that are set to the right.
+    ``more`` says what was left out, "" where nothing was."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A chart with the same in words. ``meanings`` are the kinds of violation in it, each with what it is."""
+
+    strips: tuple[Strip, ...]
+    table: Table | None
+    meanings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """The scene of a violation: the chart, and the lines of text under their headings."""
+
+    chart: Lanes | None
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case, ready for the page. ``name`` is its id or "" where nobody can tell what was asked."""
+
+    anchor: str
+    name: str
+    platform: str
+    kind: str
+    style: str
+    reason: str
+    why: tuple[str, ...]
+    counters: Table | None
+    path: str
+    controls: Table | None
+    rates: tuple[RateRow, ...]
+    unit: str
+    witnesses: Lanes | None
+    scene: SceneView | None
+    trace: Lanes | None
+
+
+def case_view(result: Result, anchor: str) -> CaseView:
+    """Everything about one case."""
+    spec, seen, verdict = result.spec, result.observation, result.verdict
+    phase = phases_of(spec, result.number)[-1] if spec else None
+    experiment = experiment_of(phase) if phase else None
+    name = experiment.name if experiment else "token"
+    record = _record(seen, phase)
+    alone = not result.suite
+    return CaseView(
+        anchor=anchor,
+        name=result.case,
+        platform=seen.platform,
+        kind=verdict.kind.name,
+        style=style_of(verdict.kind),
+        reason=verdict.reason,
+        why=_why(result),
+        counters=_counters(record, name) if record else _rows(seen),
+        path=_path(seen, phase, record, alone) if phase else "",
+        controls=_controls(result),
+        rates=rate_rows(result),
+        unit=experiment.unit if experiment else "rounds",
+        witnesses=_witnesses(verdict.witnesses, name),
+        scene=_scene(seen.scene, seen) if seen.scene and phase and seen.scene.witness.phase == phase.index else None,
+        trace=_trace(seen) if alone else None,
+    )
+
+
+def _record(seen: Observation, phase: Phase | None) -> PhaseRecord | None:
+    best = seen.best
+    if best is None or phase is None:
+        return None
+    return next((each for each in best.phases if each.index == phase.index), None)
+
+
+def _why(result: Result) -> tuple[str, ...]:
+    """Sentences on the verdict, the first of them."""
+    spec, verdict = result.spec, result.verdict
+    found = verdict.notes if spec is None else explanations(spec, verdict, result.number)
+    logged = () if result.suite else (result.observation.kernel_log or ())
+    found += tuple(f"the kernel under it logged: {line}" for line in logged[:_LOG_LINES])
+    rest = len(found) - _NOTES
+    return (*found[:_NOTES], f"and {rest} more") if rest > 0 else found
+
+
+def _counters(record: PhaseRecord, experiment: str) -> Table:
+    """What each CPU did."""
+    counts = record.counts[:_CPUS]
+    rest = len(record.counts) - len(counts)
+    if experiment == "token":
+        rows = [
+            (
+                f"CPU {count.cpu}",
+                "consumer" if count.cpu else "producer",
+                *map(str, (count.puts, count.takes, count.tries)),
+            )
+            for count in counts
+        ]
+        put = sum(count.puts for count in record.counts)
+        taken = sum(count.takes for count in record.counts)
+        rows.append(("put \u2212 taken", "", "", str(put - taken), ""))
+        columns: tuple[str, ...] = ("", "role", "put", "taken", "exchanges")
+    else:
+        columns = ("", "operations", "held the lock") if experiment == "mutex" else ("", "operations")
+        rows = [(f"CPU {count.cpu}", *map(str, (count.puts, count.takes)[: len(columns) - 1])) for count in counts]
+    return Table(
+        caption="What each CPU did",
+        columns=columns,
+        rows=tuple(rows),
+        numbers=frozenset(range(2 if experiment == "token" else 1, len(columns))),
+        more=f"{plural(rest, 'more CPU')}" if rest > 0 else "",
+    )
+
+
+def _rows(seen: Observation) -> Table | None:
+    """The original's table, where there is nothing else."""
+    if not seen.rows:
+        return None
+    rows = tuple(tuple(map(str, row)) for row in seen.rows[-2:])
+    columns = ("count0", "count1", "count2", "count0 \u2212 (count1 + count2)")
+    return Table("The last rows of the table that was printed", columns, rows, frozenset(range(4)))
+
+
+def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bool) -> str:
+    """What stands behind the cells, and who says so."""
+    path = seen.path if alone else seen.paths.get(phase.index, NOT_ASKED)
+    if path == NOT_ASKED and record is not None and record.decode is not Decode.UNKNOWN:
+        return f"{record.decode.name.lower()}: the guest's own probe of VGA; nobody else could be asked"
+    return f"{path.kind}: {path.line.strip()}" if path.line.strip() else path.kind
+
+
+def _controls(result: Result) -> Table | None:
+    found = result.verdict.controls
+    if not found:
+        return None
+    rest = len(found) - _CONTROLS
+    return Table(
+        caption="Controls: sanity must pass, power must fail",
+        columns=("control", "seen", "in", "is"),
+        rows=tuple((each.label, summary(each.violations), str(each.rounds), mark(each)) for each in found[:_CONTROLS]),
+        numbers=frozenset({2}),
+        more=f"{plural(rest, 'more control')}" if rest > 0 else "",
+    )
+
+
+def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
+    shown = lanes.in_order(witnesses)
+    chart = lanes.of_witnesses(shown, experiment)
+    if chart is None:
+        return None
+    rest = len(witnesses) - len(shown)
+    table = Table(
+        caption="The witnesses in words",
+        columns=("round", "cell", "kind", "token" if experiment == "token" else "expected", "found", "CPUs"),
+        rows=tuple(
+            (
+                str(each.round),
+                str(each.cell),
+                each.kind.name.lower(),
+                f"{each.token:08x}",
+                f"{each.value:08x}",
+                " and ".join(str(cpu) for cpu in (each.cpu, each.other) if cpu is not None),
+            )
+            for each in shown
+        ),
+        numbers=frozenset({0, 1}),
+        more=f"{plural(rest, 'more witness')} in the result" if rest > 0 else "",
+    )
+    kinds = sorted({each.kind for each in shown})
+    return Lanes(strips(chart), table, tuple((kind.name.lower(), meaning(kind, experiment)) for kind in kinds))
+
+
+def _scene(scene: Scene, seen: Observation) -> SceneView:
+    """The machine at the first violation."""
+    chart = lanes.of_scene(scene)
+    khz = seen.best.khz if seen.best else 0
+    parts = [("The cell", tuple(cell_lines(scene.cell)))]
+    parts += [(f"CPU {cpu.cpu}" if cpu.cpu is not None else "a CPU", tuple(cpu_lines(cpu))) for cpu in scene.cpus]
+    told = ("In words (where there is a *, the order between CPUs is open)", tuple(timeline_lines(scene, khz)))
+    return SceneView(Lanes(strips(chart), None) if chart else None, (told, *parts))
+
+
+def _trace(seen: Observation) -> Lanes | None:
+    names = seen.best.cpu_numbers if seen.best else {}
+    chart = lanes.of_trace(seen.trace, names)
+    return Lanes(strips(chart), _accesses(seen, names)) if chart else None
+
+
+def _accesses(seen: Observation, names: dict[int, int]) -> Table:
+    def rows() -> Iterator[tuple[str, ...]]:
+        trace = seen.trace[: lanes.COLUMNS]
+        for event, remark in zip(trace, remarks(trace), strict=True):
+            value = "" if event.kind == "ask" else f"{event.value:08x}"
+            at = f"{1000 * (event.seconds - trace[0].seconds):.3f}"
+            yield at, f"CPU {names.get(event.cpu, event.cpu)}", event.kind, value, remark
+
+    rest = len(seen.trace) - lanes.COLUMNS
+    return Table(
+        caption="The accesses in words",
+        columns=("ms", "CPU", "access", "value", ""),
+        rows=tuple(rows()),
+        numbers=frozenset({0}),
+        more=f"{plural(rest, 'more access')} in the result" if rest > 0 else "",
+    )

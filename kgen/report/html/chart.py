@@ -1,0 +1,151 @@
+"""A chart of lanes, one a CPU, as coordinates: what happened stands from left to right, wrapped into strips.
+
+A strip has the width of a sheet of paper; strips stand beside or below each other. All coordinates are in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = Literal["put", "take", "again", "gone", "wrong", "full", "empty", "rest", "note"]
+
+#: Columns of a strip.
+_COLUMNS = 8
+_COLUMN = 74
+_LANE = 30
+#: Left of the first column, above the first lane and below the last one.
+_NAMES = 52
+_HEAD = 22
+_FOOT = 34
+#: From a column's left edge to its marks, and from a mark to its text.
+_MARK = 14
+_TEXT = 10
+#: A small letter is so wide; what is longer than a column is cut, the table has it in full.
+_LETTER = 6
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened in a lane, both counted from 0, with a word for it."""
+
+    column: int
+    lane: int
+    shape: Shape
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A line between two lanes in one column; ``broken`` where what was to go along it did not arrive."""
+
+    column: int
+    first: int
+    last: int
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is to be drawn. ``heads`` stand above the columns, ``feet`` below: two lines each. ``story`` says in words
+    what can be seen."""
+
+    title: str
+    story: str
+    lanes: tuple[str, ...]
+    heads: tuple[str, ...]
+    feet: tuple[tuple[str, str], ...]
+    marks: tuple[Mark, ...]
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A text or a mark at its place; ``shape`` is "" for a text."""
+
+    x: int
+    y: int
+    text: str
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An upright line."""
+
+    x: int
+    top: int
+    bottom: int
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A part of a chart, ready to be drawn. ``rails`` are the heights of the lanes."""
+
+    title: str
+    story: str
+    width: int
+    height: int
+    names: tuple[Drawn, ...]
+    rails: tuple[int, ...]
+    heads: tuple[Drawn, ...]
+    feet: tuple[Drawn, ...]
+    marks: tuple[Drawn, ...]
+    links: tuple[Line, ...]
+
+
+def strips(chart: Chart) -> tuple[Strip, ...]:
+    """The chart in as many strips as it takes."""
+    return tuple(_strips(chart))
+
+
+def _strips(chart: Chart) -> Iterator[Strip]:
+    for start in range(0, len(chart.heads), _COLUMNS):
+        columns = range(start, min(start + _COLUMNS, len(chart.heads)))
+        bottom = _HEAD + _LANE * len(chart.lanes)
+        part = f", columns {start + 1} to {columns[-1] + 1}" if len(chart.heads) > _COLUMNS else ""
+
+        def x(column: int, start: int = start) -> int:
+            return _NAMES + _COLUMN * (column - start) + _MARK
+
+        yield Strip(
+            title=f"{chart.title}{part}",
+            story=chart.story,
+            width=_NAMES + _COLUMN * len(columns),
+            height=bottom + _FOOT,
+            names=tuple(Drawn(0, _middle(lane), name) for lane, name in enumerate(chart.lanes)),
+            rails=tuple(_middle(lane) for lane in range(len(chart.lanes))),
+            heads=tuple(Drawn(x(at) - _MARK // 2, _HEAD - 8, _cut(chart.heads[at])) for at in columns),
+            feet=tuple(
+                Drawn(x(at) - _MARK // 2, bottom + 10 + 14 * row, _cut(text))
+                for at in columns
+                for row, text in enumerate(chart.feet[at])
+            ),
+            marks=tuple(
+                Drawn(x(mark.column), _middle(mark.lane), _cut(mark.text, _TEXT + _MARK), mark.shape)
+                for mark in chart.marks
+                if mark.column in columns
+            ),
+            links=tuple(
+                Line(x(link.column), _middle(link.first), _middle(link.last), link.broken)
+                for link in chart.links
+                if link.column in columns
+            ),
+        )
+
+
+def _middle(lane: int) -> int:
+    return _HEAD + _LANE * lane + _LANE // 2
+
+
+def _cut(text: str, used: int = _MARK // 2) -> str:
+    room = (_COLUMN - used) // _LETTER
+    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
+
+
+def lane_names(cpus: Sequence[int | None], most: int) -> tuple[tuple[int, ...], int]:
+    """The CPUs that get a lane, in order, at most ``most``, and how many do not."""
+    known = sorted({cpu for cpu in cpus if cpu is not None})
+    return tuple(known[:most]), max(0, len(known) - most)

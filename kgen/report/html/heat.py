@@ -1,0 +1,131 @@
+"""The matrix as a heat map: a row a case, a column a target of a run, a colour and a word in each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kgen.instructions import Source
+from kgen.report.html.rates import level, overall, percent
+from kgen.report.matrix import SIGNS
+from kgen.report.reading import Result, Run
+from kgen.spec import Case, alignment, instructions, resolve_target
+from kgen.verdict import VerdictKind
+
+_TITLES = {"aligned": "Aligned", "misaligned": "Misaligned within a cache line"}
+
+#: The places of results in the page, by the number of the run and the case's id.
+Anchors = Mapping[tuple[int, str], str]
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One case in one run.
+
+    ``colour`` names the style, ``sign`` the verdict, ``rate`` and ``kinds`` say how often which violations were seen.
+    ``title`` says all of it in words; ``anchor`` leads to the details, "" where there are none.
+    """
+
+    colour: str
+    sign: str
+    rate: str
+    kinds: str
+    title: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One row: what the CPUs did, on how many bits, and what came of it in each column (None: not asked there).
+    ``span`` is the number of rows that share ``name``, from this one on, 0 where an earlier one has it."""
+
+    name: str
+    width: int
+    span: int
+    cells: tuple[HeatCell | None, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One map. ``groups`` are the runs with the numbers of their columns, ``columns`` the targets."""
+
+    title: str
+    groups: tuple[tuple[str, int], ...]
+    columns: tuple[str, ...]
+    rows: tuple[HeatRow, ...]
+
+
+def heat_maps(runs: Sequence[Run], labels: Sequence[str], anchors: Anchors) -> tuple[HeatMap, ...]:
+    """A map for each way in which operands lie. ``labels`` name the runs; ``anchors`` lead to the results that are told
+    in full."""
+    found: dict[str, dict[tuple[str, int], dict[tuple[int, str], Result]]] = {}
+    for number, run in enumerate(runs):
+        for result, case in _cases(run):
+            lies = alignment(resolve_target(case.target), case.offset, case.width)
+            rows = found.setdefault(lies, {})
+            place = f"{case.target}+{case.offset}" if case.offset else case.target
+            rows.setdefault((row_name(case), case.width), {})[number, place] = result
+    return tuple(_map(_TITLES.get(lies, f"Across a {lies}"), rows, labels, anchors) for lies, rows in found.items())
+
+
+def _cases(run: Run) -> list[tuple[Result, Case]]:
+    if run.spec is None:
+        return []
+    if run.spec.suite and len(run.results) == 1 and run.results[0].case == run.spec.name:
+        # it came to nothing, so this is what there is to be said of every case
+        return [(run.results[0], case) for case in run.spec.cases]
+    return [(result, result.spec.cases[result.number]) for result in run.results if result.spec]
+
+
+def row_name(case: Case) -> str:
+    """What the CPUs do, width and target apart."""
+    first = instructions()[case.instruction].sources[0]
+    how = "" if Source(case.source) is first else f" {case.source}"
+    return f"{case.instruction}{how}{'' if case.lock else ' without LOCK'}, {case.experiment}"
+
+
+def _map(
+    title: str,
+    rows: Mapping[tuple[str, int], Mapping[tuple[int, str], Result]],
+    labels: Sequence[str],
+    anchors: Anchors,
+) -> HeatMap:
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    columns.sort(key=lambda column: column[0])
+    names = list(dict.fromkeys(name for name, _ in rows))
+    made: list[HeatRow] = []
+    for name in names:
+        widths = sorted({width for other, width in rows if other == name})
+        for at, width in enumerate(widths):
+            cells = rows[name, width]
+            shown = tuple(
+                heat_cell(result, anchors.get((column[0], result.case), "")) if (result := cells.get(column)) else None
+                for column in columns
+            )
+            made.append(HeatRow(name, width, len(widths) if not at else 0, shown))
+    groups = tuple(
+        (labels[number], sum(column[0] == number for column in columns))
+        for number in dict.fromkeys(column[0] for column in columns)
+    )
+    return HeatMap(title, groups, tuple(target for _, target in columns), tuple(made))
+
+
+def heat_cell(result: Result, anchor: str) -> HeatCell:
+    """What stands in the map for one case."""
+    verdict = result.verdict
+    bad = verdict.kind is VerdictKind.NOT_ATOMIC
+    seen = overall(result) if bad else None
+    kinds = [kind for kind, count in verdict.violations.items() if count] if bad else []
+    return HeatCell(
+        colour=f"{style_of(verdict.kind)}{f' l{level([seen])}' if bad else ''}",
+        sign=SIGNS[verdict.kind],
+        rate=percent(seen.value) if seen else "",
+        kinds="".join(kind[:1].upper() for kind in kinds),
+        title=f"{result.case}: {verdict.kind.name}: {verdict.reason}",
+        anchor=anchor,
+    )
+
+
+def style_of(kind: VerdictKind) -> str:
+    """The name under which the style sheet has a verdict's colours."""
+    return f"v-{kind.name.lower().replace('_', '-')}"

@@ -1,0 +1,172 @@
+"""The witnesses of a case, the scene and the accesses that a hypervisor recorded, as charts of lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kgen.interleaving import TraceEvent, remarks
+from kgen.observation import Scene, SceneEvent, Witness
+from kgen.report.html.chart import Chart, Link, Mark, Shape, lane_names
+from kgen.report.words import plural
+from kgen.results import ViolationKind
+
+#: Lanes of CPUs; what happened on others is in the table.
+_LANES = 12
+#: Witnesses, events and accesses that are drawn.
+COLUMNS = 64
+
+_EVENTS: dict[str, tuple[Shape, str]] = {
+    "witness": ("gone", "records"),
+    "batch": ("note", "opens"),
+    "put": ("put", "puts"),
+    "take": ("take", "takes"),
+    "empty": ("empty", "empty"),
+    "work": ("take", "works"),
+    "parked": ("rest", "parked"),
+    "read": ("empty", "reads"),
+}
+#: What a cell is marked with where there are no tokens.
+_UPDATES: dict[ViolationKind, tuple[Shape, str]] = {
+    ViolationKind.LOST: ("gone", "lost"),
+    ViolationKind.DUPLICATE: ("again", "twice"),
+    ViolationKind.TORN: ("wrong", "torn"),
+    ViolationKind.STALE: ("full", "stale"),
+}
+_ACCESSES: dict[str, tuple[Shape, str]] = {"ask": ("note", "asks"), "read": ("empty", ""), "write": ("take", "")}
+
+
+def in_order(witnesses: Sequence[Witness]) -> tuple[Witness, ...]:
+    """The witnesses by their round, at most as many as are drawn."""
+    return tuple(sorted(witnesses, key=lambda each: (each.round, each.index))[:COLUMNS])
+
+
+def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
+    """What became of each token, or of each cell where there are no tokens, one a column; None where there is none.
+
+    In the token experiment CPU 0 puts and the others take. The last lane is the cell.
+    """
+    if not witnesses:
+        return None
+    token = experiment == "token"
+    seen = [cpu for each in witnesses for cpu in (each.cpu, each.other)] + ([0] if token else [])
+    cpus, more = lane_names(seen, _LANES)
+    lane = {cpu: at for at, cpu in enumerate(cpus)}
+    cell = len(cpus)
+    marks: list[Mark] = []
+    links: list[Link] = []
+    for column, witness in enumerate(witnesses):
+        own = _of_token(witness, column, lane, cell) if token else _of_update(witness, column, lane, cell)
+        marks += own
+        lanes = [mark.lane for mark in own]
+        if len(set(lanes)) > 1:
+            links.append(Link(column, min(lanes), max(lanes), witness.kind is ViolationKind.LOST))
+    what = "token" if token else "cell"
+    left_out = f"; {plural(more, 'further CPU')} only in the table" if more else ""
+    return Chart(
+        title=f"{plural(len(witnesses), 'witness')} in the order of their rounds",
+        story=f"One column a witness: what became of the {what}, in the lanes of the CPUs that had to do with it"
+        f"{left_out}. The table below says the same in words.",
+        lanes=(*(f"CPU {cpu}" for cpu in cpus), "cell"),
+        heads=tuple(f"#{witness.round}" for witness in witnesses),
+        feet=tuple((witness.kind.name.lower(), f"{witness.token:08x}") for witness in witnesses),
+        marks=tuple(marks),
+        links=tuple(links),
+    )
+
+
+def _lanes_of(lane: dict[int, int], *cpus: int | None) -> list[int]:
+    """The lanes of those of these CPUs that have one, each once."""
+    return [lane[cpu] for cpu in dict.fromkeys(cpus) if cpu is not None and cpu in lane]
+
+
+def _of_token(witness: Witness, column: int, lane: dict[int, int], cell: int) -> list[Mark]:
+    """What happened to a token, in order."""
+    producer = [Mark(column, at, "put", "put") for at in _lanes_of(lane, 0)]
+    if witness.kind is ViolationKind.LOST:
+        return [*producer, Mark(column, cell, "gone", "lost")]
+    if witness.kind is ViolationKind.DUPLICATE:
+        first, *again = _lanes_of(lane, witness.cpu, witness.other) or [cell]
+        return [*producer, Mark(column, first, "take", "taken"), *(Mark(column, at, "again", "again") for at in again)]
+    found = [Mark(column, at, "wrong", "found") for at in _lanes_of(lane, witness.cpu)]
+    if witness.kind is ViolationKind.TORN:
+        return found or [Mark(column, cell, "wrong", "torn")]
+    return [*found, Mark(column, cell, "full", "full")]
+
+
+def _of_update(witness: Witness, column: int, lane: dict[int, int], cell: int) -> list[Mark]:
+    """Who had to do with a cell that came out wrong."""
+    shape, word = _UPDATES[witness.kind]
+    involved = [Mark(column, at, "take", "had it") for at in _lanes_of(lane, witness.cpu, witness.other)]
+    return [*involved, Mark(column, cell, shape, word)]
+
+
+def of_scene(scene: Scene) -> Chart | None:
+    """How the violation of the scene came about: the events from the opening of its batch on, None where there is
+    none. Events of one step stand beside each other; the order between their CPUs is open."""
+    opened = [at for at, event in enumerate(scene.timeline) if event.kind == "batch"]
+    events = scene.timeline[opened[-1] if opened else 0 :][:COLUMNS]
+    if not events:
+        return None
+    cpus, _ = lane_names([event.cpu for event in events], _LANES)
+    lane = {cpu: at for at, cpu in enumerate(cpus)}
+    places = _places(events)
+    heads, feet = [""] * (max(places) + 1), [("", "")] * (max(places) + 1)
+    for event, column in zip(events, places, strict=True):
+        heads[column] = f"step {event.step - events[0].step + 1}"
+        if event.value is not None and event.kind != "empty":
+            feet[column] = (f"{event.value:08x}", "")
+    return Chart(
+        title="How the violation came about",
+        story="From left to right in order of time. Of several columns with one step the order between CPUs is open.",
+        lanes=tuple(f"CPU {cpu}" for cpu in cpus),
+        heads=tuple(heads),
+        feet=tuple(feet),
+        marks=tuple(
+            Mark(column, lane[event.cpu], *_EVENTS[event.kind])
+            for event, column in zip(events, places, strict=True)
+            if event.cpu in lane and event.cpu is not None
+        ),
+        links=(),
+    )
+
+
+def _places(events: Sequence[SceneEvent]) -> list[int]:
+    """A column for each event: those of one step share columns, but a CPU's own follow each other."""
+    found: list[int] = []
+    first = 0
+    for at, event in enumerate(events):
+        if at and event.step != events[at - 1].step:
+            first = max(found) + 1
+        own = [place for other, place in zip(events, found, strict=False) if other.cpu == event.cpu and place >= first]
+        found.append(max(own) + 1 if own else first)
+    return found
+
+
+def of_trace(trace: Sequence[TraceEvent], names: dict[int, int]) -> Chart | None:
+    """The accesses to one cell as the hypervisor's kernel recorded them, None where there are none. ``names`` are the
+    guest's numbers of the CPUs by the hypervisor's."""
+    shown = trace[:COLUMNS]
+    if not shown:
+        return None
+    cpus, _ = lane_names([names.get(event.cpu, event.cpu) for event in shown], _LANES)
+    lane = {cpu: at for at, cpu in enumerate(cpus)}
+    start = shown[0].seconds
+    marks = []
+    for column, event in enumerate(shown):
+        shape, word = _ACCESSES[event.kind]
+        cpu = names.get(event.cpu, event.cpu)
+        if cpu in lane:
+            marks.append(Mark(column, lane[cpu], shape, word or event.kind))
+    told = [at for at, remark in enumerate(remarks(shown)) if remark]
+    return Chart(
+        title="What the hypervisor did to the cell",
+        story="One column an access, in order of time; where it is said below, another one came between two halves.",
+        lanes=tuple(f"CPU {cpu}" for cpu in cpus),
+        heads=tuple(f"{1000 * (event.seconds - start):.3f}" for event in shown),
+        feet=tuple(
+            ("" if event.kind == "ask" else f"{event.value:08x}", "between" if at in told else "")
+            for at, event in enumerate(shown)
+        ),
+        marks=tuple(marks),
+        links=(),
+    )

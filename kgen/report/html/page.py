@@ -1,0 +1,199 @@
+"""The page as a whole: results in, one text out."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kgen import __version__
+from kgen.observation import Observation
+from kgen.report.comparison import labels
+from kgen.report.html.cases import CaseView, case_view
+from kgen.report.html.heat import heat_maps, style_of
+from kgen.report.html.places import Place, place
+from kgen.report.html.rates import LEVELS, percent
+from kgen.report.html.visible import Excerpt, excerpt, visible
+from kgen.report.matrix import SEVERITY, SIGNS, worst
+from kgen.report.reading import Result, Run
+from kgen.report.reproduce import steps
+from kgen.report.words import plural
+from kgen.verdict import VerdictKind
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+#: Characters of serial logs: of one, and of all in a page.
+_LOG = 48_000
+_LOGS = 384_000
+#: Cases of a suite that are told in full.
+_DETAILS = 400
+#: Verdicts of whose cases there is more to be told than the table has.
+_PLAIN = frozenset({VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.RAM_BACKED})
+
+
+@dataclass(frozen=True)
+class LogView:
+    """One serial log, as much of it as there is room for."""
+
+    title: str
+    text: Excerpt
+
+
+@dataclass(frozen=True)
+class Again:
+    """Shell lines that make a result again: with kgen, and with the image run by hand. ``notes`` are sentences on
+    them, ``invocation`` is the command line that made it, "" where the result does not say."""
+
+    with_kgen: tuple[str, ...]
+    by_hand: tuple[str, ...]
+    notes: tuple[str, ...]
+    invocation: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run, ready for the page. ``cases`` are told in full, ``summaries`` are those of a suite in one line each."""
+
+    anchor: str
+    label: str
+    where: str
+    title: str
+    platform: str
+    kind: str
+    style: str
+    reason: str
+    counts: tuple[tuple[str, str, int], ...]
+    is_suite: bool
+    cases: tuple[CaseView, ...]
+    summaries: tuple[CaseView, ...]
+    more: int
+    place: Place
+    again: Again
+    logs: tuple[LogView, ...]
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page, in ASCII: characters beyond it are written as references, so that no encoding can harm them."""
+    names = labels([run.where for run in runs])
+    room = min(_LOG, _LOGS // max(1, sum(len(_observations(run)) for run in runs)))
+    views = [_run_view(number, run, names[number], room) for number, run in enumerate(runs)]
+    anchors = {(number, case.name): case.anchor for number, view in enumerate(views) for case in view.cases}
+    many = len(runs) > 1 or len(runs[0].results) > 1
+    groups = [f"{run.platform} ({name})" for run, name in zip(runs, names, strict=True)]
+    text = (
+        environment()
+        .get_template("page.html")
+        .render(
+            version=__version__,
+            title=_title(runs),
+            runs=views,
+            maps=heat_maps(runs, groups, anchors) if many else (),
+            signs=_signs(runs),
+            levels=_levels(),
+        )
+    )
+    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+@functools.cache
+def environment() -> Environment:
+    """The templates. Whatever they print is escaped, and each text is made visible before."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _shown(value: Any) -> Any:
+    # what a template made itself knows how it is to be written
+    return value if hasattr(value, "__html__") else visible(value)
+
+
+def _title(runs: Sequence[Run]) -> str:
+    kinds = [result.verdict.kind for run in runs for result in run.results]
+    what = runs[0].results[0].case if len(kinds) == 1 else plural(len(kinds), "case")
+    return f"{worst(kinds).name}: {what or 'kgen'}"
+
+
+def _signs(runs: Sequence[Run]) -> tuple[tuple[str, str, str], ...]:
+    """What the words in the heat map stand for: style, sign and verdict, of those that are in it."""
+    used = {result.verdict.kind for run in runs for result in run.results}
+    return tuple((style_of(kind), SIGNS[kind], kind.name) for kind in SEVERITY if kind in used)
+
+
+def _levels() -> tuple[tuple[str, str], ...]:
+    """The steps of the heat map's colour."""
+    limits = [percent(limit) for limit in LEVELS]
+    words = (f"below {limits[0]}", *(f"{limit} or more" for limit in limits))
+    return tuple((f"l{number}", word) for number, word in enumerate(words, 1))
+
+
+def _is_told(run: Run, result: Result) -> bool:
+    """Whether there is more to be told than a line in a table: always where a case was run alone."""
+    return not _is_suite(run) or result.verdict.kind not in _PLAIN
+
+
+def _is_suite(run: Run) -> bool:
+    return run.spec is not None and bool(run.spec.suite)
+
+
+def _run_view(number: int, run: Run, label: str, room: int) -> RunView:
+    first = run.results[0]
+    kinds = [result.verdict.kind for result in run.results]
+    total = worst(kinds)
+    counts = Counter(kinds)
+    views = [case_view(result, f"r{number}c{at}") for at, result in enumerate(run.results)]
+    told = [view for view, result in zip(views, run.results, strict=True) if _is_told(run, result)]
+    suite = _is_suite(run)
+    tally = ", ".join(f"{counts[kind]} {kind.name}" for kind in SEVERITY if counts[kind])
+    return RunView(
+        anchor=f"r{number}",
+        label=label,
+        where=run.where,
+        title=run.spec.name if run.spec else "(nobody can tell what was asked)",
+        platform=run.platform,
+        kind=total.name,
+        style=style_of(total),
+        reason=f"{plural(len(kinds), 'case')}: {tally}" if suite else first.verdict.reason,
+        counts=tuple((kind.name, style_of(kind), counts[kind]) for kind in SEVERITY if counts[kind]) if suite else (),
+        is_suite=suite,
+        cases=tuple(told[:_DETAILS]),
+        summaries=tuple(views) if suite else (),
+        more=max(0, len(told) - _DETAILS),
+        place=place(first.observation, first.kgen),
+        again=_again(run),
+        logs=tuple(_logs(run, room)),
+    )
+
+
+def _again(run: Run) -> Again:
+    found = steps(run)
+    return Again(found.with_kgen, found.by_hand, found.notes, shlex.join(run.results[0].invocation))
+
+
+def _observations(run: Run) -> tuple[Observation, ...]:
+    """What was seen, one a boot."""
+    return tuple({id(result.observation): result.observation for result in run.results}.values())
+
+
+def _logs(run: Run, room: int) -> list[LogView]:
+    seen = [each for each in _observations(run) if each.log]
+    found = []
+    for number, each in enumerate(seen, 1):
+        lines = each.log.replace("\r\n", "\n").split("\n")
+        size = f"{len(lines)} lines, {len(each.log)} characters"
+        boot = f" of boot {number} of {len(seen)}" if len(seen) > 1 else ""
+        found.append(LogView(f"Serial log{boot}: {size}", excerpt(lines, room)))
+    return found

@@ -1,0 +1,93 @@
+"""How often cells showed a violation, with the limits between which the rate lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kgen.report.comparison import events_of
+from kgen.report.intervals import Rate, rate
+from kgen.report.reading import Result
+
+_ANY = "any"
+#: A token has its cell to itself and is lost once; updates share one, and of them any number may be.
+_ONE_A_CELL = "token"
+_LOST = "lost"
+
+
+@dataclass(frozen=True)
+class RateRow:
+    """The rate of one kind of violation, or of any. ``count`` is how many violations there were. ``rate`` counts the
+    cells of batches that showed any, None where nobody counted them; ``at_most`` says that they may be fewer."""
+
+    kind: str
+    count: int
+    rate: Rate | None
+    at_most: bool
+
+    @property
+    def seen(self) -> str:
+        """The rate that was seen."""
+        if self.rate is None:
+            return "not known"
+        sign = "at most " if self.at_most else ""
+        return f"{sign}{percent(self.rate.value)}"
+
+    @property
+    def limits(self) -> str:
+        """The limits in words."""
+        if self.rate is None:
+            return "not known"
+        if not self.rate.events or self.at_most:
+            return f"below {percent(self.rate.high)}"
+        return f"{percent(self.rate.low)} to {percent(self.rate.high)}"
+
+
+def rate_rows(result: Result) -> tuple[RateRow, ...]:
+    """A row for any violation and one for each kind, () where nothing was judged."""
+    verdict = result.verdict
+    events, judged = _events(result), verdict.judged
+    if judged <= 0:
+        return ()
+    total = sum(verdict.violations.values())
+    rows = [RateRow(_ANY, total, _rate(events, judged), False)]
+    token = result.spec is not None and result.spec.cases[result.number].experiment == _ONE_A_CELL
+    for kind, count in verdict.violations.items():
+        cells = None if events is None else min(count, events)
+        exact = not count or (token and (kind == _LOST or total == events))
+        rows.append(RateRow(kind, count, _rate(cells, judged), not exact))
+    return tuple(rows)
+
+
+def overall(result: Result) -> Rate | None:
+    """The rate of cells that showed any violation."""
+    return _rate(_events(result), result.verdict.judged)
+
+
+def _events(result: Result) -> int | None:
+    """Cells that showed anything, None where that is not known: a run that was stopped at its first violation ended
+    because of what it saw, and counts the batch that it ended in not at all."""
+    events = events_of(result)
+    return None if result.observation.scene or (not events and any(result.verdict.violations.values())) else events
+
+
+def _rate(events: int | None, chances: int) -> Rate | None:
+    return None if events is None else rate(events, chances)
+
+
+def percent(value: float) -> str:
+    """A fraction of 1 to two digits: ``12 %``, ``0.034 %``, ``0.00012 %``."""
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    number = f"{100 * value:.2g}"
+    return f"{100 * value:.1e} %" if "e" in number and value < 1e-6 else f"{float(number):g} %"
+
+
+def level(rates: Sequence[Rate | None]) -> int:
+    """How dark the heat map is: 1 to 4 by the greatest rate's order of magnitude, 1 where none is known."""
+    found = max((each.value for each in rates if each is not None), default=0.0)
+    return 1 + sum(found >= limit for limit in LEVELS)
+
+
+#: Where the heat map becomes darker.
+LEVELS = (0.001, 0.01, 0.1)
