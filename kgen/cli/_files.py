@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,15 +51,20 @@ def write_text(path: Path, text: str) -> None:
     if str(path) == STDOUT:
         click.echo(text, nl=False)
         return
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OutputError."""
     try:
         if _is_special(path):
-            path.write_text(text, encoding="utf-8", newline="\n")
+            path.write_bytes(data)
             return
         # A link stays a link.
         whole = path.resolve()
         temporary = _temporary(whole)
         try:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.write_bytes(data)
             os.replace(temporary, whole)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -89,12 +95,26 @@ def read_log(path: Path) -> bytes:
 def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
     """The runs of all these result files, in order; "-" is standard input. Raises SpecError where a file cannot be
     read or is no result."""
+    return tuple(run for result in read_results(paths) for run in result.runs)
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A result file: what people call it, its bytes, and the runs in it."""
+
+    where: str
+    data: bytes
+    runs: tuple[Run, ...]
+
+
+def read_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
+    """All these result files, in order; "-" is standard input. Raises as ``read_runs`` does."""
     from kgen.report.reading import load
 
-    found: list[Run] = []
+    found: list[ResultFile] = []
     for path in paths:
         data, where = _read_or_stdin(path, MAX_INPUT)
-        found += load(_bounded(data, MAX_INPUT, where, "a result"), where)
+        found.append(ResultFile(where, data, load(_bounded(data, MAX_INPUT, where, "a result"), where)))
     return tuple(found)
 
 

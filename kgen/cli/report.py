@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from kgen.cli._files import STDOUT, check_writable, read_runs, write_text
+from kgen.cli._files import STDOUT, check_writable, read_results, write_bytes, write_text
 from kgen.cli._options import GroupedCommand, file_name, option
 
 _EXAMPLES = """\b
 Examples:
   kgen report result.json
-  kgen report result.json --format markdown
+  kgen report result.json --format markdown --bundle bug.zip
   kgen report tcg.json kvm.json --format html -o report.html
+  kgen report suite.json --format junit -o junit.xml
 """
 _OUTPUT = "Output"
 
@@ -22,7 +23,14 @@ _OUTPUT = "Output"
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="See 'kgen list reports'.")
 @option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where the report goes.  [default: stdout]")
-def COMMAND(results: tuple[Path, ...], name: str, output: Path | None) -> int:
+@option(
+    _OUTPUT,
+    "--bundle",
+    type=file_name,
+    metavar="FILE.zip",
+    help="Pack results, logs, image, ELF, listing and bug report for a tracker.",
+)
+def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: Path | None) -> int:
     """Tell results once more, in another form.
 
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
@@ -32,6 +40,33 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None) -> int:
 
     if name not in formats():
         raise unknown("report format", name, formats())
+    _check_bundle(bundle, output)
     check_writable(output, *results)
-    write_text(output or Path(STDOUT), formats()[name].render(read_runs(results)))
+    check_writable(bundle, *results)
+    found = read_results(results)
+    runs = [run for result in found for run in result.runs]
+    form = formats()[name]
+    if bundle is None:
+        write_text(output or Path(STDOUT), form.render(runs))
+        return 0
+    from kgen.report.bug import render
+    from kgen.report.bundle import REPORT, Packed, collect, pack
+
+    files = collect(runs, [(result.where, result.data) for result in found])
+    enclosed = [each.enclosed for each in files]
+    report = Packed(REPORT, render(runs, enclosed).encode(), "the bug report")
+    packed = pack([*files, report])
+    text = form.render_with(runs, enclosed) if form.render_with else form.render(runs)
+    write_bytes(bundle, packed)
+    write_text(output or Path(STDOUT), text)
     return 0
+
+
+def _check_bundle(bundle: Path | None, output: Path | None) -> None:
+    """Raises click.UsageError for a bundle that would be mixed up with the report."""
+    if bundle is None:
+        return
+    if str(bundle) == STDOUT:
+        raise click.UsageError("--bundle is no text for standard output; name a file")
+    if output is not None and str(output) != STDOUT and output.resolve() == bundle.resolve():
+        raise click.UsageError("--bundle and -o name the same file; choose two")

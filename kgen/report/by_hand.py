@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ _CHANNELS = frozenset(("-mon", "-gdb", "-qmp", "-name"))
 #: What stops the machine or keeps it for whoever watches it.
 _HELD = frozenset(("-S", "-no-shutdown"))
 _SERIAL = "kgen-serial"
+#: The file of a drive; two commas stand for one in its name.
+_FILE = re.compile(r"\bfile=(?:,,|[^,])*")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,6 @@ def _arguments(words: Sequence[str], image: str, log: str) -> Iterator[str]:
         if word == "-kernel":
             yield image
         elif word == "-drive" and "id=kgen-boot" in value:
-            yield ",".join(part if not part.startswith("file=") else f"file={image}" for part in value.split(","))
+            yield _FILE.sub(f"file={image}", value)
         else:
             yield value

@@ -81,9 +81,9 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     numbers = ", ".join(f"{count} {kind.name}" for kind, count in counts.items() if count)
     say.line("")
     clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
-    if clean:
+    bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
+    if bounds:
         counts_of = [verdict.rounds for verdict in clean]
-        bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
         say.line(
             f"where ATOMIC, N is {min(counts_of)} to {max(counts_of)}; the rate of cells of a batch that show a "
             f"violation is below {min(bounds):.2g} to {max(bounds):.2g} at 95 %"

@@ -57,6 +57,14 @@ class Run:
     platform: str
     results: tuple[Result, ...]
 
+    @property
+    def seconds(self) -> float:
+        """How long the machines of all its boots ran, 0 where nobody knows."""
+        boots = {id(result.observation): result.observation for result in self.results}
+        total = sum(seen.timings.get("run", 0.0) for seen in boots.values())
+        # the file may be damaged: neither negative, nor more than a year, nor no number
+        return total if 0 <= total < 366 * 24 * 3600 else 0.0
+
 
 def load(data: bytes, where: str) -> tuple[Run, ...]:
     """The runs of one result file. Raises SpecError for what is none, or is of another schema."""
@@ -104,7 +112,7 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
 
     if "boots" not in document:
         alone = (spec, _observation(document))
-        return Run(where, spec, platform, (result(alone, document["case"], 0, document["verdict"]),))
+        return Run(where, spec, platform, (result(alone, _value(str, document["case"]), 0, document["verdict"]),))
     # a boot holds the record of hundreds of cases
     boots = [(_value(KernelSpec, boot["spec"]), _observation(boot)) for boot in document["boots"]]
     ids = [[case.id for case in asked.cases] for asked, _ in boots]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from kgen.errors import SpecError
@@ -25,9 +25,11 @@ SUITE_FILE = "suite.toml"
 MAX_PATTERNS = 12
 #: How long a kernel without an end is run where nobody knows how long it was, in seconds.
 DEFAULT_SECONDS = 60
-#: A machine that is run by hand is given at least so many seconds, and so many times what the run took.
+#: A machine that is run by hand is given at least so many seconds, and so many times what the run took. A kernel from a
+#: disk cannot end QEMU, as it has no command line to be told how, so all of that passes.
 HAND_SECONDS = 60
-HAND_PATIENCE = 5
+HAND_SECONDS_DISK = 15
+HAND_PATIENCE = 4
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 #: What a result has for a platform where kgen did not run the machine itself.
 _SEEN_ELSEWHERE = frozenset(("serial-log", "memory-dump", "result-code"))
@@ -93,39 +95,43 @@ def steps(run: Run) -> Steps:
         return Steps(kind, (), (), None, notes=("The result does not say what was asked, so no kernel can be named.",))
     choice = chosen(first.invocation)
     words, suite_file = kernel_words(spec, choice)
-    environment = first.observation.environment
-    took = sum(
-        each.get("run", 0.0) for each in {id(r.observation): r.observation.timings for r in run.results}.values()
-    )
-    notes: list[str] = []
-    verify: tuple[str, ...] = ()
-    if ran_by_kgen(run.platform):
-        verify = ("kgen", "verify", *words, *_run_words(spec, run.platform, choice, took))
-        if not first.invocation:
-            notes.append(
-                "The result does not say by which command line it was made: choices of the machine are not known."
-            )
-        named = sorted(name for name in choice.options if name in PATHS and "/" in choice.options[name])
-        if named:
-            notes.append(f"{' and '.join(named)} named a file of the machine that the result is from.")
-    else:
-        notes.append(
-            "kgen did not run the machine itself: run the image where it was run, and capture its serial port."
-        )
-    disk = choice.options.get("--boot", "kernel") != "kernel" or choice.options.get("--firmware") == "ovmf"
+    here = ran_by_kgen(run.platform)
+    boot = choice.options.get("--boot", "usb" if choice.options.get("--firmware") == "ovmf" else "kernel")
     machine = machine_of(
-        environment,
+        first.observation.environment,
         directory=DIRECTORY,
         log=LOG,
         cpus=spec.case.cpus,
-        seconds=max(HAND_SECONDS, math.ceil(HAND_PATIENCE * took)),
+        seconds=_hand_seconds(run, HAND_SECONDS if boot == "kernel" else HAND_SECONDS_DISK),
         program=choice.options.get("--qemu", ""),
-        image=("kernel.iso" if choice.options.get("--boot") == "cdrom" else "kernel.img") if disk else "kernel.elf",
+        image={"kernel": "kernel.elf", "cdrom": "kernel.iso"}.get(boot, "kernel.img"),
     )
-    form = ("--format", "iso") if choice.options.get("--boot") == "cdrom" else ()
-    build = ("kgen", "build", *words, *form, "-o", DIRECTORY)
-    by_log = kind is VerdictKind.NOT_ATOMIC or (run.platform in _SEEN_ELSEWHERE)
-    return Steps(kind, verify, build, machine, suite_file, by_log, tuple(notes))
+    return Steps(
+        kind=kind,
+        verify=("kgen", "verify", *words, *_run_words(spec, run, choice)) if here else (),
+        build=("kgen", "build", *words, *(("--format", "iso") if boot == "cdrom" else ()), "-o", DIRECTORY),
+        machine=machine,
+        suite_file=suite_file,
+        by_log=kind is VerdictKind.NOT_ATOMIC or run.platform in _SEEN_ELSEWHERE,
+        notes=tuple(_notes(choice, here, bool(first.invocation))),
+    )
+
+
+def _hand_seconds(run: Run, least: int) -> int:
+    # what has no end is ended about when the run was
+    endless = run.spec is not None and not run.spec.rounds
+    return math.ceil(max(1, run.seconds) if endless else max(least, HAND_PATIENCE * run.seconds))
+
+
+def _notes(choice: Chosen, here: bool, told: bool) -> Iterator[str]:
+    """What a person must know first. ``here``: kgen ran the machine; ``told``: the result says its command line."""
+    if not here:
+        yield "kgen did not run the machine itself: run the image where it was run, and capture its serial port."
+    elif not told:
+        yield "The result does not say by which command line it was made: choices of the machine are not known."
+    named = sorted(name for name in choice.options if name in PATHS and "/" in choice.options[name])
+    if named:
+        yield f"{' and '.join(named)} named a file of the machine that the result is from."
 
 
 def ran_by_kgen(platform: str) -> bool:
@@ -209,20 +215,13 @@ def _width(case: Case) -> int:
     return 32 if 32 in widths else widths[-1]
 
 
-def _run_words(spec: KernelSpec, platform: str, choice: Chosen, took: float) -> tuple[str, ...]:
+def _run_words(spec: KernelSpec, run: Run, choice: Chosen) -> tuple[str, ...]:
     """The options of ``kgen verify`` that do not name the kernel."""
     options: dict[str, str] = dict(choice.options)
     if not spec.rounds and "--seconds" not in options:
         # without a terminal it would have no end
-        options["--seconds"] = str(math.ceil(took) or DEFAULT_SECONDS)
-    words = ["--platform", platform]
+        options["--seconds"] = str(math.ceil(run.seconds) or DEFAULT_SECONDS)
+    words = ["--platform", run.platform]
     for name, value in options.items():
         words += [name, value]
     return (*words, *(("--", *choice.extra) if choice.extra else ()))
-
-
-def _took(run: Run) -> float:
-    """How long the machine ran, all boots together, in seconds; 0 where nobody knows."""
-    boots = {id(result.observation): result.observation for result in run.results}
-    total = sum(seen.timings.get("run", 0.0) for seen in boots.values())
-    return total if 0 <= total <= 24 * 3600 else 0.0

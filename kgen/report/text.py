@@ -12,7 +12,7 @@ from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
-from kgen.report.words import plural
+from kgen.report.words import fact, plural
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -137,10 +137,10 @@ def _machine(say: Printer, record: Record, observation: Observation) -> None:
     clock = f", TSC {record.khz / 1000:.0f} MHz" if record.khz else ""
     build = f", build {record.build_id[:12]}" if record.build_id else ""
     say.line(f"  {record.cpus_found} CPU{'' if record.cpus_found == 1 else 's'}{path}{clock}{build}")
-    emulator = observation.environment.get("versions", {}).get("emulator")
-    lab = observation.environment.get("lab")
+    emulator = fact(observation.environment, "versions", "emulator")
+    lab = fact(observation.environment, "lab", "qemu")
     if lab:
-        say.line(f"  in the lab: {lab['qemu']}, on Linux {lab['linux']}")
+        say.line(f"  in the lab: {lab}, on Linux {fact(observation.environment, 'lab', 'linux')}")
     if emulator:
         say.line(f"  {'outside: ' if lab else ''}{emulator}")
     for text in (observation.kernel_log or ())[:_LOG_LINES]:

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def plural(count: int, what: str) -> str:
     """A number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def fact(values: Any, *names: str) -> str:
+    """A text or number in nested objects of a result that may be damaged, "" where there is none."""
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return str(values) if isinstance(values, str | int | float) and not isinstance(values, bool) else ""
+
+
+def printable(line: str) -> str:
+    """A line of text from a result without what a terminal would obey and no encoding could hold; tabs stay, which the
+    table of counters has."""
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import xmlschema
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from junitparser import Error, Failure, JUnitXml, Skipped
 from recordings import NAMES
@@ -107,6 +109,23 @@ def test_both_forms_tell_each_case_as_its_verdict(name: str) -> None:
         assert about["rounds"] == result.verdict.rounds
 
 
+@pytest.mark.skipif(shutil.which("prove") is None, reason="no prove here (Debian's perl)")
+@pytest.mark.parametrize("name", NAMES)
+def test_prove_reads_it(name: str, tmp_path: Path) -> None:
+    """Perl's TAP::Parser, which is strict about what follows what."""
+    runs = runs_of(name)
+    (tmp_path / "x.tap").write_text(TAP.render(runs))
+    done = subprocess.run(
+        ["prove", "-e", "cat", "x.tap"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    kinds = [outcome_of(result.verdict.kind) for run in runs for result in run.results]
+    failed = sum(kind in (Outcome.FAILED, Outcome.BROKEN) for kind in kinds)
+    said = done.stdout + done.stderr
+    assert f"Tests={len(kinds)}," in said
+    assert "Parse errors" not in said
+    assert f"Failed: {failed})" in said if failed else "All tests successful" in said
+
+
 def test_a_failure_says_what_it_rests_on() -> None:
     text = JUNIT.render(runs_of(SINGLE))
     (failure,) = suites(text)[0].iter("failure")
@@ -139,7 +158,7 @@ def altered(reason: str, platform: str, where: str, cpu: str) -> Sequence[readin
 
 
 @given(NASTY, NASTY, NASTY, NASTY)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
 def test_whatever_a_result_holds_they_stay_whole(reason: str, platform: str, where: str, cpu: str) -> None:
     runs = altered(reason, platform, where, cpu)
     text = JUNIT.render(runs)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kgen import registry
+from kgen.report.bug import Enclosed
 from kgen.report.reading import Run
 
 
@@ -16,12 +17,14 @@ class ReportFormat:
 
     ``name`` is what the command line calls it, ``suffix`` the customary end of the file name (with the dot),
     ``summary`` one line for people. ``render(runs)`` gives the whole text, with a final newline; same runs, same text.
+    ``render_with(runs, enclosed)`` does the same where the form also lists the files that go with it, else it is None.
     """
 
     name: str
     suffix: str
     summary: str
     render: Callable[[Sequence[Run]], str]
+    render_with: Callable[[Sequence[Run], Sequence[Enclosed]], str] | None = None
 
 
 @functools.cache

@@ -1,8 +1,10 @@
-"""Test Anything Protocol, version 14 (https://testanything.org/tap-version-14-specification.html)."""
+"""Test Anything Protocol, version 13 (https://testanything.org/tap-version-13-specification.html).
+
+All of it is version 14, too, but readers of 13 (Perl's, which is prove's) refuse a stream that calls itself so.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from kgen.report.formats import ReportFormat
@@ -13,7 +15,7 @@ from kgen.report.reading import Result, Run
 def render(runs: Sequence[Run]) -> str:
     """A test point a case, with what its verdict rests on as its diagnostics."""
     results = [result for run in runs for result in run.results]
-    lines = ["TAP version 14", f"1..{len(results)}"]
+    lines = ["TAP version 13", f"1..{len(results)}"]
     number = 0
     for run in runs:
         lines.append(
@@ -44,21 +46,38 @@ def _point(number: int, run: Run, result: Result) -> Iterator[str]:
     for name, value in facts_of(result.observation).items():
         yield f"  {name}: {_scalar(value)}"
     if outcome is not Outcome.PASSED:
-        yield "  account:"
+        # a block, not a list: readers of the small YAML that TAP allows take "- word: word" for a mapping
+        yield "  account: |"
         for line in account_of(result):
-            yield f"    - {_scalar(line)}"
+            if line.strip():
+                yield f"    {_plain(line)}"
     yield "  ..."
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar on one line: YAML 1.2 takes every JSON string that holds ASCII alone."""
-    return json.dumps(text.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=True)
+    """A YAML scalar on one line, in double quotes and ASCII."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    code = ord("\ufffd") if "\ud800" <= character <= "\udfff" else ord(character)
+    return character if " " <= character <= "~" else f"\\U{code:08x}"
+
+
+def _plain(text: str) -> str:
+    """A line of a block: ASCII, and nothing that ends a line or, as readers see it, the diagnostics."""
+    shown = "".join(character if " " <= character <= "~" else ascii(character)[1:-1] for character in text)
+    indent = " " * (len(shown) - len(shown.lstrip()))
+    return f"{indent}{shown[len(indent) :].lstrip('. ')}" if shown.lstrip().startswith("...") else shown
 
 
 def _line(text: str) -> str:
-    """Text that stays a description: one line, no directive begins in it."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(shown.replace("\\", "\\\\").replace("#", "\\#").split())
+    """Text that stays a description: one line, no directive begins in it. ``\\#`` would do, but not every reader of TAP
+    knows that, so both characters become blanks; the diagnostics have them."""
+    shown = "".join(character if character.isprintable() and character not in "#\\" else " " for character in text)
+    return " ".join(shown.split())
 
 
-FORMAT = ReportFormat("tap", ".tap", "Test Anything Protocol, version 14", render)
+FORMAT = ReportFormat("tap", ".tap", "Test Anything Protocol, version 13", render)

@@ -10,6 +10,7 @@ from kgen.report.formats import ReportFormat
 from kgen.report.matrix import Outcome, show_matrix
 from kgen.report.reading import Run
 from kgen.report.text import show, show_unknown
+from kgen.report.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,8 @@ def render(runs: Sequence[Run]) -> str:
             console.file.write(f"{run.where}:\n")
         _show(console, run)
     assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    # a result may come from anybody, and is shown on a terminal
+    return "\n".join(printable(line) for line in console.file.getvalue().split("\n"))
 
 
 def _show(console: Console, run: Run) -> None:

@@ -1,0 +1,153 @@
+"""What was to be expected, what was seen, and what it means, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kgen.plan import experiment_of, phases_of
+from kgen.protocol import TABLE_HEADER
+from kgen.report.bug.marks import clean, code, words
+from kgen.report.matrix import worst
+from kgen.report.reading import Result, Run
+from kgen.report.text import explanations, summary
+from kgen.spec import Case
+from kgen.verdict import VerdictKind
+
+#: What other verdicts than these two say first, before anybody takes the report for a defect.
+_FIRST = {
+    VerdictKind.ERROR: "kgen or one of its tools failed, so this says nothing about the machine.",
+    VerdictKind.CRASH: "The guest or the hypervisor died before the case was over: that is the defect reported here.",
+    VerdictKind.SKIP: "Nothing was run.",
+    VerdictKind.UNSUPPORTED: "The instruction cannot be carried out there, so nothing was learnt about its atomicity.",
+    VerdictKind.NO_STORAGE: "The cell does not hold what is written to it, so nothing was learnt about atomicity.",
+    VerdictKind.RAM_BACKED: "Ordinary memory lies behind the cells here: nothing was learnt about memory-mapped I/O.",
+    VerdictKind.INCONCLUSIVE: "This is no proof of a defect, and none of its absence: the run did not show enough.",
+    VerdictKind.ATOMIC: "This is no report of a defect: nothing was found, and below is how sure that is.",
+}
+#: How an access in two halves comes to each kind of violation, with tokens and without.
+_TOKEN_KINDS = {
+    "lost": (
+        "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write of 0 "
+        "wiped it out. Nobody has it."
+    ),
+    "duplicate": "**duplicate**: two consumers both read the token before either of them had written its 0.",
+    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
+    "stale": "**stale**: a token was taken and its cell still held it, so the write of 0 had no effect.",
+}
+_UPDATE_KINDS = {
+    "lost": "**lost**: two CPUs read the same value, both wrote their result, and the second wiped out the first.",
+    "duplicate": "**duplicate**: two operations were given the same old value (or one lock).",
+    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
+    "stale": "**stale**: the lock is taken and nobody holds it, so its release had no effect.",
+}
+_IN_HALVES = (
+    "A read-modify-write that is carried out as a read and a separate write lets another CPU's access come between the "
+    "two. What was seen is what that leads to, and what no order of atomic operations can:"
+)
+_IN_PARTS = (
+    "An access that is carried out in parts lets another CPU's access come between them. What was seen is what that "
+    "leads to, and what no order of whole accesses can:"
+)
+#: Cases that a suite's report tells of one by one.
+CASES_TOLD = 12
+
+
+def kind_of(run: Run) -> VerdictKind:
+    """What the run comes to."""
+    return worst([result.verdict.kind for result in run.results])
+
+
+def told_cases(run: Run) -> list[Result]:
+    """The results that decide: of the worst kind."""
+    kind = kind_of(run)
+    return [result for result in run.results if result.verdict.kind is kind]
+
+
+def title(run: Run) -> str:
+    """One line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
+    kind = kind_of(run)
+    if run.spec is None:
+        return clean(f"{kind.name} on {run.platform}")
+    if run.spec.suite:
+        part = f"{len(told_cases(run))} of {len(run.results)} cases"
+        return clean(f"{kind.name}: {part} of {run.spec.name} on {run.platform}")
+    case, seen = run.spec.case, run.results[0].verdict.violations
+    what = f"{_mnemonic(case)} of {case.width} bits on {case.target}"
+    if kind is VerdictKind.NOT_ATOMIC:
+        return clean(f"{what} is not atomic on {run.platform}: {summary(seen)}")
+    return clean(f"{kind.name}: {what} on {run.platform}")
+
+
+def _mnemonic(case: Case) -> str:
+    name = case.instruction.upper()
+    if not case.lock:
+        return f"{name} without LOCK"
+    # XCHG locks without being told, and MOV has no LOCK
+    return name if case.form.statement.startswith(case.instruction) else f"LOCK {name}"
+
+
+def first_words(run: Run) -> list[str]:
+    """What must be said before anything else; nothing where a violation was proven."""
+    kind = kind_of(run)
+    text = _FIRST.get(kind)
+    found = [f"**{kind.name}**: {text}"] if text else []
+    if kind is VerdictKind.NOT_ATOMIC and not any(_is_locked(result) for result in told_cases(run)):
+        found.append(
+            "**There is no LOCK in what is not atomic here**, and then that is what the architecture says, and no "
+            "defect. It shows that the experiment finds what it looks for."
+        )
+    return found
+
+
+def _is_locked(result: Result) -> bool:
+    return result.spec is None or result.spec.cases[result.number].lock
+
+
+def expected(run: Run) -> list[str]:
+    """The output of a machine on which the instruction is atomic, for a block of code."""
+    if run.spec is None or run.spec.suite:
+        return ["ATOMIC: no violation, in every case"]
+    result = run.results[0]
+    phase = phases_of(run.spec, 0)[-1]
+    rounds = result.verdict.rounds or run.spec.rounds
+    unit = experiment_of(phase).unit
+    if phase.experiment != "token":
+        return [f"ATOMIC: no violation in {rounds} {unit}"]
+    # how the consumers share the tokens is left to chance; that nothing is missing is not
+    return [TABLE_HEADER, f"counts:\t{rounds}\tm\t{rounds}-m\t0", "", f"ATOMIC: no violation in {rounds} {unit}"]
+
+
+def explanation(run: Run) -> Iterator[str]:
+    """Paragraphs in Markdown."""
+    told = told_cases(run)
+    if run.spec is None:
+        yield words(run.results[0].verdict.reason)
+        return
+    violated = {name for result in told for name, count in result.verdict.violations.items() if count}
+    used = dict.fromkeys(phases_of(result.spec, result.number)[-1].experiment for result in told if result.spec)
+    if kind_of(run) is VerdictKind.NOT_ATOMIC:
+        yield _IN_PARTS if violated == {"torn"} else _IN_HALVES
+        kinds = _TOKEN_KINDS if "token" in used else _UPDATE_KINDS
+        yield "\n".join(f"- {kinds[name]}" for name in kinds if name in violated)
+    if kind_of(run) in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+        for result in told[:CASES_TOLD]:
+            if result.spec is not None and (phase := phases_of(result.spec, result.number)[-1]).experiment in used:
+                del used[phase.experiment]
+                yield f"The argument ({words(phase.experiment)}): {words(experiment_of(phase).argument)}"
+    for result in told[:CASES_TOLD]:
+        yield "\n".join(_case(result))
+    if len(told) > CASES_TOLD:
+        yield f"And {len(told) - CASES_TOLD} more cases, see the output above."
+
+
+def _case(result: Result) -> Iterator[str]:
+    verdict = result.verdict
+    yield f"{code(result.case)}: {verdict.kind.name}: {words(verdict.reason)}"
+    if result.spec is None:
+        return
+    yield ""
+    for line in explanations(result.spec, verdict):
+        yield f"- {words(line)}"
+    for control in verdict.controls:
+        state = "as it must" if control.enough else "which does not do"
+        yield f"- control {code(control.label)}: {words(summary(control.violations))} in {control.rounds}, {state}"

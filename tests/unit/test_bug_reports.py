@@ -1,0 +1,317 @@
+"""Bug reports, read by a published parser of Markdown; and every form of a report, whatever the result says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from damage import EVIL, damaged, everywhere, places
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from recordings import NAMES
+from test_reading import DOCUMENT, written
+
+from kgen.errors import SpecError
+from kgen.report import bug, reading
+from kgen.report.bug.loops import loops
+from kgen.report.bug.marks import code, cut, fence, field, words
+from kgen.report.document import document
+from kgen.report.formats import formats
+from kgen.report.rebuilt import rebuilt
+from kgen.spec import Case, KernelSpec, experiments
+from kgen.suites import BUILT_IN
+from kgen.verdict import Verdict, VerdictKind
+
+SECTIONS = [
+    "Environment",
+    "Steps to reproduce",
+    "Expected output",
+    "Actual output",
+    "Explanation",
+    "Code",
+    "Attachments",
+]
+BY_HAND = "The same by hand"
+
+
+@cache
+def runs_of(name: str) -> tuple[reading.Run, ...]:
+    return reading.load(written(name).encode(), "x.json")
+
+
+def read(value: Any) -> tuple[reading.Run, ...]:
+    return reading.load(json.dumps(value).encode(), "x.json")
+
+
+def is_readable(value: Any) -> bool:
+    try:
+        read(value)
+    except SpecError:
+        return False
+    return True
+
+
+@cache
+def hostile() -> tuple[reading.Run, ...]:
+    """A result that says EVIL wherever a result may say anything."""
+    value = json.loads(written("kvm-lost"))
+    value["observation"]["environment"] = {
+        "host": {"system": "", "kernel": "", "cpu": "", "cpus": 2, "microcode": ""},
+        "versions": {"emulator": "", "gdb": ""},
+        "lab": {"qemu": "", "linux": ""},
+        "accel": "kvm",
+        "kvm": {"kvm.mmio_caching": ""},
+        "command": ["qemu", "", "-kernel", ""],
+    }
+    value["observation"]["problems"] = [""]
+    value["invocation"] = ["kgen", "verify", "", "--cpu", "", "--", ""]
+    value["verdict"]["notes"] = [""]
+    return read(everywhere(value, is_readable))
+
+
+def with_verdict(kind: VerdictKind) -> tuple[reading.Run, ...]:
+    (run,) = runs_of("kvm-lost")
+    result = replace(run.results[0], verdict=Verdict(kind, "because"))
+    return (replace(run, results=(result,)),)
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------
+
+
+def headings(text: str) -> list[tuple[str, str]]:
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    return [(a.tag, b.content) for a, b in pairwise(tokens) if a.type == "heading_open"]
+
+
+def blocks(text: str) -> dict[str, list[str]]:
+    """The blocks of code of a report by the section they stand in."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    tokens = MarkdownIt("commonmark").parse(text)
+    for at, token in enumerate(tokens):
+        if token.type == "heading_open":
+            section = tokens[at + 1].content
+        elif token.type == "fence":
+            found.setdefault(section, []).append(token.content)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bug_report_has_its_sections(name: str) -> None:
+    text = bug.render(runs_of(name))
+    found = headings(text)
+    assert found[0][0] == "h1"
+    assert [name for _, name in found[1:]] == [*SECTIONS[:2], BY_HAND, *SECTIONS[2:]]
+    assert {tag for tag, _ in found[1:]} == {"h2"}
+    kind = bug.kind_of(runs_of(name)[0])
+    assert f"exit code {kind.value}: {kind.name}" in blocks(text)["Steps to reproduce"][0]
+    assert kind.name in blocks(text)["Actual output"][0]
+
+
+def test_a_lost_token_is_told_like_in_the_first_report() -> None:
+    text = bug.render(runs_of("kvm-lost"))
+    assert text.startswith("# XCHG of 32 bits on vga-text is not atomic on qemu-kvm: ")
+    parts = blocks(text)
+    header = "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\n"
+    assert parts["Expected output"][0].startswith(header)
+    assert re.search(r"^counts:\t(\d+)\tm\t\1-m\t0$", parts["Expected output"][0], re.MULTILINE)
+    assert header in parts["Actual output"][0]
+    assert "the token vanished" in parts["Actual output"][0]
+    assert "**lost**" in text
+
+
+def test_the_code_is_that_of_the_kernel() -> None:
+    (run,) = runs_of("kvm-lost")
+    assert run.spec is not None
+    kernel = rebuilt(run.spec).kernel
+    assert kernel is not None
+    (shown,) = blocks(bug.render((run,)))["Code"]
+    data = b"".join(line.data for line in kernel.assembly.code_of("exchange_xchg_32"))
+    assert f"{kernel.assembly.address('exchange_xchg_32'):08x} {data[:2].hex()}" in shown
+    for name in ("token_put", "consume_exchange", "consume_read"):
+        assert f"\n{'':27}{name}:" in f"\n{shown}"
+        # no instruction is missing
+        assert all(f"{line.run_address:08x} {line.data[:8].hex()}" in shown for line in kernel.assembly.code_of(name))
+
+
+@pytest.mark.parametrize("cpus", [3, 9])
+def test_every_experiment_has_its_loops(cpus: int) -> None:
+    full = list(BUILT_IN["full"](cpus))
+    cases = [next(case for case in full if case.experiment == name) for name in experiments()]
+    spec = KernelSpec(cases[0], more=tuple(cases[1:]), suite="each", budget=30)
+    kernel = rebuilt(spec).kernel
+    assert kernel is not None
+    for number in range(len(cases)):
+        found = loops(spec, number)
+        for loop in found:
+            assert all(kernel.assembly.code_of(name) for name in loop.routines), loop
+        assert str(cpus - 1) in " ".join(loop.cpus for loop in found)
+
+
+def test_a_kernel_that_is_another_is_not_passed_off_as_the_one_that_ran() -> None:
+    (run,) = runs_of("kvm-lost")
+    # the recordings are of older kernels
+    assert "by another version of kgen" in bug.render((run,))
+    assert run.spec is not None
+    kernel = rebuilt(run.spec).kernel
+    assert kernel is not None
+    (text,) = re.findall(
+        "and is the one that was run.*",
+        bug.build_note(_named(run, kernel.elf.build_id.hex()), kernel.elf.build_id.hex()),
+    )
+    assert kernel.elf.build_id.hex() in text
+    assert "names no build id" in bug.build_note(_named(run, ""), "00")
+
+
+def _named(run: reading.Run, build_id: str) -> reading.Run:
+    seen = run.results[0].observation
+    named = replace(
+        seen,
+        serial=replace(seen.serial, build_id=build_id) if seen.serial else None,
+        memory=replace(seen.memory, build_id=build_id) if seen.memory else None,
+    )
+    return replace(run, results=(replace(run.results[0], observation=named),))
+
+
+@pytest.mark.parametrize("kind", VerdictKind)
+def test_what_is_no_proof_says_so_first(kind: VerdictKind) -> None:
+    text = bug.render(with_verdict(kind))
+    before = text.partition("## Environment")[0]
+    if kind is VerdictKind.NOT_ATOMIC:
+        assert "**" not in before
+    else:
+        assert f"**{kind.name}**: " in before
+        assert not text.startswith("# XCHG")
+
+
+def test_a_case_without_lock_is_no_defect() -> None:
+    (run,) = with_verdict(VerdictKind.NOT_ATOMIC)
+    spec = KernelSpec(Case("xchg", lock=False))
+    run = replace(run, spec=spec, results=(replace(run.results[0], spec=spec, case=spec.case.id),))
+    text = bug.render((run,))
+    assert text.startswith("# XCHG without LOCK of 32 bits on vga-text is not atomic on ")
+    assert "no defect" in text.partition("## Environment")[0]
+
+
+def test_a_suite_in_which_a_locked_case_fails_is_a_defect() -> None:
+    (run,) = with_verdict(VerdictKind.NOT_ATOMIC)
+    cases = (Case("xchg", lock=False), Case("xchg"))
+    spec = KernelSpec(cases[0], more=cases[1:], suite="two", budget=30)
+    results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
+    both = bug.render((replace(run, spec=spec, results=tuple(results)),))
+    assert both.startswith("# NOT\\_ATOMIC: 2 of 2 cases of suite:two on ")
+    assert "no defect" not in both
+    proven = replace(results[1], verdict=Verdict(VerdictKind.ATOMIC, ""))
+    assert "no defect" in bug.render((replace(run, spec=spec, results=(results[0], proven)),))
+
+
+def test_nothing_in_a_result_breaks_out_of_the_report() -> None:
+    text = bug.render(hostile())
+    assert [name for tag, name in headings(text) if tag == "h2"] == SECTIONS
+    assert len(blocks(text)["Steps to reproduce"]) == 1
+    tokens = MarkdownIt("commonmark").parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    assert {token.type for token in [*tokens, *inline]}.isdisjoint({"html_block", "html_inline", "link_open", "image"})
+    assert all(char.isprintable() or char in "\n\t\u200b" for char in text)
+    shown = "".join(child.content for child in inline if child.type == "text")
+    assert not re.search(r"[@#]\w", shown)
+    assert "http://" not in shown
+    assert "img src" in text
+
+
+@given(text=st.text(), other=st.text())
+def test_marks_hold(text: str, other: str) -> None:
+    tokens = MarkdownIt("commonmark").parse("\n".join(fence([text, other], "sh")))
+    assert [token.type for token in tokens] == ["fence"]
+    assert tokens[0].content.count("\n") == 2
+    paragraph = MarkdownIt("commonmark").enable("table").parse(f"x {words(text)} y {code(other)} z")
+    assert [token.type for token in paragraph] == ["paragraph_open", "inline", "paragraph_close"]
+    assert {child.type for child in paragraph[1].children or ()} <= {"text", "code_inline"}
+    table = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .parse(f"| a | b |\n|---|---|\n| {field(words(text))} | {field(code(other))} |")
+    )
+    assert sum(token.type == "td_open" for token in table) == 2
+
+
+@given(lines=st.lists(st.text(max_size=30), max_size=40), limit=st.integers(0, 400))
+def test_what_is_too_long_loses_its_middle(lines: list[str], limit: int) -> None:
+    shown = cut(lines, limit)
+    whole = sum(len(line.encode("utf-8", "replace")) + 1 for line in lines)
+    if whole <= limit:
+        assert shown == lines
+        return
+    (at,) = [at for at, line in enumerate(shown) if re.fullmatch(r"\[\.\.\. \d+ lines? left out \.\.\.\]", line)]
+    assert shown[:at] == lines[:at]
+    tail = shown[at + 1 :]
+    assert tail == lines[len(lines) - len(tail) :]
+    assert sum(len(line.encode("utf-8", "replace")) + 1 for line in shown[:at] + tail) <= limit
+
+
+@pytest.mark.parametrize("count", [1, 4, 40])
+def test_a_report_fits_a_tracker(count: int) -> None:
+    """Bugzilla takes 65535 characters in a comment."""
+    runs = runs_of("kvm-lost") * count
+    text = bug.render(runs, [bug.Enclosed("x" * 50, 1, "0" * 64, "y")] * 30)
+    assert len(text.encode()) <= bug.MAX_BYTES
+    assert ("left out" in text) is (count > 4)
+    assert text.count("\n# ") + text.startswith("# ") >= min(count, 4)
+
+
+def test_attachments_are_listed() -> None:
+    text = bug.render(runs_of("kvm-lost"), [bug.Enclosed("kernels/a|b.img", 17, "ab" * 32, "an image")])
+    assert f"- `kernels/a|b.img`: an image, 17 bytes, SHA-256 `{'ab' * 32}`" in text
+
+
+# --- every form, whatever the file says ----------------------------------------------------------------------------
+
+SMALL = json.loads(json.dumps(DOCUMENT))
+VALUES: list[Any] = [None, -1, 1 << 70, EVIL, "", [], {}, True, 1.5, float("inf"), [None], {"x": None}]
+
+
+@settings(max_examples=80)
+@given(place=st.sampled_from(places(SMALL)[1:]), value=st.sampled_from(VALUES))
+def test_a_damaged_result_is_told_or_refused(place: tuple[Any, ...], value: Any) -> None:
+    try:
+        runs = read(damaged(SMALL, place, value))
+    except SpecError:
+        return
+    for form in formats().values():
+        form.render(runs).encode()
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_damaged_environment_is_told(data: st.DataObject) -> None:
+    """It holds whatever was found, so reading does not check it."""
+    value = json.loads(written("kvm-lost"))
+    names = ["host", "versions", "lab", "command", "accel", "kvm", "cpu", "emulator", "qemu", "gdb"]
+    leaf = st.sampled_from([*VALUES, "kvm", ["qemu", "-smp", 3, None]])
+    value["observation"]["environment"] = data.draw(
+        st.dictionaries(st.sampled_from(names), leaf | st.dictionaries(st.sampled_from(names), leaf, max_size=3))
+    )
+    value["observation"]["timings"] = {"run": data.draw(st.floats())}
+    runs = read(value)
+    for form in formats().values():
+        form.render(runs).encode()
+
+
+def test_a_hostile_result_is_told() -> None:
+    for form in formats().values():
+        text = form.render(hostile())
+        assert text.isascii() or text.encode()
+        assert "\x1b" not in text
+
+
+def test_what_nobody_knows_what_was_asked_is_told() -> None:
+    (run,) = runs_of("kvm-lost")
+    value = document(None, run.results[0].observation, Verdict(VerdictKind.ERROR, "no log"))
+    for form in formats().values():
+        assert "no log" in form.render(read(value))
