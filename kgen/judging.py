@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -20,6 +21,8 @@ from kgen.mtree import NOT_ASKED
 from kgen.observation import RESULT_CODE, SERIAL_ONLY, Observation, Record, from_log
 from kgen.plan import phases
 from kgen.protocol import Log, is_foreign, parse_log
+from kgen.report import reading
+from kgen.report.writing import run_of_one_boot
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import Verdict, VerdictKind, judge
 
@@ -59,6 +62,11 @@ def verdicts(run: Run) -> tuple[Verdict, ...]:
         return (replace(known, notes=known.notes + run.notes),)
     found = (judge(run.spec, run.observation, number) for number in range(len(run.spec.cases)))
     return tuple(replace(verdict, notes=verdict.notes + run.notes) for verdict in found)
+
+
+def results(run: Run, invocation: Sequence[str] = ()) -> reading.Run:
+    """A run judged, in the form that results have wherever they come from."""
+    return run_of_one_boot(run.spec, run.observation, verdicts(run), invocation=invocation, where=run.where)
 
 
 def from_elf(data: bytes, name: str) -> Named:

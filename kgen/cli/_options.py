@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from click.core import ParameterSource
 
 from kgen.cli import INVOCATION
 from kgen.errors import SpecError
+from kgen.files import check_program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,13 +75,12 @@ def seconds_from(low: float) -> Callable[[str], float]:
 
 def budget(text: str) -> int:
     """The type of an option that takes a time in seconds, minutes or hours."""
-    from kgen.spec import MAX_BUDGET
+    from kgen.asking import budget_seconds
 
-    match = re.fullmatch(r"([0-9]{1,6})(s|m|h|)", text)
-    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[match[2]] if match else 0
-    if not 1 <= seconds <= MAX_BUDGET:
-        raise click.BadParameter(f"{text!r} is not a time from 1s to 24h")
-    return seconds
+    try:
+        return budget_seconds(text)
+    except SpecError as error:
+        raise click.BadParameter(error.message) from error
 
 
 def file_name(text: str) -> Path:
@@ -91,22 +90,6 @@ def file_name(text: str) -> Path:
     return Path(text)
 
 
-def check_program(name: str, program: str | None) -> None:
-    """Raises SpecError where somebody named a program that is not there. None: nobody did."""
-    import os
-    import shutil
-
-    if program is None or (program and shutil.which(program)):
-        return
-    if not program or os.path.dirname(program) == "":
-        raise SpecError(f"there is no program '{program}' in the PATH", where=name, hint="name one that is there")
-    what = "is no program that may be run" if os.path.exists(program) else "no such file"
-    raise SpecError(what, where=f"{name} {program}", hint="name a program that is there")
-
-
-#: Tokens of a run where nobody says otherwise, and how many plain operations are worth as much.
-DEFAULT_ROUNDS = 10_000
-OPERATIONS_A_TOKEN = 5
 #: What makes a case, by the names of spec.Case.
 CASE_FIELDS = ("instruction", "width", "lock", "target", "experiment", "cpus", "source", "offset")
 _CASE = "The case"
@@ -284,15 +267,17 @@ def lab_choice(values: dict[str, Any]) -> Any:
 
 def make_spec(values: dict[str, Any]) -> Any:
     """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
+    from kgen.asking import DEFAULT_ROUNDS
     from kgen.experiments import Poll
     from kgen.spec import Case, KernelSpec
 
+    scaled = 1 if suite_of(values) else scale_of(values)
     case = {name: values.pop(name) for name in CASE_FIELDS}
     names = ("rounds", "controls", "batch", "print_every", "serial_port", "baud")
     rest = {name: values.pop(name) for name in names}
     rest["poll"] = Poll[values.pop("poll").upper()]
     if rest["rounds"] is None:
-        rest["rounds"] = DEFAULT_ROUNDS * (1 if suite_of(values) else scale(case))
+        rest["rounds"] = DEFAULT_ROUNDS * scaled
     suite = {name: values.pop(name) for name in ("suite", "only", "skip", "budget")}
     if suite["suite"] is not None:
         return _suite_spec(suite, case["cpus"], rest)
@@ -309,25 +294,23 @@ def suite_of(values: dict[str, Any]) -> bool:
     return values["suite"] is not None
 
 
-def scale(case: dict[str, Any]) -> int:
-    """How many operations of the case's experiment stand for one token. Raises SpecError."""
-    from kgen.spec import Case, experiments
+def scale_of(values: dict[str, Any]) -> int:
+    """How many operations of the experiment stand for one token, from a command's values. Raises SpecError."""
+    from kgen.asking import scale
+    from kgen.spec import Case
 
-    return OPERATIONS_A_TOKEN if case["instruction"] and experiments()[Case(**case).experiment].walk else 1
+    return scale(Case(**{name: values[name] for name in CASE_FIELDS})) if values["instruction"] else 1
 
 
 def _suite_spec(suite: dict[str, Any], cpus: int, rest: dict[str, Any]) -> Any:
-    from kgen.spec import KernelSpec
-    from kgen.suites import DEFAULT_BUDGET, load
+    from kgen.asking import suite_spec
 
     context = click.get_current_context()
     for name in _OF_A_CASE:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option_name = {"instruction": "--instr"}.get(name, "--" + name.replace("_", "-"))
             raise click.UsageError(f"{option_name} is for one case, a suite has its own; narrow it with --only")
-    title, cases = load(suite["suite"], cpus=cpus, only=suite["only"], skip=suite["skip"])
-    budget = suite["budget"] or DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values()))
-    return KernelSpec(case=cases[0], more=cases[1:], suite=title, budget=budget, **rest)
+    return suite_spec(suite["suite"], cpus=cpus, only=suite["only"], skip=suite["skip"], budget=suite["budget"], **rest)
 
 
 def parse_cpus(text: str | None) -> frozenset[int]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kgen.cli._files import STDIN, STDOUT, check_writable, read_runs, write_text
 from kgen.cli._options import GroupedCommand, file_name, option
 from kgen.errors import SpecError
+from kgen.files import STDIN, STDOUT, check_writable, read_runs, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console

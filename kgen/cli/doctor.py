@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from kgen.cli._options import GroupedCommand, check_gdb, check_program, gdb_option, option
+from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, option
+from kgen.files import check_program
 
 _RUN = "The tools"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from kgen.cli._files import STDOUT, check_writable, read_bytes, write_text
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, invocation, json_option, option, seconds_from
+from kgen.files import STDOUT, check_writable, read_bytes, write_result
 
 _EXAMPLES = """\b
 Examples:
@@ -53,9 +53,8 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
 
     from kgen.attach import Attachment, attach
     from kgen.cli._suite import tell_suite
-    from kgen.report.document import to_json
     from kgen.report.text import show
-    from kgen.verdict import judge
+    from kgen.trial import judged
 
     check_gdb(context, values["gdb"])
     serial = values.pop("serial")
@@ -64,13 +63,12 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     wanted = Attachment(address=address, log=log, **values)
     spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
+    run = judged(spec, observation, invocation(context))
     if spec.suite:
-        kind = tell_suite(console, spec, observation, json_file, invocation(context))
-        console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
-        return kind.value
-    verdict = judge(spec, observation)
-    if json_file is not None:
-        write_text(json_file, to_json(spec, observation, verdict, invocation(context)))
-    show(console, spec, observation, verdict)
+        tell_suite(console, run)
+        write_result(json_file, run)
+    else:
+        write_result(json_file, run)
+        show(console, spec, observation, run.verdict)
     console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
-    return verdict.exit_code
+    return run.kind.value

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgen.cli._files import STDOUT, check_writable, write_text
-from kgen.cli._options import GroupedCommand, check_program, invocation, json_option, option
+from kgen.cli._options import GroupedCommand, invocation, json_option, option
 from kgen.errors import SpecError
+from kgen.files import STDOUT, check_program, check_writable, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console

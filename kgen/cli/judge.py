@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgen.cli import say_error
-from kgen.cli._files import STDOUT, check_writable, read_bytes, read_log, unreadable, write_text
 from kgen.cli._options import CANNOT_TELL, GroupedCommand, exit_codes_option, invocation, json_option, option
-from kgen.errors import KgenError, SpecError
+from kgen.errors import KgenError
+from kgen.files import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.judging import Named, Run
-    from kgen.verdict import Verdict, VerdictKind
+    from kgen.report import reading
 
 _EXAMPLES = """\b
 Examples:
@@ -68,7 +68,7 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
 def _judge(context: click.Context, values: dict[str, Any]) -> int:
     from rich.console import Console
 
-    from kgen.judging import verdicts
+    from kgen.judging import results
     from kgen.report.matrix import worst
     from kgen.verdict import VerdictKind, bisect_code
 
@@ -77,20 +77,18 @@ def _judge(context: click.Context, values: dict[str, Any]) -> int:
     json_file = values["json_file"]
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
-    judged = [(run, verdicts(run)) for run in runs]
-    if len(judged) == 1 and runs[0].spec is None and judged[0][1][0].kind is VerdictKind.ERROR:
+    judged = [results(run, invocation(context)) for run in runs]
+    if len(judged) == 1 and judged[0].spec is None and judged[0].kind is VerdictKind.ERROR:
         # nothing was judged: what stands in the way is an error like any other
-        say_error(judged[0][1][0].reason)
+        say_error(judged[0].verdict.reason)
     else:
-        for run, found in judged:
-            _tell(console, run, found)
-    kinds = [verdict.kind for _, found in judged for verdict in found]
+        for run, found in zip(runs, judged, strict=True):
+            _tell(console, found, run.notes)
     if len(judged) > 1:
-        _tell_all(console, [run.where for run in runs], [worst([each.kind for each in found]) for _, found in judged])
+        _tell_all(console, judged)
     console.file.flush()
-    if json_file is not None:
-        write_text(json_file, _document(judged, invocation(context)))
-    total = worst(kinds)
+    write_result(json_file, *judged)
+    total = worst([run.kind for run in judged])
     return bisect_code(total) if values["exit_codes"] == "bisect" else total.value
 
 
@@ -124,14 +122,9 @@ def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
         runs = from_capture(read_log(values["log"]), named)
     path = values["memory"]
     if path is not None:
-        if path.exists() and not path.is_file() and not path.is_block_device():
-            raise SpecError("is no file", where=str(path), hint="name a dump of the machine's memory")
-        try:
-            with path.open("rb") as file:
-                # the log's last run is the one that the memory is of
-                found = from_dump(file, path.name, named, runs[-1] if runs else None)
-        except OSError as error:
-            raise unreadable(path, error) from error
+        with open_dump(path) as file:
+            # the log's last run is the one that the memory is of
+            found = from_dump(file, path.name, named, runs[-1] if runs else None)
         runs = (*runs[:-1], *found)
     return runs
 
@@ -146,62 +139,33 @@ def _named(values: dict[str, Any]) -> Named | None:
     return None
 
 
-def _tell(console: Console, run: Run, found: tuple[Verdict, ...]) -> None:
-    """Print one run for people."""
+def _tell(console: Console, run: reading.Run, notes: Sequence[str]) -> None:
+    """Print one run for people. ``notes`` say what was done to the input."""
     from kgen.report.text import Printer, show, show_unknown
 
     say = Printer(console)
     if run.where:
         say.line(f"{run.where}:", "bold")
+    seen = run.results[0].observation
     if run.spec is None:
-        show_unknown(console, run.observation, found[0])
+        show_unknown(console, seen, run.verdict)
     elif run.spec.suite:
         from kgen.cli._suite import tell_suite
 
-        tell_suite(console, run.spec, run.observation, None)
-        for note in run.notes:
+        tell_suite(console, run)
+        for note in notes:
             say.line(f"  {note}")
     else:
-        show(console, run.spec, run.observation, found[0])
+        show(console, run.spec, seen, run.verdict)
     if run.where:
         say.line("")
 
 
-def _tell_all(console: Console, where: list[str], kinds: list[VerdictKind]) -> None:
+def _tell_all(console: Console, runs: Sequence[reading.Run]) -> None:
     """The sum of several runs."""
     from kgen.report.matrix import worst
     from kgen.report.text import STYLES, Printer
 
-    total = worst(kinds)
-    each = ", ".join(f"{name} {kind.name}" for name, kind in zip(where, kinds, strict=True))
+    total = worst([run.kind for run in runs])
+    each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)
     Printer(console).line(f"{total.name}: the worst of {each}", STYLES.get(total, "bold yellow"))
-
-
-def _document(judged: list[tuple[Run, tuple[Verdict, ...]]], words: Sequence[str] = ()) -> str:
-    """The result for machines: that of the only run, or all of them with the worst verdict."""
-    import json
-
-    from kgen import __version__
-    from kgen.report.document import SCHEMA, document
-    from kgen.report.matrix import Outcome, suite_document, worst
-
-    made: list[dict[str, Any]] = []
-    for run, found in judged:
-        if run.spec is not None and run.spec.suite:
-            outcomes = [Outcome(case, verdict, 0) for case, verdict in zip(run.spec.cases, found, strict=True)]
-            seen = [(run.spec, run.observation)]
-            made.append(suite_document(run.spec, run.observation.platform, seen, outcomes, words))
-        else:
-            made.append(document(run.spec, run.observation, found[0], words))
-    if len(made) == 1:
-        return json.dumps(made[0], indent=2) + "\n"
-    total = worst([verdict.kind for _, found in judged for verdict in found])
-    whole = {
-        "schema": SCHEMA,
-        "kgen": __version__,
-        "invocation": list(words),
-        "platform": judged[-1][0].observation.platform,
-        "verdict": {"kind": total.name, "exit_code": total.value},
-        "runs": [{"where": run.where, **each} for (run, _), each in zip(judged, made, strict=True)],
-    }
-    return json.dumps(whole, indent=2) + "\n"

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from kgen.cli._options import GroupedCommand, check_gdb, check_program, gdb_option, lab_choice, lab_options, option
+from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, lab_choice, lab_options, option
+from kgen.files import check_program
 
 _PIECES = "What goes into it"
 _RUN = "The tools"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from kgen.cli._files import STDOUT, check_writable, read_results, write_bytes, write_text
 from kgen.cli._options import GroupedCommand, file_name, option
+from kgen.files import STDOUT, check_writable, read_results, write_bytes, write_text
 
 _EXAMPLES = """\b
 Examples:

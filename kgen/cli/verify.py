@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgen.cli import say_error
-from kgen.cli._files import STDOUT, check_writable, write_text
 from kgen.cli._options import (
     CANNOT_TELL,
-    CASE_FIELDS,
     GroupedCommand,
     case_options,
     check_gdb,
-    check_program,
     exit_codes_option,
     gdb_option,
     invocation,
@@ -27,11 +24,12 @@ from kgen.cli._options import (
     make_spec,
     option,
     parse_cpus,
-    scale,
+    scale_of,
     seconds_from,
     suite_of,
 )
-from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
+from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
+from kgen.files import STDOUT, check_writable, write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,27 +40,14 @@ if TYPE_CHECKING:
     from kgen.pipeline import Holder, Options, Progress
     from kgen.platforms import Platform
     from kgen.spec import KernelSpec
-    from kgen.verdict import Verdict, VerdictKind
+    from kgen.verdict import VerdictKind
 
-#: What --timeout is where the run has an end, in seconds.
-DEFAULT_TIMEOUT = 600.0
 #: Before so many seconds of a phase its rate says nothing.
 RATE_SECONDS = 0.5
 #: Columns that the moving sign in front of the live line takes, and one that stays free.
 SPINNER = 3
 #: Exit code for a verdict other than the expected one where the verdict's own would be 0.
 UNEXPECTED = 1
-
-#: QEMU's arguments that would take the machine from us, as it spells them; of several gdb stubs the last one counts.
-_OURS = {
-    f"{dashes}{name}": why
-    for dashes in ("-", "--")
-    for name, why in (
-        ("daemonize", "QEMU must stay ours to watch and to end"),
-        ("gdb", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
-        ("s", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
-    )
-}
 
 _RUN = "The run"
 _MACHINE = "The machine"
@@ -112,7 +97,7 @@ up (130).
     "--timeout",
     type=seconds_from(1),
     metavar="SECONDS",
-    help=f"Give up on the whole run.  [default: {DEFAULT_TIMEOUT:.0f}; none for --rounds 0]",
+    help="Give up on the whole run.  [default: 600; none for --rounds 0]",
 )
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
@@ -199,30 +184,27 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     Raises SpecError, OutputError and click.UsageError.
     """
+    from kgen.asking import DEFAULT_TIMEOUT
     from kgen.pipeline import Options, check_choices, platform_named, request_of
     from kgen.platforms import CHOICES
+    from kgen.trial import check_arguments
 
     seconds, timeout = values["seconds"], values["timeout"]
     platform = platform_named(values["platform"])
     if values["rounds"] is None and seconds:
         values["rounds"] = 0
     elif values["rounds"] is None and not suite_of(values):
-        values["rounds"] = platform.rounds * scale({name: values[name] for name in CASE_FIELDS})
+        values["rounds"] = platform.rounds * scale_of(values)
     endless = values["rounds"] == 0 and not seconds
     if endless and not sys.stdin.isatty():
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)
     if values["expect"] and values["exit_codes"] == "bisect":
         raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
-    check_program("--qemu", values["qemu"])
     check_gdb(context, values["gdb"])
-    for argument in values["qemu_args"]:
-        if argument in _OURS:
-            raise SpecError(_OURS[argument], where=argument, hint="leave it out")
+    check_arguments(platform, values["qemu"], values["qemu_args"])
     spec: KernelSpec = make_spec(values)
     if platform.supervise is None and any(values[name] is not None for name in ("kernel", "modules", "inner_qemu")):
         raise click.UsageError("--kernel, --modules and --inner-qemu are for a lab; give --platform kvm-lab", context)
-    if platform.engine != "qemu" and values["qemu"]:
-        raise click.UsageError(f"--qemu is for QEMU, and {platform.name} is none; leave it out", context)
     if values["keep"] and "gdb" not in platform.provides:
         raise click.UsageError(f"--keep is for a machine that gdb can join, and {platform.name} has no stub", context)
     if spec.suite:
@@ -271,16 +253,14 @@ def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
 
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
     """The name of the verdict that --expect names. Raises SpecError."""
+    from kgen.asking import known_verdict
     from kgen.spec import unknown
     from kgen.verdict import VerdictKind
 
     if text is None:
         return ""
     if text == "known":
-        # Memory does what it must everywhere; without LOCK nothing does.
-        if not spec.case.lock:
-            return VerdictKind.NOT_ATOMIC.name
-        return VerdictKind.ATOMIC.name if spec.case.target == "ram" else known
+        return known_verdict(spec.case, known)
     name = text.upper().replace("-", "_")
     if name not in VerdictKind.__members__:
         raise unknown("verdict", text, [*VerdictKind.__members__, "known"])
@@ -295,7 +275,7 @@ def _verify(job: _Job) -> VerdictKind:
 
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
-    told: list[Verdict] = []
+    told: list[VerdictKind] = []
 
     def tell(observation: Observation) -> None:
         told.append(_tell(console, job, observation))
@@ -323,7 +303,7 @@ def _verify(job: _Job) -> VerdictKind:
         return _refused(job, error)
     if not told:
         tell(observation)
-    return told[0].kind
+    return told[0]
 
 
 def _with_lab(console: Console, job: _Job) -> _Job:
@@ -342,50 +322,34 @@ def _with_lab(console: Console, job: _Job) -> _Job:
 
 def _observe(job: _Job, live: _Live, holder: Holder | None) -> Observation:
     """What was seen of the case, in as many runs as it takes."""
-    from kgen.builder import build
-    from kgen.pipeline import ATTEMPTS, observe_until_told
+    from kgen.pipeline import ATTEMPTS
+    from kgen.trial import observe_case
 
     def say(attempt: int) -> None:
         click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
 
-    kernel = build(job.spec)
-    return observe_until_told(kernel, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
+    return observe_case(job.spec, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
 
 
-def _tell(console: Console, job: _Job, observation: Observation) -> Verdict:
-    """Judge, and write the verdict down for machines and for people."""
-    from kgen.report.document import to_json
+def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:
+    """Judge, and write the verdict down for people and for machines."""
     from kgen.report.text import show
-    from kgen.verdict import judge
+    from kgen.trial import judged
 
-    verdict = judge(job.spec, observation)
-    show(console, job.spec, observation, verdict)
+    run = judged(job.spec, observation, job.invocation)
+    show(console, job.spec, observation, run.verdict)
     console.file.flush()
-    if job.json_file is not None:
-        write_text(job.json_file, to_json(job.spec, observation, verdict, job.invocation))
-    return verdict
+    write_result(job.json_file, run)
+    return run.kind
 
 
 def _refused(job: _Job, error: KgenError) -> VerdictKind:
-    """The verdict on a case that could not be run, for machines too; a person has been told."""
-    from kgen.environment import environment
-    from kgen.mtree import NOT_ASKED
-    from kgen.observation import Observation
-    from kgen.report.document import to_json
-    from kgen.verdict import Verdict, VerdictKind
+    """The verdict on what could not be run, for machines too; a person has been told."""
+    from kgen.trial import refused
 
-    verdict = Verdict(VerdictKind(error.exit_code), error.line)
-    if job.json_file is not None:
-        nothing = Observation(
-            platform=job.platform.name,
-            serial=None,
-            memory=None,
-            path=NOT_ASKED,
-            problems=(error.line,),
-            environment=environment(),
-        )
-        write_text(job.json_file, to_json(job.spec, nothing, verdict, job.invocation))
-    return verdict.kind
+    run = refused(job.spec, job.platform.name, error, job.invocation)
+    write_result(job.json_file, run)
+    return run.kind
 
 
 def live_line(title: str, progress: Progress, took: float, width: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from enum import Enum
 
 from kgen.observation import Observation
 from kgen.report.reading import Result
-from kgen.report.text import account
+from kgen.report.text import show_case, show_unknown
 from kgen.verdict import VerdictKind
 
 
@@ -39,10 +40,16 @@ def name_of(result: Result) -> str:
 
 
 def account_of(result: Result) -> tuple[str, ...]:
-    """The verdict and what it rests on, in lines."""
+    """The verdict and what it rests on, in lines: a case of its own as one of a suite."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), color_system=None)
     if result.spec is None:
-        return (f"{result.verdict.kind.name}: {result.verdict.reason}", *(f"  {note}" for note in result.verdict.notes))
-    return account(result.spec, result.verdict, result.number)
+        show_unknown(console, result.observation, result.verdict)
+    else:
+        show_case(console, result.spec, result.number, result.observation.platform, result.verdict)
+    assert isinstance(console.file, io.StringIO)
+    return tuple(console.file.getvalue().splitlines())
 
 
 def seconds_of(result: Result) -> float:

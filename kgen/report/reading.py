@@ -15,7 +15,7 @@ from typing import Any, Literal, Union
 from kgen.errors import SpecError
 from kgen.observation import Observation
 from kgen.report.document import SCHEMA
-from kgen.spec import KernelSpec
+from kgen.spec import KernelSpec, unknown
 from kgen.verdict import Verdict, VerdictKind
 
 _HINT = "name a file that 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote"
@@ -44,6 +44,26 @@ class Result:
         """The name of the suite that the case was run in, "" where it was run alone."""
         return self.spec.suite if self.spec else ""
 
+    @property
+    def kind(self) -> VerdictKind:
+        """Which of the nine verdicts it is."""
+        return self.verdict.kind
+
+    def explain(self) -> str:
+        """What the verdict rests on, as text for people; it does nothing to a terminal."""
+        from kgen.report.formats.text import explain
+
+        return explain(self)
+
+    def require(self, *kinds: VerdictKind | str) -> Result:
+        """This result, where its verdict is one of ``kinds``. Raises AssertionError with the evidence, SpecError for
+        what is no verdict."""
+        wanted = [kind_named(kind) for kind in kinds]
+        if self.kind not in wanted:
+            named = " or ".join(kind.name for kind in wanted)
+            raise AssertionError(f"wanted {named}, got {self.kind.name}\n\n{self.explain()}")
+        return self
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,6 +84,54 @@ class Run:
         total = sum(seen.timings.get("run", 0.0) for seen in boots.values())
         # the file may be damaged: neither negative, nor more than a year, nor no number
         return total if 0 <= total < 366 * 24 * 3600 else 0.0
+
+    @property
+    def kind(self) -> VerdictKind:
+        """The verdict on the whole: the worst of its results'."""
+        from kgen.report.matrix import worst
+
+        return worst([result.kind for result in self.results])
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on its only case, or the worst of a suite's; the first of those that are alike."""
+        return next(result.verdict for result in self.results if result.kind is self.kind)
+
+    def result(self, case: str) -> Result:
+        """The result of the case with that id. Raises SpecError where there is none."""
+        for result in self.results:
+            if result.case == case:
+                return result
+        raise unknown("case", case, [result.case for result in self.results])
+
+    def explain(self) -> str:
+        """The whole report as text for people, as ``kgen report`` prints it."""
+        from kgen.report.formats.text import render
+
+        return render([self])
+
+    def require(self, *kinds: VerdictKind | str) -> Run:
+        """This run, where the verdict on each of its cases is one of ``kinds``. Raises AssertionError with the evidence
+        of those that are not, SpecError for what is no verdict."""
+        failed: list[str] = []
+        for result in self.results:
+            try:
+                result.require(*kinds)
+            except AssertionError as error:
+                failed.append(str(error))
+        if failed:
+            raise AssertionError("\n\n".join(failed))
+        return self
+
+
+def kind_named(kind: VerdictKind | str) -> VerdictKind:
+    """The verdict of that name, however it is written. Raises SpecError."""
+    if isinstance(kind, VerdictKind):
+        return kind
+    name = kind.upper().replace("-", "_")
+    if name not in VerdictKind.__members__:
+        raise unknown("verdict", kind, VerdictKind.__members__)
+    return VerdictKind[name]
 
 
 def load(data: bytes, where: str) -> tuple[Run, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,6 +66,19 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         say.line(f"  {explanation}")
 
 
+def show_case(console: Console, spec: KernelSpec, number: int, platform: str, verdict: Verdict) -> None:
+    """Print what the verdict on one case of a suite rests on, the verdict last. ``number`` counts from 0."""
+    say = Printer(console)
+    case = phases_of(spec, number)[-1]
+    say.line(f"{spec.cases[number].id} on {platform}", "bold")
+    _controls(say, verdict, experiment_of(case).unit)
+    _witnesses(say, verdict, case.experiment)
+    say.line("")
+    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    for explanation in explanations(spec, verdict, number):
+        say.line(f"  {explanation}")
+
+
 def show_unknown(console: Console, observation: Observation, verdict: Verdict) -> None:
     """Print what can be said where it is not known what was asked."""
     say = Printer(console)
@@ -80,25 +92,8 @@ def show_unknown(console: Console, observation: Observation, verdict: Verdict) -
         say.line(f"  {note}")
 
 
-def account(spec: KernelSpec, verdict: Verdict, number: int = 0) -> tuple[str, ...]:
-    """The verdict on one case of a kernel and what it rests on, in lines: for a log, or a test that failed. ``number``
-    is the case's place in the kernel."""
-    from rich.console import Console
-
-    phase = phases_of(spec, number)[-1]
-    console = Console(file=io.StringIO(), color_system=None)
-    say = Printer(console)
-    say.line(f"{verdict.kind.name}: {verdict.reason}")
-    for explanation in explanations(spec, verdict, number):
-        say.line(f"  {explanation}")
-    _controls(say, verdict, experiment_of(phase).unit)
-    _witnesses(say, verdict, phase.experiment)
-    assert isinstance(console.file, io.StringIO)
-    return tuple(console.file.getvalue().splitlines())
-
-
-def explanations(spec: KernelSpec, verdict: Verdict, number: int = 0) -> tuple[str, ...]:
-    """Why the verdict on the case in that place is what it is, one sentence each."""
+def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[str, ...]:
+    """Why the verdict on a case, the last where no ``number`` is given, is what it is, one sentence each."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from running import DEADLINE, Run, assert_one_line, environment, kgen
 
 from kgen.cli import main
-from kgen.cli._files import check_writable, write_text
 from kgen.cli._options import parse_cpus
 from kgen.cli.verify import live_line
 from kgen.errors import OutputError, SpecError
+from kgen.files import check_writable, write_text
 from kgen.pipeline import Progress
 from kgen.platforms import qemu_kvm
 from kgen.verdict import VerdictKind

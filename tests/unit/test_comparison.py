@@ -25,17 +25,16 @@ from test_reading import written as write
 
 from kgen import __version__
 from kgen.cli import main
-from kgen.errors import SpecError
-from kgen.mtree import NOT_ASKED
-from kgen.observation import Observation
+from kgen.errors import PlatformUnavailable, SpecError
 from kgen.report import reading
 from kgen.report.chance import LEVEL, excess
 from kgen.report.comparison import FATAL, Cell, Comparison, Difference, compare, difference, labels
 from kgen.report.comparison_forms import MARKS, forms
-from kgen.report.document import to_json
 from kgen.report.matrix import SEVERITY
 from kgen.report.reading import Run
-from kgen.verdict import Verdict, VerdictKind
+from kgen.report.writing import to_json
+from kgen.trial import refused
+from kgen.verdict import VerdictKind
 
 D, V = Difference, VerdictKind
 XCHG = "xchg.32.vga-text.token"
@@ -250,8 +249,7 @@ def test_a_run_is_the_same_as_itself(name: str) -> None:
 
 def test_a_suite_that_did_not_run_counts_for_all_its_cases() -> None:
     spec = recording("kvm-suite").spec
-    nothing = Observation(platform="qemu-kvm", serial=None, memory=None, path=NOT_ASKED, problems=("no /dev/kvm",))
-    text = to_json(spec, nothing, Verdict(V.SKIP, "no /dev/kvm"))
+    text = to_json([refused(spec, "qemu-kvm", PlatformUnavailable("no /dev/kvm"))])
     found = compare((run("kvm-suite"), *reading.load(text.encode(), "skip.json")), FATAL)
     assert found.counts(1) == {D.VANISHED: 4}
     assert [row.case for row in found.rows] == [case.id for case in spec.cases]

@@ -16,10 +16,10 @@ from rich.console import Console
 
 from kgen import __version__
 from kgen.capture import clean, split
-from kgen.cli.judge import _document, _tell
-from kgen.judging import Named, Run, from_capture, of_code, verdicts
+from kgen.cli.judge import _tell
+from kgen.judging import Named, Run, from_capture, of_code, results, verdicts
 from kgen.plan import phases
-from kgen.report.matrix import worst
+from kgen.report.writing import to_json
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
 
@@ -33,12 +33,12 @@ ERROR = VerdictKind.ERROR
 def judged(log: bytes, named: Named | None = None) -> list[VerdictKind]:
     """The verdict on each run of a log, and all of it written down for people and machines."""
     runs = from_capture(log, named)
-    told = [(run, verdicts(run)) for run in runs]
+    told = [results(run) for run in runs]
     console = Console(file=io.StringIO(), width=100)
-    for run, found in told:
-        _tell(console, run, found)
-    json.loads(_document(told))
-    return [worst([verdict.kind for verdict in found]) for _, found in told]
+    for run, found in zip(runs, told, strict=True):
+        _tell(console, found, run.notes)
+    json.loads(to_json(told))
+    return [run.kind for run in told]
 
 
 def only(log: bytes) -> Run:

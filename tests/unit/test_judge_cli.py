@@ -18,8 +18,8 @@ from running import assert_one_line, kgen
 from kgen import loaders
 from kgen.builder import build, formats, manifest, write
 from kgen.cli import main
-from kgen.cli._files import MAX_LOG
 from kgen.code import encode
+from kgen.files import MAX_LOG
 from kgen.observation import from_log
 from kgen.protocol import parse_log
 from kgen.report.document import SCHEMA

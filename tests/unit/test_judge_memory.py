@@ -15,12 +15,13 @@ from rich.console import Console
 
 from kgen import dump
 from kgen.builder import Kernel, build
-from kgen.cli.judge import _document, _tell
+from kgen.cli.judge import _tell
 from kgen.dump import CHUNK, Memory
 from kgen.elf import flat_image
 from kgen.errors import ProtocolError
-from kgen.judging import Run, from_capture, from_dump, from_elf, verdicts
+from kgen.judging import Run, from_capture, from_dump, from_elf, results
 from kgen.protocol import SPEC_MAGIC
+from kgen.report.writing import to_json
 from kgen.results import BUILD_ID_BYTES, MAGIC
 from kgen.verdict import Verdict, VerdictKind, judge
 
@@ -99,11 +100,11 @@ def runs_of(data: bytes, **more: object) -> tuple[Run, ...]:
 
 def judged(runs: tuple[Run, ...]) -> list[Verdict]:
     """The verdicts, everything written down for people and machines as well."""
-    told = [(run, verdicts(run)) for run in runs]
-    for run, found in told:
-        _tell(Console(file=io.StringIO()), run, found)
-    assert _document(told)
-    return [verdict for _, found in told for verdict in found]
+    told = [results(run) for run in runs]
+    for run, found in zip(runs, told, strict=True):
+        _tell(Console(file=io.StringIO()), found, run.notes)
+    assert to_json(told)
+    return [result.verdict for found in told for result in found.results]
 
 
 def only(data: bytes, **more: object) -> Verdict:

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("spec",),
     ("results", "protocol"),
     ("plan", "suites", "capture", "symbols", "loaders", "filekind"),
-    ("source",),
+    ("source", "asking"),
     ("expressions", "encodings"),
     ("statements",),
     ("decode", "layout"),
@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("observation",),
     ("verdict", "dump"),
     ("report", "original", "code"),
-    ("judging",),
+    ("judging", "files"),
     ("process", "qmp", "scratch"),
     ("lab",),
     ("platforms", "environment"),
@@ -51,7 +51,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("inspection", "timeline"),
     ("scene",),
     ("pipeline", "attach"),
-    ("doctor", "lab_build", "stepping"),
+    ("doctor", "lab_build", "stepping", "trial"),
+    ("api",),
+    ("pytest_plugin",),
+    ("conformance",),
     ("cli",),
     ("__main__",),
 )
@@ -60,7 +63,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
 HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub"}
-RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "cli", "__main__"}
+RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "trial", "cli", "__main__"}
+RUNS_MACHINES |= {"api", "pytest_plugin", "conformance"}
 
 #: Who may start or signal processes.
 PROCESSES = frozenset({"process", "machine", "debugger"})
@@ -77,6 +81,7 @@ KNOWN_BY: Mapping[str, frozenset[str]] = {
     "qemu": frozenset({"qmp"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli", "report"}),
+    "pytest": frozenset({"pytest_plugin", "conformance"}),
     "jinja2": frozenset({"source", "media", "report"}),
     "elftools": frozenset({"elf", "dwarf", "lab"}),
     # the standard library's reader of TOML, and what stands for it in Python 3.10

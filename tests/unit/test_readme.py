@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kgen import protocol, registry, spec
+from kgen import protocol, pytest_plugin, registry, spec
 from kgen.cli import main
 from kgen.pipeline import platforms
 from kgen.platforms import LaunchRequest
@@ -100,6 +100,9 @@ def test_an_option_in_the_text_exists() -> None:
         for parameter in _command(name).params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
+    parser = pytest.Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser)
+    known |= {name for option in parser.getgroup("kgen").options for name in option.names()}
     text = "\n".join(_FENCE.sub("", path.read_text(encoding="utf-8")) for path in DOCS)
     mentioned = set(re.findall(r"`(--[a-z][a-z-]+)", text)) - {"--help"}
     assert mentioned

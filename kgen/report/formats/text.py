@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kgen.report.formats import ReportFormat
 from kgen.report.matrix import Outcome, show_matrix
-from kgen.report.reading import Run
-from kgen.report.text import show, show_unknown
+from kgen.report.reading import Result, Run
+from kgen.report.text import show, show_case, show_unknown
 from kgen.report.words import printable
 
 if TYPE_CHECKING:
@@ -30,6 +30,21 @@ def render(runs: Sequence[Run]) -> str:
     assert isinstance(console.file, io.StringIO)
     # a result may come from anybody, and is shown on a terminal
     return "\n".join(printable(line) for line in console.file.getvalue().split("\n"))
+
+
+def explain(result: Result) -> str:
+    """One result, with what it rests on; of a suite its case alone."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=120, color_system=None, highlight=False)
+    if result.spec is not None and result.spec.suite:
+        show_case(console, result.spec, result.number, result.observation.platform, result.verdict)
+    elif result.spec is not None:
+        show(console, result.spec, result.observation, result.verdict)
+    else:
+        show_unknown(console, result.observation, result.verdict)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def _show(console: Console, run: Run) -> None:

@@ -1,17 +1,16 @@
-"""Reading and writing the files that a person names on the command line."""
+"""Reading and writing the files that a person names."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import click
+from typing import TYPE_CHECKING, BinaryIO
 
 from kgen.errors import OutputError, SpecError
 
@@ -49,7 +48,8 @@ def check_writable(path: Path | None, *inputs: Path | None) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; "-" is standard output. Raises OutputError."""
     if str(path) == STDOUT:
-        click.echo(text, nl=False)
+        sys.stdout.write(text)
+        sys.stdout.flush()
         return
     write_bytes(path, text.encode("utf-8"))
 
@@ -72,6 +72,15 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def write_result(path: Path | None, *runs: Run) -> None:
+    """Write the result of runs as docs/result-schema.md describes it; None is no file. Raises OutputError."""
+    if path is None:
+        return
+    from kgen.report.writing import to_json
+
+    write_text(path, to_json(runs))
 
 
 def read_bytes(path: Path, limit: int = MAX_INPUT) -> bytes:
@@ -116,6 +125,28 @@ def read_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
         data, where = _read_or_stdin(path, MAX_INPUT)
         found.append(ResultFile(where, data, load(_bounded(data, MAX_INPUT, where, "a result"), where)))
     return tuple(found)
+
+
+def check_program(name: str, program: str | None) -> None:
+    """Raises SpecError where somebody named a program that is not there. None: nobody did."""
+    if program is None or (program and shutil.which(program)):
+        return
+    if not program or os.path.dirname(program) == "":
+        raise SpecError(f"there is no program '{program}' in the PATH", where=name, hint="name one that is there")
+    what = "is no program that may be run" if os.path.exists(program) else "no such file"
+    raise SpecError(what, where=f"{name} {program}", hint="name a program that is there")
+
+
+@contextlib.contextmanager
+def open_dump(path: Path) -> Iterator[BinaryIO]:
+    """A dump of a machine's memory, open. Raises SpecError where it is none that can be read."""
+    if path.exists() and not path.is_file() and not path.is_block_device():
+        raise SpecError("is no file", where=str(path), hint="name a dump of the machine's memory")
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: OSError) -> SpecError:

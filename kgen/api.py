@@ -1,0 +1,312 @@
+"""kgen as a library: ask, judge, read and compare from Python (docs/api.md has examples that run).
+
+Importing this module is cheap; what is heavy is imported by the functions. They print nothing, raise kgen's own errors
+(``kgen.errors``), leave no process behind, and may be called from any thread, though not from several at a time where
+they run a machine: a second machine beside the one under test changes what it shows. Ctrl-C ends the machine and then
+raises KeyboardInterrupt. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()``
+and ``require(...)``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from kgen.pipeline import Options
+    from kgen.platforms import Platform
+    from kgen.report.comparison import Comparison, Difference
+    from kgen.report.reading import Result, Run
+    from kgen.spec import Case, KernelSpec
+    from kgen.verdict import Verdict, VerdictKind
+
+__all__ = (
+    "Case",
+    "Comparison",
+    "KernelSpec",
+    "Result",
+    "Run",
+    "Verdict",
+    "VerdictKind",
+    "build",
+    "cases",
+    "compare",
+    "inspect",
+    "judge",
+    "judge_all",
+    "load",
+    "platforms",
+    "report",
+    "save",
+    "suites",
+    "verify",
+    "verify_suite",
+)
+
+#: Types that are found here too, by the module that defines them.
+_TYPES = {
+    "Case": "kgen.spec",
+    "Comparison": "kgen.report.comparison",
+    "KernelSpec": "kgen.spec",
+    "Result": "kgen.report.reading",
+    "Run": "kgen.report.reading",
+    "Verdict": "kgen.verdict",
+    "VerdictKind": "kgen.verdict",
+}
+
+PathLike = str | os.PathLike[str]
+
+
+def __getattr__(name: str) -> Any:
+    """The types, imported when somebody wants them. Raises AttributeError."""
+    if name not in _TYPES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_TYPES[name]), name)
+
+
+def verify(
+    instr: str,
+    *,
+    width: int = 0,
+    lock: bool = True,
+    source: str = "",
+    target: str = "vga-text",
+    offset: int = 0,
+    experiment: str = "",
+    cpus: int = 3,
+    rounds: int | None = None,
+    controls: bool = True,
+    platform: str = "qemu-tcg",
+    seconds: float | None = None,
+    timeout: float | None = None,
+    stop_on_violation: bool = False,
+    **choices: Any,
+) -> Run:
+    """Ask about one case: build the kernel, boot it, read the frozen machine, judge. Its ``results`` has one entry.
+
+    The keywords are the options of ``kgen verify``: ``width`` in bits (0: the instruction's usual one), ``offset`` in
+    bytes, ``rounds`` None for as many as ``kgen verify`` takes, ``seconds`` to end the case after that time,
+    ``timeout`` in seconds for the whole run (None: 600 and ``seconds``). ``choices`` are ``qemu`` (a program),
+    ``extra`` (its further arguments), ``gdb``, ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot``.
+
+    A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
+    SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
+    """
+    from kgen.asking import scale
+    from kgen.errors import SpecError
+    from kgen.pipeline import platform_named
+    from kgen.spec import Case, KernelSpec
+
+    case = Case(instr, width, lock, target, experiment, cpus, source, offset)
+    there = platform_named(platform)
+    if rounds is None:
+        rounds = 0 if seconds else there.rounds * scale(case)
+    if rounds == 0 and not seconds:
+        raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
+    spec = KernelSpec(case=case, rounds=rounds, controls=controls)
+    options = _options(timeout=timeout, seconds=seconds, stop_on_violation=stop_on_violation, **choices)
+    return _carry_out(spec, there, options)
+
+
+def verify_suite(
+    suite: str | KernelSpec = "smoke",
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    cpus: int = 3,
+    rounds: int | None = None,
+    budget: int | None = None,
+    platform: str = "qemu-tcg",
+    timeout: float | None = None,
+    **choices: Any,
+) -> Run:
+    """Ask about many cases in one boot: a suite's name, a TOML file, or what ``suites`` gave. One result a case.
+
+    ``only`` and ``skip`` are patterns on case ids, ``budget`` is in seconds; the rest is as for ``verify``.
+    """
+    from kgen.pipeline import platform_named
+
+    spec = suites(suite, only=only, skip=skip, cpus=cpus, rounds=rounds, budget=budget)
+    return _carry_out(spec, platform_named(platform), _options(timeout=timeout, seconds=None, **choices))
+
+
+def suites(
+    suite: str | KernelSpec,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    cpus: int = 3,
+    rounds: int | None = None,
+    budget: int | None = None,
+) -> KernelSpec:
+    """What a suite asks, without asking it; ``cases`` of it are what it consists of. One that is given comes back as
+    it is. Raises SpecError."""
+    from kgen.asking import DEFAULT_ROUNDS, suite_spec
+
+    if not isinstance(suite, str):
+        return suite
+    least = DEFAULT_ROUNDS if rounds is None else rounds
+    return suite_spec(suite, cpus=cpus, only=only, skip=skip, budget=budget, rounds=least)
+
+
+def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
+    """The ids of a suite's cases, in order; ``choices`` as for ``suites``."""
+    return tuple(case.id for case in suites(suite, **choices).cases)
+
+
+def platforms() -> tuple[str, ...]:
+    """The names of everything that runs a kernel, whether or not it works here."""
+    from kgen import pipeline
+
+    return tuple(sorted(pipeline.platforms()))
+
+
+def build(
+    directory: PathLike, instr: str, *, formats: Sequence[str] = ("img",), rounds: int | None = None, **case: Any
+) -> tuple[Path, ...]:
+    """Write the kernel of a case into a directory: ELF, listing, manifest and a disk a format; the paths.
+
+    ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
+    """
+    from kgen import builder
+    from kgen.asking import DEFAULT_ROUNDS, scale
+    from kgen.spec import Case, KernelSpec, unknown
+
+    asked = Case(instr, **case)
+    known = builder.formats()
+    for name in formats:
+        if name not in known:
+            raise unknown("image format", name, known)
+    rounds = DEFAULT_ROUNDS * scale(asked) if rounds is None else rounds
+    return builder.write(builder.build(KernelSpec(case=asked, rounds=rounds)), Path(directory), tuple(formats))
+
+
+def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None) -> Run:
+    """The verdict on a run that was made elsewhere, from its serial log (the bytes, or a file's name), a dump of its
+    memory, or both; ``elf`` names its kernel where the log has lost what it was asked.
+
+    Of several runs in one log it is the last: it is what the machine did in the end. ``judge_all`` has all of them.
+    Raises SpecError for a file that cannot be read, or that is no log.
+    """
+    return judge_all(log, memory=memory, elf=elf)[-1]
+
+
+def judge_all(
+    log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None
+) -> tuple[Run, ...]:
+    """The verdicts on all runs that a log or a dump holds, in order."""
+    from kgen.errors import SpecError
+    from kgen.files import open_dump, read_bytes, read_log
+    from kgen.judging import from_capture, from_dump, from_elf, results
+
+    if log is None and memory is None:
+        raise SpecError("there is nothing to judge", hint="give a log, or memory")
+    named = from_elf(read_bytes(Path(elf)), str(elf)) if elf is not None else None
+    found = from_capture(log if isinstance(log, bytes) else read_log(Path(log)), named) if log is not None else ()
+    if memory is not None:
+        with open_dump(Path(memory)) as file:
+            dumped = from_dump(file, Path(memory).name, named, found[-1] if found else None)
+        found = (*found[:-1], *dumped)
+    return tuple(results(run) for run in found)
+
+
+def inspect(
+    elf: PathLike,
+    address: str,
+    *,
+    qmp: str | None = None,
+    serial: PathLike | None = None,
+    after: Literal["found", "resume", "stop"] = "found",
+    gdb: str = "gdb",
+    timeout: float = 20.0,
+) -> Run:
+    """Read and judge a machine that somebody else started, through its gdb stub at HOST:PORT or a socket.
+
+    ``qmp`` is QEMU's control socket, to attest the path; ``serial`` the log so far; ``after`` how to leave the machine;
+    ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
+    """
+    from kgen.attach import Attachment, attach
+    from kgen.files import read_bytes
+    from kgen.trial import judged
+
+    log = read_bytes(Path(serial)) if serial is not None else None
+    wanted = Attachment(address=address, qmp=qmp, log=log, after=after, gdb=gdb, timeout=timeout)
+    spec, observation, _ = attach(read_bytes(Path(elf)), str(elf), wanted)
+    return judged(spec, observation)
+
+
+def load(*paths: PathLike) -> tuple[Run, ...]:
+    """The runs that result files hold, in order. Raises SpecError."""
+    from kgen.files import read_runs
+
+    return read_runs([Path(path) for path in paths])
+
+
+def save(path: PathLike, *runs: Run) -> None:
+    """Write runs as a result file, whole or not at all. Raises OutputError, SpecError where there is no run."""
+    from kgen.errors import SpecError
+    from kgen.files import write_result
+
+    if not runs:
+        raise SpecError("there is no run to be written", where=str(path))
+    write_result(Path(path), *runs)
+
+
+def report(*runs: Run, form: str = "text") -> str:
+    """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
+    from kgen.report.formats import formats
+    from kgen.spec import unknown
+
+    if form not in formats():
+        raise unknown("report format", form, formats())
+    return formats()[form].render(runs)
+
+
+def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = None) -> Comparison:
+    """Hold runs against the first. ``failed`` of what comes back are the differences that may not pass: ``fatal``, or
+    what got worse, vanished or is proven no more. Raises SpecError for a run that has one case twice."""
+    from kgen.report import comparison
+
+    return comparison.compare((baseline, *others), comparison.FATAL if fatal is None else fatal)
+
+
+def _options(timeout: float | None, seconds: float | None, **choices: Any) -> Options:
+    """How to run. Raises SpecError for a keyword that is none."""
+    from dataclasses import fields
+
+    from kgen.asking import DEFAULT_TIMEOUT
+    from kgen.pipeline import Options
+    from kgen.spec import unknown
+
+    known = {field.name for field in fields(Options)} - {"timeout", "seconds"}
+    for name in choices:
+        if name not in known:
+            raise unknown("choice", name, known)
+    whole = DEFAULT_TIMEOUT + (seconds or 0) if timeout is None else timeout
+    return Options(**{"seconds": seconds, "timeout": whole, **choices, "extra": tuple(choices.get("extra", ()))})
+
+
+def _carry_out(spec: KernelSpec, platform: Platform, options: Options) -> Run:
+    """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
+    from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
+    from kgen.files import check_program
+    from kgen.pipeline import Options, check_available, check_choices, request_of
+    from kgen.trial import carry_out, check_arguments, refused
+
+    check_arguments(platform, options.qemu, options.extra)
+    check_program("gdb", options.gdb if options.gdb != Options().gdb else None)
+    request = request_of(spec, options)
+    check_choices(platform, request)
+    try:
+        check_available(spec, platform, request)
+        run = carry_out(spec, platform, options)
+    except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
+        return refused(spec, platform.name, error)
+    if any("Ctrl-C" in result.observation.cut for result in run.results):
+        # the command line judges what there is; whoever calls a library wants to be interrupted
+        raise KeyboardInterrupt
+    return run

@@ -1,0 +1,271 @@
+"""The pytest plugin: a suite's cases as tests of a hypervisor, run once, in one boot (docs/api.md).
+
+Without one of its options it does nothing. What is heavy is imported when a test asks for it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from kgen.report.reading import Result, Run
+    from kgen.spec import KernelSpec
+
+DEFAULT_SUITE = "smoke"
+#: Of a run of which nobody can tell what was asked.
+UNKNOWN_CASE = "unknown"
+#: What is not empty where somebody wants something of us.
+_OPTIONS = ("platform", "suite", "only", "budget", "rounds", "qemu", "qemu_args", "log", "json", "expect")
+Outcome = Literal["pass", "fail", "skip"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for. ``platform`` is "" where a log is judged, ``log`` None where something is run; ``spec``
+    is the suite to be run, ``runs`` are what the log holds; ``expect`` is a verdict's name, "known" or ""."""
+
+    platform: str
+    log: Path | None
+    spec: KernelSpec | None
+    runs: tuple[Run, ...]
+    json_file: Path | None
+    expect: str
+    inconclusive: Outcome
+    choices: Mapping[str, Any]
+
+    def cases(self) -> list[str]:
+        """A name for each case, each once."""
+        if self.spec is not None:
+            return [case.id for case in self.spec.cases]
+        return list(self.results())
+
+    def results(self) -> dict[str, Result]:
+        """What the log holds, by those names."""
+        several = len(self.runs) > 1
+        return {
+            f"{run.where}: {result.case or UNKNOWN_CASE}" if several else result.case or UNKNOWN_CASE: result
+            for run in self.runs
+            for result in run.results
+        }
+
+
+#: What the options ask for; None where they ask for nothing.
+ASKED = pytest.StashKey["Asked | None"]()
+#: The cases whose tests are left after all selection.
+WANTED = pytest.StashKey[frozenset[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our options."""
+    group = parser.getgroup("kgen", "kgen: are LOCKed read-modify-writes on memory-mapped I/O atomic?")
+    add = group.addoption
+    add("--kgen-platform", metavar="NAME", help="What runs the kernel: qemu-tcg, qemu-kvm, kvm-lab ...")
+    add("--kgen-suite", metavar="NAME|FILE", help=f"The cases: smoke, full or a TOML file. Default: {DEFAULT_SUITE}.")
+    add("--kgen-only", metavar="PATTERN", action="append", default=[], help="Only cases like this; may be repeated.")
+    add("--kgen-budget", metavar="TIME", help="What all cases may take: 60s, 20m.")
+    add("--kgen-rounds", metavar="N", type=int, help="The least number of rounds of a case.")
+    add("--kgen-qemu", metavar="BINARY", help="The QEMU to run.")
+    add("--kgen-qemu-args", metavar="ARGS", default="", help="More arguments for it, quoted as for a shell.")
+    add("--kgen-log", metavar="FILE", help="Run nothing: judge this serial log.")
+    add("--kgen-json", metavar="FILE", help="Write the result, for kgen report and kgen compare.")
+    add("--kgen-expect", metavar="known|VERDICT", help="Pass exactly where this is the verdict.")
+    add(
+        "--kgen-inconclusive",
+        choices=["fail", "skip"],
+        default="fail",
+        help="What an INCONCLUSIVE case is. Default: fail.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything is collected. Raises pytest.UsageError."""
+    config.addinivalue_line("markers", "kgen: needs a machine that kgen runs, or a log that it judges")
+    config.stash[ASKED] = None
+    if not any(config.getoption(f"kgen_{name}") for name in _OPTIONS):
+        return
+    from kgen.errors import KgenError
+
+    try:
+        config.stash[ASKED] = asked = _asked(config)
+    except KgenError as error:
+        raise pytest.UsageError(f"kgen: {error.line}") from error
+    if not asked.log and config.getoption("numprocesses", 0):
+        # not even --dist loadgroup helps: pytest-xdist 3.8 loses the groups under pytest 9.2
+        raise pytest.UsageError("kgen: a machine in each worker would change what the others show; leave -n out")
+
+
+def _asked(config: pytest.Config) -> Asked:
+    """What the options ask for. Raises KgenError and pytest.UsageError."""
+    from kgen import api
+    from kgen.asking import budget_seconds
+    from kgen.files import check_program, check_writable
+    from kgen.pipeline import platform_named
+    from kgen.report.reading import kind_named
+
+    def given(name: str) -> Any:
+        return config.getoption(f"kgen_{name}")
+
+    platform, log = given("platform"), Path(given("log")) if given("log") else None
+    if bool(platform) == bool(log):
+        raise pytest.UsageError("kgen: give --kgen-platform NAME to run, or --kgen-log FILE to judge; one of them")
+    json_file = Path(given("json")) if given("json") else None
+    check_writable(json_file, log)
+    runs: tuple[Run, ...] = ()
+    spec: KernelSpec | None = None
+    expect = given("expect") or ""
+    if expect not in ("", "known"):
+        expect = kind_named(expect).name
+    if log is not None:
+        idle = [name for name in ("suite", "only", "budget", "rounds", "qemu", "qemu_args") if given(name)]
+        if idle:
+            name = idle[0].replace("_", "-")
+            raise pytest.UsageError(f"kgen: --kgen-{name} is for a run, and --kgen-log judges one that is over")
+        if expect == "known":
+            raise pytest.UsageError("kgen: of the machine behind a log nothing is known; name the verdict")
+        runs = api.judge_all(log)
+    else:
+        platform_named(platform)
+        check_program("--kgen-qemu", given("qemu"))
+        budget = budget_seconds(given("budget")) if given("budget") else None
+        name = given("suite") or DEFAULT_SUITE
+        spec = api.suites(name, only=given("only"), rounds=given("rounds"), budget=budget)
+    return Asked(
+        platform=platform or "",
+        log=log,
+        spec=spec,
+        runs=runs,
+        json_file=json_file,
+        expect=expect,
+        inconclusive=given("inconclusive"),
+        choices={"qemu": given("qemu"), "extra": tuple(shlex.split(given("qemu_args")))},
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a case for whoever asks for ``kgen_case``."""
+    if "kgen_case" not in metafunc.fixturenames:
+        return
+    asked = metafunc.config.stash[ASKED]
+    if asked is None:
+        skip = pytest.mark.skip(reason="give --kgen-platform NAME or --kgen-log FILE")
+        metafunc.parametrize("kgen_case", [pytest.param("", marks=skip, id="kgen")])
+        return
+    metafunc.parametrize("kgen_case", asked.cases(), scope="session")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs the machine or the log is marked."""
+    if {"kgen_run", "kgen_verify"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker("kgen")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember which cases are left, so that no other is run."""
+    parameters = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    session.config.stash[WANTED] = frozenset(each["kgen_case"] for each in parameters if "kgen_case" in each)
+
+
+def _needed(config: pytest.Config) -> Asked:
+    """What the options ask for; the test is skipped where they ask for nothing."""
+    asked = config.stash[ASKED]
+    if asked is None:
+        pytest.skip("give --kgen-platform NAME or --kgen-log FILE")
+    return asked
+
+
+@pytest.fixture(scope="session")
+def kgen_platform(request: pytest.FixtureRequest) -> str:
+    """The name of the platform that was chosen; of a log "serial-log"."""
+    asked = _needed(request.config)
+    return asked.platform or asked.runs[-1].platform
+
+
+@pytest.fixture(scope="session")
+def kgen_run(request: pytest.FixtureRequest) -> Mapping[str, Result]:
+    """The result of each case by its name. The suite is run once, with the cases whose tests were selected."""
+    from kgen import api
+
+    asked = _needed(request.config)
+    if asked.spec is None:
+        if asked.json_file is not None:
+            api.save(asked.json_file, *asked.runs)
+        return asked.results()
+    wanted = request.config.stash[WANTED]
+    kept = [case for case in asked.spec.cases if not wanted or case.id in wanted]
+    spec = replace(asked.spec, case=kept[0], more=tuple(kept[1:]))
+    run = api.verify_suite(spec, platform=asked.platform, **asked.choices)
+    if asked.json_file is not None:
+        api.save(asked.json_file, run)
+    return {result.case: result for result in run.results}
+
+
+@pytest.fixture
+def kgen_result(kgen_run: Mapping[str, Result], kgen_case: str) -> Result:
+    """The result of the test's case."""
+    return kgen_run[kgen_case]
+
+
+@pytest.fixture
+def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]:
+    """A function that passes, fails with the evidence, or skips, as the verdict and the options say."""
+    asked = _needed(request.config)
+
+    def check(result: Result | Run) -> None:
+        __tracebackhide__ = True
+        kind, expect = result.kind.name, asked.expect
+        if expect == "known":
+            from kgen.asking import known_verdict
+            from kgen.pipeline import platform_named
+
+            of = result.spec.cases[getattr(result, "number", 0)] if result.spec else None
+            expect = known_verdict(of, platform_named(asked.platform).known) if of else ""
+            # nothing was learnt about I/O, so nothing speaks against what is known of it
+            expect = kind if kind == "RAM_BACKED" else expect
+        what = decide(kind, expect, asked.inconclusive)
+        if what == "skip":
+            pytest.skip(f"{kind}: {result.verdict.reason}")
+        if what == "fail":
+            # the first line is all that a summary shows
+            first = f"expected {expect}, got {kind}" if expect else f"{kind}: {result.verdict.reason}"
+            pytest.fail(f"{first}\n\n{result.explain()}", pytrace=False)
+
+    return check
+
+
+@pytest.fixture
+def kgen_verify(request: pytest.FixtureRequest) -> Callable[..., Run]:
+    """``kgen.api.verify`` on the chosen platform and QEMU. The test is skipped where that is not to be had."""
+    from kgen import api
+
+    asked = _needed(request.config)
+    if asked.log is not None:
+        pytest.skip("it runs a machine, and --kgen-log runs none")
+
+    def verify(instr: str, **keywords: Any) -> Run:
+        __tracebackhide__ = True
+        run = api.verify(instr, **{"platform": asked.platform, **asked.choices, **keywords})
+        if run.kind.name == "SKIP":
+            pytest.skip(run.verdict.reason)
+        return run
+
+    return verify
+
+
+def decide(kind: str, expect: str = "", inconclusive: Outcome = "fail") -> Outcome:
+    """What a test is whose case got the verdict ``kind``, where ``expect`` was expected ("": nothing in particular)."""
+    if expect:
+        return "pass" if kind == expect else "skip" if kind in ("SKIP", "UNSUPPORTED") else "fail"
+    by_kind: dict[str, Outcome] = {
+        "ATOMIC": "pass",
+        "RAM_BACKED": "pass",
+        "SKIP": "skip",
+        "UNSUPPORTED": "skip",
+        "INCONCLUSIVE": inconclusive,
+    }
+    return by_kind.get(kind, "fail")
