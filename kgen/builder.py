@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from kgen import __version__, registry
 from kgen.asm import assemble, keystone_version
+from kgen.data import data_dir
 from kgen.elf import Elf, flat_image, link
 from kgen.errors import OutputError
 from kgen.listing import listing
@@ -120,7 +121,13 @@ def write(
         raise OutputError(error.strerror or str(error), where=str(directory), hint="choose another with -o") from error
     try:
         digests = {}
-        texts = {"kernel.elf": kernel.elf.data, "kernel.s": listing(kernel.assembly).encode(), **more}
+        texts = {
+            "kernel.elf": kernel.elf.data,
+            # gdb runs it, where it is allowed to, when it loads the ELF
+            "kernel.elf-gdb.py": (data_dir("gdb_scripts") / "autoload.py").read_bytes(),
+            "kernel.s": listing(kernel.assembly).encode(),
+            **more,
+        }
         for name, data in texts.items():
             (staging / name).write_bytes(data)
             digests[name] = hashlib.sha256(data).hexdigest()

@@ -34,7 +34,7 @@ from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import CHOICES, LaunchRequest, Platform
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
-from kgen.scene import capture, place_to_stop
+from kgen.scene import capture, place_to_begin, place_to_stop
 from kgen.scratch import scratch
 from kgen.spec import Case, KernelSpec, resolve_target, unknown
 from kgen.verdict import Verdict, judge, was_run
@@ -61,7 +61,8 @@ class Options:
     """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
     long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
     arguments; ``lab`` is the directory of the lab to use. ``stop_on_violation`` freezes the machine at the case's first
-    one. The last ones choose the machine, see LaunchRequest; None leaves it to the platform."""
+    one, ``moment`` at one of scene.place_to_begin, if it is not "". The last ones choose the machine, see
+    LaunchRequest; None leaves it to the platform."""
 
     qemu: str | None = None
     gdb: str = "gdb"
@@ -71,11 +72,17 @@ class Options:
     pin: frozenset[int] = frozenset()
     lab: Path | None = None
     stop_on_violation: bool = False
+    moment: str = ""
     machine: str | None = None
     vga: str | None = None
     firmware: str | None = None
     cpu: str | None = None
     boot: str | None = None
+
+    @property
+    def lies_in_wait(self) -> bool:
+        """Whether the machine is to be caught at some instruction."""
+        return self.stop_on_violation or bool(self.moment)
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
         lab=options.lab,
         serial_port=spec.serial_port,
         append="attend=0x1" if spec.suite else "",
-        paused=options.stop_on_violation,
+        paused=options.lies_in_wait,
         fixtures=tuple(word for target in places for word in target.qemu),
         **{name: getattr(options, name) for name in CHOICES},
     )
@@ -179,7 +186,7 @@ class _Watch:
         self.ended = False
         self.case_since: float | None = None
         self.case_witnessed = False
-        #: Whether the machine was caught at the case's first violation.
+        #: Whether the machine was caught where it was to be.
         self.caught = False
         self.paths: dict[int, PathEvidence] = {}
         self._rows_are_timed = not spec.print_every
@@ -265,7 +272,7 @@ def _follow(
         if data:
             last = now
             watch.feed(data)
-        if options.stop_on_violation:
+        if options.lies_in_wait:
             # a debugger that has died is told of below
             with contextlib.suppress(DebuggerError):
                 watch.caught = machine.caught()
@@ -378,8 +385,9 @@ def observe(
         watch = _Watch(kernel.spec, watcher)
         # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
         with _ctrl_c() as interrupts:
-            if options.stop_on_violation:
-                machine.lie_in_wait(*place_to_stop(kernel))
+            if options.lies_in_wait:
+                place = place_to_begin(kernel, options.moment) if options.moment else place_to_stop(kernel)
+                machine.lie_in_wait(*place)
             word = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.stop"]
             cut = _follow(machine, watch, platform, options, interrupts, word)
             ran = time.monotonic()
@@ -393,7 +401,10 @@ def observe(
         if holder:
             machine.let_in()
             # what the ELF's line table refers to
-            elf.with_name(kernel.assembly.source.name).write_bytes(listing(kernel.assembly).encode())
+            source = elf.with_name(kernel.assembly.source.name)
+            source.write_bytes(listing(kernel.assembly).encode())
+            # gdb warns of a source that is newer than its program
+            os.utime(source, ns=(elf.stat().st_atime_ns, elf.stat().st_mtime_ns))
             holder(machine, elf, observation)
         return observation
 

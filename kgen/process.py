@@ -352,6 +352,48 @@ def finish(
     return Finished(status, said.decode(errors="replace") + "\n".join(child.stderr_lines()))
 
 
+def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
+    """Run a program on our terminal, and wait for its end; its exit status, negative for the signal that killed it.
+    ``meanwhile`` is called again and again, and takes some hundredths of a second each time.
+
+    It shares our process group, so that it may read from the terminal and shells stop and continue us together. Ctrl-C
+    is its own affair meanwhile. It is killed when we die, and the terminal is left as it was found. Raises OSError when
+    it cannot be run.
+    """
+    restore = _terminal()
+    mask = {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+    ours = signal.getsignal(signal.SIGINT)
+    process = subprocess.Popen(list(command), preexec_fn=_die_with_parent(mask))  # noqa: PLW1509 - see spawn
+    try:
+        # not ignored from the start: the child would inherit that
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while process.poll() is None:
+            meanwhile()
+        return process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        signal.signal(signal.SIGINT, ours)
+        restore()
+
+
+def _terminal() -> Callable[[], None]:
+    """What puts our terminal's settings back, nothing where there is no terminal."""
+    import termios
+
+    try:
+        handle = sys.stdin.fileno()
+        before = termios.tcgetattr(handle)
+    except (termios.error, OSError, ValueError):
+        return lambda: None
+
+    def restore() -> None:
+        with contextlib.suppress(termios.error, OSError):
+            termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
+    return restore
+
+
 def output(command: Sequence[str], timeout: float) -> str:
     """What a short-lived program prints, "" when it cannot be run or takes more than ``timeout`` seconds."""
     return Answer(command).text(timeout)

@@ -115,6 +115,9 @@ class QemuEngine:
         self.session.close()
 
     def join(self, elf: Path) -> tuple[str, ...]:
-        script = data_dir("gdb_scripts") / "attach.gdb"
-        target = f"target remote {self.gdb_address}"
-        return ("gdb", "-cd", str(elf.parent), str(elf), "-x", str(script), "-ex", target)
+        scripts = data_dir("gdb_scripts")
+        loaded = [word for name in ("attach.gdb", "kgen.py") for word in ("-x", str(scripts / name))]
+        # a stub at the end of a serial line is that of a machine inside, and tells gdb itself
+        wide = None if self.supervisor else self.machine.gdb_architecture()
+        told = ("-ex", f"set architecture {wide}") if wide else ()
+        return ("gdb", "-cd", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")

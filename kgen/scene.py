@@ -51,6 +51,21 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
     return _only(kernel, "record", "ret").run_address, condition
 
 
+def place_to_begin(kernel: Kernel, moment: str) -> tuple[int, str]:
+    """Where to lie in wait for another moment, in the same form: ``start``, the kernel's first instructions;
+    ``controls``, the first phase begins; ``case``, the case does.
+
+    Raises LookupError for a kernel without such a place.
+    """
+    symbols = kernel.elf.symbols
+    if moment == "start":
+        return symbols["boot_common"], ""
+    # a phase comes here once, when it has told what it is about to do
+    phase = symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
+    number = {"controls": 0, "case": len(phases(kernel.spec)) - 1}[moment]
+    return symbols["attend"], f"*(unsigned int *){phase:#x} == {number}"
+
+
 def _only(kernel: Kernel, routine: str, text: str) -> Line:
     """The one instruction of a routine whose source reads so. Raises LookupError."""
     lines = kernel.assembly.source.text.split("\n")

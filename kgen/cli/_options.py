@@ -235,6 +235,34 @@ def gdb_option(group: str) -> Callable[[F], F]:
     return option(group, "--gdb", default="gdb", show_default=True, metavar="BINARY", help="The gdb to run.")
 
 
+_MACHINE_OPTIONS = (
+    ("--machine", "pc|q35|microvm", "The board, as QEMU calls it.  [default: pc]"),
+    (
+        "--vga",
+        "std|cirrus|qxl|vmware|virtio|none",
+        "The graphics adapter; with none, text memory is RAM.  [default: std]",
+    ),
+    ("--firmware", "auto|qboot|seabios|ovmf|FILE", "What starts the machine.  [default: auto, the fastest]"),
+    ("--cpu", "MODEL", "The CPU model: qemu64, max, EPYC ...  [default: the platform's]"),
+    (
+        "--boot",
+        "kernel|ide|ahci|nvme|usb|virtio|cdrom",
+        "What it boots: the ELF, or kgen's own image on that bus.  [default: kernel; ovmf: usb]",
+    ),
+)
+
+
+def machine_options(group: str) -> Callable[[F], F]:
+    """What a platform may leave to choose of the machine."""
+
+    def decorate(function: F) -> F:
+        for name, metavar, text in reversed(_MACHINE_OPTIONS):
+            function = option(group, name, metavar=metavar, help=text)(function)
+        return function
+
+    return decorate
+
+
 def lab_options(group: str) -> Callable[[F], F]:
     """What goes into the lab instead of the distribution's."""
 

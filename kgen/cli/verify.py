@@ -21,6 +21,7 @@ from kgen.cli._options import (
     json_option,
     lab_choice,
     lab_options,
+    machine_options,
     make_spec,
     option,
     parse_cpus,
@@ -109,26 +110,7 @@ up (130).
     help="Freeze the machine at the case's first violation and describe the scene.",
 )
 @option(_RUN, "--keep", is_flag=True, help="Hold the frozen machine, with the command to join it, until Ctrl-C.")
-@option(_MACHINE, "--machine", metavar="pc|q35|microvm", help="The board, as QEMU calls it.  [default: pc]")
-@option(
-    _MACHINE,
-    "--vga",
-    metavar="std|cirrus|qxl|vmware|virtio|none",
-    help="The graphics adapter; with none, text memory is RAM.  [default: std]",
-)
-@option(
-    _MACHINE,
-    "--firmware",
-    metavar="auto|qboot|seabios|ovmf|FILE",
-    help="What starts the machine.  [default: auto, the fastest]",
-)
-@option(_MACHINE, "--cpu", metavar="MODEL", help="The CPU model: qemu64, max, EPYC ...  [default: the platform's]")
-@option(
-    _MACHINE,
-    "--boot",
-    metavar="kernel|ide|ahci|nvme|usb|virtio|cdrom",
-    help="What it boots: the ELF, or kgen's own image on that bus.  [default: kernel; ovmf: usb]",
-)
+@machine_options(_MACHINE)
 @lab_options(_LAB)
 @json_option
 @exit_codes_option
@@ -404,14 +386,15 @@ class _Live:
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """What --keep does with the frozen machine: explain how to join, wait for Ctrl-C."""
     import shlex
-    import time
+
+    from kgen.handover import listen
 
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
     console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)
     console.file.flush()
     try:
         while machine.crashed() is None:
-            time.sleep(0.2)
+            listen(machine, lambda data: None)
     except KeyboardInterrupt:
         return
     console.print(f"the machine is gone: {machine.crashed()}", markup=False, soft_wrap=True)

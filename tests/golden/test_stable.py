@@ -91,7 +91,7 @@ def elsewhere(directory: Path, spec: KernelSpec, seed: str, repository: Path) ->
 def test_equal_bytes_everywhere(spec: KernelSpec, tmp_path: Path, repository: Path) -> None:
     write(build(spec), tmp_path / "here")
     here = digests(tmp_path / "here")
-    assert set(here) == {"kernel.elf", "kernel.img", "kernel.s", "manifest.json"}
+    assert set(here) == {"kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json"}
     assert elsewhere(tmp_path, spec, "1", repository) == here
     assert elsewhere(tmp_path, spec, "4711", repository) == here
 
@@ -100,7 +100,7 @@ def test_no_trace_of_the_machine(tmp_path: Path, repository: Path) -> None:
     """No absolute path, no user, no host, no time of day in anything that is written."""
     write(build(KernelSpec(Case("xchg"))), tmp_path)
     traces = {str(repository), str(tmp_path), str(Path.home()), sys.prefix, os.uname().nodename}
-    for name in ("kernel.elf", "kernel.img", "kernel.s", "manifest.json"):
+    for name in ("kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json"):
         data = (tmp_path / name).read_bytes()
         for trace in traces - {"/"}:
             assert trace.encode() not in data, (name, trace)

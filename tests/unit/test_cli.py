@@ -200,7 +200,7 @@ def test_build_writes_the_formats_that_were_asked_for(tmp_path: Path) -> None:
     """Lists and repeated options add up, a name said twice counts once, and nobody gets a raw image unasked."""
     code, stdout, stderr = invoke(*BUILD, "--format", "vmdk, qcow2", "--format", "vmdk", "-o", str(tmp_path))
     assert (code, stderr) == (0, "")
-    names = ["kernel.elf", "kernel.qcow2", "kernel.s", "kernel.vmdk", "manifest.json"]
+    names = ["kernel.elf", "kernel.elf-gdb.py", "kernel.qcow2", "kernel.s", "kernel.vmdk", "manifest.json"]
     assert [Path(line).name for line in stdout.splitlines()] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     digests = json.loads((tmp_path / "manifest.json").read_text())["files"]

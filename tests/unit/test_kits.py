@@ -717,7 +717,8 @@ def test_the_folder_is_whole(kit: Kit, kernel: Kernel, tmp_path: Path) -> None:
     folder = tmp_path / ODD.replace('"', "")
     written = write(kernel, folder, kit.formats, more=own)
     images = {f"kernel.{name}" for name in kit.formats}
-    assert {path.name for path in written} == images | set(own) | {"kernel.elf", "kernel.s", "manifest.json"}
+    always = {"kernel.elf", "kernel.elf-gdb.py", "kernel.s", "manifest.json"}
+    assert {path.name for path in written} == images | set(own) | always
     assert {path.name for path in folder.iterdir()} == {path.name for path in written}
     digests = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
     for path in written:

@@ -50,8 +50,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("qemu_engine",),
     ("inspection", "timeline"),
     ("scene",),
+    ("gdbside",),
     ("pipeline", "attach"),
-    ("doctor", "lab_build", "stepping", "trial"),
+    ("doctor", "lab_build", "stepping", "trial", "handover"),
     ("api",),
     ("pytest_plugin",),
     ("conformance",),
@@ -62,8 +63,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
-HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub"}
-RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "trial", "cli", "__main__"}
+HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub", "gdbside"}
+RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "trial", "handover", "cli", "__main__"}
 RUNS_MACHINES |= {"api", "pytest_plugin", "conformance"}
 
 #: Who may start or signal processes.
@@ -78,6 +79,8 @@ KNOWN_BY: Mapping[str, frozenset[str]] = {
     "keystone": frozenset({"asm"}),
     "capstone": frozenset({"decode"}),
     "pygdbmi": frozenset({"debugger"}),
+    # gdb's own module, which exists inside gdb only
+    "gdb": frozenset({"gdbside"}),
     "qemu": frozenset({"qmp"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli", "report"}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kgen.process import HEAD_BYTES, TAIL_BYTES, output, spawn
+from kgen.process import HEAD_BYTES, TAIL_BYTES, foreground, output, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="machines are run on POSIX systems")
 
@@ -255,3 +255,34 @@ sys.stdin.read(1)
         assert child.poll() is None
     finally:
         child.kill()
+
+
+def test_what_runs_in_the_foreground_has_its_status_told() -> None:
+    looks: list[None] = []
+
+    def look() -> None:
+        looks.append(None)
+        time.sleep(0.01)
+
+    assert foreground(["sh", "-c", "sleep 0.1; exit 3"], look) == 3
+    assert looks
+    assert foreground(["sh", "-c", "kill -9 $$"], look) == -9
+    with pytest.raises(FileNotFoundError):
+        foreground(["kgen-no-such-program"], look)
+
+
+def test_what_runs_in_the_foreground_does_not_outlive_an_error(tmp_path: Path) -> None:
+    """And Ctrl-C is ours again afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    file = tmp_path / "pid"
+
+    def fail() -> None:
+        if file.exists() and file.read_text().strip():
+            raise RuntimeError
+        time.sleep(0.01)
+
+    with pytest.raises(RuntimeError):
+        foreground(["sh", "-c", f"echo $$ > {file}; exec sleep 60"], fail)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)

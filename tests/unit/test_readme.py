@@ -54,8 +54,20 @@ def _of_program(name: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.split()[:1] == [name]))
 
 
+#: kgen's commands in gdb; their modules exist inside gdb only.
+IN_GDB = {
+    name
+    for path in (REPOSITORY / "kgen" / "gdbside").glob("*.py")
+    for name in re.findall(r'^    name = "([a-z-]+)"$', path.read_text(encoding="utf-8"), re.MULTILINE)
+}
+COMMANDS = set(main.list_commands(click.Context(main)))
+
 # A name in running text (`kgen build`) names the command; only one with options or arguments is a whole command line.
-KGEN_LINES = [command for command in _of_program("kgen") if len(_words(command)) > 2 and "..." not in command]
+KGEN_LINES = [
+    command
+    for command in _of_program("kgen")
+    if len(words := _words(command)) > 2 and "..." not in command and words[1] not in IN_GDB - COMMANDS
+]
 
 
 def _parse(words: list[str]) -> click.Context:
@@ -72,7 +84,7 @@ def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     context = _parse(_words(line)[1:])
     platform = context.params.get("platform")
     assert platform is None or platform in platforms()
-    if "instruction" in context.params:
+    if "instruction" in context.params and not context.params.get("script"):
         from kgen.cli._options import make_spec
 
         with context:
@@ -80,6 +92,14 @@ def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mo
         suite = context.params["suite"]
         assert spec.suite == (suite or "").removesuffix(".toml")
         assert suite or spec.case.instruction == context.params["instruction"]
+
+
+def test_every_command_in_gdb_is_told() -> None:
+    told = re.findall(
+        r"^\| `kgen ([a-z-]+)", (REPOSITORY / "docs" / "gdb.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert set(told) == IN_GDB
+    assert len(IN_GDB) == 8
 
 
 def test_every_command_is_shown_with_an_example() -> None:

@@ -17,7 +17,7 @@ from kgen import __version__
 
 #: Data directories: at the top of the checkout, inside the package once installed.
 _DATA = ("kernel_templates", "gdb_scripts")
-_KERNEL_FILES = ("kernel.elf", "kernel.img", "kernel.s", "manifest.json")
+_KERNEL_FILES = ("kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json")
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
@@ -98,7 +98,7 @@ def test_the_installed_package_finds_its_data(installed: Path, tmp_path: Path, r
         f"for name in {_DATA}:\n"
         "    root = kgen.data.data_dir(name)\n"
         "    for path in root.rglob('*'):\n"
-        "        if path.is_file():\n"
+        "        if path.is_file() and '__pycache__' not in path.parts:\n"
         "            print(f'{name}/{path.relative_to(root).as_posix()}')\n"
         "print(kgen.data.__file__)\n"
     )

@@ -1,0 +1,64 @@
+"""``kgen cell``: what the cells hold, and a watchpoint on one."""
+
+from __future__ import annotations
+
+import gdb
+
+from kgen.errors import ProtocolError
+from kgen.gdbside import cells, session
+from kgen.gdbside.command import Command, say
+from kgen.gdbside.snapshot import Snapshot
+from kgen.mtree import attest
+
+
+class Cell(Command):
+    """Show the cells of the running batch, or stop when one changes.
+
+    kgen cell              all cells of the batch: address, value, what the value means
+    kgen cell NUMBER       one of them
+    kgen cell watch [NUMBER]   a watchpoint on it, for 'continue'
+
+    A watchpoint on i/o memory stops nothing where the hypervisor carries the access out itself; what is known of this
+    machine is said then."""
+
+    name = "cell"
+    words = ("watch",)
+
+    def run(self, arguments: list[str]) -> None:
+        seen = session.snapshot()
+        if seen.phase is None or not seen.block.handshake.address:
+            raise ProtocolError("there is no cell yet: no phase has begun", hint="let the machine run")
+        watch = arguments[:1] == ["watch"]
+        rest = arguments[1:] if watch else arguments
+        self.refuse(rest[1:])
+        number = self.number(rest[0], "cell", seen.phase.cells) if rest else None
+        if watch:
+            _watch(seen, cells.interesting(seen) if number is None else number)
+            return
+        say(cells.lines(seen, number))
+        say(_path(seen))
+
+
+def _path(seen: Snapshot) -> str:
+    """What lies behind the cells, by QEMU's word."""
+    assert seen.phase is not None
+    text = session.monitor("info mtree -f")
+    if "FlatView" not in text:
+        return "what lies behind them: this stub has no QEMU monitor to ask"
+    evidence = attest(text, seen.block.handshake.address, seen.phase.length, cpus=seen.cpus)
+    return f"what lies behind them, by QEMU's word: {evidence.kind} ({evidence.line.strip()})"
+
+
+def _watch(seen: Snapshot, number: int) -> None:
+    assert seen.phase is not None
+    size = min(seen.phase.form.width // 8, 4)
+    kind = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int"}[size]
+    address = seen.cell_address(number)
+    gdb.execute(f"watch *({kind} *){address:#x}")
+    say(f"cell {number} at {address:#x}; 'continue' runs until its value changes")
+    is_ram = seen.phase.target.name == "ram"
+    kvm = session.is_kvm()
+    if kvm and not is_ram:
+        say("warning: this is KVM: accesses to i/o memory are emulated by it and hit no watchpoint")
+    elif kvm is None:
+        say("warning: not every hypervisor's stub stops at accesses to i/o memory, and this one cannot be asked")

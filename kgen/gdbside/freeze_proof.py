@@ -1,0 +1,60 @@
+"""``kgen freeze-proof``: the proof of a loss, with a second look after the consumers were let go for a moment."""
+
+from __future__ import annotations
+
+from kgen.errors import KgenError
+from kgen.gdbside import proof, session
+from kgen.gdbside.command import Command, say
+from kgen.gdbside.snapshot import Snapshot
+from kgen.observation import Witness
+
+#: For each consumer between the two looks, in seconds.
+MOMENT = 0.25
+
+
+class FreezeProof(Command):
+    """Explain why a recorded violation is proven, step by step, with two looks at the frozen machine.
+
+    kgen freeze-proof         between the looks each consumer is let run alone for a moment, CPU 0 being held
+    kgen freeze-proof still   nothing is moved: the second look is the kernel's own
+
+    It speaks of a lost token, or where none was lost of one that was taken twice. Where that has just been recorded
+    ('kgen until-violation') you see the evidence itself; later you see what the kernel recorded of it."""
+
+    name = "freeze-proof"
+    words = ("still",)
+
+    def run(self, arguments: list[str]) -> None:
+        still = arguments[:1] == ["still"]
+        self.refuse(arguments[still:])
+        seen = session.snapshot()
+        witness = proof.witness_to_prove(seen)
+        first = second = None
+        between = ""
+        if seen.in_place(witness):
+            first = proof.look(seen, witness)
+            second, between = (None, "You asked that nothing be moved.") if still else _second(seen, witness)
+        say(proof.told(seen, witness, first, second, between))
+
+
+def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
+    """The second look, and what the machine did before it. CPU 0 is held: it would go on and wipe out the evidence."""
+    threads = {thread.num: thread for thread in session.all_threads()}
+    consumers = {cpu: seen.registers_of.get(cpu) for cpu in range(1, seen.cpus)}
+    if any(entry is None for entry in consumers.values()):
+        return None, "This stub does not show every consumer, so none can be let go."
+    if not session.moves_one_cpu():
+        return None, "This stub cannot move one CPU while CPU 0 is held, so nothing was let go."
+    say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
+    try:
+        for entry in consumers.values():
+            assert entry is not None
+            with session.alone(threads[entry.thread]):
+                session.go("continue", MOMENT)
+        again = session.snapshot()
+    except KgenError as error:
+        return None, f"The consumers could not be let go: {error.line}"
+    who = " and ".join(f"CPU {cpu}" for cpu in consumers)
+    return proof.look(again, witness), (
+        f"{who} were let run for {MOMENT:g} s each while CPU 0 was held, then all was frozen again:"
+    )

@@ -1,0 +1,193 @@
+"""What each CPU is doing, in a sentence: from its instruction pointer, its stack, and what it wrote about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from kgen.engine import CpuRegisters
+from kgen.errors import DebuggerError
+from kgen.gdbside.accesses import describe, routines
+from kgen.gdbside.snapshot import Snapshot
+from kgen.report.words import plural
+from kgen.results import CpuState, KernelState
+from kgen.scene import words
+from kgen.source import LOSS_PROOF_MS
+
+#: Words of a stack that are looked at for addresses to return to.
+_STACK_WORDS = 48
+_CALL_BYTES = 2
+_PRINTS = "prints a line of its record on the serial port"
+_PROBES = "tries what lies behind the cells"
+
+
+def sentence(snapshot: Snapshot, cpu: int) -> str:
+    """What a CPU of the case does, without a subject."""
+    entry = snapshot.registers_of.get(cpu)
+    if cpu and not _works(snapshot, cpu):
+        return words(CpuState(snapshot.block.cpu[cpu].state.value), snapshot.block.cpu[cpu])
+    if entry is None:
+        return _unseen(snapshot, cpu)
+    here, _ = snapshot.image.routine(entry.eip)
+    called = routines(snapshot)
+    if here in called:
+        return describe(snapshot, called[here], entry) + ("" if not cpu else f" (batch {snapshot.block.cpu[cpu].go})")
+    frames = (here, *callers(snapshot, entry))
+    return _producer(snapshot, frames) if not cpu else _consumer(snapshot, cpu, frames)
+
+
+def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
+    """The routine that a CPU is in, and how far: ``doze+0x2``."""
+    name, distance = snapshot.image.routine(entry.eip)
+    if not name:
+        return f"{entry.eip:#x}, outside the kernel"
+    return f"{name}+{distance:#x}" if distance else name
+
+
+def callers(snapshot: Snapshot, entry: CpuRegisters) -> tuple[str, ...]:
+    """The routines that a CPU will return to, the nearest first: of what lies on its stack, what points into the
+    kernel's code behind a call."""
+    try:
+        data = snapshot.machine.read_memory(entry.esp, 4 * _STACK_WORDS)
+    except DebuggerError:
+        return ()
+    found = []
+    for at in range(0, len(data), 4):
+        back = int.from_bytes(data[at : at + 4], "little")
+        name, distance = snapshot.image.routine(back)
+        if name and distance >= _CALL_BYTES:
+            found.append(name)
+    return tuple(found)
+
+
+def _works(snapshot: Snapshot, cpu: int) -> bool:
+    state = CpuState(snapshot.block.cpu[cpu].state.value)
+    return state in (CpuState.WORKING, CpuState.WAITING) and cpu in snapshot.unacknowledged
+
+
+def _unseen(snapshot: Snapshot, cpu: int) -> str:
+    """Where the debugger shows no registers of it."""
+    told = "this stub does not show its registers"
+    if not cpu:
+        return f"{told}; the kernel is in batch {snapshot.block.handshake.batch}"
+    return f"{words(CpuState(snapshot.block.cpu[cpu].state.value), snapshot.block.cpu[cpu])} ({told})"
+
+
+# --- consumers -----------------------------------------------------------------------------------------------------
+
+_AT_WORK: Mapping[str, str] = {
+    "jitter": "lets a moment pass before it goes for the next cell",
+    "muster": "waits at the start line for the others",
+    "stagger": "lets a moment pass before it begins",
+    "keep_together": "waits for the others to come to the same cell",
+    "keep_with": "waits for the others to come to the same cell",
+    "load_8": "reads the cell, which is only a hint",
+    "load_16": "reads the cell, which is only a hint",
+    "load_32": "reads the cell, which is only a hint",
+    "load_64": "reads the cell, which is only a hint",
+    "consume_exchange": "goes for the cell without looking first",
+    "consume_read": "looks whether the cell is full",
+}
+
+
+def _consumer(snapshot: Snapshot, cpu: int, frames: Sequence[str]) -> str:
+    own = snapshot.block.cpu[cpu]
+    if own.started != own.go:
+        return f"has been set to work on batch {own.go} and has not begun: it wakes up"
+    doing = next((_AT_WORK[name] for name in frames if name in _AT_WORK), "works")
+    cells = snapshot.block.handshake.cells
+    if cells and own.cell >= cells:
+        return f"has all {plural(cells, 'cell')} of batch {own.go} behind it and is about to acknowledge"
+    return f"is at cell {own.cell} of batch {own.go} ({plural(cells, 'cell')}): it {doing}"
+
+
+# --- the producer --------------------------------------------------------------------------------------------------
+
+
+def _waits(snapshot: Snapshot) -> str:
+    batch = snapshot.block.handshake.batch
+    late = [cpu for cpu in range(1, snapshot.cpus) if snapshot.block.cpu[cpu].ack != batch]
+    if not late:
+        return f"sees that all have acknowledged batch {batch}"
+    who = " and ".join(f"CPU {cpu}" for cpu in late)
+    return f"waits for {who}, which {'have' if len(late) > 1 else 'has'} not acknowledged batch {batch}"
+
+
+def _puts(snapshot: Snapshot) -> str:
+    hand = snapshot.block.handshake
+    return f"puts tokens: {hand.filled} of {plural(hand.cells, 'cell')} of batch {hand.batch} filled"
+
+
+def _holds(snapshot: Snapshot) -> str:
+    return f"holds the token for cell {snapshot.block.handshake.filled} back until a consumer looks there"
+
+
+def _judges(snapshot: Snapshot) -> str:
+    return f"accounts for what batch {snapshot.block.handshake.batch} left"
+
+
+#: By routine, the innermost that says something decides. A text or what makes it.
+_STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
+    "wait_crew": _waits,
+    "await_consumer": _holds,
+    "token_put": _puts,
+    "token_judge": _judges,
+    "counter_judge": _judges,
+    "mutex_judge": _judges,
+    "own_bits_judge": _judges,
+    "parity_judge": _judges,
+    "torn_judge": _judges,
+    "take_notes": _judges,
+    "release_crew": lambda snapshot: f"opens batch {snapshot.block.handshake.batch}",
+    "wait_idle": "waits for the others to come to rest",
+    "halt_crew": "sends the other CPUs to rest",
+    "put_table_row": "prints a row of the table",
+    "report_phase": "prints what the phase came to",
+    "record": _PRINTS,
+    "put_sentence": _PRINTS,
+    "serial_flush": _PRINTS,
+    "serial_check_stop": "looks whether it is asked to stop",
+    "screen_poll": "draws on the screen",
+    "screen_show": "draws on the screen",
+    "screen_finish": "draws the summary on the screen",
+    "probe_storage": _PROBES,
+    "probe_vga": _PROBES,
+    "probe_latency": _PROBES,
+    "find_target": "makes the target ready",
+    "attend": "has told what the phase will do and is about to begin it",
+    "token_batch": "sets up the next batch",
+    "walk_batch": "sets up the next batch, or works on it like the others",
+    "start_cpus": "starts the other CPUs",
+    "wait_for_cpus": "waits for the other CPUs to come up",
+    "clock_init": "measures its clock",
+    "sleep_init": "tries whether CPUs can sleep and be woken",
+    "screen_init": "makes the screen ready",
+    "vga_mode": "sets the text mode",
+    "find_madt": "looks for the firmware's list of CPUs",
+    "final_park": "rests: the run is over",
+    "finish": "ends the run",
+    "run_phase": "is between two batches",
+    "boot_common": "has just been started",
+    "entry": "is at the kernel's first instructions",
+    "main": "prepares the run",
+}
+
+
+def _producer(snapshot: Snapshot, frames: Sequence[str]) -> str:
+    if snapshot.at_violation:
+        return f"has just recorded the violation that it found when it accounted for batch {_batch(snapshot)}"
+    if "violation" in frames:
+        return f"records a violation that it found in batch {_batch(snapshot)}"
+    if "token_judge" in frames and "wait_ms" in frames:
+        pattern = f"it stored a pattern there and watches it for {LOSS_PROOF_MS} ms"
+        return f"misses a token of batch {_batch(snapshot)} and makes sure that nobody writes to its cell: {pattern}"
+    told = next((_STORY[name] for name in frames if name in _STORY), None)
+    asleep = "sleeps: it " if "doze" in frames else ""
+    if told is None:
+        if snapshot.is_over:
+            return "rests: the run is over"
+        return f"is {KernelState(snapshot.block.state.value).name.lower().replace('_', ' ')}"
+    return asleep + (told if isinstance(told, str) else told(snapshot))
+
+
+def _batch(snapshot: Snapshot) -> int:
+    return int(snapshot.block.handshake.batch)

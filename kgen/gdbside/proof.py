@@ -1,0 +1,232 @@
+"""Why a token is lost, or taken twice, told to somebody who sees this kernel for the first time: two looks at a machine
+that stands still."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kgen.errors import ProtocolError
+from kgen.experiments import Routine
+from kgen.gdbside.accesses import accesses
+from kgen.gdbside.snapshot import Snapshot
+from kgen.observation import Witness
+from kgen.plan import Phase, experiment_of, work_of
+from kgen.report.text import describe
+from kgen.results import Role, ViolationKind
+from kgen.source import LOSS_PROOF_MS
+
+#: How a person comes by a machine with the evidence still in it.
+_HOW = "'kgen until-violation' stops where one is recorded; so does 'kgen gdb' from a shell"
+_WIDTH = 100
+_INDENT = "   "
+_WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one freeze shows of a token: the cell's value, what CPU 0's exchange found there (``old``), and for each
+    consumer what it took out of the cell, the last batch it may begin and has acknowledged, and its counters (takes,
+    tries); ``holders`` are the CPUs with the token in a register that can be the outcome of an exchange."""
+
+    cell: int
+    old: int
+    took: tuple[int, ...]
+    batches: tuple[tuple[int, int], ...]
+    counters: tuple[tuple[int, int], ...]
+    holders: tuple[int, ...]
+
+    def contradicts(self, witness: Witness) -> str:
+        """What this look has against the witness, "" for nothing."""
+        busy = next((cpu for cpu, (go, ack) in enumerate(self.batches, 1) if go != ack), None)
+        if busy is not None:
+            return f"CPU {busy} has not acknowledged its batch and may still hold the token"
+        if witness.kind is ViolationKind.DUPLICATE:
+            had = [value == witness.token or value == witness.value for value in self.took]
+            return "" if any(had) else "no consumer has noted the token"
+        if self.cell:
+            return f"the cell holds {self.cell:08x}"
+        if witness.token in self.took:
+            return f"CPU {self.took.index(witness.token) + 1} has the token"
+        return f"CPU {self.holders[0]} holds the token in a register" if self.holders else ""
+
+
+def look(snapshot: Snapshot, witness: Witness) -> Look:
+    """Freeze the evidence of one cell. Raises DebuggerError."""
+    block = snapshot.block
+    consumers = range(1, snapshot.cpus)
+    mask = block.handshake.task.token_mask
+    return Look(
+        cell=snapshot.cell_value(witness.cell),
+        old=snapshot.word("olds", witness.cell),
+        took=tuple(snapshot.takes(witness.cell).values()),
+        batches=tuple((block.cpu[cpu].go, block.cpu[cpu].ack) for cpu in consumers),
+        counters=tuple((block.cpu[cpu].takes, block.cpu[cpu].tries) for cpu in consumers),
+        # exchanges give what they found in EAX; a token of a few bits stands in many a register
+        holders=tuple(
+            cpu
+            for cpu in consumers
+            if mask == _WORD and cpu in snapshot.registers_of and snapshot.registers_of[cpu].eax == witness.token
+        ),
+    )
+
+
+def witness_to_prove(snapshot: Snapshot) -> Witness:
+    """The violation to speak of: one whose batch still stands before one of the case before one of a control, a loss
+    before any other, the last one of those. Raises ProtocolError where there is none."""
+    if not snapshot.record.witnesses:
+        raise ProtocolError("no violation has been recorded", hint=_HOW)
+    case = len(snapshot.planned) - 1
+    return max(
+        snapshot.record.witnesses,
+        key=lambda entry: (
+            snapshot.in_place(entry),
+            entry.phase == case,
+            entry.kind is ViolationKind.LOST,
+            entry.kind is ViolationKind.DUPLICATE,
+            entry.index,
+        ),
+    )
+
+
+def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look | None, between: str) -> Iterator[str]:
+    """The proof. ``first`` and ``second`` are the two looks, None where the batch is gone by or a second look could not
+    be had; ``between`` says what the machine did in the meantime, or why it did nothing."""
+    phase = snapshot.planned[witness.phase]
+    if phase.experiment != "token" or witness.kind not in (ViolationKind.LOST, ViolationKind.DUPLICATE):
+        yield f"{phase.label}: {describe(witness, phase.experiment)}"
+        yield "The two looks are for tokens that are lost or taken twice. Why this is a proof:"
+        yield from _text(experiment_of(phase).argument)
+        return
+    yield from _prologue(snapshot, witness, phase)
+    if first is None:
+        yield from _gone(snapshot, witness)
+    else:
+        yield from _looks(witness, first, second, between)
+    yield from _conclusion(witness, phase)
+
+
+def _text(text: str) -> Iterator[str]:
+    """A paragraph below a heading."""
+    yield from textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+
+
+def _prologue(snapshot: Snapshot, witness: Witness, phase: Phase) -> Iterator[str]:
+    case = phase.role is Role.CASE
+    consumers = " and ".join(f"CPU {cpu}" for cpu in range(1, phase.cpus))
+    what = "This is the case itself." if case else "This is only a control; the case is another phase."
+    happened = "was lost" if witness.kind is ViolationKind.LOST else "was taken twice"
+    yield f"A token {happened} in round {witness.round} (witness #{witness.index}, {phase.label}). {what}"
+    yield ""
+    yield "1. What was put, and where"
+    steps = [access for access in accesses(_put(snapshot, phase).statements) if access]
+    how = f"with '{steps[-1].text}', which writes the token and gives back what was there, in one step if it is atomic"
+    if len(steps) > 1:
+        how = "in several steps, " + " and then ".join(f"'{step.text}'" for step in steps)
+    yield from _text(
+        f"CPU 0 put the token {witness.token:08x} into cell {witness.cell} at {_address(snapshot, witness):#x} "
+        f"({phase.target.name}) {how}. The cell was empty: it held 0. No other token in flight has this value."
+    )
+    yield ""
+    yield "2. Who could have taken it"
+    yield from _text(
+        f"Only {consumers}: they do the same with 0, and so take out whatever they find. Each notes what it took "
+        "before it acknowledges the batch, and touches no cell after that. Nobody else writes there."
+    )
+    yield ""
+
+
+def _put(snapshot: Snapshot, phase: Phase) -> Routine:
+    return work_of(phase, snapshot.image.spec.cases[phase.case].instruction).put
+
+
+def _address(snapshot: Snapshot, witness: Witness) -> int:
+    first = next((entry.address for entry in snapshot.record.phases if entry.index == witness.phase), 0)
+    return first + snapshot.planned[witness.phase].stride * witness.cell
+
+
+def _looks(witness: Witness, first: Look, second: Look | None, between: str) -> Iterator[str]:
+    yield "3. First look, at the machine as it stands"
+    yield from _shown(witness, first)
+    yield ""
+    yield "4. Second look"
+    yield from _text(between)
+    if second is not None:
+        yield from _shown(witness, second)
+        yield from _text("Nothing has changed." if second == first else "SOMETHING HAS CHANGED: see above.")
+    yield from _own_look(witness, "which is the 0 seen here, ")
+    yield ""
+    against = first.contradicts(witness) or (second.contradicts(witness) if second else "")
+    if against:
+        yield f"   AGAINST IT: {against}. This is no proof."
+        yield ""
+
+
+def _shown(witness: Witness, seen: Look) -> Iterator[str]:
+    state = "it is empty, the token is not there" if seen.cell == 0 else "it is not empty"
+    yield f"{_INDENT}the cell holds {seen.cell:08x}: {state}"
+    yield f"{_INDENT}CPU 0 has put it: its exchange is complete and gave it {seen.old:08x}"
+    for cpu, took in enumerate(seen.took, 1):
+        go, ack = seen.batches[cpu - 1]
+        takes, tries = seen.counters[cpu - 1]
+        got = "nothing" if not took else f"{took:08x}" + (", THE TOKEN" if took == witness.token else "")
+        done = f"has acknowledged batch {ack}" if go == ack else f"IS AT WORK on batch {go}"
+        yield f"{_INDENT}CPU {cpu} took {got} from it and {done} (so far {takes} taken in {tries} exchanges)"
+    held = " and ".join(f"CPU {cpu}" for cpu in seen.holders)
+    yield f"{_INDENT}{f'{held} HOLDS THE TOKEN in EAX' if held else 'no consumer holds the token in EAX'}"
+
+
+def _own_look(witness: Witness, seen: str = "") -> Iterator[str]:
+    """``seen`` tells what one can still see of it."""
+    if witness.kind is not ViolationKind.LOST:
+        yield from _text("The kernel compared what the consumers noted when all of them had acknowledged the batch.")
+        return
+    yield from _text(
+        "Before it recorded the loss, the kernel had looked twice. When all had acknowledged it found the cell empty; "
+        f"it stored {~witness.token & _WORD:08x} there and found that unchanged {LOSS_PROOF_MS} ms later, so no write "
+        f"was still on its way; it emptied the cell, {seen}and only then recorded the loss."
+    )
+
+
+def _gone(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
+    now = "the run is over" if snapshot.is_over else "the machine has gone on since"
+    yield f"3. First look, the kernel's: {now}, and what you could see of it yourself is overwritten"
+    if witness.kind is ViolationKind.LOST:
+        yield from _text("All consumers had acknowledged the batch, none had noted the token, and the cell held 0.")
+    else:
+        who = " and ".join(f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None)
+        yield from _text(f"All consumers had acknowledged the batch. {who} had noted a token that was taken before.")
+    yield ""
+    yield "4. Second look, the kernel's"
+    yield from _own_look(witness)
+    yield from _text(f"To look yourself: {_HOW}.")
+    yield ""
+
+
+def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
+    yield "5. Why no order of atomic exchanges gives this"
+    lost = witness.kind is ViolationKind.LOST
+    where = "It is in none" if lost else "It went to two hands"
+    how = (
+        "an exchange with 0 reads the empty cell; the token is put; then that same exchange writes its 0 over the "
+        "token. Its read and its write were two steps, and the put came in between."
+        if lost
+        else "two exchanges with 0 both read the token before either of them writes its 0. Their reads and writes were "
+        "two steps each."
+    )
+    yield from _text(
+        "An atomic exchange moves a value: what it writes comes from one hand, what it reads goes to one hand. So the "
+        "token must be in exactly one place, with one consumer or in the cell. "
+        f"{where}, so some exchange was not atomic. How that comes about: {how}"
+    )
+    if phase.form.lock:
+        yield from _text(
+            f"{phase.form.mnemonic.upper()} is LOCKed here, so this must not happen: it is NOT ATOMIC on "
+            f"{phase.target.name}."
+        )
+    else:
+        yield from _text(
+            f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that "
+            "such a fault does not go unseen here."
+        )

@@ -1,0 +1,264 @@
+"""gdb and the machine behind it: memory, registers, what the stub can do, and runs that come back."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gdb
+
+from kgen.engine import CpuRegisters
+from kgen.errors import DebuggerError, LinkError, ProtocolError
+from kgen.gdbside.image import Image, load
+from kgen.gdbside.snapshot import Snapshot, take
+
+_CPU = re.compile(r"CPU\s?#(\d+)")
+_GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")
+_WORD = 0xFFFFFFFF
+#: A stub's answer as ``maint packet`` shows it.
+_RECEIVED = re.compile(r'received: "(.*)"')
+_ENABLED = re.compile(r"kvm support:\s+enabled", re.IGNORECASE)
+_images: dict[tuple[str, int], Image] = {}
+
+
+class GdbMachine:
+    """The stopped machine: see ``engine.Frozen``."""
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        """Every CPU that the stub shows. gdb's selection stays as it was."""
+        with selection():
+            return tuple(self._registers(thread) for thread in all_threads())
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Bytes at an address, which is a physical one: the kernel runs without paging."""
+        try:
+            return bytes(gdb.selected_inferior().read_memory(address, length))
+        except gdb.error as error:
+            raise DebuggerError(f"{length} bytes at {address:#x} cannot be read: {error}") from error
+
+    @staticmethod
+    def _registers(thread: gdb.InferiorThread) -> CpuRegisters:
+        try:
+            thread.switch()
+            frame = gdb.newest_frame()
+            wide = frame.architecture().name().startswith("i386:x86-64")
+            letter = "r" if wide else "e"
+            words = {f"e{name}": int(frame.read_register(letter + name)) & _WORD for name in _GENERAL}
+            pointer = int(frame.read_register(f"{letter}ip")) & _WORD
+            flags = int(frame.read_register("eflags")) & _WORD
+        except (gdb.error, ValueError) as error:
+            raise DebuggerError(f"the registers of thread {thread.num} cannot be read: {error}") from error
+        target = f"Thread {thread.num} {thread.name or ''} {details(thread)}".strip()
+        number = _CPU.search(target)
+        return CpuRegisters(
+            thread=thread.num, target=target, cpu=int(number[1]) if number else None, eip=pointer, eflags=flags, **words
+        )
+
+
+def details(thread: gdb.InferiorThread) -> str:
+    """What the stub says of a thread: ``CPU#1 [halted ]``; "" where it says nothing."""
+    return " ".join((getattr(thread, "details", None) or "").split())
+
+
+@contextmanager
+def selection() -> Iterator[None]:
+    """Leave gdb's selected thread and frame as they were."""
+    thread, frame = selected_thread(), _selected_frame()
+    try:
+        yield
+    finally:
+        if thread is not None and thread.is_valid():
+            thread.switch()
+        if frame is not None and frame.is_valid():
+            frame.select()
+
+
+def selected_thread() -> gdb.InferiorThread | None:
+    """gdb's selected CPU, None where there is none."""
+    return gdb.selected_thread()
+
+
+def _selected_frame() -> gdb.Frame | None:
+    try:
+        return gdb.selected_frame()
+    except gdb.error:
+        return None
+
+
+def image() -> Image:
+    """The kernel that gdb has loaded. Raises LinkError."""
+    space = gdb.current_progspace()
+    path = space.filename if space is not None else None
+    if not path:
+        raise LinkError("gdb has loaded no kernel", hint="give it kernel.elf: 'file PATH'")
+    try:
+        key = (path, os.stat(path).st_mtime_ns)
+    except OSError as error:
+        raise LinkError(f"cannot be read: {error.strerror}", where=path) from error
+    if key not in _images:
+        _images.clear()
+        _images[key] = load(path)
+    return _images[key]
+
+
+def all_threads() -> list[gdb.InferiorThread]:
+    """gdb's threads in the order of their numbers."""
+    return sorted(gdb.selected_inferior().threads(), key=lambda thread: thread.num)
+
+
+def must_be_stopped() -> None:
+    """Raises DebuggerError where there is no machine, or it runs."""
+    threads = all_threads()
+    if not threads:
+        raise DebuggerError("gdb is connected to no machine", hint="'target remote HOST:PORT' or '... SOCKET'")
+    if any(thread.is_running() for thread in threads):
+        raise DebuggerError("the machine is running", hint="stop it first: Ctrl-C, or 'interrupt'")
+
+
+def snapshot() -> Snapshot:
+    """The machine as it stands. Raises KgenError in one of its forms."""
+    found = image()
+    must_be_stopped()
+    return take(found, GdbMachine(), boundaries)
+
+
+def boundaries(begin: int, end: int) -> tuple[int, ...]:
+    """Where each instruction between two addresses begins, () where gdb cannot tell."""
+    try:
+        architecture = gdb.selected_inferior().architecture()
+        return tuple(int(line["addr"]) for line in architecture.disassemble(begin, end - 1))
+    except gdb.error:
+        return ()
+
+
+# --- what the stub can do ------------------------------------------------------------------------------------------
+
+
+def packet(text: str) -> str:
+    """A stub's answer to a packet of the remote protocol, "" where it has none or is no remote stub."""
+    try:
+        answer = _RECEIVED.search(gdb.execute(f"maint packet {text}", to_string=True))
+    except gdb.error:
+        return ""
+    return answer[1] if answer else ""
+
+
+def moves_one_cpu() -> bool:
+    """Whether the stub can move one CPU while the others stand still."""
+    return "c" in packet("vCont?").split(";")
+
+
+def monitor(line: str) -> str:
+    """What QEMU's monitor answers, "" where the stub has no such monitor."""
+    try:
+        return gdb.execute(f"monitor {line}", to_string=True).replace("\r", "")
+    except gdb.error:
+        return ""
+
+
+def is_kvm() -> bool | None:
+    """Whether QEMU runs the machine on KVM, None where nobody can be asked."""
+    answer = monitor("info kvm")
+    if "kvm support" not in answer:
+        return None
+    return bool(_ENABLED.search(answer))
+
+
+def shortcomings() -> list[str]:
+    """What this stub cannot do, a line each; nothing for QEMU's."""
+    found = []
+    cpus = image().spec.case.cpus
+    if len(all_threads()) < cpus:
+        found.append(
+            f"this stub shows {len(all_threads())} of {cpus} CPUs: of the others is known what they noted themselves"
+        )
+    if not moves_one_cpu():
+        found.append(
+            "this stub cannot move one CPU alone: 'kgen step' and the second look of 'kgen freeze-proof' need it"
+        )
+    if not monitor("info mtree -f"):
+        found.append(
+            "this stub has no QEMU monitor: what lies behind the cells is known from the kernel's own probe alone"
+        )
+    return found
+
+
+# --- moving --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alone(thread: gdb.InferiorThread) -> Iterator[None]:
+    """Within this, only that CPU moves; afterwards gdb's selection and setting are as before."""
+    before = gdb.parameter("scheduler-locking")
+    with selection():
+        thread.switch()
+        # gdb 13 aborts where a stop is reported of another CPU than the one it let go: name that to the stub, too
+        process, number, _ = thread.ptid
+        packet(f"Hcp{process:x}.{number:x}")
+        gdb.execute("set scheduler-locking on", to_string=True)
+        try:
+            yield
+        finally:
+            gdb.execute(f"set scheduler-locking {before}", to_string=True)
+
+
+def go(command: str, seconds: float) -> bool:
+    """Let the machine go by a command of gdb, and stop it after so many seconds where it does not stop by itself.
+
+    Whether it had to be stopped. A Ctrl-C stops it as well.
+    """
+    run = _Run()
+    # the timer's thread may not call gdb: gdb's own one is asked to
+    timer = threading.Timer(seconds, lambda: gdb.post_event(run.stop))
+    timer.daemon = True
+    timer.start()
+    try:
+        with _quietly():
+            gdb.execute(command, to_string=True)
+    finally:
+        run.is_going = False
+        timer.cancel()
+    return run.expired
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep gdb from telling where it stopped: a command does that in its own words. gdb 13 can be told so."""
+    try:
+        before = gdb.parameter("suppress-cli-notifications")
+    except RuntimeError:
+        yield
+        return
+    gdb.execute("set suppress-cli-notifications on", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set suppress-cli-notifications {'on' if before else 'off'}", to_string=True)
+
+
+class _Run:
+    """Whether the machine goes; gdb must not be asked while it does."""
+
+    def __init__(self) -> None:
+        self.is_going = True
+        self.expired = False
+
+    def stop(self) -> None:
+        """Stop it, if it has not stopped meanwhile. Called by gdb."""
+        if self.is_going:
+            self.expired = True
+            gdb.execute("interrupt", to_string=True)
+
+
+def must_not_be_over() -> None:
+    """Raises ProtocolError where there is nothing left to run, DebuggerError where the machine does not stand still."""
+    must_be_stopped()
+    try:
+        seen = snapshot()
+    except ProtocolError:  # it has not begun
+        return
+    if seen.is_over:
+        raise ProtocolError("the run is over: nothing more will happen", hint="start it again")

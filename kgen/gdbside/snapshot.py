@@ -1,0 +1,133 @@
+"""A stopped machine as the commands see it: its results block, its CPUs' registers, and a way to its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kgen.engine import CpuRegisters, Frozen
+from kgen.errors import ProtocolError
+from kgen.gdbside.image import Image
+from kgen.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
+from kgen.plan import Phase, layout_of, phases
+from kgen.results import NO_CPU, KernelState
+from kgen.source import STACK_SIZE
+from kgen.spec import MAX_BATCH
+
+#: Where each instruction between two addresses begins.
+Boundaries = Callable[[int, int], tuple[int, ...]]
+_NOTHING = "the kernel has not begun: there is no results block in memory yet"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """``block`` is the results block as ctypes value, ``record`` the same as the judge reads it."""
+
+    image: Image
+    machine: Frozen
+    boundaries: Boundaries
+    registers: tuple[CpuRegisters, ...]
+    block: Any
+    record: Record
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs take part."""
+        return self.image.spec.case.cpus
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended: then the cells are nobody's, and the screen may show the summary there."""
+        return KernelState(self.block.state.value) in FINAL_STATES
+
+    @cached_property
+    def planned(self) -> tuple[Phase, ...]:
+        """All phases of the kernel."""
+        return phases(self.image.spec)
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase that was begun last, None before the first."""
+        return self.planned[self.record.phase] if 0 <= self.record.phase < len(self.planned) else None
+
+    @property
+    def phase_record(self) -> PhaseRecord | None:
+        """What it has come to so far."""
+        return next((entry for entry in self.record.phases if entry.index == self.record.phase), None)
+
+    @cached_property
+    def registers_of(self) -> Mapping[int, CpuRegisters]:
+        """Registers by the kernel's number of a CPU. Where a stub names no CPU, its stack does."""
+        numbers = self.record.cpu_numbers
+        if any(entry.cpu is not None for entry in self.registers):
+            named = {numbers.get(entry.cpu): entry for entry in self.registers if entry.cpu is not None}
+            return {cpu: entry for cpu, entry in named.items() if cpu is not None}
+        start = self.image.symbols["stacks"]
+        # an empty stack's pointer is behind its last byte
+        owners = {(entry.esp - 1 - start) // STACK_SIZE: entry for entry in self.registers}
+        return {cpu: entry for cpu, entry in owners.items() if 0 <= cpu < self.record.cpus_found}
+
+    def word(self, name: str, index: int) -> int:
+        """The guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
+        address = self.image.symbols[name] + 4 * index
+        return int.from_bytes(self.machine.read_memory(address, 4), "little")
+
+    def takes(self, cell: int) -> dict[int, int]:
+        """What each consumer took out of a cell in the current batch, 0 for nothing. Raises DebuggerError."""
+        return {cpu: self.word("takes", MAX_BATCH * (cpu - 1) + cell) for cpu in range(1, self.cpus)}
+
+    def cell_address(self, cell: int) -> int:
+        """The physical address of a cell of the current batch."""
+        assert self.phase is not None
+        return int(self.block.handshake.address) + self.phase.stride * cell
+
+    def cell_value(self, cell: int) -> int:
+        """What a cell holds, at its whole width. Raises DebuggerError."""
+        assert self.phase is not None
+        size = self.phase.form.width // 8
+        return int.from_bytes(self.machine.read_memory(self.cell_address(cell), size), "little")
+
+    @property
+    def unacknowledged(self) -> tuple[int, ...]:
+        """The consumers that may still touch a cell: set to work, and not yet done."""
+        return tuple(cpu for cpu in range(1, self.cpus) if self.block.cpu[cpu].go != self.block.cpu[cpu].ack)
+
+    @property
+    def at_violation(self) -> bool:
+        """Whether CPU 0 stands where it has just recorded a violation."""
+        entry = self.registers_of.get(0)
+        place, back = self.image.place_of_violation()
+        if entry is None or entry.eip != place:
+            return False
+        return int.from_bytes(self.machine.read_memory(entry.esp, 4), "little") == back
+
+    def in_place(self, witness: Witness) -> bool:
+        """Whether the memory of the witness's batch still is as it was when it was judged, the cell included.
+
+        Tokens are unique, and are named anew before anybody touches a cell of the next batch."""
+        if self.phase is None or witness.phase != self.phase.index or self.phase.experiment != "token" or self.is_over:
+            return False
+        if witness.cell >= self.block.handshake.cells or self.unacknowledged:
+            return False
+        return self.word("tokens", witness.cell) == witness.token
+
+
+def take(image: Image, machine: Frozen, boundaries: Boundaries) -> Snapshot:
+    """Read a stopped machine. Raises ProtocolError where the kernel has not begun, or another one runs; DebuggerError
+    where it cannot be read."""
+    layout = layout_of(image.spec)
+    data = machine.read_memory(image.symbols["results"], layout.size)
+    if not any(data[:8]):
+        raise ProtocolError(_NOTHING, hint="let the machine run: 'continue', or 'kgen until-violation'")
+    record = from_memory(layout, data)
+    if record.build_id != image.build_id.hex():
+        what = f"the machine runs build {record.build_id[:12]}, the ELF is build {image.build_id.hex()[:12]}"
+        raise ProtocolError(what, hint="load the kernel.elf that the machine runs: 'file PATH'")
+    return Snapshot(image, machine, boundaries, machine.threads(), layout.parse(data), record)
+
+
+def cpu_or_none(number: int) -> int | None:
+    """A CPU's number out of the results block."""
+    return None if number == NO_CPU else number

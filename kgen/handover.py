@@ -1,0 +1,91 @@
+"""Run a kernel to an interesting moment, freeze it there, and hand the terminal to a person's gdb."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from kgen.builder import Kernel
+from kgen.engine import Engine
+from kgen.errors import DebuggerError, GuestCrash, SpecError
+from kgen.observation import Observation
+from kgen.pipeline import Options, Watcher, observe
+from kgen.platforms import Platform
+from kgen.process import foreground
+
+#: The guest's serial log, beside the ELF, which goes on while gdb is in charge.
+LOG = "serial.log"
+LISTEN_SECONDS = 0.05
+#: Where the machine can be stopped, in the order of time.
+MOMENTS = ("start", "controls", "case", "violation", "end")
+_WHERE = {
+    "start": "at the kernel's first instructions",
+    "controls": "where the first phase begins",
+    "case": "where the case begins",
+    "violation": "at the case's first violation",
+    "end": "at its end",
+}
+
+
+def moment_for(platform: Platform, wanted: str | None) -> str:
+    """The moment to stop at: what was asked for, else the first violation where breakpoints hit and the end elsewhere.
+    Raises SpecError where the platform cannot be stopped there."""
+    if "gdb" not in platform.provides:
+        raise SpecError("the platform has no stub that gdb could join", where=platform.name, hint="choose another one")
+    if platform.breakpoints != "none":
+        return wanted or "violation"
+    if wanted not in (None, "end"):
+        hint = "give --stop end"
+        raise SpecError("no breakpoint hits there, so it cannot be stopped", where=f"--stop {wanted}", hint=hint)
+    return "end"
+
+
+def hand_over(
+    kernel: Kernel,
+    platform: Platform,
+    options: Options,
+    moment: str,
+    *,
+    watcher: Watcher | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run the kernel to the moment, then let gdb have the terminal until it ends; the machine ends with it.
+
+    ``tell`` is given a line about where the machine stands. Raises as ``pipeline.observe`` does, and GuestCrash where
+    the machine died on its way, DebuggerError where gdb could not be run on the terminal.
+    """
+
+    def hold(machine: Engine, elf: Path, observation: Observation) -> None:
+        if observation.crash:
+            raise GuestCrash(observation.crash, where=platform.name)
+        tell(f"{platform.name} is frozen {_reached(moment, observation)}; when gdb ends, so does the machine")
+        words = [options.gdb, "-q", *machine.join(elf)[1:], "-ex", "kgen status"]
+        try:
+            with elf.with_name(LOG).open("wb", buffering=0) as log:
+                log.write(observation.log.encode("latin-1"))
+                foreground(words, lambda: listen(machine, log.write))
+        except OSError as error:
+            raise DebuggerError(f"cannot be run: {error.strerror}", where=options.gdb) from error
+
+    where = moment if moment in ("start", "controls", "case") else ""
+    wanted = replace(options, moment=where, stop_on_violation=moment == "violation")
+    observe(kernel, platform, wanted, watcher=watcher, holder=hold)
+
+
+def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
+    """Take what the guest sends, for a moment: a guest that nobody listens to waits when its line is full."""
+    try:
+        write(machine.read_serial(LISTEN_SECONDS))
+    except GuestCrash:
+        time.sleep(LISTEN_SECONDS)
+
+
+def _reached(moment: str, observation: Observation) -> str:
+    """Where it stands: not every run is violated, and some are cut short."""
+    if observation.cut:
+        return f"where it was: {observation.cut}"
+    if moment == "violation" and observation.scene is None:
+        return "at its end: the case was not violated"
+    return _WHERE[moment]

@@ -1,0 +1,276 @@
+"""kgen's commands in real gdb on a terminal: by ``kgen gdb``, by the file beside the ELF, on stubs that can less."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _gdb import PROMPT, PoorStub, Terminal
+from running import kgen, marked
+
+from kgen.builder import build, write
+from kgen.pipeline import platform_named
+from kgen.platforms import LaunchRequest
+from kgen.process import spawn
+from kgen.spec import Case, KernelSpec
+
+pytestmark = [
+    pytest.mark.boot,
+    pytest.mark.skipif(sys.platform != "linux", reason="pseudo terminals as Linux has them"),
+    pytest.mark.skipif(not shutil.which("gdb"), reason="gdb is not installed"),
+    pytest.mark.skipif(not shutil.which("qemu-system-i386"), reason="qemu-system-i386 is not installed"),
+]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
+#: Fails on QEMU's translator within a moment, as the form without LOCK must.
+SPEC = KernelSpec(Case("xchg", lock=False), rounds=1_000_000, controls=False)
+COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
+
+
+def kgen_gdb(*arguments: str) -> Terminal:
+    words = [sys.executable, "-m", "kgen", "gdb", "--instr", "xchg", "--no-controls", *arguments]
+    return Terminal(words, REPOSITORY, {"KGEN_TEST_RUN": "kgen-gdb"})
+
+
+# --- kgen gdb ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frozen() -> Iterator[tuple[Terminal, str]]:
+    """A machine frozen at its first violation in gdb, and what was said up to gdb's first prompt."""
+    with kgen_gdb("--no-lock", "--rounds", "1000000") as terminal:
+        yield terminal, terminal.read_until(PROMPT)
+        assert terminal.leave() == 0
+        assert not marked("kgen-gdb")
+
+
+def test_the_machine_stands_at_its_first_violation(frozen: tuple[Terminal, str]) -> None:
+    _, said = frozen
+    assert "frozen at the case's first violation" in said
+    assert re.search(r"VIOLATED: 1 (?:lost|duplicate) so far", said)
+    assert "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\ncounts:\t" in said
+    assert re.search(r"^cell \d+ at 0xb8[0-9a-f]{3}: [0-9a-f]{8}, ", said, re.MULTILINE)
+    assert "CPU 0 (producer) has just recorded the violation" in said
+    assert len(re.findall(r"^CPU [12] \(consumer\) parked", said, re.MULTILINE)) == 2
+
+
+def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -> None:
+    gdb, _ = frozen
+    assert gdb.ask("complete kgen ").split("\n")[:-1] == [f"kgen {name}" for name in COMMANDS]
+    listed = gdb.ask("help kgen")
+    for name in COMMANDS:
+        assert f"kgen {name} -- " in listed
+        assert f"kgen {name}" in gdb.ask(f"help kgen {name}")
+    assert gdb.ask("complete kgen cell w") == "kgen cell watch\n"
+    assert gdb.ask("complete kgen step ") == ""
+    assert gdb.ask("complete kgen step 1 ").split() == "kgen step 1 0 kgen step 1 1 kgen step 1 2".split()
+
+
+def test_wrong_words_get_a_line(frozen: tuple[Terminal, str]) -> None:
+    gdb, _ = frozen
+    for command, line in {
+        "kgen bogus": "kgen: there is no command 'bogus'; 'help kgen' lists them\n",
+        "kgen status now": "kgen: 'kgen status' does not take 'now'; see 'help kgen status'\n",
+        "kgen cell 4711": "kgen: '4711' is no cell: give one from 0 to 127\n",
+        "kgen step x": "kgen: 'x' is no number of instructions: give one from 0 to 10000\n",
+        "kgen step 1 3": "kgen: '3' is no CPU: give one from 0 to 2\n",
+    }.items():
+        assert gdb.ask(command) == line
+
+
+def test_what_is_said_agrees(frozen: tuple[Terminal, str]) -> None:
+    """Status, the witness, and gdb's own reading of the same memory."""
+    gdb, _ = frozen
+    witness = gdb.ask("kgen witnesses")
+    assert "<- its batch still stands as it was" in witness
+    kind, round_, cell, token = re.search(r"#0 (\w+) +round (\d+), cell (\d+), token ([0-9a-f]{8})", witness).groups()  # type: ignore[union-attr]
+    printed = gdb.ask("p results.witness[0]")
+    assert f"{kind}, round {round_}, cell {cell}, token {token}" in printed
+    assert f"= {int(token, 16)}\n" in gdb.ask(f"p ((unsigned int *)&tokens)[{cell}]")
+    assert "unused" in gdb.ask("p results.witness[20]")
+    assert "reserved" not in gdb.ask("p results.cpu[1]")
+    assert "witness[1]" not in gdb.ask("p results")
+    assert f"cell {cell} at " in gdb.ask(f"kgen cell {cell}")
+    assert "by QEMU's word: io (" in gdb.ask("kgen cell")
+    assert gdb.ask("kgen judge").startswith(f"NOT_ATOMIC: 1 {kind} in ")
+
+
+def test_it_runs_on_to_a_loss_and_proves_it(frozen: tuple[Terminal, str]) -> None:
+    gdb, _ = frozen
+    for _ in range(40):
+        said = gdb.ask("kgen until-violation")
+        assert "stopped at witness #" in said
+        if "lost " in said:
+            break
+    token = re.search(r"lost +round \d+, cell \d+, token ([0-9a-f]{8})", said)[1]  # type: ignore[index]
+    before = gdb.ask("info threads")
+    proof = gdb.ask("kgen freeze-proof")
+    assert f"CPU 0 put the token {token}" in proof
+    assert [line[:2] for line in proof.split("\n") if re.match(r"\d\. ", line)] == ["1.", "2.", "3.", "4.", "5."]
+    assert proof.count("the cell holds 00000000: it is empty") == 2
+    assert proof.count("took nothing from it and has acknowledged") == 4
+    assert "Nothing has changed." in proof
+    assert "AGAINST IT" not in proof
+    assert "mov-mov.32 has no LOCK" in proof
+    # CPU 0, and gdb's selection, are where they were
+    assert [line for line in before.split("\n") if "CPU#0" in line] == [
+        line for line in gdb.ask("info threads").split("\n") if "CPU#0" in line
+    ]
+    assert proof.partition("A token was lost")[2] != ""
+    assert "You asked that nothing be moved." in gdb.ask("kgen freeze-proof still")
+
+
+def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
+    gdb, _ = frozen
+    others = re.findall(r"CPU [12] .*", gdb.ask("kgen cpus"))
+    stepped = gdb.ask("kgen step 2 0")
+    assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+> .* kernel\.s:\d+  ret$", stepped, re.MULTILINE)
+    assert "now at" in stepped
+    assert "no evidence about LOCK" in stepped
+    assert re.findall(r"CPU [12] .*", gdb.ask("kgen cpus")) == others
+    assert "sleeps (HLT)" in gdb.ask("kgen step 1 1")
+
+
+def test_ctrl_c_stops_the_machine(frozen: tuple[Terminal, str]) -> None:
+    """gdb, the machine and kgen live on."""
+    gdb, _ = frozen
+    # no violation is the case's any more, so nothing else stops it for long
+    gdb.ask("set variable results.phase_index = 1")
+    gdb.type("kgen until-violation\n")
+    time.sleep(0.3)
+    gdb.type("\x03")
+    assert "stopped before a violation was recorded, by Ctrl-C" in gdb.read_until(PROMPT)
+    gdb.ask("set variable results.phase_index = 0")
+    assert "CPU 0 (producer) " in gdb.ask("kgen status")
+
+
+@pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
+def test_kvm_loses_a_locked_token() -> None:
+    with kgen_gdb("--platform", "qemu-kvm") as gdb:
+        said = gdb.read_until(PROMPT)
+        assert re.search(r"VIOLATED: 1 \w+ so far", said)
+        proof = gdb.ask("kgen freeze-proof")
+        assert "XCHG is LOCKed here, so this must not happen: it is NOT ATOMIC on vga-text." in proof
+        assert "Nothing has changed." in proof
+        assert "warning: this is KVM" in gdb.ask("kgen cell watch")
+        assert gdb.leave() == 0
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("by hand")
+    write(build(SPEC), directory, ())
+    return directory
+
+
+def qemu(folder: Path, name: str, *more: str) -> tuple[list[str], str]:
+    """A machine's command line, and where its stub is."""
+    stub = folder / name
+    words = "qemu-system-i386 -display none -nodefaults -vga std -serial null -smp 3 -S".split()
+    return [*words, "-kernel", str(folder / "kernel.elf"), "-gdb", f"unix:{stub},server=on,wait=off", *more], str(stub)
+
+
+def by_hand(folder: Path, *more: str) -> Terminal:
+    """gdb as the README says, started in the directory of the ELF."""
+    safe = f"add-auto-load-safe-path {folder}/kernel.elf-gdb.py"
+    changes = {"KGEN_GDB_SCRIPT": str(REPOSITORY / "gdb_scripts" / "kgen.py")}
+    words = ["gdb", "-q", "-nx", "-iex", "set pagination off", "-iex", "set confirm off", "-iex", safe, "kernel.elf"]
+    return Terminal([*words, *more], folder, changes)
+
+
+def await_socket(path: str) -> None:
+    until = time.monotonic() + 20
+    while not Path(path).is_socket():
+        assert time.monotonic() < until, path
+        time.sleep(0.01)
+
+
+def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Path) -> None:
+    """From the machine's first instruction; and the verdict is that of ``kgen inspect`` on the same memory."""
+    command, stub = qemu(folder, "a.sock")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            assert gdb.ask("kgen status") == (
+                "kgen: gdb is connected to no machine; 'target remote HOST:PORT' or '... SOCKET'\n"
+            )
+            gdb.ask(f"target remote {stub}")
+            assert gdb.ask("kgen status").startswith("kgen: the kernel has not begun")
+            assert "stopped at witness #0 of case:mov-mov.32@vga-text" in gdb.ask("kgen until-violation 50")
+            judged = gdb.ask("kgen judge").split("\n")[0]
+            gdb.ask("disconnect")
+            gdb.leave()
+        inspected = kgen(tmp_path / "tmp", "inspect", str(folder / "kernel.elf"), stub, "--json", str(tmp_path / "i"))
+        assert inspected.stderr == ""
+        verdict = json.loads((tmp_path / "i").read_text())["verdict"]
+        assert judged == f"{verdict['kind']}: {verdict['reason']}"
+
+        with PoorStub(stub, folder / "poor.sock") as poor, by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            gdb.ask(f"target remote {poor.address}")
+            said = gdb.ask("kgen status")
+            assert "(this stub shows 1 of 3 CPUs" in said
+            assert "(this stub cannot move one CPU alone" in said
+            assert "(this stub has no QEMU monitor" in said
+            # which one it is tells its stack
+            assert "CPU 0 (producer) has just recorded" in said
+            assert "CPU 1 (consumer) parked" in said
+            assert "this stub has no QEMU monitor to ask" in gdb.ask("kgen cell 0")
+            assert "this one cannot be asked" in gdb.ask("kgen cell watch")
+            assert gdb.ask("kgen step 1 1") == "kgen: this stub does not show CPU 1, so it cannot be stepped\n"
+            assert "none can be let go" in gdb.ask("kgen freeze-proof")
+            assert gdb.ask("kgen judge").split("\n")[0] == judged
+            gdb.ask("disconnect")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
+def test_a_machine_with_too_few_cpus(folder: Path) -> None:
+    command, stub = qemu(folder, "b.sock", "-smp", "1")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with by_hand(folder, "-ex", f"target remote {stub}") as gdb:
+            gdb.read_until(PROMPT)
+            assert gdb.ask("kgen until-violation 50").startswith("kgen: the run has ended without another violation")
+            said = gdb.ask("kgen status")
+            assert "the run is over: there were too few CPUs" in said
+            assert "1 of 3 CPUs found" in said
+            assert gdb.ask("kgen until-violation").startswith("kgen: the run is over")
+            assert gdb.ask("kgen cell").startswith("kgen: there is no cell yet")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
+def test_without_a_kgen_it_says_what_to_do(folder: Path) -> None:
+    with Terminal(
+        [
+            shutil.which("gdb") or "gdb",
+            "-q",
+            "-nx",
+            "-iex",
+            f"add-auto-load-safe-path {folder}/kernel.elf-gdb.py",
+            "kernel.elf",
+        ],
+        folder,
+        {"PATH": str(folder), "PYTHONPATH": ""},
+    ) as gdb:
+        said = gdb.read_until(PROMPT)
+        assert (
+            "kgen: no kgen is in the PATH: for its commands, 'source' the script that 'kgen gdb --script' names" in said
+        )
+        assert gdb.leave() == 0

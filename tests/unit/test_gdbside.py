@@ -1,0 +1,419 @@
+"""What kgen's commands in gdb say, from memory and registers made by hand; tests/boot drives gdb itself."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kgen import elf
+from kgen.builder import Kernel, build
+from kgen.cli import main
+from kgen.decode import disassemble
+from kgen.engine import CpuRegisters
+from kgen.errors import DebuggerError, LinkError, ProtocolError, SpecError
+from kgen.gdbside import cells, proof, story
+from kgen.gdbside.accesses import accesses
+from kgen.gdbside.image import Image, load
+from kgen.gdbside.places import sentence
+from kgen.gdbside.snapshot import Snapshot, take
+from kgen.handover import moment_for
+from kgen.pipeline import platform_named
+from kgen.plan import layout_of
+from kgen.results import (
+    LAYOUT_VERSION,
+    MAGIC,
+    NO_CPU,
+    CpuState,
+    KernelState,
+    PhaseStatus,
+    Role,
+    ViolationKind,
+)
+from kgen.scene import place_to_stop
+from kgen.source import STACK_SIZE, TOKEN_STEP
+from kgen.spec import MAX_BATCH, Case, KernelSpec, instructions
+
+SPEC = KernelSpec(Case("xchg", lock=False), rounds=1000, controls=False)
+CELL = 0xB8000
+TOKEN = 7 * TOKEN_STEP & 0xFFFFFFFF
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    return build(SPEC)
+
+
+@pytest.fixture(scope="module")
+def image(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    path = tmp_path_factory.mktemp("image") / "kernel.elf"
+    path.write_bytes(kernel.elf.data)
+    return load(str(path))
+
+
+class Machine:
+    """Memory by address, and CPUs."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.memory: dict[int, int] = {}
+        self.block: Any = layout_of(image.spec).results()
+        self.cpus: list[CpuRegisters] = []
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        return tuple(self.cpus)
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        start = self.image.symbols["results"]
+        block = bytes(self.block)
+        if start <= address < start + len(block):
+            return block[address - start :][:length]
+        for section in self.image.sections:
+            if section.data and section.address <= address < section.address + section.size:
+                return section.data[address - section.address :][:length]
+        if address >= 0xFF000000:
+            raise DebuggerError("there is nothing")
+        return bytes(self.memory.get(at, 0) for at in range(address, address + length))
+
+    def put(self, address: int, *values: int) -> None:
+        for at, byte in enumerate(struct.pack(f"<{len(values)}I", *values)):
+            self.memory[address + at] = byte
+
+    def word(self, symbol: str, index: int, value: int) -> None:
+        self.put(self.image.symbols[symbol] + 4 * index, value)
+
+    def snapshot(self) -> Snapshot:
+        return take(self.image, self, self.boundaries)
+
+    def boundaries(self, begin: int, end: int) -> tuple[int, ...]:
+        found = []
+        while begin < end:
+            found.append(begin)
+            begin += disassemble(self.read_memory(begin, 15), begin)[0]
+        return tuple(found)
+
+
+@pytest.fixture
+def machine(image: Image) -> Machine:
+    """In batch 4 of the case, of 8 cells from round 5 on; all is put, and the consumers have acknowledged."""
+    made = Machine(image)
+    block = made.block
+    block.magic, block.version, block.size = MAGIC, LAYOUT_VERSION, layout_of(image.spec).size
+    block.build_id[:] = image.build_id
+    block.state.value, block.cpus_found, block.cpus_needed = KernelState.RUNNING, 3, 3
+    for at in range(3):
+        cpu = block.cpu[at]
+        cpu.apic_id, cpu.state.value = at, CpuState.WAITING if at else CpuState.WORKING
+        cpu.go = cpu.started = cpu.ack = 4 if at else 0
+        stack = image.symbols["stacks"] + (at + 1) * STACK_SIZE - 64
+        made.cpus.append(CpuRegisters(at + 1, f"CPU#{at}", at, image.symbols["doze"], stack, *[0] * 8))
+    phase = block.phase[0]
+    phase.role.value, phase.status.value, phase.address, phase.cells = Role.CASE, PhaseStatus.RUNNING, CELL, MAX_BATCH
+    phase.rounds = 4
+    hand = block.handshake
+    hand.batch, hand.cells, hand.filled, hand.address = 4, 8, 8, CELL
+    hand.task.token_mask = hand.task.cell_mask = 0xFFFFFFFF
+    block.cpu[0].puts, block.cpu[1].takes, block.cpu[2].takes = 12, 6, 5
+    for at in range(8):
+        made.word("tokens", at, (5 + at) * TOKEN_STEP & 0xFFFFFFFF)
+    return made
+
+
+def lose(machine: Machine) -> None:
+    """The token of round 7, in cell 2, is lost, and has just been recorded so."""
+    place, back = machine.image.place_of_violation()
+    phase, entry = machine.block.phase[0], machine.block.witness[0]
+    phase.lost = machine.block.witness_count = 1
+    entry.round, entry.cell, entry.token, entry.other = 7, 2, TOKEN, NO_CPU
+    machine.cpus[0] = replace(machine.cpus[0], eip=place)
+    machine.put(machine.cpus[0].esp, back)
+
+
+def told(machine: Machine, second: bool = True) -> str:
+    seen = machine.snapshot()
+    witness = proof.witness_to_prove(seen)
+    look = proof.look(seen, witness) if seen.in_place(witness) else None
+    return "\n".join(proof.told(seen, witness, look, look if second else None, "They ran."))
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_read_as_by_the_reader_of_all_the_rest(kernel: Kernel, image: Image) -> None:
+    other = elf.read(kernel.elf.data)
+    assert (image.spec, image.build_id) == (SPEC, other.build_id)
+    assert dict(image.symbols) == dict(other.symbols)
+    assert image.sections == tuple(section for section in other.sections if section.size)
+
+
+def test_a_violation_is_recorded_where_the_scene_says(kernel: Kernel, image: Image) -> None:
+    place, condition = place_to_stop(kernel)
+    assert image.place_of_violation()[0] == place
+    assert f"== {image.place_of_violation()[1]:#x} &&" in condition
+
+
+@pytest.mark.parametrize("data", [b"", b"\x7fELF\x01\x01", b"\x7fELF\x01\x01" + bytes(200), b"x" * 5000])
+def test_what_is_no_kernel_is_one_error(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "kernel.elf"
+    path.write_bytes(data)
+    with pytest.raises(LinkError, match="is no kernel that kgen built"):
+        load(str(path))
+
+
+def test_a_cut_file_is_one_error(kernel: Kernel, tmp_path: Path) -> None:
+    path = tmp_path / "kernel.elf"
+    for size in range(0, len(kernel.elf.data), 9973):
+        path.write_bytes(kernel.elf.data[:size])
+        with pytest.raises(LinkError):
+            load(str(path))
+
+
+def test_the_commands_need_the_standard_library_only(repository: Path) -> None:
+    """Without site-packages, as in gdb's own Python."""
+    program = (
+        "import sys, types; sys.modules['gdb'] = types.ModuleType('gdb')\n"
+        "from kgen.gdbside import cells, image, places, proof, snapshot, story\n"
+        "from kgen.verdict import judge; from kgen.inspection import inspect; from kgen.mtree import attest\n"
+        "import kgen.report.text\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(repository)!r})\n{program}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- where a CPU is ------------------------------------------------------------------------------------------------
+
+FORMS = {
+    form.name: form
+    for instruction in instructions().values()
+    for source in instruction.sources
+    for width in instruction.widths
+    if width in instruction.opcodes[source]
+    for form in (
+        *((instruction.form(width, source, True),) if instruction.lockable else ()),
+        *instruction.unlocked(width, source),
+    )
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_accesses_its_cell(name: str) -> None:
+    """Locked ones by exchanges and what only looks; stand-ins in two steps, of which the last writes."""
+    form = FORMS[name]
+    for use in form.code:
+        kinds = [access.kind for access in accesses(form.routine(use, 1)) if access]
+        assert kinds, use
+        if form.lock:
+            assert "write" not in kinds, use
+        if "-" in form.name:
+            assert kinds[0] == "read", use
+            assert kinds[-1] == "write", use
+
+
+def test_between_a_read_and_a_write(machine: Machine) -> None:
+    """A consumer in the stand-in for XCHG: before, between, behind."""
+    begin, code = machine.image.code_of("exchange_mov_mov_32")
+    starts = machine.boundaries(begin, begin + len(code))
+    machine.block.cpu[1].go = machine.block.cpu[1].started = 5
+    said = []
+    for at in starts:
+        machine.cpus[1] = replace(machine.cpus[1], eip=at, edi=CELL + 4 * 3, eax=0xABCD)
+        said.append(sentence(machine.snapshot(), 1))
+    assert said[0] == "is about to read cell 3 (batch 5)"
+    assert "is between its read and its write of cell 3: about to write 0000abcd (batch 5)" in said
+    assert said[-1] == "has just accessed cell 3: EAX is 0000abcd (batch 5)"
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (("doze", "wait_crew", "token_batch"), "sleeps: it waits for CPU 2, which has not acknowledged batch 4"),
+        (("await_consumer", "token_put"), "holds the token for cell 3 back until a consumer looks there"),
+        (("token_put",), "puts tokens: 3 of 8 cells of batch 4 filled"),
+        (("wait_ms", "token_judge"), "misses a token of batch 4 and makes sure that nobody writes to its cell"),
+        (("serial_put", "put_char", "record"), "prints a line of its record on the serial port"),
+        (("put_char", "record", "violation", "token_judge"), "records a violation that it found in batch 4"),
+        (("final_park",), "rests: the run is over"),
+        (("check_deadline",), "is running"),
+    ],
+)
+def test_the_producer_in_words(machine: Machine, frames: tuple[str, ...], words: str) -> None:
+    block = machine.block
+    block.handshake.filled, block.cpu[2].ack = 3, 3
+    here, *back = (machine.image.symbols[name] for name in frames)
+    machine.cpus[0] = replace(machine.cpus[0], eip=here)
+    # a return address is behind a call, and other things lie between them
+    machine.put(machine.cpus[0].esp, *(word for each in back for word in (4711, each + 5)))
+    assert sentence(machine.snapshot(), 0).startswith(words)
+
+
+def test_consumers_in_words(machine: Machine) -> None:
+    block = machine.block
+    assert sentence(machine.snapshot(), 1) == "parked: it has acknowledged batch 4"
+    block.cpu[1].go = 5
+    assert sentence(machine.snapshot(), 1).startswith("has been set to work on batch 5 and has not begun")
+    block.cpu[1].started, block.cpu[1].cell = 5, 2
+    machine.cpus[1] = replace(machine.cpus[1], eip=machine.image.symbols["jitter"])
+    assert sentence(machine.snapshot(), 1).startswith("is at cell 2 of batch 5 (8 cells): it lets a moment pass")
+    block.cpu[1].cell = 8
+    assert "is about to acknowledge" in sentence(machine.snapshot(), 1)
+    block.cpu[2].state.value = CpuState.FAULTED
+    assert sentence(machine.snapshot(), 2) == "faulted: it was stopped by an exception"
+
+
+def test_a_stub_that_names_no_cpu(machine: Machine) -> None:
+    """Its stack names it; of those that are not shown is told what they noted."""
+    machine.cpus = [replace(machine.cpus[2], cpu=None, thread=1)]
+    seen = machine.snapshot()
+    assert list(seen.registers_of) == [2]
+    assert sentence(seen, 0) == "this stub does not show its registers; the kernel is in batch 4"
+    machine.block.cpu[1].go = 5
+    assert sentence(machine.snapshot(), 1).endswith("(this stub does not show its registers)")
+
+
+# --- cells, counters, proof ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "empty"),
+        (TOKEN, "the token of round 7, which CPU 0 put there"),
+        (~TOKEN & 0xFFFFFFFF, "the pattern that CPU 0 stores"),
+        (3 * TOKEN_STEP & 0xFFFFFFFF, "the token of round 3, which is long over"),
+        (0x12345678, "neither empty, nor this round's token, nor an earlier one"),
+    ],
+)
+def test_what_a_cell_holds(machine: Machine, value: int, words: str) -> None:
+    machine.put(CELL + 8, value)
+    assert cells.line(machine.snapshot(), 2).startswith(f"cell 2 at 0xb8008: {value:08x}, {words}")
+    machine.block.state.value = KernelState.FINISHED
+    assert "out of use" in cells.line(machine.snapshot(), 2)
+
+
+def test_a_cell_that_cannot_be_read(machine: Machine) -> None:
+    machine.block.handshake.address = 0xFF000000
+    assert cells.line(machine.snapshot(), 0).endswith("cannot be read (there is nothing)")
+
+
+def test_status(machine: Machine) -> None:
+    lines = list(story.status(machine.snapshot()))
+    assert lines[0].startswith("xchg.32.vga-text.token.nolock: 3 CPUs, build ")
+    assert "  running: 4 of 1000 rounds judged; batch 4 has 8 cells" in lines
+    assert "  no violation so far" in lines
+    assert "counts:\t12\t6\t5\t1" in lines
+    lose(machine)
+    lines = list(story.status(machine.snapshot()))
+    assert "  VIOLATED: 1 lost so far" in lines
+    assert any(line.startswith("CPU 0 (producer) has just recorded the violation") for line in lines)
+    assert "kgen freeze-proof" in lines[-1]
+
+
+def test_a_loss_is_proven(machine: Machine) -> None:
+    lose(machine)
+    said = told(machine)
+    assert f"CPU 0 put the token {TOKEN:08x} into cell 2 at 0xb8008" in said
+    assert "They ran." in said
+    assert "Nothing has changed." in said
+    assert "AGAINST IT" not in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda machine: machine.put(CELL + 8, TOKEN), f"the cell holds {TOKEN:08x}"),
+        (lambda machine: machine.word("takes", MAX_BATCH + 2, TOKEN), "CPU 2 has the token"),
+        (
+            lambda machine: machine.cpus.__setitem__(1, replace(machine.cpus[1], eax=TOKEN)),
+            "CPU 1 holds the token in a register",
+        ),
+    ],
+)
+def test_what_speaks_against_a_loss_is_said(machine: Machine, spoil: Any, words: str) -> None:
+    lose(machine)
+    spoil(machine)
+    assert f"AGAINST IT: {words}. This is no proof." in told(machine)
+
+
+def test_a_batch_that_is_gone_is_no_evidence(machine: Machine) -> None:
+    """Another token in the same cell, or a consumer at work: what lies there is not of that round."""
+    lose(machine)
+    machine.block.cpu[1].go = 5
+    assert "First look, the kernel's" in told(machine)
+    machine.block.cpu[1].go = 4
+    machine.word("tokens", 2, TOKEN + 1)
+    assert "First look, the kernel's" in told(machine)
+
+
+def test_a_token_taken_twice(machine: Machine) -> None:
+    lose(machine)
+    entry = machine.block.witness[0]
+    entry.kind.value, entry.value, entry.cpu, entry.other = ViolationKind.DUPLICATE, TOKEN, 1, 2
+    machine.block.phase[0].lost, machine.block.phase[0].duplicate = 0, 1
+    for cpu in (1, 2):
+        machine.word("takes", MAX_BATCH * (cpu - 1) + 2, TOKEN)
+    said = told(machine)
+    assert said.count(", THE TOKEN from it") == 4
+    assert "It went to two" in said
+    assert "AGAINST IT" not in said
+
+
+def test_without_a_violation_there_is_nothing_to_prove(machine: Machine) -> None:
+    with pytest.raises(ProtocolError, match="no violation has been recorded"):
+        proof.witness_to_prove(machine.snapshot())
+
+
+def test_a_machine_that_is_another_ones(machine: Machine) -> None:
+    machine.block.build_id[0] ^= 1
+    with pytest.raises(ProtocolError, match=r"the machine runs build \w+, the ELF is build \w+"):
+        machine.snapshot()
+    machine.block = layout_of(SPEC).results()
+    with pytest.raises(ProtocolError, match="the kernel has not begun"):
+        machine.snapshot()
+
+
+# --- kgen gdb ------------------------------------------------------------------------------------------------------
+
+
+def test_where_a_platform_can_be_stopped() -> None:
+    assert moment_for(platform_named("qemu-tcg"), None) == "violation"
+    assert moment_for(platform_named("qemu-kvm"), "case") == "case"
+    assert moment_for(platform_named("kvm-lab"), None) == "end"
+    with pytest.raises(SpecError, match="no breakpoint hits"):
+        moment_for(platform_named("kvm-lab"), "violation")
+    with pytest.raises(SpecError, match="no stub"):
+        moment_for(platform_named("bochs"), None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--platform", "bochs"], 2, "bochs: the platform has no stub that gdb could join; choose another one"),
+        (["--platform", "kvm-lab", "--stop", "case"], 2, "--stop case: no breakpoint hits there"),
+        (["--stop", "middle"], 2, "'middle' is not one of"),
+        (["--gdb", "/nowhere/gdb"], 2, "--gdb /nowhere/gdb: no such file"),
+        (["--", "-s"], 2, "-s: the gdb stub is how kgen reads the machine"),
+        (["--rounds", "-1"], 2, "rounds"),
+    ],
+)
+def test_wrong_requests_get_a_line(arguments: list[str], code: int, line: str) -> None:
+    result = CliRunner().invoke(main, ["gdb", "--instr", "xchg", *arguments], prog_name="kgen")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (code, "", 1)
+    assert line in result.stderr
+
+
+def test_a_suite_is_not_for_gdb() -> None:
+    result = CliRunner().invoke(main, ["gdb", "--suite", "smoke"], prog_name="kgen")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "gdb is for one case" in result.stderr
+
+
+def test_the_script_is_where_it_says(repository: Path) -> None:
+    result = CliRunner().invoke(main, ["gdb", "--script"], prog_name="kgen")
+    assert (result.exit_code, result.stdout) == (0, f"{repository / 'gdb_scripts' / 'kgen.py'}\n")
