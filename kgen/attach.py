@@ -51,16 +51,16 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
     not answer, MachineError for a control socket that does not.
     """
     kernel = read(elf, name=name)
-    spec = _spec_of(kernel, name)
-    _must_be_an_address(wanted.address)
+    spec = spec_of(kernel, name)
+    must_be_an_address(wanted.address)
     foreign = _foreign(kernel, spec)
     with ExitStack() as stack:
         gather = stack.enter_context(gathering("", wanted.gdb))
-        control = _connect(wanted.qmp) if wanted.qmp else None
+        control = connect_control(wanted.qmp) if wanted.qmp else None
         if control:
             stack.callback(control.close)
         # Connecting stops the machine, and the stub does not tell whether it ran before: ask first.
-        found = _status(control) if control else ""
+        found = status_of(control) if control else ""
         resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
         session = stack.enter_context(GdbSession.start(wanted.gdb))
         session.connect(wanted.address, timeout=wanted.timeout)
@@ -107,7 +107,7 @@ def _leave(session: GdbSession, resume: bool) -> None:
         session.disconnect()
 
 
-def _must_be_an_address(text: str) -> None:
+def must_be_an_address(text: str) -> None:
     """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
     host, colon, port = text.rpartition(":")
     if colon and host and port.isdigit() and 0 < int(port) < 1 << 16 and not host.startswith(("-", "|")):
@@ -119,7 +119,8 @@ def _must_be_an_address(text: str) -> None:
         )
 
 
-def _spec_of(kernel: LoadedElf, name: str) -> KernelSpec:
+def spec_of(kernel: LoadedElf, name: str) -> KernelSpec:
+    """What an ELF was built from. Raises LinkError for one of another kgen."""
     try:
         spec = KernelSpec.from_json(kernel.spec_json)
     except SpecError as error:
@@ -130,7 +131,8 @@ def _spec_of(kernel: LoadedElf, name: str) -> KernelSpec:
     return spec
 
 
-def _connect(path: str) -> Qmp:
+def connect_control(path: str) -> Qmp:
+    """QEMU's control socket. Raises MachineError."""
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         control.settimeout(_QMP_SECONDS)
@@ -141,7 +143,8 @@ def _connect(path: str) -> Qmp:
     return Qmp(control, _QMP_SECONDS)
 
 
-def _status(control: Qmp) -> str:
+def status_of(control: Qmp) -> str:
+    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ..."""
     return str(control.execute("query-status", {}, _QMP_SECONDS)["status"])
 
 
@@ -168,7 +171,7 @@ def _other_machine(
     The results block holds times that no two runs share.
     """
     what = "--qmp is of another machine than the stub"
-    if _status(control) == "running":
+    if status_of(control) == "running":
         return [f"{what}: it runs while the debugger holds this one"]
     if found == "prelaunch" and seen.memory is not None:
         return [f"{what}: it has not been started, and here a kernel runs"]

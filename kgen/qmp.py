@@ -123,7 +123,7 @@ class Qmp:
         A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
         about at the end of the program.
         """
-        with _signals_wait():
+        with signals_wait():
             try:
                 if last is not None:
                     self._run(last)
@@ -136,7 +136,7 @@ class Qmp:
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
+def signals_wait() -> Iterator[None]:
     """Hold back the signals that end us, where signals can be held back."""
     numbers = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
     if not hasattr(signal, "pthread_sigmask"):

@@ -22,6 +22,7 @@ class MemoryTarget:
     ``qemu`` the arguments that make QEMU have the place. ``vga`` is not 0 where VGA memory decodes: the value of
     graphics controller register 6 that moves it away, by which the guest proves what is there. ``video`` says that the
     place is, or may be, the memory of the display adapter at an address of its own: the kernel then does not draw.
+    ``quiet`` says that a debugger may read the cells while the kernel works: no read changes anything there.
     """
 
     name: str
@@ -38,6 +39,7 @@ class MemoryTarget:
     page_offset: int = 0
     widths: tuple[int, ...] = (8, 16, 32, 64)
     video: bool = False
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         if self.address is not None:

@@ -15,4 +15,5 @@ TARGET = MemoryTarget(
     declared="io",
     requires=frozenset({"pc-testdev"}),
     qemu=("-device", "pc-testdev"),
+    quiet=True,
 )

@@ -12,4 +12,5 @@ TARGET = MemoryTarget(
     size=4096,
     extent=4 * 4096,
     declared="ram",
+    quiet=True,
 )

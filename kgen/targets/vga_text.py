@@ -16,4 +16,5 @@ TARGET = MemoryTarget(
     requires=frozenset({"vga"}),
     setup=("mov esi, vga_text", "call vga_mode", "mov edi, 0xB8000", "clc"),
     vga=0x05,
+    quiet=True,
 )

@@ -1,7 +1,7 @@
 """How fast things are here. Prints a table; nothing is asserted, because a busy machine is no defect.
 
-    make bench                                   everything, about fifteen minutes
-    make bench BENCH_ARGS="rate --repeat 9"      one group, more runs: host, boot, verify, rate, operations, suite
+    make bench                                   everything, about twenty minutes
+    make bench BENCH_ARGS="rate --repeat 9"      one group, more runs; --help names them
 
 Every figure is the median of ``--repeat`` runs, with the smallest and the largest behind it. Run it on an idle machine
 and look at the spread before comparing two runs.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from watched import CASE, pairs
 
 import kgen.experiments.counter
 import kgen.source
@@ -220,6 +221,22 @@ def bench_suite(repeat: int, usable: Sequence[Platform]) -> None:
             show(Row("  undecided within its budget", "cases", (float(open_cases),)))
 
 
+#: Pairs of runs without and with `kgen watch`, for each of --repeat: one pair says little, a busy host is uneven.
+WATCH_PAIRS = 3
+
+
+def bench_watch(repeat: int, usable: Sequence[Platform]) -> None:
+    """What being watched costs the guest: in its own rounds, and in the time that it stood still."""
+    for platform in usable:
+        if platform.supervise is not None or platform.engine != "qemu":
+            continue
+        found = pairs(platform, WATCH_PAIRS * repeat)
+        show(Row(f"{CASE.name}, {platform.name}, unwatched", "/s", tuple(pair.alone for pair in found)))
+        show(Row("  with kgen watch, beside it", "/s", tuple(pair.watched for pair in found)))
+        show(Row("  cost, pair by pair", "%", tuple(100 * (1 - pair.watched / pair.alone) for pair in found), "5 %"))
+        show(Row("  part of the time that it stood still", "%", tuple(100 * pair.paused for pair in found), "5 %"))
+
+
 GROUPS: dict[str, Callable[[int, Sequence[Platform]], None]] = {
     "host": bench_host,
     "boot": bench_boot,
@@ -227,6 +244,7 @@ GROUPS: dict[str, Callable[[int, Sequence[Platform]], None]] = {
     "rate": bench_rate,
     "operations": bench_operations,
     "suite": bench_suite,
+    "watch": bench_watch,
 }
 
 

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("instructions",),
     ("targets", "experiments"),
     ("spec",),
-    ("results", "protocol"),
+    ("results", "protocol", "pace"),
     ("plan", "suites", "capture", "symbols", "loaders", "filekind"),
     ("source", "asking"),
     ("expressions", "encodings"),
@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("builder", "kits"),
     ("mtree", "interleaving"),
     ("observation",),
+    ("glance",),
     ("verdict", "dump"),
     ("report", "original", "code"),
     ("judging", "files"),
@@ -52,7 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scene",),
     ("gdbside",),
     ("pipeline", "attach"),
-    ("doctor", "lab_build", "stepping", "trial", "handover"),
+    ("doctor", "lab_build", "stepping", "trial", "handover", "watching"),
     ("api",),
     ("pytest_plugin",),
     ("conformance",),
@@ -64,7 +65,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
 HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub", "gdbside"}
-RUNS_MACHINES = HOST | {"pipeline", "attach", "doctor", "lab_build", "stepping", "trial", "handover", "cli", "__main__"}
+RUNS_MACHINES = HOST | {
+    "pipeline",
+    "attach",
+    "doctor",
+    "lab_build",
+    "stepping",
+    "trial",
+    "handover",
+    "watching",
+    "cli",
+    "__main__",
+}
 RUNS_MACHINES |= {"api", "pytest_plugin", "conformance"}
 
 #: Who may start or signal processes.

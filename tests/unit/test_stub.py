@@ -138,3 +138,43 @@ def test_an_answer_that_is_no_ok(serve: Serve) -> None:
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(DebuggerError, match="nobody answers"):
         Stub(tmp_path / "gdb", wide=False)
+
+
+def _lone(tmp_path: Path, told: dict[str, bytes]) -> tuple[Stub, Server]:
+    """A stub whose first answers are given here, too. The server drops every +, not only acknowledgements."""
+    server = Server(tmp_path / "gdb", lambda asked: told.get(asked) or usual(asked))
+    server.start()
+    return Stub(tmp_path / "gdb"), server
+
+
+def test_a_stop_that_nobody_asked_for_tells_that_the_machine_ran(tmp_path: Path) -> None:
+    greeting = packet("T02thread:01;") + packet("PacketSize=1000")
+    stub, _ = _lone(tmp_path, {"qSupported:vContSupported": greeting})
+    with stub:
+        assert stub.announced
+        assert stub.numbers == (1, 2)
+
+
+def test_a_stub_that_names_processes_too(tmp_path: Path) -> None:
+    """QEMU's does so for everybody once a gdb was connected, and lets no process go that is not named."""
+    stub, server = _lone(tmp_path, {"qfThreadInfo": packet("mp01.01,p01.02"), "D": packet("E22")})
+    with stub:
+        assert not stub.announced
+        assert stub.numbers == (1, 2)
+        stub.leave()
+    assert server.asked[-1] == "D;1"
+
+
+@pytest.mark.parametrize("threads", ["mx", "m", "mp1", "mp.1", "m01,"])
+def test_threads_without_numbers_are_one_line(tmp_path: Path, threads: str) -> None:
+    with pytest.raises(DebuggerError, match="names its threads"):
+        _lone(tmp_path, {"qfThreadInfo": packet(threads)})
+
+
+def test_the_monitor_behind_the_stub(tmp_path: Path) -> None:
+    asked = "qRcmd," + b"info status".hex()
+    said = packet("O" + b"VM status: ".hex()) + packet("O" + b"paused".hex()) + packet("OK")
+    stub, _ = _lone(tmp_path, {asked: said, "qRcmd," + b"info version".hex(): packet("E01")})
+    with stub:
+        assert stub.monitor("info status") == "VM status: paused"
+        assert stub.monitor("info version") == ""

@@ -1,0 +1,88 @@
+"""A screen that is drawn again and again on a terminal, or a line each time elsewhere, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from kgen.report.live import View
+
+
+class Shown:
+    """Where views go. ``live`` is rich's display on a terminal, None elsewhere; Ctrl-C is noted, not raised."""
+
+    def __init__(self, console: Console, live: Live | None, noted: list[int]) -> None:
+        self._console = console
+        self._live = live
+        self._noted = noted
+
+    def stopped(self) -> bool:
+        """Whether Ctrl-C came."""
+        return bool(self._noted)
+
+    def show(self, view: View) -> None:
+        """Show one more view."""
+        from kgen.report.live import line
+
+        if self._live is not None:
+            self._live.update(self._screen(view), refresh=True)
+        else:
+            self._say(line(view))
+
+    def end(self, view: View) -> None:
+        """Show the last one, and how the machine was left."""
+        from kgen.report.live import REMARK, line
+
+        if self._live is not None:
+            self._live.update(self._screen(view), refresh=True)
+            return
+        self._say(line(view))
+        self._say(f"{view.ending}; {view.left}")
+        self._say(REMARK)
+
+    def _screen(self, view: View) -> RenderableType:
+        from kgen.report.live import screen
+        from kgen.report.sparkline import BARS, PLAIN
+
+        utf = self._console.encoding.lower().startswith("utf")
+        return screen(view, self._console.width, BARS if utf else PLAIN)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.file.flush()
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Shown]:
+    """The display that suits the console, put away at the end."""
+    from rich.live import Live
+
+    with ExitStack() as stack:
+        live = None
+        # A log with FORCE_COLOR set is no terminal, and a dumb one cannot move its cursor.
+        if console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+        yield Shown(console, live, stack.enter_context(_ctrl_c()))
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """Collect Ctrl-C: a machine that stands still for a look must first be let go."""
+    seen: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
+    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

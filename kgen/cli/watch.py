@@ -1,0 +1,87 @@
+"""kgen watch: look at a machine that somebody else started, while it runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kgen.cli._options import GroupedCommand, option, seconds_from
+from kgen.files import read_bytes
+
+_EXAMPLES = """\b
+Examples:
+  kgen watch localhost:1234 build/xchg.32.vga-text.token/kernel.elf
+  kgen watch gdb.sock kernel.elf --for 60
+"""
+_READING = "The machine"
+_PACE = "The pace"
+#: The most that may be asked for, in percent of the machine's time.
+MOST = 5.0
+
+
+def _percent(text: str) -> float:
+    """The type of --cost: a part of 1."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", text)
+    value = float(match[1]) if match else math.nan
+    if not 0.01 <= value <= MOST:
+        raise click.BadParameter(f"{text!r} is not a share from 0.01% to {MOST:g}%")
+    return value / 100
+
+
+@click.command("watch", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Look at a machine while it runs.")
+@click.argument("address", metavar="HOST:PORT|SOCKET")
+@click.argument("kernel", type=click.Path(path_type=Path), metavar="KERNEL.ELF")
+@option(_READING, "--qmp", metavar="SOCKET", help="QEMU's control socket, to tell whether the machine ran.")
+@option(_READING, "--continue", "resume", is_flag=True, help="Let a machine run that was found stopped.")
+@option(
+    _READING,
+    "--timeout",
+    type=seconds_from(1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the stub may take to answer.",
+)
+@option(
+    _PACE,
+    "--cost",
+    type=_percent,
+    default="2%",
+    show_default=True,
+    metavar="PERCENT",
+    help=f"How much of its time the machine may stand still, at most {MOST:g}%.",
+)
+@option(
+    _PACE,
+    "--interval",
+    type=seconds_from(0.1),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one look to the next, at least.",
+)
+@option(_PACE, "--for", "seconds", type=seconds_from(0.1), metavar="SECONDS", help="Stop watching after that time.")
+@option(_PACE, "--once", is_flag=True, help="Look once.")
+def COMMAND(address: str, kernel: Path, cost: float, interval: float, **values: Any) -> int:
+    """Look at a machine with a gdb stub that runs a kgen kernel, again and again, while it runs.
+
+    ADDRESS is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Each look stops the
+    machine for a moment; what that costs it is shown and bounded. The machine is left as it was found. On a terminal
+    it is a screen, elsewhere a line a look. No verdict is stated: being stopped shifts the CPUs in time.
+    """
+    from rich.console import Console
+
+    from kgen.cli._live import shown
+    from kgen.pace import Pace
+    from kgen.watching import Watched, watch
+
+    elf = read_bytes(kernel)
+    wanted = Watched(address=address, pace=Pace(cost, interval), **values)
+    console = Console(highlight=False)
+    with shown(console) as live:
+        live.end(watch(elf, str(kernel), wanted, live.show, live.stopped))
+    return 0

@@ -1,0 +1,198 @@
+"""kgen watch on machines that the test itself starts with a gdb stub, as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from running import DEADLINE, Run
+from test_inspect import Stranger, free_port, stranger
+
+from kgen.builder import build
+from kgen.cli import main
+from kgen.spec import Case, KernelSpec
+
+pytestmark = pytest.mark.boot
+
+ENDLESS = KernelSpec(Case("xchg"), rounds=0, controls=False)
+OTHER = KernelSpec(Case("xchg"), rounds=1, controls=False)
+SHOW_CURSOR = "\x1b[?25h"
+LEFT_RUNNING = "the machine was left running (found running)"
+
+
+@pytest.fixture(scope="module")
+def working() -> Iterator[Stranger]:
+    """A machine whose kernel works until it is killed."""
+    with stranger(ENDLESS, "") as machine:
+        machine.await_log(b"counts:")
+        yield machine
+
+
+def watch(machine: Stranger, *arguments: str, address: str = "", elf: Path | None = None) -> Result:
+    """In this process: starting another takes longer than most of what is tested here."""
+    return CliRunner().invoke(main, ["watch", address or machine.gdb, str(elf or machine.elf), *arguments])
+
+
+def assert_line(result: Result, code: int, *parts: str) -> None:
+    """It failed with that code and one clear line that has these parts, and said nothing else."""
+    assert result.exit_code == code, result.output
+    assert re.fullmatch(r"kgen: error: [^\n]+\n", result.output), result.output
+    for part in parts:
+        assert part in result.output
+
+
+def seen_rounds(text: str) -> list[int]:
+    return [int(count) for count in re.findall(r" (\d+) rounds", text)]
+
+
+def test_counters_grow_and_the_machine_is_left_running(working: Stranger) -> None:
+    result = watch(working, "--for", "0.7", "--interval", "0.1", "--cost", "5%")
+    assert result.exit_code == 0, result.output
+    rounds = seen_rounds(result.output)
+    assert len(rounds) > 1
+    assert rounds == sorted(rounds)
+    assert re.findall(r"cost [0-9.]+ %", result.output)
+    assert f"\ntime is up; {LEFT_RUNNING}\n" in result.output
+    assert working.status() == "running"
+    # the last one proves that it runs on, however slow this host is
+    until = time.monotonic() + DEADLINE
+    while seen_rounds(watch(working, "--once").output)[0] == rounds[0]:
+        assert time.monotonic() < until
+
+
+def test_one_look(working: Stranger) -> None:
+    result = watch(working, "--once", "--qmp", working.qmp)
+    assert len(seen_rounds(result.output)) == 1
+    assert f"\none look was asked for; {LEFT_RUNNING}\n" in result.output
+    assert working.status() == "running"
+
+
+def test_what_was_stopped_stays_so_unless_it_shall_run(working: Stranger, tmp_path: Path) -> None:
+    """Told by the stub alone, or by the control socket; after a gdb, which changes how the stub names its threads."""
+    working.inspect(tmp_path, "--after", "stop")
+    for arguments, found in (((), "found stopped"), (("--qmp", working.qmp), "found paused")):
+        result = watch(working, *arguments)
+        assert result.exit_code == 0, result.output
+        assert f"the machine stands still; the machine was left stopped ({found})" in result.output
+        assert working.status() == "paused"
+    result = watch(working, "--continue", "--once")
+    assert "the machine was left running (found stopped)" in result.output
+    assert working.status() == "running"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_machine_running(working: Stranger, tmp_path: Path, number: signal.Signals) -> None:
+    with Run(("watch", working.gdb, str(working.elf)), tmp_path / "tmp") as run:
+        run.read_until(" rounds")
+        run.process.send_signal(number)
+        assert run.wait() == (0 if number is signal.SIGINT else 128 + number)
+        run.assert_nothing_left()
+    assert ("stopped by Ctrl-C" in run.stdout) == (number is signal.SIGINT)
+    assert working.status() == "running"
+
+
+def test_a_reader_that_leaves_early_is_no_reason_to_leave_it_stopped(working: Stranger, tmp_path: Path) -> None:
+    with Run(("watch", working.gdb, str(working.elf), "--interval", "0.1"), tmp_path / "tmp") as run:
+        run.read_until(" rounds")
+        assert run.process.stdout is not None
+        run.process.stdout.close()
+        run.process.wait(DEADLINE)
+    assert working.status() == "running"
+
+
+def test_the_screen(working: Stranger, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        changes = {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+        arguments = ("watch", working.gdb, str(working.elf), "--interval", "0.2")
+        with Run(arguments, tmp_path / "tmp", changes, terminal=theirs) as run:
+            text, until = "", time.monotonic() + DEADLINE
+            while text.count("violations") < 3:  # drawn again and again
+                assert select.select([ours], [], [], max(0.0, until - time.monotonic()))[0], text
+                text += os.read(ours, 65536).decode(errors="replace")
+            run.process.send_signal(signal.SIGINT)
+            while LEFT_RUNNING not in text or SHOW_CURSOR not in text:
+                assert select.select([ours], [], [], max(0.0, until - time.monotonic()))[0], text
+                text += os.read(ours, 65536).decode(errors="replace")
+            assert run.wait() == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    for words in ("xchg.32.vga-text.token", "CPU 2", "cells", "(allowed: 2 %)", "for a verdict use kgen verify"):
+        assert words in text
+    assert working.status() == "running"
+
+
+def test_a_machine_that_somebody_else_stops_is_his(working: Stranger, tmp_path: Path) -> None:
+    with Run(("watch", working.gdb, str(working.elf)), tmp_path / "tmp") as run:
+        run.read_until(" rounds")
+        with contextlib.closing(working.session()) as control:
+            control.execute("stop", {}, 10)
+        assert run.wait() == 0, run.stderr
+        assert "somebody else stopped the machine; the machine was left stopped (found running)" in run.stdout
+        assert working.status() == "paused"
+        with contextlib.closing(working.session()) as control:
+            control.execute("cont", {}, 10)
+
+
+def test_an_elf_of_another_build_is_one_line(working: Stranger, tmp_path: Path) -> None:
+    other = tmp_path / "other.elf"
+    other.write_bytes(build(OTHER).elf.data)
+    assert_line(watch(working, elf=other), 9, "the guest runs build", "the ELF is build", "give the ELF")
+    assert working.status() == "running"
+
+
+def test_no_elf_and_no_stub_are_one_line(working: Stranger) -> None:
+    assert_line(watch(working, elf=Path(__file__)), 9, "test_watch.py")
+    assert_line(watch(working, address=free_port()), 9, "nobody answers")
+    assert_line(watch(working, address="nowhere"), 2, "neither HOST:PORT nor a socket")
+
+
+def test_a_stub_that_says_nothing_is_one_line(working: Stranger) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert_line(watch(working, "--timeout", "1", address=address), 9, "the stub did not answer", "within 1 s")
+
+
+def test_by_tcp_to_the_end_of_the_run() -> None:
+    with stranger(KernelSpec(Case("xchg"), rounds=50), free_port(), "-S") as machine:
+        assert_line(watch(machine), 9, "there is no results block", "has the kernel booted?")
+        assert machine.status() == "prelaunch"
+        result = watch(machine, "--continue", "--interval", "0.1", "--cost", "5%")
+        assert result.exit_code == 0, result.output
+        assert "the run is over; the machine was left running (found stopped: prelaunch)" in result.output
+        assert "4 of 4 case:xchg.32@vga-text DONE  50 of 50 rounds" in result.output
+
+
+def test_by_tcp_to_the_end_of_the_machine(tmp_path: Path) -> None:
+    with (
+        stranger(ENDLESS, free_port()) as machine,
+        Run(("watch", machine.gdb, str(machine.elf)), tmp_path / "tmp") as run,
+    ):
+        run.read_until(" rounds")
+        with contextlib.closing(machine.session()) as control:
+            control.execute("quit", {}, 10)
+        assert run.wait() == 0, run.stderr
+        assert "the machine ended; the machine is gone" in run.stdout
+
+
+def test_a_guest_that_dies(tmp_path: Path) -> None:
+    with stranger(ENDLESS, "", "-no-reboot", "-no-shutdown") as machine:
+        with Run(("watch", machine.gdb, str(machine.elf)), tmp_path / "tmp") as run:
+            run.read_until(" rounds")
+            with contextlib.closing(machine.session()) as control:
+                control.execute("system_reset", {}, 10)
+            assert run.wait() == 10
+            assert run.stderr == "kgen: error: the guest shut down or triple-faulted\n"
+        assert machine.status() == "shutdown"
+        assert "left stopped (found stopped: shutdown)" in watch(machine).output

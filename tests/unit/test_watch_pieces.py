@@ -1,0 +1,268 @@
+"""kgen watch without a machine: the pace, the small bars, one look into a results block, and the screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from kgen.cli import main
+from kgen.errors import ProtocolError
+from kgen.glance import Glance, look
+from kgen.pace import Cost, Pace, Pause
+from kgen.plan import layout_of, phases
+from kgen.report.live import REMARK, Sample, View, increments, line, rates, screen
+from kgen.report.sparkline import BARS, PLAIN, sparkline
+from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.spec import Case, KernelSpec
+
+SPEC = KernelSpec(Case("xchg"), rounds=10_000)
+RESULTS = 0x100000
+
+# --- pace
+
+SHARES = st.floats(0.0001, 0.05)
+TIMES = st.floats(0.0001, 30.0)
+
+
+@given(SHARES, st.floats(0.1, 10.0), st.lists(TIMES, min_size=1, max_size=30))
+def test_pauses_keep_to_their_share_however_uneven_they_are(share: float, apart: float, pauses: list[float]) -> None:
+    pace = Pace(share, apart)
+    begin, cost = 100.0, Cost(100.0, 100.0)
+    for seconds in pauses:
+        pause = Pause(begin, begin + seconds)
+        cost = cost.after(pause)
+        following = pace.next_look(pause)
+        assert following - pause.begin >= apart * (1 - 1e-9)
+        assert cost.at(following).share <= share * (1 + 1e-6)
+        begin = following
+    assert cost.looks == len(pauses)
+    assert cost.longest == pytest.approx(max(pauses))
+    assert cost.paused == pytest.approx(sum(pauses), rel=1e-6)
+
+
+@given(SHARES, TIMES)
+def test_the_next_look_comes_no_later_than_it_must(share: float, seconds: float) -> None:
+    """Without a least distance the share is used up exactly: the bound is not kept by hardly looking at all."""
+    pause = Pause(0.0, seconds)
+    assert Cost(0.0, 0.0).after(pause).at(Pace(share, 0.0).next_look(pause)).share == pytest.approx(share)
+
+
+def test_a_quick_stub_is_asked_at_the_least_distance() -> None:
+    assert Pace(0.02, 0.5).next_look(Pause(10.0, 10.001)) == 10.5
+
+
+# --- bars
+
+
+@given(st.lists(st.floats(0, 1e12), max_size=300), st.integers(-1, 200), st.sampled_from([BARS, PLAIN]))
+def test_bars_are_as_wide_as_asked_and_only_zero_is_lowest(values: list[float], width: int, bars: str) -> None:
+    text = sparkline(values, width, bars)
+    shown = values[len(values) - len(text) :]
+    assert len(text) == min(len(values), max(0, width))
+    assert [bar == bars[0] for bar in text] == [value == 0 for value in shown]
+    pairs = sorted(zip(shown, text, strict=True))
+    assert [bars.index(bar) for _, bar in pairs] == sorted(bars.index(bar) for bar in text)
+    if any(shown):
+        assert text[shown.index(max(shown))] == bars[-1]
+
+
+# --- a look
+
+
+def block(spec: KernelSpec = SPEC, index: int = 3, **changes: int) -> Any:
+    """A results block in its ``index``-th phase, as the kernel writes it."""
+    layout = layout_of(spec)
+    made: Any = layout.results()
+    made.magic, made.version, made.size, made.cpus_needed = MAGIC, LAYOUT_VERSION, layout.size, layout.cpus
+    made.state, made.phase_index = KernelState.RUNNING, index
+    phase = made.phase[index]
+    phase.role, phase.status, phase.address, phase.rounds, phase.lost = Role.CASE, PhaseStatus.RUNNING, 0xB8000, 640, 7
+    for number in range(layout.cpus):
+        cpu = made.cpu[number]
+        cpu.state, cpu.takes, cpu.started = CpuState.WORKING, 100 + number, 5
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def memory(made: Any, reads: list[tuple[int, int]] | None = None) -> Any:
+    data = bytes(made)
+
+    def read(address: int, size: int) -> bytes:
+        if reads is not None:
+            reads.append((address, size))
+        if RESULTS <= address < RESULTS + len(data):
+            assert address + size <= RESULTS + len(data)
+            return data[address - RESULTS : address - RESULTS + size]
+        return bytes(range(256))[:size]
+
+    return read
+
+
+def seen_in(made: Any, spec: KernelSpec = SPEC) -> Glance:
+    seen = look(memory(made), layout_of(spec), RESULTS, phases(spec))
+    assert seen is not None
+    return seen
+
+
+def test_a_look_takes_few_and_short_reads() -> None:
+    reads: list[tuple[int, int]] = []
+    seen = look(memory(block(), reads), layout_of(SPEC), RESULTS, phases(SPEC))
+    assert seen is not None
+    assert (seen.state, seen.phase, seen.rounds, seen.total) == (KernelState.RUNNING, 3, 640, 7)
+    assert seen.violations[ViolationKind.LOST] == 7
+    assert [(cpu.state, cpu.takes, cpu.batch) for cpu in seen.cpus] == [
+        (CpuState.WORKING, 100 + n, 5) for n in range(3)
+    ]
+    assert seen.cells[0] == 0x03020100
+    assert len(seen.cells) == 8
+    assert len(reads) == 3
+    assert sum(size for _, size in reads) < 2000
+    assert not seen.final
+
+
+def test_the_counters_of_a_phase_that_is_over_are_the_phases_own() -> None:
+    made = block(state=KernelState.FINISHED)
+    made.phase[3].status = PhaseStatus.DONE
+    made.phase[3].cpu[1].takes = 4711
+    seen = seen_in(made)
+    assert seen.final
+    assert seen.cpus[1].takes == 4711
+    assert seen.cells == ()
+
+
+def test_a_kernel_that_has_not_begun_is_no_error() -> None:
+    assert look(lambda _address, size: bytes(size), layout_of(SPEC), RESULTS, phases(SPEC)) is None
+    assert seen_in(block(index=0)).phase == 0
+    made = block(index=0)
+    made.phase[0].status = PhaseStatus.PENDING
+    assert seen_in(made).phase == -1
+
+
+def test_cells_whose_reading_is_not_known_to_be_harmless_are_not_read() -> None:
+    spec = KernelSpec(Case("xchg", target="vga-graphics"), rounds=10)
+    made = block(spec, index=len(phases(spec)) - 1)
+    assert seen_in(made, spec).cells == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": LAYOUT_VERSION + 1}, {"size": 4}, {"cpus_needed": 4}, {"phase_index": 99}, {"state": 77}],
+)
+def test_a_foreign_or_senseless_block_is_one_clear_line(changes: Mapping[str, int]) -> None:
+    with pytest.raises(ProtocolError, match="results block"):
+        seen_in(block(**changes))
+
+
+@given(st.integers(0, 1 << 64))
+def test_any_bytes_give_a_look_or_a_protocol_error(seed: int) -> None:
+    random = Random(seed)
+    made = layout_of(SPEC).results.from_buffer_copy(random.randbytes(layout_of(SPEC).size))
+    made.magic, made.version, made.size, made.cpus_needed = MAGIC, LAYOUT_VERSION, layout_of(SPEC).size, 3
+    made.phase_index = random.randrange(8)
+    made.state = random.randrange(10)
+    with suppress(ProtocolError):
+        assert line(view(samples=(Sample(0.0, 0.001, seen_in(made)),)))
+
+
+# --- the screen
+
+
+def view(spec: KernelSpec = SPEC, looks: int = 5, **changes: Any) -> View:
+    samples = []
+    for number in range(looks):
+        made = block(spec, index=len(phases(spec)) - 1)
+        phase = made.phase[len(phases(spec)) - 1]
+        phase.rounds, phase.lost = 1000 * number, number * number
+        samples.append(Sample(number * 0.5, 0.002, seen_in(made, spec)))
+    cost = Cost(0.0, 2.5, looks=looks, paused=0.002 * looks, longest=0.003)
+    settings = {"spec": spec, "address": "127.0.0.1:1234", "budget": 0.02, "samples": tuple(samples), **changes}
+    return View(**{"elapsed": 2.5, "cost": cost, **settings})
+
+
+def drawn(shown: View, width: int, **console: Any) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=True, highlight=False, **console).print(screen(shown, width))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width", range(40, 201, 7))
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    shown = view(KernelSpec(Case("xchg", cpus=40), rounds=10_000), ending="time is up", left="the machine is gone")
+    text = drawn(shown, width, color_system=None)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    heads = [row.split()[0] for row in lines if row[:1].strip()]
+    for label in ("kernel", "stub", "phase", "rounds", "violations", "cells", "CPU", "cost"):
+        assert label in heads
+
+
+def test_what_is_on_the_screen() -> None:
+    text = drawn(view(), 120, color_system=None)
+    assert "4000 of 10000 rounds  2000/s" in text
+    assert "16 (lost 16)" in text
+    assert sparkline([1, 3, 5, 7], 4) in text
+    assert "0.40 % of its time (allowed: 2 %), about 20 rounds" in text
+    assert "5 looks of 2.0 ms, the longest 3.0 ms" in text
+    assert "03020100 07060504" in text
+    assert REMARK in text
+    assert "ATOMIC" not in text
+
+
+def test_violations_of_a_power_control_are_not_alarming() -> None:
+    made = block(index=1)
+    shown = view(samples=(Sample(0.0, 0.001, seen_in(made)),))
+    assert phases(SPEC)[1].role is Role.POWER
+    assert "7 (lost 7)  as a power control must" in drawn(shown, 120, color_system=None)
+    assert "as a power control must" not in drawn(view(), 120, color_system=None)
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[31m" in drawn(view(), 100, color_system="standard")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in drawn(view(), 100)
+
+
+def test_before_the_kernel_has_begun() -> None:
+    shown = view(samples=())
+    assert "the kernel has not begun" in drawn(shown, 80, color_system=None)
+    assert "the kernel has not begun" in line(shown)
+
+
+def test_a_line_holds_what_the_screen_does() -> None:
+    text = line(view())
+    assert "\n" not in text
+    for part in ("2.50 s", "case:xchg.32@vga-text RUNNING", "2000/s", "violations 16", "3 working", "cost 0.40 %"):
+        assert part in text
+
+
+def test_a_single_look_has_no_share() -> None:
+    shown = view(looks=1, ending="one look was asked for")
+    assert "stood still for 2.0 ms" in line(shown)
+    assert "%" not in line(shown)
+
+
+def test_a_new_phase_counts_from_zero() -> None:
+    first, second = seen_in(block(index=1)), seen_in(block(index=3))
+    samples = (Sample(0.0, 0.001, first), Sample(1.0, 0.001, second))
+    assert rates(samples) == ()
+    assert increments(samples) == (7,)
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize("cost", ["0", "6%", "5.1", "nan", "-1", "two", "2%%", ""])
+def test_a_cost_that_cannot_be_kept_is_a_usage_error(cost: str) -> None:
+    done = CliRunner().invoke(main, ["watch", "localhost:1", __file__, "--cost", cost])
+    assert done.exit_code == 2
+    assert "is not a share from 0.01% to 5%" in done.output
