@@ -75,6 +75,24 @@ class Terminal:
         # the terminal echoes what was typed
         return said.partition("\n")[2].removesuffix(PROMPT)
 
+    def interrupt(self) -> str:
+        """Press Ctrl-C until gdb shows its prompt; what it says then. gdb loses a Ctrl-C that comes while it decides
+        whether a breakpoint's condition holds, and a person presses it again."""
+        for _ in range(10):
+            self.type("\x03")
+            if PROMPT in (said := self.listen(PROMPT, 3.0)):
+                return said
+        raise AssertionError("no prompt after ten times Ctrl-C")
+
+    def listen(self, text: str, seconds: float) -> str:
+        """What is printed up to this text, or within these seconds."""
+        said = ""
+        until = time.monotonic() + seconds
+        while text not in said and select.select([self._ours], [], [], max(0.0, until - time.monotonic()))[0]:
+            said += _CONTROL.sub("", os.read(self._ours, 65536).decode(errors="replace"))
+        assert _TRACEBACK not in said, said
+        return said
+
     def leave(self) -> int:
         """Quit; the exit code."""
         self.type("quit\n")

@@ -90,6 +90,7 @@ def test_a_triple_fault() -> None:
     assert "case:xchg.32@ram" in seen.log
 
 
+@pytest.mark.soak
 def test_killing_bochs_or_us_leaves_nothing(tmp_path: Path) -> None:
     with Run(ENDLESS, tmp_path / "tmp") as mine:
         emulator = mine.await_start("bochs")

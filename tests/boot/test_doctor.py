@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from running import Run, kgen
 
 from kgen import __version__
@@ -17,6 +18,7 @@ def findings(run: Run) -> dict[str, tuple[str, str]]:
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
+@pytest.mark.soak
 def test_everything_is_named_and_the_translator_works(tmp_path: Path) -> None:
     run = kgen(tmp_path / "tmp", "doctor")
     assert (run.process.returncode, run.stderr) == (0, "")

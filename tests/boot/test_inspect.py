@@ -240,6 +240,7 @@ def test_a_port_that_talks_of_something_else(tmp_path: Path, parked: Stranger) -
     assert_one_line(run, 9, f"{address} does not talk as a gdb stub")
 
 
+@pytest.mark.soak
 def test_a_control_socket_of_another_machine(tmp_path: Path, parked: Stranger) -> None:
     """One that runs, one that is at the same place of the same kernel, one that was never started."""
     with stranger(SPEC, "") as twin:

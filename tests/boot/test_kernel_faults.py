@@ -214,6 +214,7 @@ def test_a_guest_that_hangs_ends_at_the_timeout() -> None:
     assert len(seen.registers) == 3
 
 
+@pytest.mark.soak
 def test_a_guest_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "STALL_SECONDS", 3.0)
     seen, verdict = run(built(spec_of(batch=5), hang_after(30)))
@@ -221,6 +222,7 @@ def test_a_guest_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert verdict.kind is VerdictKind.INCONCLUSIVE
 
 
+@pytest.mark.soak
 def test_a_guest_that_hangs_cannot_be_stopped_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """``--seconds`` asks the guest to end, and does not wait for ever that it does."""
     monkeypatch.setattr(pipeline, "STOP_SECONDS", 2.0)

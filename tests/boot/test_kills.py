@@ -102,6 +102,7 @@ def test_killing_us_or_a_script_around_qemu_leaves_no_qemu(
         assert (code, f"\nCRASH: QEMU was killed by {number.name}" in run.stdout) == (CRASH, True), run.stdout
 
 
+@pytest.mark.soak
 def test_a_script_that_gives_qemu_away_and_ends_is_a_crash(tmp_path: Path, wrapper: Path) -> None:
     """Nobody but us then knows of that QEMU, and it is asked to end."""
     wrapper.write_text('#!/bin/sh\nsetsid qemu-system-i386 "$@" <&0 &\nsleep 2\n')

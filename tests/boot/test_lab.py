@@ -79,6 +79,7 @@ def test_kvm_fails_in_the_lab_and_says_so(lab: Platform, tmp_path: Path) -> None
     assert len({event["cpu"] for event in seen["trace"]}) > 1
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_memory_is_well_in_the_lab(lab: Platform) -> None:
     """The control that KVM and the nesting do right what they can do right; KVM has nothing to confess then."""
@@ -185,6 +186,7 @@ def test_no_lab(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_arguments_that_the_inner_qemu_refuses(lab: Platform, tmp_path: Path) -> None:
     run = kgen(tmp_path / "tmp", *QUICK, "--", "-nonsense")

@@ -141,6 +141,7 @@ def test_a_waiting_reader_is_woken_by_the_end(tcg: Platform, guest: Guest) -> No
         assert machine.eof
 
 
+@pytest.mark.soak
 def test_a_qemu_that_hears_nothing_is_ended_all_the_same(tcg: Platform, guest: Guest) -> None:
     machine = launch(tcg, LaunchRequest(kernel=guest("loop")))
     os.kill(machine.pid, signal.SIGSTOP)

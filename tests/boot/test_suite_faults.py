@@ -69,6 +69,7 @@ def test_after_a_triple_fault_the_next_boot_goes_on(monkeypatch: pytest.MonkeyPa
     check_others(verdicts)
 
 
+@pytest.mark.soak
 def test_after_a_hang_the_next_boot_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     boots, verdicts = run("hang", monkeypatch)
     assert [boot.spec.case.instruction for boot in boots] == ["add", "sub"]

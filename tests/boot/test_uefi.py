@@ -30,6 +30,7 @@ def image(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "kernel.img"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("drive", ["ide", "cd"])
 def test_boots_by_uefi(drive: str, kernel: Kernel, image: Path, tmp_path: Path) -> None:
     monitor = tmp_path / "mon"
