@@ -103,6 +103,7 @@ def _kernel(spec: KernelSpec, run: Run, directory: str) -> Iterator[Packed]:
         note = " (built again by this kgen; the build id is not the one that was run)"
     kinds = {"kernel.img": "bootable disk image", "kernel.elf": "the kernel, for QEMU's -kernel and for gdb"}
     kinds |= {"kernel.s": "its listing", "manifest.json": "what it is, with symbols and checksums"}
+    kinds |= {"kernel.elf-gdb.py": "kgen's commands for gdb"}
     try:
         with tempfile.TemporaryDirectory(prefix="kgen-") as place:
             for path in write(found.kernel, Path(place)):

@@ -37,11 +37,12 @@ def test_it_holds_everything_about_a_run() -> None:
     found = {each.name: each for each in collect(runs("kvm-lost"), [("/a/b/x.json", b"{}")])}
     kernel = "kernels/xchg.32.vga-text.token/"
     assert sorted(found) == [
-        *(f"{kernel}kernel.{suffix}" for suffix in ("elf", "img", "s")),
+        *(f"{kernel}kernel.{suffix}" for suffix in ("elf", "elf-gdb.py", "img", "s")),
         f"{kernel}manifest.json",
         "logs/xchg.32.vga-text.token.txt",
         "results/x.json",
     ]
+    assert all(each.what for each in found.values())
     assert found["results/x.json"].data == b"{}"
     assert found["logs/xchg.32.vga-text.token.txt"].data == load("kvm-lost").log
     manifest = json.loads(found[f"{kernel}manifest.json"].data)
