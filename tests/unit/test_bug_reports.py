@@ -126,6 +126,14 @@ def test_a_lost_token_is_told_like_in_the_first_report() -> None:
     assert "**lost**" in text
 
 
+def test_a_case_of_a_suite_is_told_as_itself() -> None:
+    """The suite's last case counts operations, its first one rounds."""
+    (run,) = runs_of("tcg-suite")
+    text = bug.render((replace(run, results=run.results[:1]),))
+    assert f"N = {run.results[0].verdict.rounds} rounds" in text
+    assert " operations" not in text.partition("## Explanation")[2].partition("## Code")[0]
+
+
 def test_the_code_is_that_of_the_kernel() -> None:
     (run,) = runs_of("kvm-lost")
     assert run.spec is not None

@@ -146,7 +146,7 @@ def _case(result: Result) -> Iterator[str]:
     if result.spec is None:
         return
     yield ""
-    for line in explanations(result.spec, verdict):
+    for line in explanations(result.spec, verdict, result.number):
         yield f"- {words(line)}"
     for control in verdict.controls:
         state = "as it must" if control.enough else "which does not do"
