@@ -18,7 +18,7 @@ from kgen.elf import LoadedElf
 from kgen.elf import read as read_elf
 from kgen.errors import KgenError, LinkError, ProtocolError, SpecError
 from kgen.mtree import NOT_ASKED
-from kgen.observation import RESULT_CODE, SERIAL_ONLY, Observation, Record, from_log
+from kgen.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY, Observation, Record, from_log
 from kgen.plan import phases
 from kgen.protocol import Log, is_foreign, parse_log
 from kgen.report import reading
@@ -26,8 +26,6 @@ from kgen.report.writing import run_of_one_boot
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import Verdict, VerdictKind, judge
 
-#: The platform of what was found in a dump.
-MEMORY_DUMP = "memory-dump"
 NAME_IT = "name the kernel with --elf or --manifest"
 _BUILD_SHOWN = 12
 _LINE_SHOWN = 40

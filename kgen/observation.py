@@ -331,6 +331,8 @@ class Observation:
         return self.memory or self.serial
 
 
+#: The platform of what was found in a dump of a machine's memory.
+MEMORY_DUMP = "memory-dump"
 #: The platform of what was rebuilt from the code on a kernel's screen.
 RESULT_CODE = "result-code"
 #: Where there is no machine whose memory could be read.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Cost:
     now: float
     looks: int = 0
     paused: float = 0.0
-    longest: float = field(default=0.0)
+    longest: float = 0.0
 
     def after(self, pause: Pause) -> Cost:
         """With one pause more, which has just ended."""
@@ -54,7 +54,7 @@ class Cost:
 
     def at(self, now: float) -> Cost:
         """The same pauses in a longer time."""
-        return Cost(self.began, now, self.looks, self.paused, self.longest)
+        return replace(self, now=now)
 
     @property
     def elapsed(self) -> float:

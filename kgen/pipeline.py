@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +30,7 @@ from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import Observation, Record, Scene, from_log, pool
 from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import CHOICES, LaunchRequest, Platform
+from kgen.process import noted_ctrl_c
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
 from kgen.results import Role
 from kgen.scene import capture, place_to_begin, place_to_stop
@@ -333,28 +332,6 @@ def _expired(watch: _Watch, platform: Platform, options: Options, running: float
     return ""
 
 
-@contextlib.contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt."""
-    seen: list[int] = []
-    ours = threading.current_thread() is threading.main_thread()
-    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
-    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield seen
-        return
-
-    def note(number: int, _frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def observe(
     kernel: Kernel,
     platform: Platform,
@@ -384,7 +361,7 @@ def observe(
         machine = stack.enter_context(start(platform, request, gdb=options.gdb, pinned=_pinned(options.pin)))
         watch = _Watch(kernel.spec, watcher)
         # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
-        with _ctrl_c() as interrupts:
+        with noted_ctrl_c(second_interrupts=True) as interrupts:
             if options.lies_in_wait:
                 place = place_to_begin(kernel, options.moment) if options.moment else place_to_stop(kernel)
                 machine.lie_in_wait(*place)

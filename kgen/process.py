@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -350,6 +351,29 @@ def finish(
     finally:
         child.kill()
     return Finished(status, said.decode(errors="replace") + "\n".join(child.stderr_lines()))
+
+
+@contextlib.contextmanager
+def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
+    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt where that is wanted.
+    Outside the main thread nothing is collected."""
+    seen: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
+    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield seen
+        return
+
+    def note(number: int, _frame: object) -> None:
+        if seen and second_interrupts:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:

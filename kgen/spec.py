@@ -159,7 +159,7 @@ class Case:
         if self.instruction not in known:
             raise unknown("instruction", self.instruction, known)
         entry = known[self.instruction]
-        self._default("width", 32 if 32 in entry.widths else entry.widths[-1])
+        self._default("width", entry.usual_width)
         self._default("experiment", entry.experiment)
         self._default("source", entry.sources[0].value)
         if self.width not in entry.widths:

@@ -69,7 +69,7 @@ def _full(cpus: int) -> Iterator[Case]:
     # what is not the experiment that suits an instruction best, but takes it
     for name, experiment in itertools.product(sorted(instructions()), sorted(experiments())):
         entry = instructions()[name]
-        width = 32 if 32 in entry.widths else entry.widths[-1]
+        width = entry.usual_width
         main = entry.lockable and experiment == fitting(entry, width, entry.sources[0], cpus)
         form = entry.form(width, entry.sources[0], True)
         if not main and not experiments()[experiment].refuses(entry, form, cpus):
@@ -80,7 +80,7 @@ def _smoke(cpus: int) -> Iterator[Case]:
     """A few cases of every kind, in seconds."""
     for name in ("xchg", "xadd", "cmpxchg", "cmpxchg8b", "add", "or", "not"):
         entry = instructions()[name]
-        width = 32 if 32 in entry.widths else entry.widths[-1]
+        width = entry.usual_width
         experiment = fitting(entry, width, entry.sources[0], cpus)
         if experiment:
             yield Case(name, width, target="vga-text", experiment=experiment, cpus=cpus)

@@ -10,7 +10,7 @@ from kgen.errors import KgenError, SpecError
 from kgen.files import check_program
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation
-from kgen.pipeline import Holder, Options, Watcher, judge_cases, observe_suite, observe_until_told
+from kgen.pipeline import Options, Watcher, judge_cases, observe_suite, observe_until_told
 from kgen.platforms import Platform
 from kgen.report.reading import Run
 from kgen.report.writing import run_of_one_boot, run_of_suite
@@ -54,7 +54,7 @@ def carry_out(
     Raises as ``pipeline.observe`` does.
     """
     if not spec.suite:
-        seen = observe_case(spec, platform, options, watcher=watcher, repeated=repeated)
+        seen = observe_until_told(build(spec), platform, options, watcher=watcher, repeated=repeated)
         return judged(spec, seen, invocation)
     boots = observe_suite(spec, platform, options, watcher=watcher, rebooted=rebooted)
     found = [
@@ -62,19 +62,6 @@ def carry_out(
         for case, boot, verdict in judge_cases(boots)
     ]
     return run_of_suite(spec, platform.name, found, invocation=invocation)
-
-
-def observe_case(
-    spec: KernelSpec,
-    platform: Platform,
-    options: Options,
-    *,
-    watcher: Watcher | None = None,
-    holder: Holder | None = None,
-    repeated: Callable[[int], None] | None = None,
-) -> Observation:
-    """What was seen of one case, in as many runs as it takes. Raises as ``pipeline.observe`` does."""
-    return observe_until_told(build(spec), platform, options, watcher=watcher, holder=holder, repeated=repeated)
 
 
 def judged(spec: KernelSpec, observation: Observation, invocation: Sequence[str] = ()) -> Run:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -64,25 +62,12 @@ def shown(console: Console) -> Iterator[Shown]:
     """The display that suits the console, put away at the end."""
     from rich.live import Live
 
+    from kgen.process import noted_ctrl_c
+
     with ExitStack() as stack:
         live = None
         # A log with FORCE_COLOR set is no terminal, and a dumb one cannot move its cursor.
         if console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
-        yield Shown(console, live, stack.enter_context(_ctrl_c()))
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """Collect Ctrl-C: a machine that stands still for a look must first be let go."""
-    seen: list[int] = []
-    ours = threading.current_thread() is threading.main_thread()
-    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
-    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield seen
-        return
-    before = signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
+        # a machine that stands still for a look must first be let go
+        yield Shown(console, live, stack.enter_context(noted_ctrl_c(second_interrupts=False)))

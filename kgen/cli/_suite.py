@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.observation import Observation
-    from kgen.report.reading import Run
     from kgen.verdict import VerdictKind
 
 
 def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
     """Run a suite, judge each case, tell; how the whole came out."""
+    from kgen.report.formats.text import show_run
     from kgen.trial import carry_out
 
     def rebooted(seen: Observation, left: int) -> None:
@@ -28,16 +28,7 @@ def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
         job.spec, job.platform, job.options, watcher=live.show, rebooted=rebooted, invocation=job.invocation
     )
     live.stop()
-    tell_suite(console, run)
+    show_run(console, run)
+    console.file.flush()
     write_result(job.json_file, run)
     return run.kind
-
-
-def tell_suite(console: Console, run: Run) -> None:
-    """Print the table of a suite."""
-    from kgen.report.matrix import show_matrix
-    from kgen.report.writing import outcomes_of
-
-    assert run.spec is not None
-    show_matrix(console, run.spec, run.platform, outcomes_of(run))
-    console.file.flush()

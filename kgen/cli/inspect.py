@@ -52,8 +52,7 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     from rich.console import Console
 
     from kgen.attach import Attachment, attach
-    from kgen.cli._suite import tell_suite
-    from kgen.report.text import show
+    from kgen.report.formats.text import show_run
     from kgen.trial import judged
 
     check_gdb(context, values["gdb"])
@@ -64,11 +63,8 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     spec, observation, left = attach(read_bytes(kernel), str(kernel), wanted)
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     run = judged(spec, observation, invocation(context))
-    if spec.suite:
-        tell_suite(console, run)
-        write_result(json_file, run)
-    else:
-        write_result(json_file, run)
-        show(console, spec, observation, run.verdict)
+    show_run(console, run)
+    console.file.flush()
+    write_result(json_file, run)
     console.print(f"the machine was left {left}", markup=False, soft_wrap=True)
     return run.kind.value

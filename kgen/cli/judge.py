@@ -141,22 +141,17 @@ def _named(values: dict[str, Any]) -> Named | None:
 
 def _tell(console: Console, run: reading.Run, notes: Sequence[str]) -> None:
     """Print one run for people. ``notes`` say what was done to the input."""
-    from kgen.report.text import Printer, show, show_unknown
+    from kgen.report.formats.text import show_run
+    from kgen.report.text import Printer
 
     say = Printer(console)
     if run.where:
         say.line(f"{run.where}:", "bold")
-    seen = run.results[0].observation
-    if run.spec is None:
-        show_unknown(console, seen, run.verdict)
-    elif run.spec.suite:
-        from kgen.cli._suite import tell_suite
-
-        tell_suite(console, run)
+    show_run(console, run)
+    if run.spec is not None and run.spec.suite:
+        # elsewhere they are among the verdict's own
         for note in notes:
             say.line(f"  {note}")
-    else:
-        show(console, run.spec, seen, run.verdict)
     if run.where:
         say.line("")
 

@@ -304,13 +304,14 @@ def _with_lab(console: Console, job: _Job) -> _Job:
 
 def _observe(job: _Job, live: _Live, holder: Holder | None) -> Observation:
     """What was seen of the case, in as many runs as it takes."""
-    from kgen.pipeline import ATTEMPTS
-    from kgen.trial import observe_case
+    from kgen.builder import build
+    from kgen.pipeline import ATTEMPTS, observe_until_told
 
     def say(attempt: int) -> None:
         click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
 
-    return observe_case(job.spec, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
+    kernel = build(job.spec)
+    return observe_until_told(kernel, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
 
 
 def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:

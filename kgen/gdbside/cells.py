@@ -97,7 +97,7 @@ def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
 def interesting(snapshot: Snapshot) -> int:
     """The cell that somebody who looks at the machine wants to see: that of a violation whose batch still stands, else
     the one that is being filled."""
-    last = next((entry for entry in reversed(snapshot.record.witnesses)), None)
+    last = snapshot.record.witnesses[-1] if snapshot.record.witnesses else None
     if last is not None and snapshot.in_place(last):
         return last.cell
     hand = snapshot.block.handshake

@@ -12,7 +12,7 @@ from kgen.errors import ProtocolError
 from kgen.gdbside.image import Image
 from kgen.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
 from kgen.plan import Phase, layout_of, phases
-from kgen.results import NO_CPU, KernelState
+from kgen.results import KernelState
 from kgen.source import STACK_SIZE
 from kgen.spec import MAX_BATCH
 
@@ -126,8 +126,3 @@ def take(image: Image, machine: Frozen, boundaries: Boundaries) -> Snapshot:
         what = f"the machine runs build {record.build_id[:12]}, the ELF is build {image.build_id.hex()[:12]}"
         raise ProtocolError(what, hint="load the kernel.elf that the machine runs: 'file PATH'")
     return Snapshot(image, machine, boundaries, machine.threads(), layout.parse(data), record)
-
-
-def cpu_or_none(number: int) -> int | None:
-    """A CPU's number out of the results block."""
-    return None if number == NO_CPU else number

@@ -51,7 +51,7 @@ def status(snapshot: Snapshot) -> Iterator[str]:
         yield "  before it:"
     for other in before:
         planned = snapshot.planned[other.index]
-        seen = violations_in_words(other.violations) if other.total else "no violation"
+        seen = violations_in_words(other.violations)
         yield f"    {planned.label}: {seen} in {other.rounds} {experiment_of(planned).unit}"
     if phase.experiment == "token":
         yield TABLE_HEADER

@@ -158,6 +158,11 @@ class Instruction:
         return tuple(sorted({width for widths in self.opcodes.values() for width in widths}))
 
     @property
+    def usual_width(self) -> int:
+        """The operand width, in bits, of a case that names none."""
+        return 32 if 32 in self.widths else self.widths[-1]
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Where the other operand may come from, the default first."""
         return tuple(self.opcodes)

@@ -62,8 +62,7 @@ def collect(runs: Sequence[Run], files: Sequence[tuple[str, bytes]]) -> tuple[Pa
             kernels[run.spec.digest()] = directory
             found += _kernel(run.spec, run, directory)
         name = safe(run.spec.name if run.spec else "unknown")
-        boots = {id(result.observation): result.observation for result in run.results}
-        for seen in boots.values():
+        for seen in run.boots:
             if seen.log:
                 data = seen.log.encode("latin-1", "replace")
                 found.append(Packed(_free(f"logs/{name}", ".txt", taken), data, "the serial port's whole output"))

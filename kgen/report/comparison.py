@@ -14,10 +14,10 @@ from enum import Enum
 from typing import Any
 
 from kgen.errors import SpecError
-from kgen.plan import phases_of
 from kgen.report.chance import LEVEL, excess
 from kgen.report.matrix import SEVERITY
 from kgen.report.reading import Result, Run
+from kgen.report.words import fact
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
 
@@ -288,21 +288,19 @@ def _asked(spec: KernelSpec) -> dict[str, str]:
 
 def events_of(result: Result) -> int | None:
     """Cells of the case that showed anything, in all attempts; None where nobody counted them."""
-    record = result.observation.best
-    if result.spec is None or record is None:
+    record = result.phase_record
+    if record is None:
         return None
-    index = phases_of(result.spec, result.number)[-1].index
-    pooled = result.observation.pooled.get(index)
-    found = [phase.events for phase in record.phases if phase.index == index]
-    return sum(found) + (pooled.events if pooled else 0) if found else None
+    pooled = result.observation.pooled.get(record.index)
+    return record.events + (pooled.events if pooled else 0)
 
 
 def _column(label: str, run: Run) -> Column:
     first = run.results[0]
     environment = first.observation.environment
-    cpu, kernel = _said(environment, "host", "cpu"), _said(environment, "host", "kernel")
-    emulator, lab = _said(environment, "versions", "emulator"), _said(environment, "lab", "qemu")
-    inner = _said(environment, "lab", "linux")
+    cpu, kernel = fact(environment, "host", "cpu"), fact(environment, "host", "kernel")
+    emulator, lab = fact(environment, "versions", "emulator"), fact(environment, "lab", "qemu")
+    inner = fact(environment, "lab", "linux")
     return Column(
         label=label,
         where=run.where,
@@ -314,12 +312,4 @@ def _column(label: str, run: Run) -> Column:
 
 
 def _is_linux(environment: Mapping[str, Any]) -> bool:
-    return _said(environment, "host", "system") == "Linux"
-
-
-def _said(environment: Mapping[str, Any], *names: str) -> str:
-    """A text in the environment, "" where it is not there."""
-    value: Any = environment
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else ""
+    return fact(environment, "host", "system") == "Linux"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from enum import Enum
@@ -36,11 +35,6 @@ def document(
         "observation": {name: value for name, value in seen.items() if name not in ("platform", "log")},
         "serial_log": observation.log,
     }
-
-
-def to_json(spec: KernelSpec | None, observation: Observation, verdict: Verdict, invocation: Sequence[str] = ()) -> str:
-    """The document as text, with a final newline."""
-    return json.dumps(document(spec, observation, verdict, invocation), indent=2, sort_keys=False) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,10 +67,10 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     say = Printer(console)
     say.line(f"{spec.name} on {platform}: {len(outcomes)} cases", "bold")
     width = console.width if console.file.isatty() else 120
-    for lies in dict.fromkeys(_lies(outcome.case) for outcome in outcomes):
+    for lies in dict.fromkeys(lies_of(outcome.case) for outcome in outcomes):
         say.line("")
         say.line({"aligned": "aligned:", "misaligned": "misaligned within a line:"}.get(lies, f"across a {lies}:"))
-        _table(console, [outcome for outcome in outcomes if _lies(outcome.case) == lies], width)
+        _table(console, [outcome for outcome in outcomes if lies_of(outcome.case) == lies], width)
     say.line("")
     for outcome in outcomes:
         if outcome.verdict.kind is not VerdictKind.ATOMIC:
@@ -91,7 +90,8 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     say.line(f"{total.name}: {numbers}", STYLES.get(total, "bold yellow"))
 
 
-def _lies(case: Case) -> str:
+def lies_of(case: Case) -> str:
+    """How the case's operand lies on its target: see ``spec.alignment``."""
     return alignment(resolve_target(case.target), case.offset, case.width)
 
 
@@ -189,14 +189,3 @@ def suite_document(
             for part, seen in boots
         ],
     }
-
-
-def suite_json(
-    spec: KernelSpec,
-    platform: str,
-    boots: Sequence[tuple[KernelSpec, Observation]],
-    outcomes: Sequence[Outcome],
-    invocation: Sequence[str] = (),
-) -> str:
-    """The document as text, with a final newline."""
-    return json.dumps(suite_document(spec, platform, boots, outcomes, invocation), indent=2) + "\n"

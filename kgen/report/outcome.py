@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from enum import Enum
 
 from kgen.observation import Observation
 from kgen.report.reading import Result
-from kgen.report.text import show_case, show_unknown
+from kgen.report.words import fact
 from kgen.verdict import VerdictKind
 
 
@@ -39,35 +38,12 @@ def name_of(result: Result) -> str:
     return result.case or "unknown"
 
 
-def account_of(result: Result) -> tuple[str, ...]:
-    """The verdict and what it rests on, in lines: a case of its own as one of a suite."""
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), color_system=None)
-    if result.spec is None:
-        show_unknown(console, result.observation, result.verdict)
-    else:
-        show_case(console, result.spec, result.number, result.observation.platform, result.verdict)
-    assert isinstance(console.file, io.StringIO)
-    return tuple(console.file.getvalue().splitlines())
-
-
 def seconds_of(result: Result) -> float:
     """How long the case itself ran, by the guest's clock; 0 where that is not known."""
-    record = result.observation.best
-    if record is None or result.spec is None or record.khz <= 0:
+    seen, record = result.observation.best, result.phase_record
+    if seen is None or record is None or seen.khz <= 0:
         return 0.0
-    index = case_phase(result)
-    ticks = next((phase.ticks for phase in record.phases if phase.index == index), 0)
-    return max(ticks, 0) / (1000.0 * record.khz)
-
-
-def case_phase(result: Result) -> int:
-    """The index of the phase that is the case itself."""
-    from kgen.plan import phases_of
-
-    assert result.spec is not None
-    return phases_of(result.spec, result.number)[-1].index
+    return max(record.ticks, 0) / (1000.0 * seen.khz)
 
 
 def facts_of(observation: Observation) -> Mapping[str, str]:
@@ -75,16 +51,10 @@ def facts_of(observation: Observation) -> Mapping[str, str]:
     about = observation.environment
     found = {
         "platform": observation.platform,
-        "hypervisor": _word(about, "versions", "emulator"),
-        "host.cpu": _word(about, "host", "cpu"),
-        "host.system": _word(about, "host", "system"),
-        "host.kernel": _word(about, "host", "kernel"),
-        "host.microcode": _word(about, "host", "microcode"),
+        "hypervisor": fact(about, "versions", "emulator"),
+        "host.cpu": fact(about, "host", "cpu"),
+        "host.system": fact(about, "host", "system"),
+        "host.kernel": fact(about, "host", "kernel"),
+        "host.microcode": fact(about, "host", "microcode"),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _word(about: Mapping[str, object], group: str, name: str) -> str:
-    entry = about.get(group)
-    value = entry.get(name) if isinstance(entry, Mapping) else None
-    return value if isinstance(value, str) else ""

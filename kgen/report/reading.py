@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Any, Literal, Union
 
 from kgen.errors import SpecError
-from kgen.observation import Observation
+from kgen.observation import Observation, PhaseRecord
+from kgen.plan import phases_of
 from kgen.report.document import SCHEMA
 from kgen.spec import KernelSpec, unknown
 from kgen.verdict import Verdict, VerdictKind
@@ -49,6 +50,15 @@ class Result:
         """Which of the nine verdicts it is."""
         return self.verdict.kind
 
+    @property
+    def phase_record(self) -> PhaseRecord | None:
+        """What was seen of the case itself, controls apart; None where it was not reached, or nobody can tell."""
+        record = self.observation.best
+        if self.spec is None or record is None:
+            return None
+        index = phases_of(self.spec, self.number)[-1].index
+        return next((phase for phase in record.phases if phase.index == index), None)
+
     def explain(self) -> str:
         """What the verdict rests on, as text for people; it does nothing to a terminal."""
         from kgen.report.formats.text import explain
@@ -78,10 +88,14 @@ class Run:
     results: tuple[Result, ...]
 
     @property
+    def boots(self) -> tuple[Observation, ...]:
+        """What was seen, boot by boot, in the order of their first case."""
+        return tuple({id(result.observation): result.observation for result in self.results}.values())
+
+    @property
     def seconds(self) -> float:
         """How long the machines of all its boots ran, 0 where nobody knows."""
-        boots = {id(result.observation): result.observation for result in self.results}
-        total = sum(seen.timings.get("run", 0.0) for seen in boots.values())
+        total = sum(seen.timings.get("run", 0.0) for seen in self.boots)
         # the file may be damaged: neither negative, nor more than a year, nor no number
         return total if 0 <= total < 366 * 24 * 3600 else 0.0
 

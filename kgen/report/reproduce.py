@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from kgen.errors import SpecError
+from kgen.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY
 from kgen.report.by_hand import Machine, machine_of
 from kgen.report.invocation import PATHS, Chosen, chosen
-from kgen.report.matrix import worst
 from kgen.report.reading import Run
 from kgen.spec import Case, KernelSpec, instructions
 from kgen.suites import BUILT_IN, load
@@ -32,7 +32,7 @@ HAND_SECONDS_DISK = 15
 HAND_PATIENCE = 4
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 #: What a result has for a platform where kgen did not run the machine itself.
-_SEEN_ELSEWHERE = frozenset(("serial-log", "memory-dump", "result-code"))
+_SEEN_ELSEWHERE = frozenset((SERIAL_ONLY, MEMORY_DUMP, RESULT_CODE))
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def exit_text(kind: VerdictKind) -> str:
 
 def steps(run: Run) -> Steps:
     """How to reproduce a run. Never raises for a run that ``reading.load`` has made."""
-    kind = worst([result.verdict.kind for result in run.results])
-    spec, first = run.spec, run.results[0]
+    kind, spec, first = run.kind, run.spec, run.results[0]
     if spec is None:
         return Steps(kind, (), (), None, notes=("The result does not say what was asked, so no kernel can be named.",))
     choice = chosen(first.invocation)
@@ -162,7 +161,7 @@ def _case_words(case: Case) -> tuple[str, ...]:
     entry = instructions()[case.instruction]
     words = ["--instr", case.instruction]
     words += [] if case.lock else ["--no-lock"]
-    words += [] if case.width == _width(case) else ["--width", str(case.width)]
+    words += [] if case.width == entry.usual_width else ["--width", str(case.width)]
     words += [] if case.source == entry.sources[0].value else ["--source", case.source]
     words += ["--target", case.target]
     words += ["--offset", str(case.offset)] if case.offset else []
@@ -201,18 +200,12 @@ def suite_text(spec: KernelSpec) -> str:
 
 def _table(case: Case) -> str:
     entry = instructions()[case.instruction]
-    fields = [("instr", f'"{case.instruction}"', True), ("width", str(case.width), case.width != _width(case))]
+    fields = [("instr", f'"{case.instruction}"', True), ("width", str(case.width), case.width != entry.usual_width)]
     fields += [("lock", "false", not case.lock), ("target", f'"{case.target}"', True)]
     fields += [("experiment", f'"{case.experiment}"', case.experiment != entry.experiment)]
     fields += [("source", f'"{case.source}"', case.source != entry.sources[0].value)]
     fields += [("offset", str(case.offset), bool(case.offset))]
     return f"  {{ {', '.join(f'{name} = {value}' for name, value, told in fields if told)} }},"
-
-
-def _width(case: Case) -> int:
-    """The width that a case of this instruction has where nobody says one, in bits."""
-    widths = instructions()[case.instruction].widths
-    return 32 if 32 in widths else widths[-1]
 
 
 def _run_words(spec: KernelSpec, run: Run, choice: Chosen) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kgen.interleaving import remarks
@@ -11,7 +12,7 @@ from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
-from kgen.report.words import fact, plural
+from kgen.report.words import fact, plural, printable
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -111,6 +112,15 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
         found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
     found += verdict.notes
     return tuple(found)
+
+
+def as_text(tell: Callable[[Console], None]) -> str:
+    """What ``tell`` prints, without colours. A result may come from anybody: what a terminal would obey is replaced."""
+    from rich.console import Console
+
+    file = io.StringIO()
+    tell(Console(file=file, width=120, color_system=None, highlight=False))
+    return "\n".join(printable(line) for line in file.getvalue().split("\n"))
 
 
 class Printer:

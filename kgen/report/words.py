@@ -18,6 +18,11 @@ def fact(values: Any, *names: str) -> str:
     return str(values) if isinstance(values, str | int | float) and not isinstance(values, bool) else ""
 
 
+def one_line(text: str) -> str:
+    """One line without control characters, and without those that turn the direction of text."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def printable(line: str) -> str:
     """A line of text from a result without what a terminal would obey and no encoding could hold; tabs stay, which the
     table of counters has."""

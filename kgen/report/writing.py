@@ -62,7 +62,7 @@ def run_of_one_boot(
 
 def outcomes_of(run: Run) -> tuple[Outcome, ...]:
     """The cases of a suite as the matrix shows them, with the number of the boot that each ran in."""
-    boots = _boots(run)
+    boots = [id(seen) for seen in run.boots]
     cases = {case.id: case for case in run.spec.cases} if run.spec else {}
     return tuple(Outcome(cases[each.case], each.verdict, boots.index(id(each.observation))) for each in run.results)
 
@@ -94,8 +94,3 @@ def _document(run: Run) -> dict[str, Any]:
         made = suite_document(run.spec, run.platform, boots, outcomes_of(run), first.invocation)
     # whoever wrote the result, not who hands it on
     return made | {"kgen": first.kgen}
-
-
-def _boots(run: Run) -> list[int]:
-    """What tells the boots of a run from each other, in the order of their first case."""
-    return list(dict.fromkeys(id(result.observation) for result in run.results))

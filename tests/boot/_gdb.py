@@ -49,17 +49,22 @@ class Terminal:
         os.close(self._ours)
 
     def read_until(self, text: str, seconds: float = 60.0) -> str:
-        """What is printed up to this text."""
+        """What is printed up to this text, which must come."""
+        said = self.listen(text, seconds)
+        assert text in said, f"no {text!r} in {said!r}"
+        return said
+
+    def listen(self, text: str, seconds: float) -> str:
+        """What is printed up to this text, within these seconds, before the program's end."""
         said = ""
         until = time.monotonic() + seconds
-        while text not in said:
-            ready, _, _ = select.select([self._ours], [], [], max(0.0, until - time.monotonic()))
-            assert ready, f"no {text!r} in {said!r}"
+        while text not in said and select.select([self._ours], [], [], max(0.0, until - time.monotonic()))[0]:
             try:
                 data = os.read(self._ours, 65536)
             except OSError:
                 data = b""
-            assert data, f"it ended: {said}"
+            if not data:
+                break
             said += _CONTROL.sub("", data.decode(errors="replace"))
         assert _TRACEBACK not in said, said
         return said
@@ -83,15 +88,6 @@ class Terminal:
             if PROMPT in (said := self.listen(PROMPT, 3.0)):
                 return said
         raise AssertionError("no prompt after ten times Ctrl-C")
-
-    def listen(self, text: str, seconds: float) -> str:
-        """What is printed up to this text, or within these seconds."""
-        said = ""
-        until = time.monotonic() + seconds
-        while text not in said and select.select([self._ours], [], [], max(0.0, until - time.monotonic()))[0]:
-            said += _CONTROL.sub("", os.read(self._ours, 65536).decode(errors="replace"))
-        assert _TRACEBACK not in said, said
-        return said
 
     def leave(self) -> int:
         """Quit; the exit code."""

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from kgen.builder import build
-from kgen.pipeline import Options, judge_cases, observe, observe_suite, platform_named
+from kgen.pipeline import Options, observe, platform_named
 from kgen.platforms import LaunchRequest
-from kgen.report.document import SCHEMA, to_json
-from kgen.report.matrix import Outcome, suite_json, worst
+from kgen.report.document import SCHEMA
+from kgen.report.writing import run_of_case, to_json
 from kgen.spec import Case, KernelSpec
+from kgen.trial import carry_out
 from kgen.verdict import VerdictKind, judge
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "result-schema.md").read_text(encoding="utf-8")
@@ -73,11 +74,8 @@ def suite_result() -> tuple[dict[str, Any], VerdictKind]:
     """Two cases that need not come to much."""
     cases = (Case("xadd", lock=False), Case("xchg", target="ram"))
     spec = KernelSpec(cases[0], more=cases[1:], rounds=200, suite="two", budget=4)
-    boots = observe_suite(spec, platform_named("qemu-tcg"), Options(timeout=60))
-    outcomes = [Outcome(case, verdict, boots.index(boot)) for case, boot, verdict in judge_cases(boots)]
-    pairs = [(boot.spec, boot.observation) for boot in boots]
-    text = suite_json(spec, "qemu-tcg", pairs, outcomes, WORDS)
-    return json.loads(text), worst([outcome.verdict.kind for outcome in outcomes])
+    run = carry_out(spec, platform_named("qemu-tcg"), Options(timeout=60), invocation=WORDS)
+    return json.loads(to_json([run])), run.kind
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def results(no_lab: str) -> list[tuple[dict[str, Any], VerdictKind]]:
         stop = (spec.case.lock, platform) == (False, "qemu-tcg")
         observation = observe(build(spec), platform_named(platform), Options(timeout=120, stop_on_violation=stop))
         verdict = judge(spec, observation)
-        found.append((json.loads(to_json(spec, observation, verdict, WORDS)), verdict.kind))
+        found.append((json.loads(to_json([run_of_case(spec, observation, verdict, invocation=WORDS)])), verdict.kind))
     return found
 
 

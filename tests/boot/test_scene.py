@@ -17,8 +17,8 @@ from kgen.pipeline import platform_named
 from kgen.plan import phases
 from kgen.platforms import LaunchRequest
 from kgen.report import reading
-from kgen.report.document import to_json
 from kgen.report.scene import scene_lines
+from kgen.report.writing import run_of_case, to_json
 from kgen.results import CpuState, KernelState, ViolationKind
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
@@ -32,7 +32,10 @@ def result_of(file: Path) -> tuple[reading.Result, Scene]:
     ((result,),) = [run.results for run in reading.load(file.read_bytes(), file.name)]
     scene = result.observation.scene
     assert scene is not None
-    assert to_json(result.spec, result.observation, result.verdict, result.invocation) == file.read_text()
+    assert (
+        to_json([run_of_case(result.spec, result.observation, result.verdict, invocation=result.invocation)])
+        == file.read_text()
+    )
     return result, scene
 
 

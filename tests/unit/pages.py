@@ -14,9 +14,8 @@ from kgen.errors import KgenError
 from kgen.interleaving import TraceEvent
 from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
 from kgen.report import reading
-from kgen.report.document import to_json
-from kgen.report.matrix import Outcome, suite_json
 from kgen.report.reading import Run
+from kgen.report.writing import run_of_case, run_of_one_boot, to_json
 from kgen.verdict import judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
@@ -38,10 +37,8 @@ def document(name: str) -> dict[str, Any]:
     """The result document of a recorded run, as ``--json`` writes it."""
     run = load(name)
     seen = replace(run.observed(), environment=ENVIRONMENT, log=run.log.decode("latin-1"))
-    if not run.spec.suite:
-        return json.loads(to_json(run.spec, seen, judge(run.spec, seen), WORDS))
-    outcomes = [Outcome(case, judge(run.spec, seen, number), 0) for number, case in enumerate(run.spec.cases)]
-    return json.loads(suite_json(run.spec, run.platform, [(run.spec, seen)], outcomes, WORDS))
+    verdicts = [judge(run.spec, seen, number) for number in range(len(run.spec.cases))]
+    return json.loads(to_json([run_of_one_boot(run.spec, seen, verdicts, invocation=WORDS)]))
 
 
 def runs_of(*documents: dict[str, Any]) -> tuple[Run, ...]:
@@ -81,7 +78,7 @@ def told(seen: Observation) -> dict[str, Any]:
     """The result document of what was seen of a run of the kernel of ``kvm-lost``."""
     spec = load("kvm-lost").spec
     seen = replace(seen, environment=ENVIRONMENT)
-    return json.loads(to_json(spec, seen, judge(spec, seen), WORDS))
+    return json.loads(to_json([run_of_case(spec, seen, judge(spec, seen), invocation=WORDS)]))
 
 
 def nasty() -> dict[str, Any]:

@@ -20,9 +20,9 @@ from test_reading import DOCUMENT, written
 from kgen.errors import SpecError
 from kgen.report import bug, reading
 from kgen.report.bug.loops import loops
-from kgen.report.bug.marks import code, cut, fence, field, words
 from kgen.report.document import document
 from kgen.report.formats import formats
+from kgen.report.marks import code, cut, fence, field, words
 from kgen.report.rebuilt import rebuilt
 from kgen.spec import Case, KernelSpec, experiments
 from kgen.suites import BUILT_IN
@@ -109,7 +109,7 @@ def test_a_bug_report_has_its_sections(name: str) -> None:
     assert found[0][0] == "h1"
     assert [name for _, name in found[1:]] == [*SECTIONS[:2], BY_HAND, *SECTIONS[2:]]
     assert {tag for tag, _ in found[1:]} == {"h2"}
-    kind = bug.kind_of(runs_of(name)[0])
+    kind = runs_of(name)[0].kind
     assert f"exit code {kind.value}: {kind.name}" in blocks(text)["Steps to reproduce"][0]
     assert kind.name in blocks(text)["Actual output"][0]
 

@@ -8,21 +8,29 @@ from typing import Any
 import pytest
 from recordings import NAMES, load
 
-from kgen.report.document import SCHEMA, document, to_json
+from kgen.report.document import SCHEMA, document
+from kgen.report.writing import run_of_one_boot, to_json
 from kgen.verdict import judge
 
 
 def made(name: str) -> tuple[dict[str, Any], str]:
+    """The document of one boot, and the text of the result that it is written in."""
     run = load(name)
     observation = run.observed()
-    verdict = judge(run.spec, observation)
-    return document(run.spec, observation, verdict), to_json(run.spec, observation, verdict)
+    verdicts = [judge(run.spec, observation, number) for number in range(len(run.spec.cases))]
+    text = to_json([run_of_one_boot(run.spec, observation, verdicts)])
+    return document(run.spec, observation, verdicts[-1]), text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_round_trips(name: str) -> None:
     value, text = made(name)
-    assert json.loads(text) == value
+    if load(name).spec.suite:
+        # what is said once for all boots, and the verdicts, stand beside them
+        shared = ("schema", "kgen", "invocation", "verdict")
+        assert json.loads(text)["boots"] == [{key: each for key, each in value.items() if key not in shared}]
+    else:
+        assert json.loads(text) == value
     assert text.endswith("}\n")
     assert json.loads(json.dumps(value, allow_nan=False)) == value
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from recordings import load
 
-from kgen.report.document import to_json
+from kgen.report.writing import run_of_case, to_json
 from kgen.verdict import judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def _log(directory: Path) -> None:
 def _result(directory: Path) -> None:
     run = load("kvm-lost")
     seen = run.observed()
-    (directory / "x.json").write_text(to_json(run.spec, seen, judge(run.spec, seen)))
+    (directory / "x.json").write_text(to_json([run_of_case(run.spec, seen, judge(run.spec, seen))]))
 
 
 def _reported(directory: Path, out: str) -> None:

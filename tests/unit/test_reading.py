@@ -13,9 +13,9 @@ from recordings import NAMES, load
 
 from kgen.errors import SpecError
 from kgen.report import reading
-from kgen.report.document import document, to_json
+from kgen.report.document import document
 from kgen.report.formats import formats
-from kgen.report.matrix import Outcome, suite_json
+from kgen.report.writing import run_of_one_boot, to_json
 from kgen.verdict import judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
@@ -24,10 +24,8 @@ WORDS = ("kgen", "verify", "--instr", "xchg")
 def written(name: str) -> str:
     run = load(name)
     seen = run.observed()
-    if not run.spec.suite:
-        return to_json(run.spec, seen, judge(run.spec, seen), WORDS)
-    outcomes = [Outcome(case, judge(run.spec, seen, number), 0) for number, case in enumerate(run.spec.cases)]
-    return suite_json(run.spec, run.platform, [(run.spec, seen)], outcomes, WORDS)
+    verdicts = [judge(run.spec, seen, number) for number in range(len(run.spec.cases))]
+    return to_json([run_of_one_boot(run.spec, seen, verdicts, invocation=WORDS)])
 
 
 @pytest.mark.parametrize("name", NAMES)

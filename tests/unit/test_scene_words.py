@@ -25,9 +25,9 @@ from kgen.pipeline import Options, check_choices, platform_named, request_of
 from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import LaunchRequest
 from kgen.report import reading
-from kgen.report.document import to_json
 from kgen.report.scene import cell_lines, cpu_lines, scene_lines
 from kgen.report.text import show
+from kgen.report.writing import run_of_case, to_json
 from kgen.results import CpuState, KernelState, PhaseStatus, ViolationKind
 from kgen.scene import place_to_stop, words
 from kgen.spec import MAX_BATCH, Case, KernelSpec
@@ -295,7 +295,7 @@ def test_the_verdict_counts_up_to_the_violation() -> None:
 
 def test_a_document_keeps_it_and_the_report_tells_it() -> None:
     found, seen = scene()
-    text = to_json(RUN.spec, seen, judge(RUN.spec, seen))
+    text = to_json([run_of_case(RUN.spec, seen, judge(RUN.spec, seen))])
     ((result,),) = [run.results for run in reading.load(text.encode(), "x.json")]
     assert result.observation == seen
     shown = io.StringIO()

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgen.report.bug.loops import listed, loops
-from kgen.report.bug.marks import code, fence, words
-from kgen.report.bug.outcomes import expected, explanation, first_words, kind_of, title, told_cases
+from kgen.report.bug.outcomes import expected, explanation, first_words, title, told_cases
 from kgen.report.bug.place import place_lines
+from kgen.report.marks import code, fence, words
 from kgen.report.reading import Result, Run
 from kgen.report.rebuilt import build_ids, rebuilt
 from kgen.report.reproduce import Steps, steps
@@ -87,7 +87,7 @@ def _report(part: _Part, limit: int) -> Iterator[str]:
     yield from ("", "## Explanation")
     for paragraph in explanation(run):
         yield from ("", paragraph)
-    if run.spec is not None and kind_of(run) is not VerdictKind.SKIP:
+    if run.spec is not None and run.kind is not VerdictKind.SKIP:
         yield from ("", "## Code", "", *_code(run, limit))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from kgen.plan import experiment_of, phases_of
 from kgen.protocol import TABLE_HEADER
-from kgen.report.bug.marks import clean, code, words
-from kgen.report.matrix import worst
+from kgen.report.marks import code, words
 from kgen.report.reading import Result, Run
 from kgen.report.text import explanations, summary
+from kgen.report.words import one_line
 from kgen.spec import Case
 from kgen.verdict import VerdictKind
 
@@ -52,30 +52,25 @@ _IN_PARTS = (
 CASES_TOLD = 12
 
 
-def kind_of(run: Run) -> VerdictKind:
-    """What the run comes to."""
-    return worst([result.verdict.kind for result in run.results])
-
-
 def told_cases(run: Run) -> list[Result]:
     """The results that decide: of the worst kind."""
-    kind = kind_of(run)
-    return [result for result in run.results if result.verdict.kind is kind]
+    kind = run.kind
+    return [result for result in run.results if result.kind is kind]
 
 
 def title(run: Run) -> str:
     """One line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
-    kind = kind_of(run)
+    kind = run.kind
     if run.spec is None:
-        return clean(f"{kind.name} on {run.platform}")
+        return one_line(f"{kind.name} on {run.platform}")
     if run.spec.suite:
         part = f"{len(told_cases(run))} of {len(run.results)} cases"
-        return clean(f"{kind.name}: {part} of {run.spec.name} on {run.platform}")
+        return one_line(f"{kind.name}: {part} of {run.spec.name} on {run.platform}")
     case, seen = run.spec.case, run.results[0].verdict.violations
     what = f"{_mnemonic(case)} of {case.width} bits on {case.target}"
     if kind is VerdictKind.NOT_ATOMIC:
-        return clean(f"{what} is not atomic on {run.platform}: {summary(seen)}")
-    return clean(f"{kind.name}: {what} on {run.platform}")
+        return one_line(f"{what} is not atomic on {run.platform}: {summary(seen)}")
+    return one_line(f"{kind.name}: {what} on {run.platform}")
 
 
 def _mnemonic(case: Case) -> str:
@@ -88,7 +83,7 @@ def _mnemonic(case: Case) -> str:
 
 def first_words(run: Run) -> list[str]:
     """What must be said before anything else; nothing where a violation was proven."""
-    kind = kind_of(run)
+    kind = run.kind
     text = _FIRST.get(kind)
     found = [f"**{kind.name}**: {text}"] if text else []
     if kind is VerdictKind.NOT_ATOMIC and not any(_is_locked(result) for result in told_cases(run)):
@@ -125,11 +120,11 @@ def explanation(run: Run) -> Iterator[str]:
         return
     violated = {name for result in told for name, count in result.verdict.violations.items() if count}
     used = dict.fromkeys(phases_of(result.spec, result.number)[-1].experiment for result in told if result.spec)
-    if kind_of(run) is VerdictKind.NOT_ATOMIC:
+    if run.kind is VerdictKind.NOT_ATOMIC:
         yield _IN_PARTS if violated == {"torn"} else _IN_HALVES
         kinds = _TOKEN_KINDS if "token" in used else _UPDATE_KINDS
         yield "\n".join(f"- {kinds[name]}" for name in kinds if name in violated)
-    if kind_of(run) in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+    if run.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
         for result in told[:CASES_TOLD]:
             if result.spec is not None and (phase := phases_of(result.spec, result.number)[-1]).experiment in used:
                 del used[phase.experiment]

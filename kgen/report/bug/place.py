@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kgen.report.bug.marks import code, words
 from kgen.report.document import SCHEMA
+from kgen.report.marks import code, words
 from kgen.report.reading import Run
 from kgen.report.reproduce import ran_by_kgen
-from kgen.report.words import fact
+from kgen.report.words import fact, plural
 from kgen.results import BootPath
 
 #: KVM's parameters that bear on how accesses to devices are carried out.
@@ -70,5 +70,5 @@ def _guest(run: Run) -> str:
         return ""
     boot = "" if record.boot_path is BootPath.UNKNOWN else f", booted by {record.boot_path.name.lower()}"
     build = f", build id {code(record.build_id)}" if record.build_id else ""
-    cpus = f"{record.cpus_found} CPU{'' if record.cpus_found == 1 else 's'}"
+    cpus = plural(record.cpus_found, "CPU")
     return f"kgen's kernel for {words(run.spec.name) if run.spec else 'a case unknown'}, {cpus}{boot}{build}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kgen import registry
 from kgen.report.comparison import Column, Comparison, Difference, Entry, Row
 from kgen.report.matrix import SIGNS
+from kgen.report.words import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,14 +46,9 @@ def forms() -> Mapping[str, ComparisonForm]:
     return registry.discover("kgen.report.comparison_forms", "FORM", ComparisonForm)
 
 
-def clean(text: str) -> str:
-    """One line that does nothing to a terminal: a file's name and what is in it may be anything."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
 def case_name(row: Row) -> str:
     """What a row is called."""
-    return clean(row.case) or "(case not known)"
+    return one_line(row.case) or "(case not known)"
 
 
 def field(entry: Entry) -> str:
@@ -60,14 +56,14 @@ def field(entry: Entry) -> str:
     if entry.cell is None:
         text = "gone" if entry.difference is Difference.VANISHED else ""
     else:
-        text = " ".join((SIGNS[entry.cell.verdict], "+".join(sorted(map(clean, entry.cell.kinds))))).strip()
+        text = " ".join((SIGNS[entry.cell.verdict], "+".join(sorted(map(one_line, entry.cell.kinds))))).strip()
     return f"{MARKS[entry.difference]} {text}".strip()
 
 
 def headline(row: Row, column: Column, entry: Entry) -> str:
     """One difference as a sentence, remarks apart."""
     what = "remark" if entry.difference is Difference.SAME else entry.difference.value
-    return f"{what}: {case_name(row)} in {clean(column.label)}" + (f": {clean(entry.why)}" if entry.why else "")
+    return f"{what}: {case_name(row)} in {one_line(column.label)}" + (f": {one_line(entry.why)}" if entry.why else "")
 
 
 def verdict_of(entry: Entry) -> str:
@@ -75,14 +71,14 @@ def verdict_of(entry: Entry) -> str:
     if entry.cell is None:
         return "not there"
     bound = f", rate below {entry.cell.bound:.2g} at 95 %" if entry.cell.bound is not None else ""
-    return f"{entry.cell.verdict.name}: {clean(entry.cell.reason)}{bound}"
+    return f"{entry.cell.verdict.name}: {one_line(entry.cell.reason)}{bound}"
 
 
 def about(column: Column) -> str:
     """What ran where."""
     version = f"kgen {column.kgen}"
     parts = (column.platform, column.hypervisor, column.host, version)
-    return "; ".join(clean(part) for part in parts if part)
+    return "; ".join(one_line(part) for part in parts if part)
 
 
 def alike(comparison: Comparison) -> tuple[int, str]:
@@ -105,7 +101,7 @@ def total(comparison: Comparison) -> str:
 def sums(comparison: Comparison) -> tuple[str, ...]:
     """For each column but the baseline how many cases differ how."""
     return tuple(
-        f"{clean(column.label)}: "
+        f"{one_line(column.label)}: "
         + (", ".join(f"{count} {kind.value}" for kind, count in comparison.counts(at).items()) or "no case")
         for at, column in enumerate(comparison.columns)
         if at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from kgen.report.comparison import Comparison, Difference, Entry
@@ -11,19 +10,17 @@ from kgen.report.comparison_forms import (
     about,
     alike,
     case_name,
-    clean,
     field,
     headline,
     sums,
     total,
     verdict_of,
 )
+from kgen.report.marks import escaped
+from kgen.report.words import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-#: Whatever Markdown or the HTML in it may take for its own; a ``|`` ends a field of a table.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&@])")
 
 
 def show(console: Console, comparison: Comparison, everything: bool) -> None:
@@ -35,36 +32,32 @@ def _lines(comparison: Comparison, everything: bool) -> list[str]:
     found = []
     verdict = total(comparison)
     if verdict:
-        found += [f"**{_text(verdict)}**", ""]
-    found += [f"- {_text(line)}" for line in sums(comparison)] + [""]
+        found += [f"**{escaped(verdict)}**", ""]
+    found += [f"- {escaped(line)}" for line in sums(comparison)] + [""]
     rows = [row for row in comparison.rows if everything or not row.is_alike]
     if rows:
-        found.append("| case |" + "".join(f" {_text(clean(column.label))} |" for column in comparison.columns))
+        found.append("| case |" + "".join(f" {escaped(one_line(column.label))} |" for column in comparison.columns))
         found.append("|---|" + "---|" * len(comparison.columns))
         found += [
-            f"| {_text(case_name(row))} |" + "".join(f" {_field(each)} |" for each in row.entries) for row in rows
+            f"| {escaped(case_name(row))} |" + "".join(f" {_field(each)} |" for each in row.entries) for row in rows
         ]
         found.append("")
     count, kinds = alike(comparison)
     if count and not everything:
-        found += [f"Alike in every column, and left out: {_text(kinds)}.", ""]
+        found += [f"Alike in every column, and left out: {escaped(kinds)}.", ""]
     for row, column, entry in comparison.told:
-        found.append(f"- **{_text(headline(row, column, entry))}**")
+        found.append(f"- **{escaped(headline(row, column, entry))}**")
         for of, each in ((comparison.columns[0], row.entries[0]), (column, entry)):
-            found.append(f"  - {_text(clean(of.label))}: {_text(verdict_of(each))}")
-        found += [f"  - {_text(clean(remark))}" for remark in entry.remarks]
+            found.append(f"  - {escaped(one_line(of.label))}: {escaped(verdict_of(each))}")
+        found += [f"  - {escaped(one_line(remark))}" for remark in entry.remarks]
     found += [""] if comparison.told else []
-    found += [f"- {_text(clean(column.label))}: {_text(about(column))}" for column in comparison.columns]
+    found += [f"- {escaped(one_line(column.label))}: {escaped(about(column))}" for column in comparison.columns]
     return found
 
 
 def _field(entry: Entry) -> str:
-    text = _text(field(entry))
+    text = escaped(field(entry))
     return text if entry.difference is Difference.SAME or not text else f"**{text}**"
-
-
-def _text(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
 
 
 FORM = ComparisonForm("markdown", "tables for a comment on a change or a job's summary", show)

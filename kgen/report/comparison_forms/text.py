@@ -13,7 +13,6 @@ from kgen.report.comparison_forms import (
     about,
     alike,
     case_name,
-    clean,
     field,
     headline,
     sums,
@@ -21,6 +20,7 @@ from kgen.report.comparison_forms import (
     verdict_of,
 )
 from kgen.report.text import Printer
+from kgen.report.words import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,10 +43,10 @@ _GAP = "  "
 def show(console: Console, comparison: Comparison, everything: bool) -> None:
     """Print it, at the console's width. Only a word that is longer is not broken."""
     say = Printer(console)
-    size = max(len(clean(column.label)) for column in comparison.columns)
+    size = max(len(one_line(column.label)) for column in comparison.columns)
     for at, column in enumerate(comparison.columns):
         note = "" if at else "; the baseline"
-        _wrapped(say, f"{clean(column.label):<{size}}{_GAP}", f"{about(column)}{note}", console.width)
+        _wrapped(say, f"{one_line(column.label):<{size}}{_GAP}", f"{about(column)}{note}", console.width)
     rows = [row for row in comparison.rows if everything or not row.is_alike]
     if rows:
         say.line("")
@@ -72,7 +72,7 @@ def _table(say: Printer, console: Console, comparison: Comparison, rows: Sequenc
     """The table in as many parts as the width takes. Every part has the baseline's column."""
     from rich.text import Text
 
-    names = [clean(column.label) for column in comparison.columns]
+    names = [one_line(column.label) for column in comparison.columns]
     sizes = [max(len(name), *(len(field(row.entries[at])) for row in rows)) for at, name in enumerate(names)]
     first = max(len(case_name(row)) for row in rows)
     left = list(range(1, len(names)))
@@ -99,7 +99,7 @@ def _table(say: Printer, console: Console, comparison: Comparison, rows: Sequenc
 
 def _differences(say: Printer, comparison: Comparison, everything: bool, width: int) -> None:
     """Every difference with both verdicts in full."""
-    sizes = {column.label: len(clean(column.label)) for column in comparison.columns}
+    sizes = {column.label: len(one_line(column.label)) for column in comparison.columns}
     shown: dict[Difference, int] = dict.fromkeys(Difference, 0)
     for row, column, entry in comparison.told:
         shown[entry.difference] += 1
@@ -111,9 +111,9 @@ def _differences(say: Printer, comparison: Comparison, everything: bool, width: 
         base = comparison.columns[0]
         size = max(sizes[base.label], sizes[column.label])
         for of, each in ((base, row.entries[0]), (column, entry)):
-            _wrapped(say, f"  {clean(of.label):<{size}}{_GAP}", verdict_of(each), width)
+            _wrapped(say, f"  {one_line(of.label):<{size}}{_GAP}", verdict_of(each), width)
         for remark in entry.remarks:
-            _wrapped(say, "  - ", clean(remark), width)
+            _wrapped(say, "  - ", one_line(remark), width)
     for kind, count in shown.items():
         if count > _TOLD and not everything:
             say.line("")

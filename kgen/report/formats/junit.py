@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kgen.report.formats import ReportFormat
-from kgen.report.outcome import Outcome, account_of, facts_of, name_of, outcome_of, seconds_of
+from kgen.report.formats.text import account
+from kgen.report.outcome import Outcome, facts_of, name_of, outcome_of, seconds_of
 from kgen.report.reading import Result, Run
 
 #: What XML 1.0 cannot hold at all (https://www.w3.org/TR/xml/#charsets), escaped or not.
@@ -71,7 +72,7 @@ def _case(result: Result, run: Run, took: float) -> ElementTree.Element:
     outcome, verdict = outcome_of(result.verdict.kind), result.verdict
     if outcome is not Outcome.PASSED:
         why = _clean({"type": verdict.kind.name, "message": verdict.reason})
-        ElementTree.SubElement(case, outcome.value, why).text = _text("\n".join(("", *account_of(result), "")))
+        ElementTree.SubElement(case, outcome.value, why).text = _text(f"\n{account(result)}")
     return case
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kgen.report.formats import ReportFormat
-from kgen.report.outcome import Outcome, account_of, facts_of, name_of, outcome_of
+from kgen.report.formats.text import account
+from kgen.report.outcome import Outcome, facts_of, name_of, outcome_of
 from kgen.report.reading import Result, Run
 
 
@@ -48,7 +49,7 @@ def _point(number: int, run: Run, result: Result) -> Iterator[str]:
     if outcome is not Outcome.PASSED:
         # a block, not a list: readers of the small YAML that TAP allows take "- word: word" for a mapping
         yield "  account: |"
-        for line in account_of(result):
+        for line in account(result).split("\n"):
             if line.strip():
                 yield f"    {_plain(line)}"
     yield "  ..."

@@ -82,7 +82,7 @@ def case_view(result: Result, anchor: str) -> CaseView:
     phase = phases_of(spec, result.number)[-1] if spec else None
     experiment = experiment_of(phase) if phase else None
     name = experiment.name if experiment else "token"
-    record = _record(seen, phase)
+    record = result.phase_record
     alone = not result.suite
     return CaseView(
         anchor=anchor,
@@ -101,13 +101,6 @@ def case_view(result: Result, anchor: str) -> CaseView:
         scene=_scene(seen.scene, seen) if seen.scene and phase and seen.scene.witness.phase == phase.index else None,
         trace=_trace(seen) if alone else None,
     )
-
-
-def _record(seen: Observation, phase: Phase | None) -> PhaseRecord | None:
-    best = seen.best
-    if best is None or phase is None:
-        return None
-    return next((each for each in best.phases if each.index == phase.index), None)
 
 
 def _why(result: Result) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from kgen.instructions import Source
 from kgen.report.html.rates import level, overall, percent
-from kgen.report.matrix import SIGNS
+from kgen.report.matrix import SIGNS, lies_of
 from kgen.report.reading import Result, Run
-from kgen.spec import Case, alignment, instructions, resolve_target
+from kgen.spec import Case, instructions
 from kgen.verdict import VerdictKind
 
 _TITLES = {"aligned": "Aligned", "misaligned": "Misaligned within a cache line"}
@@ -61,19 +61,13 @@ def heat_maps(runs: Sequence[Run], labels: Sequence[str], anchors: Anchors) -> t
     found: dict[str, dict[tuple[str, int], dict[tuple[int, str], Result]]] = {}
     for number, run in enumerate(runs):
         for result, case in _cases(run):
-            lies = alignment(resolve_target(case.target), case.offset, case.width)
-            rows = found.setdefault(lies, {})
+            rows = found.setdefault(lies_of(case), {})
             place = f"{case.target}+{case.offset}" if case.offset else case.target
             rows.setdefault((row_name(case), case.width), {})[number, place] = result
     return tuple(_map(_TITLES.get(lies, f"Across a {lies}"), rows, labels, anchors) for lies, rows in found.items())
 
 
 def _cases(run: Run) -> list[tuple[Result, Case]]:
-    if run.spec is None:
-        return []
-    if run.spec.suite and len(run.results) == 1 and run.results[0].case == run.spec.name:
-        # it came to nothing, so this is what there is to be said of every case
-        return [(run.results[0], case) for case in run.spec.cases]
     return [(result, result.spec.cases[result.number]) for result in run.results if result.spec]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgen import __version__
-from kgen.observation import Observation
 from kgen.report.comparison import labels
 from kgen.report.html.cases import CaseView, case_view
 from kgen.report.html.heat import heat_maps, style_of
@@ -80,7 +79,7 @@ class RunView:
 def render(runs: Sequence[Run]) -> str:
     """The page, in ASCII: characters beyond it are written as references, so that no encoding can harm them."""
     names = labels([run.where for run in runs])
-    room = min(_LOG, _LOGS // max(1, sum(len(_observations(run)) for run in runs)))
+    room = min(_LOG, _LOGS // max(1, sum(len(run.boots) for run in runs)))
     views = [_run_view(number, run, names[number], room) for number, run in enumerate(runs)]
     anchors = {(number, case.name): case.anchor for number, view in enumerate(views) for case in view.cases}
     many = len(runs) > 1 or len(runs[0].results) > 1
@@ -152,7 +151,7 @@ def _is_suite(run: Run) -> bool:
 def _run_view(number: int, run: Run, label: str, room: int) -> RunView:
     first = run.results[0]
     kinds = [result.verdict.kind for result in run.results]
-    total = worst(kinds)
+    total = run.kind
     counts = Counter(kinds)
     views = [case_view(result, f"r{number}c{at}") for at, result in enumerate(run.results)]
     told = [view for view, result in zip(views, run.results, strict=True) if _is_told(run, result)]
@@ -183,13 +182,8 @@ def _again(run: Run) -> Again:
     return Again(found.with_kgen, found.by_hand, found.notes, shlex.join(run.results[0].invocation))
 
 
-def _observations(run: Run) -> tuple[Observation, ...]:
-    """What was seen, one a boot."""
-    return tuple({id(result.observation): result.observation for result in run.results}.values())
-
-
 def _logs(run: Run, room: int) -> list[LogView]:
-    seen = [each for each in _observations(run) if each.log]
+    seen = [each for each in run.boots if each.log]
     found = []
     for number, each in enumerate(seen, 1):
         lines = each.log.replace("\r\n", "\n").split("\n")

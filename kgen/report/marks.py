@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kgen.report.words import printable
+from kgen.report.words import one_line, plural, printable
 
 #: Whatever Markdown or the HTML in it may take for its own; a ``|`` ends a field of a table.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&@])")
@@ -15,19 +15,19 @@ _REFERENCE = re.compile(r"([@#](?=\w)|:(?=//)|www(?=\.)|GH(?=-\d)|bug(?= \d))", 
 _NO_WIDTH = "\u200b"
 
 
-def clean(text: str) -> str:
-    """One line without control characters, and without those that turn the direction of text."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+def escaped(line: str) -> str:
+    """A line that means nothing to Markdown."""
+    return _SPECIAL.sub(r"\\\1", line)
 
 
 def words(text: str) -> str:
     """A sentence of a result: shown as it is, meaning nothing to Markdown or to the tracker."""
-    return _SPECIAL.sub(r"\\\1", _REFERENCE.sub(rf"\1{_NO_WIDTH}", clean(text)))
+    return escaped(_REFERENCE.sub(rf"\1{_NO_WIDTH}", one_line(text)))
 
 
 def code(text: str) -> str:
     """A name or a number of a result, set as code. "" stays ""."""
-    shown = clean(text)
+    shown = one_line(text)
     if not shown:
         return ""
     ticks = "`" * (_longest("`", shown) + 1)
@@ -63,7 +63,7 @@ def cut(lines: Sequence[str], limit: int) -> list[str]:
         left -= _size(line)
         (head if first else tail).append(line)
     missing = len(lines) - len(head) - len(tail)
-    return [*head, f"[... {missing} line{'s' if missing != 1 else ''} left out ...]", *reversed(tail)]
+    return [*head, f"[... {plural(missing, 'line')} left out ...]", *reversed(tail)]
 
 
 def _size(line: str) -> int:
