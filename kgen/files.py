@@ -48,8 +48,15 @@ def check_writable(path: Path | None, *inputs: Path | None) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; "-" is standard output. Raises OutputError."""
     if str(path) == STDOUT:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise  # whoever reads has had enough
+        except OSError as error:
+            # what is left in the buffer would fail once more, without a name, when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise _unwritable("standard output", error) from error
         return
     write_bytes(path, text.encode("utf-8"))
 
@@ -120,6 +127,8 @@ def read_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
     """All these result files, in order; "-" is standard input. Raises as ``read_runs`` does."""
     from kgen.report.reading import load
 
+    if [str(path) for path in paths].count(STDIN) > 1:
+        raise SpecError("is named more than once", where="standard input", hint="it can be read but once")
     found: list[ResultFile] = []
     for path in paths:
         data, where = _read_or_stdin(path, MAX_INPUT)
@@ -186,5 +195,5 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot be written: {error.strerror or error}", where=str(path), hint="name another file")
+def _unwritable(where: Path | str, error: OSError) -> OutputError:
+    return OutputError(f"cannot be written: {error.strerror or error}", where=str(where), hint="name another file")

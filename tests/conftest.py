@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the host is, nothing about kgen.
+settings.register_profile("kgen", deadline=None)
+settings.load_profile("kgen")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _BOOT_TOOLS = ("qemu-system-x86_64", "gdb")

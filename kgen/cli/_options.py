@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,22 @@ MAX_SECONDS = 1e6
 
 
 class GroupedOption(click.Option):
-    """An option that the help shows under ``group``."""
+    """An option that the help shows under ``group``, behind its own text the names that ``entries`` gives, if any: they
+    are asked for when the help is shown, since a registry has to be read for them."""
 
-    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, group: str = "", entries: Callable[[], Iterable[str]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        self.entries = entries
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The two columns of the help."""
+        record = super().get_help_record(ctx)
+        if record is None or self.entries is None:
+            return record
+        return record[0], f"{', '.join(self.entries())}. {record[1]}".strip()
 
 
 class GroupedCommand(click.Command):

@@ -50,6 +50,12 @@ _VERDICT = "What may not pass"
 _OUTPUT = "Output"
 
 
+def _forms() -> list[str]:
+    from kgen.report.comparison_forms import forms
+
+    return list(forms())
+
+
 @click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Hold results against each other.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(
@@ -65,7 +71,7 @@ _OUTPUT = "Output"
     metavar="DIFFERENCE,...",
     help="Which differences exit 1.  [default: worse,vanished,unproven]",
 )
-@option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="text|json|markdown|github")
+@option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="", entries=_forms)
 @option(_OUTPUT, "--all", "everything", is_flag=True, help="Show the cases that are alike in all columns too.")
 @option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where it goes.  [default: stdout]")
 def COMMAND(
@@ -139,8 +145,9 @@ def _print(show: Callable[[Console], None], output: Path | None) -> None:
 
     from rich.console import Console
 
-    if output is None or str(output) == STDOUT:
-        show(Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH))
+    output = output or Path(STDOUT)
+    if str(output) == STDOUT and sys.stdout.isatty():
+        show(Console(highlight=False))
         return
     file = io.StringIO()
     show(Console(file=file, width=WIDTH, color_system=None, highlight=False))

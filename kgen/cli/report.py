@@ -19,9 +19,15 @@ Examples:
 _OUTPUT = "Output"
 
 
+def _names() -> list[str]:
+    from kgen.report.formats import formats
+
+    return list(formats())
+
+
 @click.command("report", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Tell results in another form.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
-@option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="See 'kgen list reports'.")
+@option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="", entries=_names)
 @option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where the report goes.  [default: stdout]")
 @option(
     _OUTPUT,
@@ -33,7 +39,8 @@ _OUTPUT = "Output"
 def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: Path | None) -> int:
     """Tell results once more, in another form.
 
-    RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
+    RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input. It
+    exits 0 whatever the verdicts are: they have been judged.
     """
     from kgen.report.formats import formats
     from kgen.spec import unknown

@@ -153,7 +153,7 @@ def load(data: bytes, where: str) -> tuple[Run, ...]:
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"is no JSON: {error}", where=where, hint=_HINT) from error
+        raise SpecError(f"is no JSON: {_no_json(error)}", where=where, hint=_HINT) from error
     if not isinstance(document, dict) or "schema" not in document or "kgen" not in document:
         raise SpecError("is no result of kgen", where=where, hint=_HINT)
     if document["schema"] != SCHEMA:
@@ -170,6 +170,16 @@ def load(data: bytes, where: str) -> tuple[Run, ...]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise SpecError(what, where=where, hint=_HINT) from error
+
+
+def _no_json(error: Exception) -> str:
+    """What is the matter, where Python would speak of itself."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start}"
+    # one of its limits is on the digits of a number
+    return str(error) if isinstance(error, json.JSONDecodeError) else "it holds a number of too many digits"
 
 
 def _run(document: Mapping[str, Any], where: str) -> Run:

@@ -98,20 +98,22 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:
-        in_cells = verdict.judged != verdict.rounds
-        count = (
-            f"{verdict.rounds} {unit} in {verdict.judged} cells of batches" if in_cells else f"{verdict.rounds} {unit}"
-        )
-        what = "cells that show a violation is below" if in_cells else "violations is below"
-        found.append(
-            f"N = {count}: the rate of {what} {verdict.bound:.2g}{'' if in_cells else ' a round'} at 95 %, "
-            "for this contention on this machine"
-        )
+        in_cells = f" in {verdict.judged} cells of batches" if verdict.judged != verdict.rounds else ""
+        bound = bound_words(verdict.rounds, verdict.judged, verdict.bound)
+        found.append(f"N = {verdict.rounds} {unit}{in_cells}: {bound}, for this contention on this machine")
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
     if verdict.kind is VerdictKind.NOT_ATOMIC and spec.cases[number].lock and sane:
         found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
     found += verdict.notes
     return tuple(found)
+
+
+def bound_words(rounds: int, judged: int, bound: float) -> str:
+    """The upper limit on the rate of violations, with what it is a rate of: rounds, or where one wrong access may undo
+    many updates, cells of a batch (verdict.Verdict)."""
+    if judged == rounds:
+        return f"the rate of violations is below {bound:.2g} a round at 95 %"
+    return f"the rate of cells that show a violation is below {bound:.2g} at 95 %"
 
 
 def as_text(tell: Callable[[Console], None]) -> str:
@@ -258,7 +260,7 @@ def _witnesses(say: Printer, verdict: Verdict, experiment: str) -> None:
     if not verdict.witnesses:
         return
     say.line("")
-    say.line(f"witnesses ({len(verdict.witnesses)} recorded, the first of each kind):")
+    say.line(f"witnesses ({len(verdict.witnesses)} recorded; of each kind the earliest):")
     shown = [entry for kind in ViolationKind for entry in _first(verdict.witnesses, kind)]
     for witness in shown:
         say.line(f"  {describe(witness, experiment)}")

@@ -22,6 +22,8 @@ from kgen.errors import OutputError, SpecError
 from kgen.files import check_writable, write_text
 from kgen.pipeline import Progress
 from kgen.platforms import qemu_kvm
+from kgen.report.comparison_forms import forms as comparison_forms
+from kgen.report.formats import formats as report_formats
 from kgen.verdict import VerdictKind
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
@@ -174,6 +176,12 @@ def test_help_is_grouped_and_has_examples(command: str) -> None:
         assert [text.index(name) for name in order] == sorted(text.index(name) for name in order)
         assert "\n    kgen verify --instr xchg\n" in text
         assert text.count("--help") == 1
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_every_form_is_in_the_help(command: str) -> None:
+    known = comparison_forms() if command == "compare" else report_formats()
+    assert f"{', '.join(known)}." in " ".join(invoke(command, "--help")[1].split())
 
 
 def test_every_verdict_is_in_the_help() -> None:

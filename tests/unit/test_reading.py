@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, load
 
+from kgen.cli import main
 from kgen.errors import SpecError
 from kgen.report import reading
 from kgen.report.document import document
@@ -98,3 +103,36 @@ def test_a_damaged_result_is_read_or_refused_in_one_line(place: tuple[Any, ...],
     inner[place[-1]] = value
     with contextlib.suppress(SpecError):
         reading.load(json.dumps(damaged).encode(), "x.json")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"[" * 200_000, "it is nested too deeply"),
+        (b'{"schema": ' + b"1" * 5_000 + b"}", "it holds a number of too many digits"),
+        (b'{"schema": "\xff"}', "it is not UTF-8 at byte 12"),
+        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    ],
+)
+def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        reading.load(data, "x.json")
+    assert caught.value.line.startswith(f"x.json: is no JSON: {words}; name a file")
+
+
+@pytest.mark.parametrize("words", [["report"], ["compare"]])
+def test_standard_output_that_takes_nothing_is_named(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(written("kvm-lost"))
+    (tmp_path / "b.json").write_text(written("kvm-lost"))
+    command = [sys.executable, "-m", "kgen", *words, "a.json", "b.json"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    line = "kgen: error: standard output: cannot be written: No space left on device; name another file\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_standard_input_is_read_but_once(command: str) -> None:
+    done = CliRunner().invoke(main, [command, "-", "-"], prog_name="kgen", input=written("kvm-lost").encode())
+    line = "kgen: error: standard input: is named more than once; it can be read but once\n"
+    assert (done.exit_code, done.output) == (2, line)

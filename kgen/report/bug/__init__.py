@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgen.report.bug.loops import listed, loops
-from kgen.report.bug.outcomes import expected, explanation, first_words, title, told_cases
+from kgen.report.bug.outcomes import expected, explanation, first_words, table_note, title, told_cases
 from kgen.report.bug.place import place_lines
 from kgen.report.marks import code, fence, words
 from kgen.report.reading import Result, Run
 from kgen.report.rebuilt import build_ids, rebuilt
-from kgen.report.reproduce import Steps, steps
+from kgen.report.reproduce import LOG, Steps, steps
 from kgen.verdict import VerdictKind
 
 #: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
@@ -23,6 +23,8 @@ _LESS = (
     "It may come to less than the verdict: nobody attests what lies behind the cells, and a run whose controls stayed "
     "silent is not repeated."
 )
+#: Whoever reads the report may never have heard of it.
+_GETTING = "in its source `make verify` installs it, and `. .venv/bin/activate` makes it the command `kgen`"
 #: Cases of a suite whose code is shown.
 _CODE_CASES = 3
 #: Where the title would be longer, a tracker's summary is cut by us and not by the tracker.
@@ -83,6 +85,8 @@ def _report(part: _Part, limit: int) -> Iterator[str]:
     yield from ("", "## Environment", "", *place_lines(run))
     yield from ("", "## Steps to reproduce", "", *_steps(run, part.way))
     yield from ("", "## Expected output", "", *fence(expected(run)))
+    if note := table_note(run):
+        yield from ("", note)
     yield from ("", "## Actual output", "", *fence(part.output, limit=limit))
     yield from ("", "## Explanation")
     for paragraph in explanation(run):
@@ -98,10 +102,12 @@ def _steps(run: Run, way: Steps) -> Iterator[str]:
     if not way.with_kgen:
         yield from _by_hand(way)
         return
-    yield from (f"With kgen {code(run.results[0].kgen)}, in an empty directory:", "")
+    yield from (f"With kgen {code(run.results[0].kgen)} ({_GETTING}), in an empty directory:", "")
     yield from fence(way.with_kgen, "sh")
     if way.by_hand:
         yield from ("", "## The same by hand", "", "The same kernel without kgen's run control; after the above.")
+        if table_note(run):
+            yield f"The table's rows are in {code(LOG)}, too: a last one that does not end in 0 says it without kgen."
         yield from _by_hand(way)
 
 

@@ -112,6 +112,19 @@ def expected(run: Run) -> list[str]:
     return [TABLE_HEADER, f"counts:\t{rounds}\tm\t{rounds}-m\t0", "", f"ATOMIC: no violation in {rounds} {unit}"]
 
 
+def table_note(run: Run) -> str:
+    """What the table's columns are, where there is one; else ""."""
+    if run.spec is None or run.spec.suite or phases_of(run.spec, 0)[-1].experiment != "token":
+        return ""
+    consumers = "count1 and count2 what the consumers took" + (
+        " (count2: all but the first)" if run.spec.case.cpus > 3 else ""
+    )
+    return (
+        f"count0 is how many tokens CPU 0 put, {consumers}, m any number. The last column is count0 − (count1 + "
+        "count2), the tokens that vanished less those that were taken twice: 0 where every exchange is atomic."
+    )
+
+
 def explanation(run: Run) -> Iterator[str]:
     """Paragraphs in Markdown."""
     told = told_cases(run)
@@ -129,6 +142,8 @@ def explanation(run: Run) -> Iterator[str]:
             if result.spec is not None and (phase := phases_of(result.spec, result.number)[-1]).experiment in used:
                 del used[phase.experiment]
                 yield f"The argument ({words(phase.experiment)}): {words(experiment_of(phase).argument)}"
+    if not run.spec.suite and run.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+        return  # the output above ends with the verdict, its controls and its bound
     for result in told[:CASES_TOLD]:
         yield "\n".join(_case(result))
     if len(told) > CASES_TOLD:

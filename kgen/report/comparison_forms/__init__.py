@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgen import registry
 from kgen.report.comparison import Column, Comparison, Difference, Entry, Row
 from kgen.report.matrix import SIGNS
+from kgen.report.text import bound_words
 from kgen.report.words import one_line
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def case_name(row: Row) -> str:
 def field(entry: Entry) -> str:
     """What stands in the table: a mark, the verdict, the kinds of violation; "" where neither has the case."""
     if entry.cell is None:
-        text = "gone" if entry.difference is Difference.VANISHED else ""
+        text = "vanished" if entry.difference is Difference.VANISHED else ""
     else:
         text = " ".join((SIGNS[entry.cell.verdict], "+".join(sorted(map(one_line, entry.cell.kinds))))).strip()
     return f"{MARKS[entry.difference]} {text}".strip()
@@ -68,10 +69,25 @@ def headline(row: Row, column: Column, entry: Entry) -> str:
 
 def verdict_of(entry: Entry) -> str:
     """A verdict with its reason, which states N; for ATOMIC with the bound on the rate."""
-    if entry.cell is None:
+    cell = entry.cell
+    if cell is None:
         return "not there"
-    bound = f", rate below {entry.cell.bound:.2g} at 95 %" if entry.cell.bound is not None else ""
-    return f"{entry.cell.verdict.name}: {one_line(entry.cell.reason)}{bound}"
+    bound = f"; {bound_words(cell.rounds, cell.judged, cell.bound)}" if cell.bound is not None else ""
+    return f"{cell.verdict.name}: {one_line(cell.reason)}{bound}"
+
+
+def told_of(comparison: Comparison, row: Row, column: Column, entry: Entry) -> tuple[tuple[Column, Entry], ...]:
+    """The verdicts that a difference is told with, the baseline's first; none for a case that is not there any more,
+    of which the headline says all."""
+    if entry.cell is None:
+        return ()
+    return tuple((of, each) for of, each in ((comparison.columns[0], row.entries[0]), (column, entry)) if each.cell)
+
+
+def signs(rows: Iterable[Row]) -> str:
+    """What stands for which verdict in these rows, where it is not the verdict's own name."""
+    used = {entry.cell.verdict for row in rows for entry in row.entries if entry.cell}
+    return "  ".join(f"{sign} {kind.name}" for kind, sign in SIGNS.items() if kind in used and sign != kind.name)
 
 
 def about(column: Column) -> str:

@@ -12,7 +12,9 @@ from kgen.report.comparison_forms import (
     case_name,
     field,
     headline,
+    signs,
     sums,
+    told_of,
     total,
     verdict_of,
 )
@@ -41,13 +43,13 @@ def _lines(comparison: Comparison, everything: bool) -> list[str]:
         found += [
             f"| {escaped(case_name(row))} |" + "".join(f" {_field(each)} |" for each in row.entries) for row in rows
         ]
-        found.append("")
+        found += ["", escaped(signs(rows)), ""]
     count, kinds = alike(comparison)
     if count and not everything:
         found += [f"Alike in every column, and left out: {escaped(kinds)}.", ""]
     for row, column, entry in comparison.told:
         found.append(f"- **{escaped(headline(row, column, entry))}**")
-        for of, each in ((comparison.columns[0], row.entries[0]), (column, entry)):
+        for of, each in told_of(comparison, row, column, entry):
             found.append(f"  - {escaped(one_line(of.label))}: {escaped(verdict_of(each))}")
         found += [f"  - {escaped(one_line(remark))}" for remark in entry.remarks]
     found += [""] if comparison.told else []

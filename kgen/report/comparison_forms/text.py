@@ -15,7 +15,9 @@ from kgen.report.comparison_forms import (
     case_name,
     field,
     headline,
+    signs,
     sums,
+    told_of,
     total,
     verdict_of,
 )
@@ -53,9 +55,10 @@ def show(console: Console, comparison: Comparison, everything: bool) -> None:
         _table(say, console, comparison, rows)
         used = {entry.difference for row in rows for entry in row.entries} - {Difference.SAME}
         key = _GAP.join(f"{MARKS[kind]} {kind.value}" for kind in Difference if kind in used)
-        if key:
-            say.line("")
-            say.line(key)
+        say.line("")
+        for line in (key, signs(rows)):
+            if line:
+                say.line(line)
     count, kinds = alike(comparison)
     if count and not everything:
         say.line("")
@@ -101,16 +104,20 @@ def _differences(say: Printer, comparison: Comparison, everything: bool, width: 
     """Every difference with both verdicts in full."""
     sizes = {column.label: len(one_line(column.label)) for column in comparison.columns}
     shown: dict[Difference, int] = dict.fromkeys(Difference, 0)
+    brief = False
     for row, column, entry in comparison.told:
         shown[entry.difference] += 1
         if shown[entry.difference] > _TOLD and not everything:
             continue
-        say.line("")
+        # what is told in its headline alone, makes a list
+        if not brief or entry.cell is not None:
+            say.line("")
+        brief = entry.cell is None
         for line in textwrap.wrap(headline(row, column, entry), width, subsequent_indent="  ", break_on_hyphens=False):
             say.line(line, _STYLES[entry.difference])
-        base = comparison.columns[0]
-        size = max(sizes[base.label], sizes[column.label])
-        for of, each in ((base, row.entries[0]), (column, entry)):
+        told = told_of(comparison, row, column, entry)
+        size = max((sizes[of.label] for of, _ in told), default=0)
+        for of, each in told:
             _wrapped(say, f"  {one_line(of.label):<{size}}{_GAP}", verdict_of(each), width)
         for remark in entry.remarks:
             _wrapped(say, "  - ", one_line(remark), width)
