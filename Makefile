@@ -4,6 +4,8 @@
 .POSIX:
 
 VENV = .venv/bin
+# Tests that start no machine have both processors; those that do come after them, one by one (tests/workers.py).
+WORKERS = -n 2
 
 .PHONY: help verify test check soak bench clean
 
@@ -21,14 +23,14 @@ verify:
 
 test:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
-	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 check:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh dev
 	$(VENV)/python -m ruff check .
 	$(VENV)/python -m ruff format --check .
 	$(VENV)/python -m mypy
-	@$(VENV)/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 soak:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test

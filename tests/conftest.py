@@ -29,6 +29,14 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """`make test` has a worker a processor; see tests/workers.py."""
+    from workers import MachinesLast
+
+    return MachinesLast(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their directory, before ``-m`` selects."""

@@ -95,7 +95,7 @@ def test_there_is_a_kit_for_every_product() -> None:
     assert set(KITS) >= set("vmware virtualbox hyperv xen bhyve libvirt proxmox usb".split())
 
 
-@pytest.mark.parametrize("kit", KITS.values(), ids=str)
+@pytest.mark.parametrize("kit", KITS.values(), ids=lambda kit: kit.name)
 @pytest.mark.parametrize("case", SPECS)
 def test_the_texts_say_what_matters(kit: Kit, case: str) -> None:
     spec, facts = fitted(kit, SPECS[case])
