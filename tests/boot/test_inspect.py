@@ -56,7 +56,9 @@ class Stranger:
 
 
 @contextlib.contextmanager
-def stranger(spec: KernelSpec, gdb: str, *arguments: str, elf: bytes = b"") -> Iterator[Stranger]:
+def stranger(
+    spec: KernelSpec, gdb: str, *arguments: str, elf: bytes = b"", platform: str = "qemu-tcg"
+) -> Iterator[Stranger]:
     """Start one. A short directory: a socket's path is limited."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -70,8 +72,8 @@ def stranger(spec: KernelSpec, gdb: str, *arguments: str, elf: bytes = b"") -> I
             f"unix:{directory}/qmp,server=on,wait=off",
             *arguments,
         )
-        tcg = discover("kgen.platforms", "PLATFORM", Platform)["qemu-tcg"]
-        command = tcg.command(LaunchRequest(kernel=kernel, extra=wanted))
+        chosen = discover("kgen.platforms", "PLATFORM", Platform)[platform]
+        command = chosen.command(LaunchRequest(kernel=kernel, extra=wanted))
         log = directory / "serial.log"
         with log.open("wb") as file:
             qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, start_new_session=True)

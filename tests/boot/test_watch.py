@@ -20,6 +20,7 @@ from test_inspect import Stranger, free_port, stranger
 
 from kgen.builder import build
 from kgen.cli import main
+from kgen.platforms import Platform
 from kgen.spec import Case, KernelSpec
 
 pytestmark = pytest.mark.boot
@@ -68,6 +69,25 @@ def test_counters_grow_and_the_machine_is_left_running(working: Stranger) -> Non
     until = time.monotonic() + DEADLINE
     while seen_rounds(watch(working, "--once").output)[0] == rounds[0]:
         assert time.monotonic() < until
+
+
+def test_violations_are_counted_where_they_happen(platform: Platform) -> None:
+    with stranger(ENDLESS, "", platform=platform.name) as machine:
+        machine.await_log(b"counts:")
+        until = time.monotonic() + DEADLINE
+        while True:
+            result = watch(machine, "--for", "0.5")
+            assert result.exit_code == 0, result.output
+            assert LEFT_RUNNING in result.output
+            counts = [int(count) for count in re.findall(r"violations (\d+)", result.output)]
+            assert counts == sorted(counts)
+            if platform.name == "qemu-tcg":
+                assert not any(counts)
+                break
+            if counts[-1]:
+                break
+            assert time.monotonic() < until
+        assert machine.status() == "running"
 
 
 def test_one_look(working: Stranger) -> None:
