@@ -429,9 +429,9 @@ report_phase:
     pop ebp
     ret
 
-; Counts the cells of this batch, and those that showed anything: one stale write may cost thousands of updates, and is
-; one event.
-; in: EBX phase; clobbers: EAX, ECX, EDX
+; Counts this batch's chances of an event, and the events. For tokens each cell is a chance, since CPUs meet at each. A
+; walk is one: one stale write may cost thousands of updates, and CPUs that have drifted apart stay so to its end.
+; in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX
 count_events:
     xor ecx, ecx
     xor edx, edx
@@ -442,6 +442,13 @@ count_events:
     inc ecx
     cmp ecx, dword ptr [results + Results.handshake + Handshake.cells]
     jb .cell
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .add
+    mov ecx, 1
+    cmp edx, ecx
+    jb .add
+    mov edx, ecx
+.add:
     add dword ptr [ebx + Phase.events], edx
     adc dword ptr [ebx + Phase.events + 4], 0
     add dword ptr [ebx + Phase.judged], ecx

@@ -77,7 +77,8 @@ class PhaseRecord:
 
     ``role``, ``address`` (physical, of the first cell) and ``cells`` (of a batch) are what the guest says it was about
     to do; ``label`` and ``limit`` (rounds, 0 for no limit) too, which only the serial channel holds ("" and None).
-    ``judged`` counts every cell of every batch, ``events`` those of them that showed anything.
+    ``judged`` counts the chances of an event, rounds of tokens and of all else batches, ``events`` those of them that
+    showed anything.
     """
 
     index: int

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any
 
 MAGIC = b"KGENRSLT"
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 #: Entries of the CPU table: every APIC id that fits eight bits.
 CPU_TABLE = 256
 #: Witnesses of one kind that one phase records, alone in its kernel or in a suite; later violations of that kind are

@@ -102,7 +102,7 @@ MSR_X2APIC_ICR = 0x830
 #: A walk's operations on each cell in its first batch are twice this; twice as many in the next GROW_FIRST batches
 #: each, and again after every GROW_EVERY batches, up to the experiment's limit.
 FIRST_REPEAT = 8
-GROW_FIRST = 2
+GROW_FIRST = 0
 GROW_EVERY = 64
 #: Looks, each with a PAUSE, that a CPU spends in one batch on waiting for another one to come as far.
 TOGETHER_LOOKS = 262_144

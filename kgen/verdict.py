@@ -71,10 +71,11 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``rounds`` is N in the experiment's unit, ``judged`` in cells of batches, of which each was one chance to see an
-    event: violations come in bursts. ``bound`` is the upper limit on the rate of events at 95 % (the rule of three: 3
-    by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts that did not
-    decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where it gives none."""
+    """``rounds`` is N in the experiment's unit, ``judged`` in chances of an event: rounds of tokens; of all else
+    batches, since in one of those violations come in bursts. ``bound`` is the upper limit on the rate of events at 95 % (the
+    rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts
+    that did not decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where it gives
+    none."""
 
     kind: VerdictKind
     reason: str
@@ -172,12 +173,12 @@ class _Run:
         return Counter(record.violations if record else {}) + Counter(pooled.violations if pooled else {})
 
     def events(self, index: int) -> int:
-        """How often cells of a phase showed anything, those of earlier runs of this kernel included."""
+        """How many chances of a phase showed anything, those of earlier runs of this kernel included."""
         record, pooled = self.found.get(index), self.observation.pooled.get(index)
         return (record.events if record else 0) + (pooled.events if pooled else 0)
 
     def judged(self, index: int) -> int:
-        """How many cells of batches were judged: as many chances of an event. Those of earlier runs included."""
+        """How many chances of an event there were. Those of earlier runs included."""
         record, pooled = self.found.get(index), self.observation.pooled.get(index)
         return (record.judged if record else 0) + (pooled.judged if pooled else 0)
 
@@ -349,9 +350,9 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record) -> Iter
         )
         yield from experiment.accounts(account)
     if record.events > min(record.total, record.judged) or bool(record.events) != bool(record.total):
-        yield f"counts {record.events} events of {record.judged} cells and {record.total} violations"
+        yield f"counts {record.events} events in {record.judged} chances and {record.total} violations"
     if record.judged > record.rounds or bool(record.judged) != bool(record.rounds):
-        yield f"judged {record.judged} cells in {record.rounds} rounds"
+        yield f"judged {record.judged} chances in {record.rounds} rounds"
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"

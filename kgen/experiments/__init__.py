@@ -97,9 +97,10 @@ class Experiment:
     ``walk`` is set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores. ``uses`` are the uses
     that an instruction must offer, all of one of the tuples. ``fits`` says in a few words why a form with so many CPUs
     cannot be used although it offers them, "" where it can. ``work`` is what a phase does with a form, for so many CPUs
-    and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room. ``accounts``
-    yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can show,
-    ``telling`` those that say of a power control that it would have shown the defect in question.
+    and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room; a walk is one
+    chance to see something, however many cells it covers, so it is to be short: before each all CPUs meet anew.
+    ``accounts`` yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can
+    show, ``telling`` those that say of a power control that it would have shown the defect in question.
     """
 
     name: str

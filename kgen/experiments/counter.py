@@ -51,6 +51,6 @@ EXPERIMENT = Experiment(
     kinds=("lost", "duplicate", "torn"),
     telling=("lost", "duplicate"),
     template="experiments/counter.asm",
-    cells=lambda width: 64,
+    cells=lambda width: 16,
     fits=_fits,
 )

@@ -64,5 +64,6 @@ EXPERIMENT = Experiment(
     kinds=("lost", "torn"),
     telling=("lost",),
     template="experiments/own_bits.asm",
+    cells=lambda width: 32,
     fits=_fits,
 )

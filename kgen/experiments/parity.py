@@ -37,4 +37,5 @@ EXPERIMENT = Experiment(
     kinds=("lost", "torn"),
     telling=("lost",),
     template="experiments/parity.asm",
+    cells=lambda width: 64,
 )

@@ -17,7 +17,7 @@ from kgen.errors import SpecError
 from kgen.report.chance import LEVEL, excess
 from kgen.report.matrix import SEVERITY
 from kgen.report.reading import Result, Run
-from kgen.report.words import fact
+from kgen.report.words import chances, fact
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
 
@@ -60,7 +60,7 @@ class Column:
 class Cell:
     """What one run says of one case.
 
-    ``rounds`` is N in the experiment's unit, ``judged`` in cells of batches, ``events`` the cells that showed anything
+    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event, ``events`` those that showed anything
     (None where that is not known), ``bound`` the upper limit on their rate at 95 % (ATOMIC only). ``asked`` is the part
     of the request that bears on it.
     """
@@ -196,11 +196,10 @@ def _new_kind(name: str, before: Cell, now: Cell) -> str:
     """What to say of a kind of violation that the baseline does not have, where that cannot be chance."""
     if before.violations.get(name):
         return ""
-    cells = _cells_with(name, now)
-    chance = excess(0, before.judged, cells, now.judged)
-    if chance >= LEVEL:
+    found, of = _events_with(name, now), chances(now.rounds, now.judged)
+    if excess(0, before.judged, found, now.judged) >= LEVEL:
         return ""
-    return f"violations of a new kind: {name} in {cells} of {now.judged} cells, before in none of {before.judged}"
+    return f"violations of a new kind: {name} in {found} of {now.judged} {of}, before in none of {before.judged}"
 
 
 def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
@@ -225,22 +224,23 @@ def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
 
 
 def _rates(before: Cell, now: Cell) -> list[str]:
-    """What to say where cells show violations more often than before, or less often, and that cannot be chance."""
+    """What to say where violations show more often than before, or less often, and that cannot be chance."""
     if before.events is None or now.events is None or not (before.judged > 0 and now.judged > 0):
         return []
     old, new = (before.events, before.judged), (now.events, now.judged)
     # either way counts, so each has half of what may happen by chance
     if 2 * min(excess(*old, *new), excess(*new, *old)) >= LEVEL:
         return []
+    of = chances(now.rounds, now.judged)
     change = "more" if old[0] * new[1] < new[0] * old[1] else "less"
     return [
-        f"cells show violations {change} often: {new[0]} of {new[1]} ({new[0] / new[1]:.2g}), it was {old[0]} of "
+        f"violations show {change} often: in {new[0]} of {new[1]} {of} ({new[0] / new[1]:.2g}), it was {old[0]} of "
         f"{old[1]} ({old[0] / old[1]:.2g})"
     ]
 
 
-def _cells_with(name: str, cell: Cell) -> int:
-    """How many cells may have shown that kind: no more than showed anything, for one may hold many violations."""
+def _events_with(name: str, cell: Cell) -> int:
+    """How many events may have been of that kind: no more than there were, for one may hold many violations."""
     count = cell.violations[name]
     return count if cell.events is None else min(count, cell.events)
 
@@ -287,7 +287,7 @@ def _asked(spec: KernelSpec) -> dict[str, str]:
 
 
 def events_of(result: Result) -> int | None:
-    """Cells of the case that showed anything, in all attempts; None where nobody counted them."""
+    """Rounds or batches of the case that showed anything, in all attempts; None where nobody counted them."""
     record = result.phase_record
     if record is None:
         return None

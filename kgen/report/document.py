@@ -13,7 +13,7 @@ from kgen.plan import phases
 from kgen.spec import KernelSpec
 from kgen.verdict import Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def document(

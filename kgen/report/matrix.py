@@ -84,7 +84,7 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     if bounds:
         counts_of = [verdict.rounds for verdict in clean]
         say.line(
-            f"where ATOMIC, N is {min(counts_of)} to {max(counts_of)}; the rate of cells of a batch that show a "
+            f"where ATOMIC, N is {min(counts_of)} to {max(counts_of)}; the rate of rounds or batches that show a "
             f"violation is below {min(bounds):.2g} to {max(bounds):.2g} at 95 %"
         )
     say.line(f"{total.name}: {numbers}", STYLES.get(total, "bold yellow"))

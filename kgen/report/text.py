@@ -12,7 +12,7 @@ from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
-from kgen.report.words import fact, plural, printable
+from kgen.report.words import chances, fact, plural, printable
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -98,9 +98,9 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:
-        in_cells = f" in {verdict.judged} cells of batches" if verdict.judged != verdict.rounds else ""
+        batches = f" in {verdict.judged} batches" if verdict.judged != verdict.rounds else ""
         bound = bound_words(verdict.rounds, verdict.judged, verdict.bound)
-        found.append(f"N = {verdict.rounds} {unit}{in_cells}: {bound}, for this contention on this machine")
+        found.append(f"N = {verdict.rounds} {unit}{batches}: {bound}, for this contention on this machine")
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
     if verdict.kind is VerdictKind.NOT_ATOMIC and spec.cases[number].lock and sane:
         found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
@@ -109,11 +109,10 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
 
 
 def bound_words(rounds: int, judged: int, bound: float) -> str:
-    """The upper limit on the rate of violations, with what it is a rate of: rounds, or where one wrong access may undo
-    many updates, cells of a batch (verdict.Verdict)."""
-    if judged == rounds:
+    """The upper limit on the rate of violations, with what it is a rate of."""
+    if chances(rounds, judged) == "rounds":
         return f"the rate of violations is below {bound:.2g} a round at 95 %"
-    return f"the rate of cells that show a violation is below {bound:.2g} at 95 %"
+    return f"the rate of batches that show a violation is below {bound:.2g} at 95 %"
 
 
 def as_text(tell: Callable[[Console], None]) -> str:

@@ -447,7 +447,7 @@ def files(tmp_path: Path) -> Path:
     for name in ("tcg-atomic", "kvm-lost", "tcg-no-controls", "tcg-suite", "kvm-suite"):
         (tmp_path / f"{name}.json").write_text(written(name), encoding="utf-8")
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
-    (tmp_path / "two.json").write_text(json.dumps({"schema": 2, "kgen": "0", "runs": runs}), encoding="utf-8")
+    (tmp_path / "two.json").write_text(json.dumps({"schema": 3, "kgen": "0", "runs": runs}), encoding="utf-8")
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
     return tmp_path
 

@@ -48,7 +48,7 @@ def test_it_is_read_as_what_was_written(name: str) -> None:
 
 def test_several_runs_in_one_file() -> None:
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
-    found = reading.load(json.dumps({"schema": 2, "kgen": "0", "runs": runs}).encode(), "x.json")
+    found = reading.load(json.dumps({"schema": 3, "kgen": "0", "runs": runs}).encode(), "x.json")
     assert [run.where for run in found] == ["x.json (run 1)", "x.json (run 2)"]
 
 
@@ -74,10 +74,10 @@ def test_every_form_tells_every_recording(name: str, recording: str) -> None:
         ("", "is no JSON"),
         ("[" * 100_000, "is no JSON"),
         ("[]", "is no result of kgen"),
-        ('{"schema": 2}', "is no result of kgen"),
+        ('{"schema": 3}', "is no result of kgen"),
         ('{"schema": 99, "kgen": "9"}', "has schema 99"),
-        ('{"schema": 2, "kgen": "9"}', "lacks 'spec'"),
-        ('{"schema": 2, "kgen": "9", "spec": 3, "platform": ""}', "is damaged"),
+        ('{"schema": 3, "kgen": "9"}', "lacks 'spec'"),
+        ('{"schema": 3, "kgen": "9", "spec": 3, "platform": ""}', "is damaged"),
     ],
 )
 def test_what_is_no_result_is_told(text: str, said: str) -> None:

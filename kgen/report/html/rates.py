@@ -1,4 +1,4 @@
-"""How often cells showed a violation, with the limits between which the rate lies."""
+"""How often a violation was seen, with the limits between which the rate lies."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from kgen.report.comparison import events_of
 from kgen.report.intervals import Rate, rate
 from kgen.report.reading import Result
+from kgen.report.words import chances
 
 _ANY = "any"
-#: A token has its cell to itself and is lost once; updates share one, and of them any number may be.
-_ONE_A_CELL = "token"
+#: A token is a chance of its own and is lost once; of updates any number may be in one.
+_ONE_EACH = "token"
 _LOST = "lost"
 
 
 @dataclass(frozen=True)
 class RateRow:
     """The rate of one kind of violation, or of any. ``count`` is how many violations there were. ``rate`` counts the
-    cells of batches that showed any, None where nobody counted them; ``at_most`` says that they may be fewer."""
+    rounds or batches (``unit``) that showed any, None where nobody counted them; ``at_most`` says that they may be
+    fewer."""
 
     kind: str
     count: int
     rate: Rate | None
     at_most: bool
+    unit: str
 
     @property
     def seen(self) -> str:
@@ -50,29 +53,30 @@ def rate_rows(result: Result) -> tuple[RateRow, ...]:
     if judged <= 0:
         return ()
     total = sum(verdict.violations.values())
-    rows = [RateRow(_ANY, total, _rate(events, judged), False)]
-    token = result.spec is not None and result.spec.cases[result.number].experiment == _ONE_A_CELL
+    unit = chances(verdict.rounds, judged)
+    rows = [RateRow(_ANY, total, _rate(events, judged), False, unit)]
+    token = result.spec is not None and result.spec.cases[result.number].experiment == _ONE_EACH
     for kind, count in verdict.violations.items():
-        cells = None if events is None else min(count, events)
+        most = None if events is None else min(count, events)
         exact = not count or (token and (kind == _LOST or total == events))
-        rows.append(RateRow(kind, count, _rate(cells, judged), not exact))
+        rows.append(RateRow(kind, count, _rate(most, judged), not exact, unit))
     return tuple(rows)
 
 
 def overall(result: Result) -> Rate | None:
-    """The rate of cells that showed any violation."""
+    """The rate of rounds or batches that showed any violation."""
     return _rate(_events(result), result.verdict.judged)
 
 
 def _events(result: Result) -> int | None:
-    """Cells that showed anything, None where that is not known: a run that was stopped at its first violation ended
-    because of what it saw, and counts the batch that it ended in not at all."""
+    """Rounds or batches that showed anything, None where that is not known: a run that was stopped at its first
+    violation ended because of what it saw, and counts the batch that it ended in not at all."""
     events = events_of(result)
     return None if result.observation.scene or (not events and any(result.verdict.violations.values())) else events
 
 
-def _rate(events: int | None, chances: int) -> Rate | None:
-    return None if events is None else rate(events, chances)
+def _rate(events: int | None, judged: int) -> Rate | None:
+    return None if events is None else rate(events, judged)
 
 
 def percent(value: float) -> str:
