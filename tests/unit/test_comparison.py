@@ -140,9 +140,9 @@ def test_remarks_decide_nothing() -> None:
     before = again(300, lost=300)
     assert _remarks(before, again(310, lost=310)) == ""
     assert _remarks(before, again(400, lost=400)) == (
-        "cells show violations more often: 400 of 1000 (0.4), it was 300 of 1000 (0.3)"
+        "violations show more often: in 400 of 1000 rounds (0.4), it was 300 of 1000 (0.3)"
     )
-    assert "cells show violations less often: 200 of 1000" in _remarks(before, again(200, lost=200))
+    assert "violations show less often: in 200 of 1000 rounds" in _remarks(before, again(200, lost=200))
     assert _remarks(before, again(300, lost=299, duplicate=1)) == "duplicate was not seen before; that may be chance"
     assert (
         _remarks(again(300, lost=200, duplicate=100), before)
@@ -331,25 +331,25 @@ ok ATOMIC  NOT NOT_ATOMIC  ? INCONCLUSIVE
 alike in every column: 1 RAM_BACKED (--all shows them)
 
 worse: xchg.32.vga-text.token in patched: was ATOMIC, is NOT_ATOMIC
-  known    ATOMIC: no violation in 4480 rounds; the rate of violations is below
-           0.00067 a round at 95 %
+  known    ATOMIC: no violation in 1024 rounds; the rate of violations is below
+           0.0029 a round at 95 %
   patched  NOT_ATOMIC: 1 torn in 4480 rounds
 
 vanished: not.32.vga-text.parity in today: was ATOMIC, is not there
 
 unproven: not.32.vga-text.parity in patched: was ATOMIC, is INCONCLUSIVE: the
   proof is gone
-  known    ATOMIC: no violation in 23040 operations; the rate of cells that show
-           a violation is below 0.00098 at 95 %
-  patched  INCONCLUSIVE: no violation in 23040 operations
+  known    ATOMIC: no violation in 6272 operations; the rate of batches that
+           show a violation is below 0.23 at 95 %
+  patched  INCONCLUSIVE: no violation in 6272 operations
 
 new: xadd.32.vga-text.counter in patched: is ATOMIC, was not there
-  patched  ATOMIC: no violation in 531456 operations; the rate of cells that
-           show a violation is below 0.00079 at 95 %
+  patched  ATOMIC: no violation in 5888 operations; the rate of batches that
+           show a violation is below 0.3 at 95 %
 
 new: xadd.32.vga-text.counter in today: is ATOMIC, was not there
-  today  ATOMIC: no violation in 531456 operations; the rate of cells that show
-         a violation is below 0.00079 at 95 %
+  today  ATOMIC: no violation in 5888 operations; the rate of batches that show
+         a violation is below 0.3 at 95 %
 
 patched: 1 worse, 1 unproven, 1 new, 1 same
 today: 1 vanished, 1 new, 2 same

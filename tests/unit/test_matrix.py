@@ -63,7 +63,7 @@ def test_what_is_atomic_has_its_bounds() -> None:
     rounds, judged = [each.rounds for each in atomic], [each.judged for each in atomic]
     (line,) = (line for line in shown(run) if "where ATOMIC, N is" in line)
     assert line == (
-        f"where ATOMIC, N is {min(rounds)} to {max(rounds)}; the rate of cells of a batch that show a violation is "
+        f"where ATOMIC, N is {min(rounds)} to {max(rounds)}; the rate of rounds or batches that show a violation is "
         f"below {3 / max(judged):.2g} to {3 / min(judged):.2g} at 95 %"
     )
     assert not [line for line in shown(RUNS["kvm-suite"]) if "where ATOMIC" in line]

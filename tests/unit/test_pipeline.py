@@ -45,7 +45,7 @@ def silent(lost: int) -> Observation:
         )
         witnesses = tuple(witness for witness in record.witnesses if witness.phase != 1)
         made = tuple(Witness(90 + at, 1, ViolationKind.LOST, at + 1, 0, 1, 0, 0, None, 0) for at in range(min(lost, 8)))
-        said = say(record, 1, rounds=1000, judged=1000, counts=new, lost=lost, events=lost)
+        said = say(record, 1, rounds=1000, judged=1000, counts=new, lost=lost, duplicate=0, events=lost)
         return replace(said, witnesses=(*witnesses, *made))
 
     return replace(both(change)(ONE.observed()), timings={"run": 1.0})
