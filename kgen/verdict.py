@@ -72,10 +72,10 @@ class ControlResult:
 @dataclass(frozen=True)
 class Verdict:
     """``rounds`` is N in the experiment's unit, ``judged`` in chances of an event: rounds of tokens; of all else
-    batches, since in one of those violations come in bursts. ``bound`` is the upper limit on the rate of events at 95 % (the
-    rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts
-    that did not decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where it gives
-    none."""
+    batches, since in one of those violations come in bursts. ``bound`` is the upper limit on the rate of events at 95 %
+    (the rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are
+    facts that did not decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where it
+    gives none."""
 
     kind: VerdictKind
     reason: str

@@ -11,6 +11,7 @@ from kgen.errors import DebuggerError, ProtocolError
 from kgen.gdbside import places, session
 from kgen.gdbside.command import Command, say
 from kgen.gdbside.image import Image
+from kgen.gdbside.snapshot import Snapshot
 from kgen.plan import layout_of, phases
 from kgen.report.text import describe
 from kgen.results import KernelState
@@ -45,9 +46,9 @@ class Step(Command):
     def run(self, arguments: list[str]) -> None:
         self.refuse(arguments[2:])
         count = self.number(arguments[0], "number of instructions", MOST_STEPS + 1) if arguments else 1
-        session.must_be_stopped()
+        seen = session.begun()
         threads = session.all_threads()
-        thread, name = self._chosen(arguments[1], threads) if len(arguments) > 1 else _selected(threads)
+        thread, name = self._chosen(arguments[1], threads) if len(arguments) > 1 else _selected(seen, threads)
         if len(threads) > 1 and not session.moves_one_cpu():
             raise DebuggerError("this stub cannot move one CPU alone", hint="gdb's own 'stepi' moves all")
         if "halted" in session.details(thread):
@@ -65,36 +66,32 @@ class Step(Command):
         return next(each for each in threads if each.num == entry.thread), f"CPU {cpu}"
 
 
-def _selected(threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
+def _selected(seen: Snapshot | None, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
     """gdb's selected CPU, and what to call it: before the kernel has begun nobody knows its number."""
     thread = session.selected_thread() or threads[0]
-    try:
-        registers = session.snapshot().registers_of.items()
-    except ProtocolError:
-        registers = {}.items()
-    cpu = next((cpu for cpu, entry in registers if entry.thread == thread.num), None)
+    registers = seen.registers_of if seen else {}
+    cpu = next((cpu for cpu, entry in registers.items() if entry.thread == thread.num), None)
     return thread, f"thread {thread.num}" if cpu is None else f"CPU {cpu}"
 
 
 def _step(thread: gdb.InferiorThread, name: str, count: int) -> None:
-    with session.alone(thread):
+    # as the source beside it is written
+    with session.alone(thread), session.setting("disassembly-flavor", "intel"):
         for _ in range(count):
-            before = _here()
-            say(f"{name}  {before[1]}")
+            say(f"{name}  {_here()}")
             if session.go("stepi", STEP_SECONDS):
                 raise DebuggerError(f"{name} did not finish that instruction within {STEP_SECONDS:g} s")
-        say(f"{name}  now at {_here()[1]}")
+        say(f"{name}  now at {_here()}")
 
 
-def _here() -> tuple[int, str]:
-    """The selected CPU's next instruction: its address, and in a line with its source."""
+def _here() -> str:
+    """The selected CPU's next instruction in a line with its source."""
     frame = gdb.newest_frame()
     pc = int(frame.pc())
     code = frame.architecture().disassemble(pc)[0]
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"
-    source = _source(frame)
-    return pc, f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{source}".rstrip()
+    return f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{_source(frame)}".rstrip()
 
 
 def _source(frame: gdb.Frame) -> str:
@@ -128,9 +125,10 @@ class UntilViolation(Command):
         rest = [each for each in arguments if each != "any"]
         self.refuse(rest[1:])
         seconds = self.number(rest[0], "number of seconds", MOST_SECONDS) if rest else RUN_SECONDS
-        image = session.image()
-        session.must_not_be_over()
-        points = _Points(image, anywhere)
+        seen = session.begun()
+        if seen is not None and seen.is_over:
+            raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
+        points = _Points(session.image(), anywhere)
         try:
             expired = points.go(seconds)
         finally:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import gdb
 
 from kgen.engine import CpuRegisters
-from kgen.errors import DebuggerError, LinkError, ProtocolError
+from kgen.errors import DebuggerError, LinkError
 from kgen.gdbside.image import Image, load
-from kgen.gdbside.snapshot import Snapshot, take
+from kgen.gdbside.snapshot import NotBegun, Snapshot, take
 
 _CPU = re.compile(r"CPU\s?#(\d+)")
 _GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")
@@ -125,6 +125,15 @@ def snapshot() -> Snapshot:
     return take(found, GdbMachine(), boundaries)
 
 
+def begun() -> Snapshot | None:
+    """The machine as it stands, None before its kernel has begun. What moves a CPU asks here first: a machine that is
+    not the ELF's must stay as it is. Raises KgenError in one of its forms."""
+    try:
+        return snapshot()
+    except NotBegun:
+        return None
+
+
 def boundaries(begin: int, end: int) -> tuple[int, ...]:
     """Where each instruction between two addresses begins, () where gdb cannot tell."""
     try:
@@ -192,17 +201,24 @@ def shortcomings() -> list[str]:
 @contextmanager
 def alone(thread: gdb.InferiorThread) -> Iterator[None]:
     """Within this, only that CPU moves; afterwards gdb's selection and setting are as before."""
-    before = gdb.parameter("scheduler-locking")
     with selection():
         thread.switch()
         # gdb 13 aborts where a stop is reported of another CPU than the one it let go: name that to the stub, too
         process, number, _ = thread.ptid
         packet(f"Hcp{process:x}.{number:x}")
-        gdb.execute("set scheduler-locking on", to_string=True)
-        try:
+        with setting("scheduler-locking", "on"):
             yield
-        finally:
-            gdb.execute(f"set scheduler-locking {before}", to_string=True)
+
+
+@contextmanager
+def setting(name: str, value: str) -> Iterator[None]:
+    """Within this, a setting of gdb's has this value; afterwards its own again."""
+    before = gdb.parameter(name)
+    gdb.execute(f"set {name} {value}", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set {name} {before}", to_string=True)
 
 
 def go(command: str, seconds: float) -> bool:
@@ -251,14 +267,3 @@ class _Run:
         if self.is_going:
             self.expired = True
             gdb.execute("interrupt", to_string=True)
-
-
-def must_not_be_over() -> None:
-    """Raises ProtocolError where there is nothing left to run, DebuggerError where the machine does not stand still."""
-    must_be_stopped()
-    try:
-        seen = snapshot()
-    except ProtocolError:  # it has not begun
-        return
-    if seen.is_over:
-        raise ProtocolError("the run is over: nothing more will happen", hint="start it again")

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,35 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             assert gdb.ask("kgen step 1 1") == "kgen: this stub does not show CPU 1, so it cannot be stepped\n"
             assert "none can be let go" in gdb.ask("kgen freeze-proof")
             assert gdb.ask("kgen judge").split("\n")[0] == judged
+            gdb.ask("disconnect")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
+def test_another_elf_moves_nothing(folder: Path, tmp_path: Path) -> None:
+    """It is refused by every command that could spoil a crime scene, before anything has moved."""
+    write(build(replace(SPEC, rounds=SPEC.rounds + 1)), tmp_path, ())
+    command, stub = qemu(folder, "c.sock")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with by_hand(folder, "-ex", f"target remote {stub}") as gdb:
+            gdb.read_until(PROMPT)
+            assert "stopped at witness #0" in gdb.ask("kgen until-violation 50")
+            stepped = gdb.ask("kgen step")
+            assert not re.search(r"%e[a-z]{2}", stepped)
+            gdb.ask("disconnect")
+            gdb.leave()
+        with by_hand(tmp_path, "-ex", f"target remote {stub}") as gdb:
+            gdb.read_until(PROMPT)
+            looks = ("thread apply all -q info registers eip", "p results.witness_count", "p results.handshake.batch")
+            before = [gdb.ask(each).split()[2:] for each in looks]
+            line = r"kgen: the machine runs build \w{12}, the ELF is build \w{12}; load the kernel.elf .*\n"
+            for asked in ("until-violation 3", "step 2", "step 1 0", "cell watch", "freeze-proof", "status", "cpus"):
+                assert re.fullmatch(line, gdb.ask(f"kgen {asked}")), asked
+            assert [gdb.ask(each).split()[2:] for each in looks] == before
+            assert "No breakpoints or watchpoints." in gdb.ask("info breakpoints")
             gdb.ask("disconnect")
             gdb.leave()
     finally:

@@ -22,7 +22,7 @@ from kgen.gdbside import cells, proof, story
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
-from kgen.gdbside.snapshot import Snapshot, take
+from kgen.gdbside.snapshot import NotBegun, Snapshot, hold_against, take
 from kgen.handover import moment_for
 from kgen.pipeline import platform_named
 from kgen.plan import layout_of
@@ -374,8 +374,36 @@ def test_a_machine_that_is_another_ones(machine: Machine) -> None:
     with pytest.raises(ProtocolError, match=r"the machine runs build \w+, the ELF is build \w+"):
         machine.snapshot()
     machine.block = layout_of(SPEC).results()
-    with pytest.raises(ProtocolError, match="the kernel has not begun"):
+    with pytest.raises(NotBegun, match="the kernel has not begun"):
         machine.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        (SPEC.case, r"the machine runs build \w+, the ELF is build \w+"),
+        (Case("xadd", experiment="counter", cpus=9), "the machine holds something else in its memory"),
+    ],
+)
+def test_an_elf_is_held_against_the_machine(machine: Machine, tmp_path: Path, case: Case, line: str) -> None:
+    """Also where the machine has nothing in the place of that ELF's results, as before a kernel has begun."""
+    path = tmp_path / "kernel.elf"
+    path.write_bytes(build(replace(SPEC, case=case, rounds=SPEC.rounds + 1)).elf.data)
+    other = load(str(path))
+    with pytest.raises(ProtocolError, match=line) as caught:
+        take(other, machine, machine.boundaries)
+    assert not isinstance(caught.value, NotBegun)
+    assert caught.value.hint == "load the kernel.elf that the machine runs: 'file PATH'"
+    with pytest.raises(ProtocolError, match=line):
+        hold_against(other, machine)
+
+
+def test_a_machine_in_which_nothing_is_loaded_may_be_anybodys(machine: Machine) -> None:
+    image, machine.block = machine.image, layout_of(SPEC).results()
+    machine.image = replace(image, sections=())
+    hold_against(image, machine)
+    with pytest.raises(NotBegun):
+        take(image, machine, machine.boundaries)
 
 
 # --- kgen gdb ------------------------------------------------------------------------------------------------------
