@@ -35,9 +35,9 @@ SPEC = KernelSpec(Case("xchg", lock=False), rounds=1_000_000, controls=False)
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
 
 
-def kgen_gdb(*arguments: str) -> Terminal:
+def kgen_gdb(*arguments: str, cwd: Path = REPOSITORY) -> Terminal:
     words = [sys.executable, "-m", "kgen", "gdb", "--instr", "xchg", "--no-controls", *arguments]
-    return Terminal(words, REPOSITORY, {"KGEN_TEST_RUN": "kgen-gdb"})
+    return Terminal(words, cwd, {"KGEN_TEST_RUN": "kgen-gdb"})
 
 
 # --- kgen gdb ------------------------------------------------------------------------------------------------------
@@ -60,6 +60,32 @@ def test_the_machine_stands_at_its_first_violation(frozen: tuple[Terminal, str])
     assert re.search(r"^cell \d+ at 0xb8[0-9a-f]{3}: [0-9a-f]{8}, ", said, re.MULTILINE)
     assert "CPU 0 (producer) has just recorded the violation" in said
     assert len(re.findall(r"^CPU [12] \(consumer\) parked", said, re.MULTILINE)) == 2
+
+
+def test_the_serial_log_has_a_place(frozen: tuple[Terminal, str]) -> None:
+    """Where it is, what becomes of it, and that it is there."""
+    _, said = frozen
+    fate = r", which goes with the machine \(--log FILE keeps it\)"
+    place = re.search(rf"serial log goes on in (/\S+/serial\.log){fate}", said)
+    assert place
+    assert "kgen:0 boot " in Path(place[1]).read_text()
+
+
+def test_what_a_person_writes_stays(tmp_path: Path) -> None:
+    """gdb runs where the person is: relative names are theirs, and the listing is found all the same."""
+    with kgen_gdb("--rounds", "40", "--stop", "case", "--log", "my.log", cwd=tmp_path) as gdb:
+        assert "serial log goes on in my.log\n" in gdb.read_until(PROMPT)
+        assert str(tmp_path) in gdb.ask("pwd")
+        assert "kernel.s" in gdb.ask("info line main")
+        assert "mov dword ptr [results" in gdb.ask("list main")
+        gdb.ask("dump binary memory cells.bin 0xb8000 0xb8010")
+        gdb.ask("break final_park")
+        gdb.ask("continue")
+        assert gdb.leave() == 0
+    assert len((tmp_path / "cells.bin").read_bytes()) == 16
+    log = (tmp_path / "my.log").read_text()
+    assert log.startswith("kgen:0 boot ")
+    assert re.search(r"^kgen:\d+ end ", log, re.MULTILINE)
 
 
 def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -> None:

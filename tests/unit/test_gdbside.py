@@ -428,6 +428,8 @@ def test_where_a_platform_can_be_stopped() -> None:
         (["--gdb", "/nowhere/gdb"], 2, "--gdb /nowhere/gdb: no such file"),
         (["--", "-s"], 2, "-s: the gdb stub is how kgen reads the machine"),
         (["--rounds", "-1"], 2, "rounds"),
+        (["--log", "-"], 2, "--log -: the terminal is gdb's; name a file"),
+        (["--log", "/nowhere/my.log"], 2, "/nowhere/my.log: cannot be written: No such file or directory"),
     ],
 )
 def test_wrong_requests_get_a_line(arguments: list[str], code: int, line: str) -> None:
