@@ -226,7 +226,12 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
             f"{phase.target.name}."
         )
     else:
-        yield from _text(
-            f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that "
-            "such a fault does not go unseen here."
-        )
+        yield from _text(without_lock(phase))
+
+
+def without_lock(phase: Phase) -> str:
+    """What a violation without LOCK says."""
+    return (
+        f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that such a "
+        "fault does not go unseen here."
+    )

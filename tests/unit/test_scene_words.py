@@ -302,8 +302,15 @@ def test_the_verdict_counts_up_to_the_violation() -> None:
     assert (verdict.rounds, verdict.violations["lost"], verdict.witnesses) == (3, 1, (found.witness,))
     assert verdict.reason.startswith("1 lost in 3 rounds of ")
     assert any("stopped at its first violation" in note for note in verdict.notes)
+    # a debugger that finds the machine there counts the same
     without = judge(RUN.spec, replace(seen, scene=None))
-    assert (without.rounds, without.notes) == (0, tuple(n for n in verdict.notes if "first violation" not in n))
+    assert (without.reason, without.rounds) == (verdict.reason, 3)
+    assert without.notes == tuple(n for n in verdict.notes if "first violation" not in n)
+    # and where the batch has been counted, what was counted is N
+    assert seen.memory is not None
+    *others, last = seen.memory.phases
+    later = replace(seen.memory, phases=(*others, replace(last, rounds=9)))
+    assert judge(RUN.spec, replace(seen, scene=None, memory=later)).rounds == 9
 
 
 def test_a_document_keeps_it_and_the_report_tells_it() -> None:
