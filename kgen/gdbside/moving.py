@@ -23,6 +23,7 @@ STEP_SECONDS = 5.0
 #: How long ``until-violation`` runs where nobody says otherwise, in seconds.
 RUN_SECONDS = 600
 MOST_SECONDS = 100_000
+_ALL = "let all run: 'kgen cell watch', then 'continue'"
 
 
 class Step(Command):
@@ -52,9 +53,11 @@ class Step(Command):
         if len(threads) > 1 and not session.moves_one_cpu():
             raise DebuggerError("this stub cannot move one CPU alone", hint="gdb's own 'stepi' moves all")
         if "halted" in session.details(thread):
-            raise DebuggerError(f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs")
+            told = f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs"
+            raise DebuggerError(told, hint=_ALL if name == "CPU 0" else f"step CPU 0 ('kgen step 1 0'), or {_ALL}")
         _step(thread, name, count)
-        say("(stepped alone, every instruction is atomic: this is no evidence about LOCK)")
+        if count:
+            say("(stepped alone, every instruction is atomic: this is no evidence about LOCK)")
 
     def _chosen(self, text: str, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
         """The CPU that has the kernel's number."""

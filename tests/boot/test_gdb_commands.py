@@ -165,7 +165,12 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
     assert "now at" in stepped
     assert "no evidence about LOCK" in stepped
     assert re.findall(r"CPU [12] .*", gdb.ask("kgen cpus")) == others
-    assert "sleeps (HLT)" in gdb.ask("kgen step 1 1")
+    assert gdb.ask("kgen step 1 1") == (
+        "kgen: CPU 1 sleeps (HLT) and wakes only by an interrupt from a CPU that runs; step CPU 0 ('kgen step 1 0'), "
+        "or let all run: 'kgen cell watch', then 'continue'\n"
+    )
+    # nothing was stepped, so there is nothing to warn of
+    assert re.fullmatch(r"CPU 0  now at [0-9a-f]{8} .*\n", gdb.ask("kgen step 0 0"))
 
 
 def test_ctrl_c_stops_the_machine(frozen: tuple[Terminal, str]) -> None:
