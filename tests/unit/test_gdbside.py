@@ -351,6 +351,19 @@ def test_a_batch_that_is_gone_is_no_evidence(machine: Machine) -> None:
     assert "First look, the kernel's" in told(machine)
 
 
+def test_what_runs_no_more_is_not_told_to_run(machine: Machine) -> None:
+    lose(machine)
+    machine.word("tokens", 2, TOKEN + 1)
+    assert "To look yourself: 'kgen until-violation'" in told(machine)
+    machine.block.state.value = KernelState.FINISHED
+    assert "First look, the kernel's: the run is over" in told(machine)
+    assert "until-violation" not in told(machine)
+    machine.block.witness_count = machine.block.phase[0].lost = 0
+    with pytest.raises(ProtocolError) as caught:
+        proof.witness_to_prove(machine.snapshot())
+    assert caught.value.line == "no violation has been recorded"
+
+
 def test_a_token_taken_twice(machine: Machine) -> None:
     lose(machine)
     entry = machine.block.witness[0]
