@@ -160,6 +160,14 @@ def moves_one_cpu() -> bool:
     return "c" in packet("vCont?").split(";")
 
 
+def takes_breakpoint(kind: int, address: int) -> bool:
+    """Whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is taken away again."""
+    taken = packet(f"Z{kind},{address:x},1") == "OK"
+    if taken:
+        packet(f"z{kind},{address:x},1")
+    return taken
+
+
 def monitor(line: str) -> str:
     """What QEMU's monitor answers, "" where the stub has no such monitor."""
     try:

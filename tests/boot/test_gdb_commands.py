@@ -301,6 +301,38 @@ def test_another_elf_moves_nothing(folder: Path, tmp_path: Path) -> None:
         child.kill()
 
 
+def test_why_it_cannot_run_to_a_violation(folder: Path) -> None:
+    """A stub without breakpoints, one without those by hardware, and a gdb that lets one CPU run: the cause is named,
+    and nothing has moved."""
+    command, stub = qemu(folder, "d.sock")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with PoorStub(stub, folder / "d1.sock", ("Z", "z")) as poor, by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            gdb.ask(f"target remote {poor.address}")
+            assert gdb.ask("kgen until-violation 3") == (
+                "kgen: this stub takes no breakpoints (packets Z0 and Z1), so it cannot stop where a violation is "
+                "recorded; 'continue', stop it by Ctrl-C, and see 'kgen witnesses'\n"
+            )
+            assert "0xfff0" in gdb.ask("p/x $eip")
+            gdb.ask("disconnect")
+            gdb.leave()
+        with PoorStub(stub, folder / "d2.sock", ("Z1", "z1")) as poor, by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            gdb.ask(f"target remote {poor.address}")
+            gdb.ask("set scheduler-locking on")
+            assert gdb.ask("kgen until-violation 3") == (
+                "kgen: with gdb's 'scheduler-locking' on, only one CPU would run; 'set scheduler-locking off'\n"
+            )
+            assert "0xfff0" in gdb.ask("p/x $eip")
+            gdb.ask("set scheduler-locking off")
+            assert "stopped at witness #0" in gdb.ask("kgen until-violation 50")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
 def test_a_machine_with_too_few_cpus(folder: Path) -> None:
     command, stub = qemu(folder, "b.sock", "-smp", "1")
     child = spawn(command)
