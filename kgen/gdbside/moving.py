@@ -91,6 +91,9 @@ def _here() -> str:
     """The selected CPU's next instruction in a line with its source."""
     frame = gdb.newest_frame()
     pc = int(frame.pc())
+    if session.in_real_mode(frame):
+        segment = int(frame.read_register("cs"))
+        return f"{segment:04x}:{pc:04x}, in real mode: gdb shows other code there, so none is shown"
     code = frame.architecture().disassemble(pc)[0]
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"

@@ -18,6 +18,8 @@ from kgen.gdbside.snapshot import NotBegun, Snapshot, take
 _CPU = re.compile(r"CPU\s?#(\d+)")
 _GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")
 _WORD = 0xFFFFFFFF
+#: CR0.PE (SDM volume 3, 2.5).
+_PROTECTED = 1
 #: A stub's answer as ``maint packet`` shows it.
 _RECEIVED = re.compile(r'received: "(.*)"')
 _ENABLED = re.compile(r"kvm support:\s+enabled", re.IGNORECASE)
@@ -107,6 +109,15 @@ def image() -> Image:
 def all_threads() -> list[gdb.InferiorThread]:
     """gdb's threads in the order of their numbers."""
     return sorted(gdb.selected_inferior().threads(), key=lambda thread: thread.num)
+
+
+def in_real_mode(frame: gdb.Frame) -> bool:
+    """Whether the frame's CPU is in real mode, in which its code lies at CS and IP; False where the stub does not show
+    CR0."""
+    try:
+        return not int(frame.read_register("cr0")) & _PROTECTED
+    except (gdb.error, ValueError):
+        return False
 
 
 def must_be_stopped() -> None:

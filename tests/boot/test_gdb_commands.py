@@ -242,6 +242,12 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             )
             gdb.ask(f"target remote {stub}")
             assert gdb.ask("kgen status").startswith("kgen: the kernel has not begun")
+            # the reset vector is a far jump into the firmware
+            assert re.fullmatch(
+                r"thread 1  f000:fff0, in real mode: gdb shows other code there, so none is shown\n"
+                r"thread 1  now at f000:[0-9a-f]{4}, in real mode: .*\n\(stepped alone.*\n",
+                gdb.ask("kgen step"),
+            )
             assert "stopped at witness #0 of case:mov-mov.32@vga-text" in gdb.ask("kgen until-violation 50")
             judged = gdb.ask("kgen judge").split("\n")[0]
             gdb.ask("disconnect")
