@@ -36,10 +36,7 @@ class Step(Command):
 
     name = "step"
     category = gdb.COMMAND_RUNNING
-
-    def complete(self, text: str, word: str) -> list[str]:
-        # the first argument is any number
-        return super().complete(text, word) if text[: len(text) - len(word or "")].split() else []
+    place = 1
 
     def choices(self) -> Sequence[str]:
         return [str(cpu) for cpu in range(session.image().spec.case.cpus)]

@@ -96,6 +96,9 @@ def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -
         assert f"kgen {name} -- " in listed
         assert f"kgen {name}" in gdb.ask(f"help kgen {name}")
     assert gdb.ask("complete kgen cell w") == "kgen cell watch\n"
+    # not a second time
+    for given in ("cell watch ", "cell watch w", "freeze-proof still ", "until-violation any ", "step 1 2 "):
+        assert gdb.ask(f"complete kgen {given}") == ""
     assert gdb.ask("complete kgen step ") == ""
     assert gdb.ask("complete kgen step 1 ").split() == "kgen step 1 0 kgen step 1 1 kgen step 1 2".split()
 
