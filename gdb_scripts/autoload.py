@@ -17,6 +17,10 @@ import sys
 import gdb
 
 _SECONDS = 20
+_NOT_FOUND = (
+    "kgen: its commands were not found: let KGEN_GDB_SCRIPT name the gdb_scripts/kgen.py of a checkout or an installed "
+    "kgen, or 'source' that file"
+)
 
 
 def _trusted(path):
@@ -60,4 +64,4 @@ if "kgen.gdbside.commands" not in sys.modules:
         except Exception as error:
             print(f"kgen: {_found} could not be run: {error}")
     else:
-        print("kgen: no kgen is in the PATH: for its commands, 'source' the script that 'kgen gdb --script' names")
+        print(_NOT_FOUND)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from kgen.builder import Kernel
 from kgen.engine import Engine
-from kgen.errors import DebuggerError, GuestCrash, SpecError
+from kgen.errors import DebuggerError, GuestCrash, OutputError, SpecError
 from kgen.observation import Observation
 from kgen.pipeline import Options, Watcher, observe
 from kgen.platforms import Platform
 from kgen.process import foreground
 
-#: The guest's serial log, beside the ELF, which goes on while gdb is in charge.
+#: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
 LOG = "serial.log"
 LISTEN_SECONDS = 0.05
 #: Where the machine can be stopped, in the order of time.
@@ -48,30 +49,59 @@ def hand_over(
     options: Options,
     moment: str,
     *,
+    log: Path | None = None,
     watcher: Watcher | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Run the kernel to the moment, then let gdb have the terminal until it ends; the machine ends with it.
 
-    ``tell`` is given a line about where the machine stands. Raises as ``pipeline.observe`` does, and GuestCrash where
-    the machine died on its way, DebuggerError where gdb could not be run on the terminal.
+    ``log`` is where the guest's serial log goes, None for a place that goes with the machine. ``tell`` is given lines
+    about where the machine stands, and that place. Raises as ``pipeline.observe`` does, GuestCrash where the machine
+    died on its way, DebuggerError where gdb could not be run on the terminal, OutputError where the log cannot be
+    written.
     """
 
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
         if observation.crash:
             raise GuestCrash(observation.crash, where=platform.name)
         tell(f"{platform.name} is frozen {_reached(moment, observation)}; when gdb ends, so does the machine")
+        place = log or elf.with_name(LOG)
+        fate = "" if log else ", which goes with the machine (--log FILE keeps it)"
+        tell(f"the guest's serial log goes on in {place}{fate}")
         words = [options.gdb, "-q", *machine.join(elf)[1:], "-ex", "kgen status"]
-        try:
-            with elf.with_name(LOG).open("wb", buffering=0) as log:
-                log.write(observation.log.encode("latin-1"))
-                foreground(words, lambda: listen(machine, log.write))
-        except OSError as error:
-            raise DebuggerError(f"cannot be run: {error.strerror}", where=options.gdb) from error
+        with _writer(place) as write:
+            write(observation.log.encode("latin-1"))
+            try:
+                foreground(words, lambda: listen(machine, write))
+            except OSError as error:
+                raise DebuggerError(f"cannot be run: {error.strerror}", where=options.gdb) from error
 
     where = moment if moment in ("start", "controls", "case") else ""
     wanted = replace(options, moment=where, stop_on_violation=moment == "violation")
     observe(kernel, platform, wanted, watcher=watcher, holder=hold)
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """A function that puts bytes behind each other into a file, which is made anew. Raises OutputError."""
+
+    def unwritable(error: OSError) -> OutputError:
+        hint = "name another file"
+        return OutputError(f"cannot be written: {error.strerror or error}", where=str(path), hint=hint)
+
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise unwritable(error) from error
+
+    def write(data: bytes) -> None:
+        try:
+            file.write(data)
+        except OSError as error:
+            raise unwritable(error) from error
+
+    with file:
+        yield write
 
 
 def listen(machine: Engine, write: Callable[[bytes], object]) -> None:

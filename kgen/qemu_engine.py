@@ -120,4 +120,5 @@ class QemuEngine:
         # a stub at the end of a serial line is that of a machine inside, and tells gdb itself
         wide = None if self.supervisor else self.machine.gdb_architecture()
         told = ("-ex", f"set architecture {wide}") if wide else ()
-        return ("gdb", "-cd", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")
+        # the listing lies beside the ELF; gdb itself stays where the person is, so that files it writes stay, too
+        return ("gdb", "-d", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")

@@ -4,6 +4,9 @@ What the guest keeps of a batch tells the order of most of it (kernel_templates/
 with what it took, or when an exchange that began after the put was complete found nothing: so a take of the cell's own
 token, and finding nothing, come behind the put; a take of anything else may have come before. Every CPU acknowledges
 behind its last access, and CPU 0 looks when all have. How the others stand to each other nobody has seen.
+
+A token that is lost was gone when those last exchanges found nothing. What wiped it out, the late write of an exchange
+that had read the cell before the put, is noted by nobody.
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ def _tokens(word: Word, block: Any, phase: Phase, witness: Witness) -> Iterator[
                 step, cpu, "take", cell=cell, value=value, text=f"CPU {cpu} takes {value:08x}, {which}", **own
             )
         else:
-            text = f"CPU {cpu} finds the cell empty, in an exchange that began when the token was there"
+            text = f"CPU {cpu} finds the cell empty in its last exchange, begun after the token had been put"
             yield SceneEvent(step, cpu, "empty", cell=cell, value=0, text=text, **own)
     yield from _parked(block, range(1, phase.cpus), 2, own)
     if witness.kind is ViolationKind.LOST:

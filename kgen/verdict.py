@@ -151,12 +151,14 @@ class _Run:
 
     @property
     def stopped_after(self) -> int:
-        """Where the case was stopped at its first violation, in the middle of a batch: the rounds up to it, or all
-        operations where those are counted; 0 elsewhere."""
-        scene, case = self.observation.scene, self.case_record
-        if scene is None or scene.witness.phase != self.case.index or case is None:
+        """Where the machine was stopped in the middle of a batch in which the case had been violated: the rounds up to
+        its last violation, or all operations where those are counted; 0 elsewhere."""
+        memory = self.observation.memory
+        case = next((phase for phase in memory.phases if phase.index == self.case.index), None) if memory else None
+        last = max((witness.round for witness in self.witnesses), default=0)
+        if case is None or last <= case.rounds:
             return 0
-        return sum(count.puts for count in case.counts) if self.experiment.walk else scene.witness.round
+        return sum(count.puts for count in case.counts) if self.experiment.walk else last
 
     def ran(self, record: PhaseRecord) -> int:
         """How many rounds a phase ran in this run. A record counts a batch when it has been judged to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +55,13 @@ DEFAULT_TIMEOUT = 600.0
     metavar="SECONDS",
     help="For the run up to there.",
 )
+@option(
+    _RUN,
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the guest's serial log there; else it goes with the machine.",
+)
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
 @machine_options(_MACHINE)
@@ -77,6 +85,7 @@ def COMMAND(context: click.Context, /, **values: Any) -> None:
         click.echo(data_dir("gdb_scripts") / "kgen.py")
         return
     from kgen.builder import build
+    from kgen.files import STDOUT, check_writable
     from kgen.handover import hand_over, moment_for
     from kgen.pipeline import Options, check_available, check_choices, platform_named, request_of
     from kgen.platforms import CHOICES
@@ -85,6 +94,9 @@ def COMMAND(context: click.Context, /, **values: Any) -> None:
     platform = platform_named(values["platform"])
     moment = moment_for(platform, values["stop"])
     check_gdb(context, values["gdb"])
+    if str(values["log"]) == STDOUT:
+        raise SpecError("the terminal is gdb's", where="--log -", hint="name a file")
+    check_writable(values["log"])
     check_arguments(platform, values["qemu"], values["qemu_args"])
     spec = make_spec(values)
     if spec.suite:
@@ -100,4 +112,11 @@ def COMMAND(context: click.Context, /, **values: Any) -> None:
     check_choices(platform, request)
     check_available(spec, platform, request)
     click.echo(f"kgen: {spec.name} on {platform.name} runs; gdb follows", err=True)
-    hand_over(build(spec), platform, options, moment, tell=lambda line: click.echo(f"kgen: {line}", err=True))
+    hand_over(
+        build(spec),
+        platform,
+        options,
+        moment,
+        log=values["log"],
+        tell=lambda line: click.echo(f"kgen: {line}", err=True),
+    )

@@ -25,11 +25,13 @@ def say(lines: Iterable[str] | str) -> None:
 
 
 class Command(gdb.Command):
-    """A command below ``kgen``. The class's docstring is its help; ``words`` are what its argument may be."""
+    """A command below ``kgen``. The class's docstring is its help; ``words`` are what its argument number ``place``,
+    counted from 0, may be."""
 
     name = ""
     category = gdb.COMMAND_DATA
     words: Sequence[str] = ()
+    place = 0
 
     def __init__(self) -> None:
         super().__init__(f"kgen {self.name}", self.category)
@@ -56,7 +58,8 @@ class Command(gdb.Command):
 
     def complete(self, text: str, word: str) -> list[str]:
         """What the word before the cursor may become."""
-        return [each for each in self.choices() if each.startswith(word or "")]
+        before = text[: len(text) - len(word or "")].split()
+        return [each for each in self.choices() if each.startswith(word or "")] if len(before) == self.place else []
 
     def choices(self) -> Sequence[str]:
         """What an argument may be, at this moment."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gdb
 
-from kgen.gdbside import session, story
+from kgen.gdbside import proof, session, story
 from kgen.gdbside.command import Command, say
 from kgen.inspection import cell_range, inspect
 from kgen.mtree import NOT_ASKED, PathEvidence, attest
 from kgen.observation import Observation
 from kgen.plan import phases
 from kgen.report.text import explanations
-from kgen.verdict import judge
+from kgen.verdict import VerdictKind, judge
 
 
 class Status(Command):
@@ -94,6 +94,8 @@ class Judge(Command):
         )
         verdict = judge(image.spec, observation)
         say(f"{verdict.kind.name}: {verdict.reason}")
+        if verdict.kind is VerdictKind.NOT_ATOMIC and not last.form.lock:
+            say(f"  {proof.without_lock(last)}")
         say(f"  {line}" for line in explanations(image.spec, verdict))
         say(
             f"  path: {observation.path.kind}"

@@ -11,6 +11,7 @@ from kgen.errors import DebuggerError, ProtocolError
 from kgen.gdbside import places, session
 from kgen.gdbside.command import Command, say
 from kgen.gdbside.image import Image
+from kgen.gdbside.snapshot import Snapshot
 from kgen.plan import layout_of, phases
 from kgen.report.text import describe
 from kgen.results import KernelState
@@ -22,6 +23,7 @@ STEP_SECONDS = 5.0
 #: How long ``until-violation`` runs where nobody says otherwise, in seconds.
 RUN_SECONDS = 600
 MOST_SECONDS = 100_000
+_ALL = "let all run: 'kgen cell watch', then 'continue'"
 
 
 class Step(Command):
@@ -34,10 +36,7 @@ class Step(Command):
 
     name = "step"
     category = gdb.COMMAND_RUNNING
-
-    def complete(self, text: str, word: str) -> list[str]:
-        # the first argument is any number
-        return super().complete(text, word) if text[: len(text) - len(word or "")].split() else []
+    place = 1
 
     def choices(self) -> Sequence[str]:
         return [str(cpu) for cpu in range(session.image().spec.case.cpus)]
@@ -45,15 +44,17 @@ class Step(Command):
     def run(self, arguments: list[str]) -> None:
         self.refuse(arguments[2:])
         count = self.number(arguments[0], "number of instructions", MOST_STEPS + 1) if arguments else 1
-        session.must_be_stopped()
+        seen = session.begun()
         threads = session.all_threads()
-        thread, name = self._chosen(arguments[1], threads) if len(arguments) > 1 else _selected(threads)
+        thread, name = self._chosen(arguments[1], threads) if len(arguments) > 1 else _selected(seen, threads)
         if len(threads) > 1 and not session.moves_one_cpu():
             raise DebuggerError("this stub cannot move one CPU alone", hint="gdb's own 'stepi' moves all")
         if "halted" in session.details(thread):
-            raise DebuggerError(f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs")
+            told = f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs"
+            raise DebuggerError(told, hint=_ALL if name == "CPU 0" else f"step CPU 0 ('kgen step 1 0'), or {_ALL}")
         _step(thread, name, count)
-        say("(stepped alone, every instruction is atomic: this is no evidence about LOCK)")
+        if count:
+            say("(stepped alone, every instruction is atomic: this is no evidence about LOCK)")
 
     def _chosen(self, text: str, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
         """The CPU that has the kernel's number."""
@@ -65,36 +66,35 @@ class Step(Command):
         return next(each for each in threads if each.num == entry.thread), f"CPU {cpu}"
 
 
-def _selected(threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
+def _selected(seen: Snapshot | None, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
     """gdb's selected CPU, and what to call it: before the kernel has begun nobody knows its number."""
     thread = session.selected_thread() or threads[0]
-    try:
-        registers = session.snapshot().registers_of.items()
-    except ProtocolError:
-        registers = {}.items()
-    cpu = next((cpu for cpu, entry in registers if entry.thread == thread.num), None)
+    registers = seen.registers_of if seen else {}
+    cpu = next((cpu for cpu, entry in registers.items() if entry.thread == thread.num), None)
     return thread, f"thread {thread.num}" if cpu is None else f"CPU {cpu}"
 
 
 def _step(thread: gdb.InferiorThread, name: str, count: int) -> None:
-    with session.alone(thread):
+    # as the source beside it is written
+    with session.alone(thread), session.setting("disassembly-flavor", "intel"):
         for _ in range(count):
-            before = _here()
-            say(f"{name}  {before[1]}")
+            say(f"{name}  {_here()}")
             if session.go("stepi", STEP_SECONDS):
                 raise DebuggerError(f"{name} did not finish that instruction within {STEP_SECONDS:g} s")
-        say(f"{name}  now at {_here()[1]}")
+        say(f"{name}  now at {_here()}")
 
 
-def _here() -> tuple[int, str]:
-    """The selected CPU's next instruction: its address, and in a line with its source."""
+def _here() -> str:
+    """The selected CPU's next instruction in a line with its source."""
     frame = gdb.newest_frame()
     pc = int(frame.pc())
+    if session.in_real_mode(frame):
+        segment = int(frame.read_register("cs"))
+        return f"{segment:04x}:{pc:04x}, in real mode: gdb shows other code there, so none is shown"
     code = frame.architecture().disassemble(pc)[0]
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"
-    source = _source(frame)
-    return pc, f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{source}".rstrip()
+    return f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{_source(frame)}".rstrip()
 
 
 def _source(frame: gdb.Frame) -> str:
@@ -128,9 +128,13 @@ class UntilViolation(Command):
         rest = [each for each in arguments if each != "any"]
         self.refuse(rest[1:])
         seconds = self.number(rest[0], "number of seconds", MOST_SECONDS) if rest else RUN_SECONDS
-        image = session.image()
-        session.must_not_be_over()
-        points = _Points(image, anywhere)
+        seen = session.begun()
+        if seen is not None and seen.is_over:
+            raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
+        if gdb.parameter("scheduler-locking") == "on":
+            told = "with gdb's 'scheduler-locking' on, only one CPU would run"
+            raise DebuggerError(told, hint="'set scheduler-locking off'")
+        points = _Points(session.image(), anywhere)
         try:
             expired = points.go(seconds)
         finally:
@@ -154,23 +158,19 @@ class _Points:
         self._made: list[gdb.Breakpoint] = []
 
     def go(self, seconds: float) -> bool:
-        """Run. Whether the time was over. Raises gdb.error where the stub takes neither kind of breakpoint."""
+        """Run. Whether the time was over. Raises DebuggerError where the stub takes no breakpoint."""
         # hardware first: no accelerator refuses it, and it changes no byte of the guest
-        self._insert(gdb.BP_HARDWARE_BREAKPOINT)
-        try:
-            return session.go("continue", seconds)
-        except gdb.error as error:
-            if "breakpoint" not in str(error).lower():
-                raise
-        self.remove()
-        self._insert(gdb.BP_BREAKPOINT)
-        return session.go("continue", seconds)
-
-    def _insert(self, kind: int) -> None:
+        kinds = {1: gdb.BP_HARDWARE_BREAKPOINT, 0: gdb.BP_BREAKPOINT}
+        # asked of the stub itself: without an answer gdb writes its own into the guest, which that would then execute
+        taken = next((kind for kind in kinds if session.takes_breakpoint(kind, self._places[0][0])), None)
+        if taken is None:
+            told = "this stub takes no breakpoints (packets Z0 and Z1), so it cannot stop where a violation is recorded"
+            raise DebuggerError(told, hint="'continue', stop it by Ctrl-C, and see 'kgen witnesses'")
         for address, condition in self._places:
-            point = gdb.Breakpoint(f"*{address:#x}", type=kind, internal=True)
+            point = gdb.Breakpoint(f"*{address:#x}", type=kinds[taken], internal=True)
             self._made.append(point)
             point.condition = condition
+        return session.go("continue", seconds)
 
     def remove(self) -> None:
         """Take them away. May be called twice."""

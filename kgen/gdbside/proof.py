@@ -76,7 +76,7 @@ def witness_to_prove(snapshot: Snapshot) -> Witness:
     """The violation to speak of: one whose batch still stands before one of the case before one of a control, a loss
     before any other, the last one of those. Raises ProtocolError where there is none."""
     if not snapshot.record.witnesses:
-        raise ProtocolError("no violation has been recorded", hint=_HOW)
+        raise ProtocolError("no violation has been recorded", hint="" if snapshot.is_over else _HOW)
     case = len(snapshot.planned) - 1
     return max(
         snapshot.record.witnesses,
@@ -200,7 +200,9 @@ def _gone(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
     yield ""
     yield "4. Second look, the kernel's"
     yield from _own_look(witness)
-    yield from _text(f"To look yourself: {_HOW}.")
+    # a machine that has come to its end shows no other one
+    if not snapshot.is_over:
+        yield from _text(f"To look yourself: {_HOW}.")
     yield ""
 
 
@@ -226,7 +228,12 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
             f"{phase.target.name}."
         )
     else:
-        yield from _text(
-            f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that "
-            "such a fault does not go unseen here."
-        )
+        yield from _text(without_lock(phase))
+
+
+def without_lock(phase: Phase) -> str:
+    """What a violation without LOCK says."""
+    return (
+        f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that such a "
+        "fault does not go unseen here."
+    )

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 import gdb
 
 from kgen.engine import CpuRegisters
-from kgen.errors import DebuggerError, LinkError, ProtocolError
+from kgen.errors import DebuggerError, LinkError
 from kgen.gdbside.image import Image, load
-from kgen.gdbside.snapshot import Snapshot, take
+from kgen.gdbside.snapshot import NotBegun, Snapshot, take
 
 _CPU = re.compile(r"CPU\s?#(\d+)")
 _GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")
 _WORD = 0xFFFFFFFF
+#: CR0.PE (SDM volume 3, 2.5).
+_PROTECTED = 1
 #: A stub's answer as ``maint packet`` shows it.
 _RECEIVED = re.compile(r'received: "(.*)"')
 _ENABLED = re.compile(r"kvm support:\s+enabled", re.IGNORECASE)
@@ -109,6 +111,15 @@ def all_threads() -> list[gdb.InferiorThread]:
     return sorted(gdb.selected_inferior().threads(), key=lambda thread: thread.num)
 
 
+def in_real_mode(frame: gdb.Frame) -> bool:
+    """Whether the frame's CPU is in real mode, in which its code lies at CS and IP; False where the stub does not show
+    CR0."""
+    try:
+        return not int(frame.read_register("cr0")) & _PROTECTED
+    except (gdb.error, ValueError):
+        return False
+
+
 def must_be_stopped() -> None:
     """Raises DebuggerError where there is no machine, or it runs."""
     threads = all_threads()
@@ -123,6 +134,15 @@ def snapshot() -> Snapshot:
     found = image()
     must_be_stopped()
     return take(found, GdbMachine(), boundaries)
+
+
+def begun() -> Snapshot | None:
+    """The machine as it stands, None before its kernel has begun. What moves a CPU asks here first: a machine that is
+    not the ELF's must stay as it is. Raises KgenError in one of its forms."""
+    try:
+        return snapshot()
+    except NotBegun:
+        return None
 
 
 def boundaries(begin: int, end: int) -> tuple[int, ...]:
@@ -149,6 +169,14 @@ def packet(text: str) -> str:
 def moves_one_cpu() -> bool:
     """Whether the stub can move one CPU while the others stand still."""
     return "c" in packet("vCont?").split(";")
+
+
+def takes_breakpoint(kind: int, address: int) -> bool:
+    """Whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is taken away again."""
+    taken = packet(f"Z{kind},{address:x},1") == "OK"
+    if taken:
+        packet(f"z{kind},{address:x},1")
+    return taken
 
 
 def monitor(line: str) -> str:
@@ -192,17 +220,24 @@ def shortcomings() -> list[str]:
 @contextmanager
 def alone(thread: gdb.InferiorThread) -> Iterator[None]:
     """Within this, only that CPU moves; afterwards gdb's selection and setting are as before."""
-    before = gdb.parameter("scheduler-locking")
     with selection():
         thread.switch()
         # gdb 13 aborts where a stop is reported of another CPU than the one it let go: name that to the stub, too
         process, number, _ = thread.ptid
         packet(f"Hcp{process:x}.{number:x}")
-        gdb.execute("set scheduler-locking on", to_string=True)
-        try:
+        with setting("scheduler-locking", "on"):
             yield
-        finally:
-            gdb.execute(f"set scheduler-locking {before}", to_string=True)
+
+
+@contextmanager
+def setting(name: str, value: str) -> Iterator[None]:
+    """Within this, a setting of gdb's has this value; afterwards its own again."""
+    before = gdb.parameter(name)
+    gdb.execute(f"set {name} {value}", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set {name} {before}", to_string=True)
 
 
 def go(command: str, seconds: float) -> bool:
@@ -251,14 +286,3 @@ class _Run:
         if self.is_going:
             self.expired = True
             gdb.execute("interrupt", to_string=True)
-
-
-def must_not_be_over() -> None:
-    """Raises ProtocolError where there is nothing left to run, DebuggerError where the machine does not stand still."""
-    must_be_stopped()
-    try:
-        seen = snapshot()
-    except ProtocolError:  # it has not begun
-        return
-    if seen.is_over:
-        raise ProtocolError("the run is over: nothing more will happen", hint="start it again")

@@ -19,6 +19,11 @@ from kgen.spec import MAX_BATCH
 #: Where each instruction between two addresses begins.
 Boundaries = Callable[[int, int], tuple[int, ...]]
 _NOTHING = "the kernel has not begun: there is no results block in memory yet"
+_OTHER_ELF = "load the kernel.elf that the machine runs: 'file PATH'"
+
+
+class NotBegun(ProtocolError):
+    """The machine is ours as far as one can tell, and its kernel has not begun yet."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,39 @@ class Snapshot:
 
 
 def take(image: Image, machine: Frozen, boundaries: Boundaries) -> Snapshot:
-    """Read a stopped machine. Raises ProtocolError where the kernel has not begun, or another one runs; DebuggerError
-    where it cannot be read."""
+    """Read a stopped machine. Raises NotBegun where the kernel has not begun, ProtocolError where another one runs;
+    DebuggerError where it cannot be read."""
+    hold_against(image, machine)
     layout = layout_of(image.spec)
     data = machine.read_memory(image.symbols["results"], layout.size)
     if not any(data[:8]):
-        raise ProtocolError(_NOTHING, hint="let the machine run: 'continue', or 'kgen until-violation'")
+        raise NotBegun(_NOTHING, hint="let the machine run: 'continue', or 'kgen until-violation'")
     record = from_memory(layout, data)
     if record.build_id != image.build_id.hex():
-        what = f"the machine runs build {record.build_id[:12]}, the ELF is build {image.build_id.hex()[:12]}"
-        raise ProtocolError(what, hint="load the kernel.elf that the machine runs: 'file PATH'")
+        raise ProtocolError(_another(image, record), hint=_OTHER_ELF)
     return Snapshot(image, machine, boundaries, machine.threads(), layout.parse(data), record)
+
+
+def hold_against(image: Image, machine: Frozen) -> None:
+    """Make sure that the machine is the ELF's: its build stands in memory, or nothing is loaded there yet.
+
+    Raises ProtocolError where something else is there, DebuggerError where the memory cannot be read.
+    """
+    if machine.read_memory(image.symbols["build_id"], len(image.build_id)) == image.build_id:
+        return
+    # all kernels are loaded to where this one begins
+    begin = next(section for section in image.sections if section.data)
+    if not any(machine.read_memory(begin.address, begin.size)):
+        return
+    layout = layout_of(image.spec)
+    try:
+        record = from_memory(layout, machine.read_memory(image.symbols["results"], layout.size))
+    except ProtocolError:
+        raise ProtocolError(_another(image, None), hint=_OTHER_ELF) from None
+    raise ProtocolError(_another(image, record), hint=_OTHER_ELF)
+
+
+def _another(image: Image, record: Record | None) -> str:
+    """That it is not the ELF's machine. ``record`` is what stands where this kernel would have its results."""
+    runs = f"runs build {record.build_id[:12]}" if record else "holds something else in its memory"
+    return f"the machine {runs}, the ELF is build {image.build_id.hex()[:12]}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kgen.observation import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
 from kgen.report.words import plural
+from kgen.results import ViolationKind
 
 _REGISTER_ROWS = (("eax", "ebx", "ecx", "edx", "esi"), ("edi", "ebp", "esp", "eip", "eflags"))
 #: Witnesses shown that were recorded before: the last of them; --json has all.
@@ -13,6 +14,11 @@ _EARLIER = 2
 _BYTES_A_LINE = 32
 _BYTES = 20
 _TEXT = 36
+#: No CPU can note the write that did it.
+_WIPED_OUT = (
+    "  So an earlier exchange must have written its 0 over the token without having",
+    "  found it there: as a rule one that had read the cell before the put.",
+)
 
 
 def scene_lines(scene: Scene, khz: int) -> Iterator[str]:
@@ -76,6 +82,14 @@ def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
     for event in shown:
         mark = "*" if steps.count(event.step) > 1 else " "
         yield f"  {_when(event, scene.timeline[-1], khz):>13} {mark} {event.text}"
+    if _was_wiped_out(scene):
+        yield from _WIPED_OUT
+
+
+def _was_wiped_out(scene: Scene) -> bool:
+    """Whether a token was lost, and nothing but a 0 was ever there for a consumer."""
+    kinds = {event.kind for event in scene.timeline if event.cell == scene.witness.cell}
+    return scene.witness.kind is ViolationKind.LOST and {"put", "empty"} <= kinds and "take" not in kinds
 
 
 def _when(event: SceneEvent, last: SceneEvent, khz: int) -> str:

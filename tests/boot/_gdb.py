@@ -115,8 +115,9 @@ class PoorStub:
 
     UNKNOWN = ("vCont", "qRcmd", "qfThreadInfo", "qsThreadInfo", "qThreadExtraInfo", "qXfer:threads", "Hc")
 
-    def __init__(self, behind: str, path: Path) -> None:
+    def __init__(self, behind: str, path: Path, unknown: Sequence[str] = UNKNOWN) -> None:
         self.address = str(path)
+        self._unknown = tuple(word.encode() for word in unknown)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self.address)
         self._listener.listen(1)
@@ -166,7 +167,7 @@ class PoorStub:
             if end < 0 or end + 3 > len(data):
                 return data
             packet, data = data[: end + 3], data[end + 3 :]
-            if packet[1:].startswith(tuple(word.encode() for word in self.UNKNOWN)):
+            if packet[1:].startswith(self._unknown):
                 person.sendall(b"+$#00")
                 # gdb acknowledges that answer, which QEMU must not see
                 while not data:

@@ -297,7 +297,7 @@ def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path) -> N
     """By the command line that is printed, twice; the machine is still where the verdict was read."""
     file = temporary.parent / "r.json"
     with Run((*QUICK, "--keep", "--json", str(file)), temporary) as run:
-        said = run.read_until("gdb -cd")
+        said = run.read_until("gdb -d")
         assert "INCONCLUSIVE: no controls were run" in said
         assert json.loads(file.read_text())["verdict"]["rounds"] == 200
         for _ in range(2):
@@ -314,7 +314,7 @@ def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path) -> N
 def test_a_kept_machine_that_dies_ends_the_wait(temporary: Path) -> None:
     with Run((*QUICK, "--keep"), temporary) as run:
         assert run.process.stdout is not None
-        while "gdb -cd" not in run.process.stdout.readline():
+        while "gdb -d" not in run.process.stdout.readline():
             pass
         os.kill(run.await_start("qemu-system"), signal.SIGKILL)
         assert run.wait(20) == 4

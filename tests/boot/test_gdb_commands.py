@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ SPEC = KernelSpec(Case("xchg", lock=False), rounds=1_000_000, controls=False)
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
 
 
-def kgen_gdb(*arguments: str) -> Terminal:
+def kgen_gdb(*arguments: str, cwd: Path = REPOSITORY) -> Terminal:
     words = [sys.executable, "-m", "kgen", "gdb", "--instr", "xchg", "--no-controls", *arguments]
-    return Terminal(words, REPOSITORY, {"KGEN_TEST_RUN": "kgen-gdb"})
+    return Terminal(words, cwd, {"KGEN_TEST_RUN": "kgen-gdb"})
 
 
 # --- kgen gdb ------------------------------------------------------------------------------------------------------
@@ -61,6 +62,32 @@ def test_the_machine_stands_at_its_first_violation(frozen: tuple[Terminal, str])
     assert len(re.findall(r"^CPU [12] \(consumer\) parked", said, re.MULTILINE)) == 2
 
 
+def test_the_serial_log_has_a_place(frozen: tuple[Terminal, str]) -> None:
+    """Where it is, what becomes of it, and that it is there."""
+    _, said = frozen
+    fate = r", which goes with the machine \(--log FILE keeps it\)"
+    place = re.search(rf"serial log goes on in (/\S+/serial\.log){fate}", said)
+    assert place
+    assert "kgen:0 boot " in Path(place[1]).read_text()
+
+
+def test_what_a_person_writes_stays(tmp_path: Path) -> None:
+    """gdb runs where the person is: relative names are theirs, and the listing is found all the same."""
+    with kgen_gdb("--rounds", "40", "--stop", "case", "--log", "my.log", cwd=tmp_path) as gdb:
+        assert "serial log goes on in my.log\n" in gdb.read_until(PROMPT)
+        assert str(tmp_path) in gdb.ask("pwd")
+        assert "kernel.s" in gdb.ask("info line main")
+        assert "mov dword ptr [results" in gdb.ask("list main")
+        gdb.ask("dump binary memory cells.bin 0xb8000 0xb8010")
+        gdb.ask("break final_park")
+        gdb.ask("continue")
+        assert gdb.leave() == 0
+    assert len((tmp_path / "cells.bin").read_bytes()) == 16
+    log = (tmp_path / "my.log").read_text()
+    assert log.startswith("kgen:0 boot ")
+    assert re.search(r"^kgen:\d+ end ", log, re.MULTILINE)
+
+
 def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -> None:
     gdb, _ = frozen
     assert gdb.ask("complete kgen ").split("\n")[:-1] == [f"kgen {name}" for name in COMMANDS]
@@ -69,6 +96,9 @@ def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -
         assert f"kgen {name} -- " in listed
         assert f"kgen {name}" in gdb.ask(f"help kgen {name}")
     assert gdb.ask("complete kgen cell w") == "kgen cell watch\n"
+    # not a second time
+    for given in ("cell watch ", "cell watch w", "freeze-proof still ", "until-violation any ", "step 1 2 "):
+        assert gdb.ask(f"complete kgen {given}") == ""
     assert gdb.ask("complete kgen step ") == ""
     assert gdb.ask("complete kgen step 1 ").split() == "kgen step 1 0 kgen step 1 1 kgen step 1 2".split()
 
@@ -99,7 +129,10 @@ def test_what_is_said_agrees(frozen: tuple[Terminal, str]) -> None:
     assert "witness[1]" not in gdb.ask("p results")
     assert f"cell {cell} at " in gdb.ask(f"kgen cell {cell}")
     assert "by QEMU's word: io (" in gdb.ask("kgen cell")
-    assert gdb.ask("kgen judge").startswith(f"NOT_ATOMIC: 1 {kind} in ")
+    # the round of the violation counts, as at the scene of 'kgen verify --stop-on-violation'
+    judged = gdb.ask("kgen judge")
+    assert re.match(rf"NOT_ATOMIC: 1 {kind} in {round_} rounds? of mov-mov\.32 on vga-text\n", judged)
+    assert "  mov-mov.32 has no LOCK, so this may happen. It says nothing against the machine;" in judged
 
 
 def test_it_runs_on_to_a_loss_and_proves_it(frozen: tuple[Terminal, str]) -> None:
@@ -135,7 +168,12 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
     assert "now at" in stepped
     assert "no evidence about LOCK" in stepped
     assert re.findall(r"CPU [12] .*", gdb.ask("kgen cpus")) == others
-    assert "sleeps (HLT)" in gdb.ask("kgen step 1 1")
+    assert gdb.ask("kgen step 1 1") == (
+        "kgen: CPU 1 sleeps (HLT) and wakes only by an interrupt from a CPU that runs; step CPU 0 ('kgen step 1 0'), "
+        "or let all run: 'kgen cell watch', then 'continue'\n"
+    )
+    # nothing was stepped, so there is nothing to warn of
+    assert re.fullmatch(r"CPU 0  now at [0-9a-f]{8} .*\n", gdb.ask("kgen step 0 0"))
 
 
 def test_ctrl_c_stops_the_machine(frozen: tuple[Terminal, str]) -> None:
@@ -207,6 +245,12 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             )
             gdb.ask(f"target remote {stub}")
             assert gdb.ask("kgen status").startswith("kgen: the kernel has not begun")
+            # the reset vector is a far jump into the firmware
+            assert re.fullmatch(
+                r"thread 1  f000:fff0, in real mode: gdb shows other code there, so none is shown\n"
+                r"thread 1  now at f000:[0-9a-f]{4}, in real mode: .*\n\(stepped alone.*\n",
+                gdb.ask("kgen step"),
+            )
             assert "stopped at witness #0 of case:mov-mov.32@vga-text" in gdb.ask("kgen until-violation 50")
             judged = gdb.ask("kgen judge").split("\n")[0]
             gdb.ask("disconnect")
@@ -232,6 +276,67 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             assert "none can be let go" in gdb.ask("kgen freeze-proof")
             assert gdb.ask("kgen judge").split("\n")[0] == judged
             gdb.ask("disconnect")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
+def test_another_elf_moves_nothing(folder: Path, tmp_path: Path) -> None:
+    """It is refused by every command that could spoil a crime scene, before anything has moved."""
+    write(build(replace(SPEC, rounds=SPEC.rounds + 1)), tmp_path, ())
+    command, stub = qemu(folder, "c.sock")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with by_hand(folder, "-ex", f"target remote {stub}") as gdb:
+            gdb.read_until(PROMPT)
+            assert "stopped at witness #0" in gdb.ask("kgen until-violation 50")
+            stepped = gdb.ask("kgen step")
+            assert not re.search(r"%e[a-z]{2}", stepped)
+            gdb.ask("disconnect")
+            gdb.leave()
+        with by_hand(tmp_path, "-ex", f"target remote {stub}") as gdb:
+            gdb.read_until(PROMPT)
+            looks = ("thread apply all -q info registers eip", "p results.witness_count", "p results.handshake.batch")
+            before = [gdb.ask(each).split()[2:] for each in looks]
+            line = r"kgen: the machine runs build \w{12}, the ELF is build \w{12}; load the kernel.elf .*\n"
+            for asked in ("until-violation 3", "step 2", "step 1 0", "cell watch", "freeze-proof", "status", "cpus"):
+                assert re.fullmatch(line, gdb.ask(f"kgen {asked}")), asked
+            assert [gdb.ask(each).split()[2:] for each in looks] == before
+            assert "No breakpoints or watchpoints." in gdb.ask("info breakpoints")
+            gdb.ask("disconnect")
+            gdb.leave()
+    finally:
+        child.kill()
+
+
+def test_why_it_cannot_run_to_a_violation(folder: Path) -> None:
+    """A stub without breakpoints, one without those by hardware, and a gdb that lets one CPU run: the cause is named,
+    and nothing has moved."""
+    command, stub = qemu(folder, "d.sock")
+    child = spawn(command)
+    try:
+        await_socket(stub)
+        with PoorStub(stub, folder / "d1.sock", ("Z", "z")) as poor, by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            gdb.ask(f"target remote {poor.address}")
+            assert gdb.ask("kgen until-violation 3") == (
+                "kgen: this stub takes no breakpoints (packets Z0 and Z1), so it cannot stop where a violation is "
+                "recorded; 'continue', stop it by Ctrl-C, and see 'kgen witnesses'\n"
+            )
+            assert "0xfff0" in gdb.ask("p/x $eip")
+            gdb.ask("disconnect")
+            gdb.leave()
+        with PoorStub(stub, folder / "d2.sock", ("Z1", "z1")) as poor, by_hand(folder) as gdb:
+            gdb.read_until(PROMPT)
+            gdb.ask(f"target remote {poor.address}")
+            gdb.ask("set scheduler-locking on")
+            assert gdb.ask("kgen until-violation 3") == (
+                "kgen: with gdb's 'scheduler-locking' on, only one CPU would run; 'set scheduler-locking off'\n"
+            )
+            assert "0xfff0" in gdb.ask("p/x $eip")
+            gdb.ask("set scheduler-locking off")
+            assert "stopped at witness #0" in gdb.ask("kgen until-violation 50")
             gdb.leave()
     finally:
         child.kill()
@@ -269,7 +374,10 @@ def test_without_a_kgen_it_says_what_to_do(folder: Path) -> None:
         {"PATH": str(folder), "PYTHONPATH": ""},
     ) as gdb:
         said = gdb.read_until(PROMPT)
+        # the program that could tell more is just what was not found
+        assert "kgen gdb --script" not in said
         assert (
-            "kgen: no kgen is in the PATH: for its commands, 'source' the script that 'kgen gdb --script' names" in said
+            "kgen: its commands were not found: let KGEN_GDB_SCRIPT name the gdb_scripts/kgen.py of a checkout or an "
+            "installed kgen, or 'source' that file\n" in said
         )
         assert gdb.leave() == 0

@@ -142,7 +142,7 @@ def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     words = (*RUN, "--no-lock", "--no-controls", "--rounds", "4000", "--keep", "--json", str(file))
     with Run(words, tmp_path / "tmp") as run:
-        said = run.read_until("gdb -cd")
+        said = run.read_until("gdb -d")
         result, scene = check(file)
         memory = result.observation.memory
         assert memory is not None

@@ -22,7 +22,7 @@ from kgen.gdbside import cells, proof, story
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
-from kgen.gdbside.snapshot import Snapshot, take
+from kgen.gdbside.snapshot import NotBegun, Snapshot, hold_against, take
 from kgen.handover import moment_for
 from kgen.pipeline import platform_named
 from kgen.plan import layout_of
@@ -351,6 +351,19 @@ def test_a_batch_that_is_gone_is_no_evidence(machine: Machine) -> None:
     assert "First look, the kernel's" in told(machine)
 
 
+def test_what_runs_no_more_is_not_told_to_run(machine: Machine) -> None:
+    lose(machine)
+    machine.word("tokens", 2, TOKEN + 1)
+    assert "To look yourself: 'kgen until-violation'" in told(machine)
+    machine.block.state.value = KernelState.FINISHED
+    assert "First look, the kernel's: the run is over" in told(machine)
+    assert "until-violation" not in told(machine)
+    machine.block.witness_count = machine.block.phase[0].lost = 0
+    with pytest.raises(ProtocolError) as caught:
+        proof.witness_to_prove(machine.snapshot())
+    assert caught.value.line == "no violation has been recorded"
+
+
 def test_a_token_taken_twice(machine: Machine) -> None:
     lose(machine)
     entry = machine.block.witness[0]
@@ -374,8 +387,36 @@ def test_a_machine_that_is_another_ones(machine: Machine) -> None:
     with pytest.raises(ProtocolError, match=r"the machine runs build \w+, the ELF is build \w+"):
         machine.snapshot()
     machine.block = layout_of(SPEC).results()
-    with pytest.raises(ProtocolError, match="the kernel has not begun"):
+    with pytest.raises(NotBegun, match="the kernel has not begun"):
         machine.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        (SPEC.case, r"the machine runs build \w+, the ELF is build \w+"),
+        (Case("xadd", experiment="counter", cpus=9), "the machine holds something else in its memory"),
+    ],
+)
+def test_an_elf_is_held_against_the_machine(machine: Machine, tmp_path: Path, case: Case, line: str) -> None:
+    """Also where the machine has nothing in the place of that ELF's results, as before a kernel has begun."""
+    path = tmp_path / "kernel.elf"
+    path.write_bytes(build(replace(SPEC, case=case, rounds=SPEC.rounds + 1)).elf.data)
+    other = load(str(path))
+    with pytest.raises(ProtocolError, match=line) as caught:
+        take(other, machine, machine.boundaries)
+    assert not isinstance(caught.value, NotBegun)
+    assert caught.value.hint == "load the kernel.elf that the machine runs: 'file PATH'"
+    with pytest.raises(ProtocolError, match=line):
+        hold_against(other, machine)
+
+
+def test_a_machine_in_which_nothing_is_loaded_may_be_anybodys(machine: Machine) -> None:
+    image, machine.block = machine.image, layout_of(SPEC).results()
+    machine.image = replace(image, sections=())
+    hold_against(image, machine)
+    with pytest.raises(NotBegun):
+        take(image, machine, machine.boundaries)
 
 
 # --- kgen gdb ------------------------------------------------------------------------------------------------------
@@ -400,6 +441,8 @@ def test_where_a_platform_can_be_stopped() -> None:
         (["--gdb", "/nowhere/gdb"], 2, "--gdb /nowhere/gdb: no such file"),
         (["--", "-s"], 2, "-s: the gdb stub is how kgen reads the machine"),
         (["--rounds", "-1"], 2, "rounds"),
+        (["--log", "-"], 2, "--log -: the terminal is gdb's; name a file"),
+        (["--log", "/nowhere/my.log"], 2, "/nowhere/my.log: cannot be written: No such file or directory"),
     ],
 )
 def test_wrong_requests_get_a_line(arguments: list[str], code: int, line: str) -> None:

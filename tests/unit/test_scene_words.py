@@ -172,6 +172,8 @@ def test_a_lost_token() -> None:
         (4, "witness", 0),
     ]
     assert "nobody has the token" in events[-2].text
+    # the token was not there any more when that exchange began
+    assert events[2].text == "CPU 1 finds the cell empty in its last exchange, begun after the token had been put"
 
 
 def test_a_token_taken_twice() -> None:
@@ -270,8 +272,10 @@ def test_the_timeline_in_text() -> None:
     found, _ = scene()
     text = list(scene_lines(found, 1000))
     at = next(number for number, line in enumerate(text) if line.startswith("how it came about"))
-    assert [line[16] for line in text[at + 1 :]] == [" ", " ", "*", "*", "*", "*", " ", " "]
-    assert text[-1].split() == "0.000 ms CPU 0 records a witness: lost, round 9, cell 2".split()
+    *told, last, _ = text[at + 1 :]
+    assert [line[16] for line in told] == [" ", " ", "*", "*", "*", "*", " ", " "]
+    assert told[-1].split() == "0.000 ms CPU 0 records a witness: lost, round 9, cell 2".split()
+    assert last == "  So an earlier exchange must have written its 0 over the token without having"
     before = tuple(SceneEvent(n, 0, "witness", 1, None, 0, 5, 250 * n, f"before {n}") for n in range(5))
     later = tuple(replace(event, step=event.step + 5) for event in found.timeline)
     text = list(scene_lines(replace(found, timeline=(*before, *later)), 1000))
@@ -279,6 +283,15 @@ def test_the_timeline_in_text() -> None:
     assert text[at + 2].split() == ["0.250", "ms", "before", "3"]
     assert text[at + 3].endswith("before 4")
     assert " ms" not in "".join(scene_lines(found, 0)).replace("100 ms", "")
+
+
+def test_what_wiped_a_token_out_is_said_of_lost_ones_only() -> None:
+    found, _ = scene()
+    twice = Scene(found.witness, (), CELL, tuple(history(ViolationKind.DUPLICATE, {1: 0xA, 2: 0xA})))
+    walk = Scene(found.witness, (), CELL, tuple(history(ViolationKind.LOST, {}, replace(CASE, experiment="counter"))))
+    other = Scene(found.witness, (), CELL, tuple(history(ViolationKind.LOST, {1: 0xB, 2: 0})))
+    for each in (replace(twice, witness=replace(found.witness, kind=ViolationKind.DUPLICATE)), walk, other):
+        assert "an earlier exchange must have" not in "".join(scene_lines(each, 1000))
 
 
 def test_the_verdict_counts_up_to_the_violation() -> None:
@@ -289,8 +302,15 @@ def test_the_verdict_counts_up_to_the_violation() -> None:
     assert (verdict.rounds, verdict.violations["lost"], verdict.witnesses) == (3, 1, (found.witness,))
     assert verdict.reason.startswith("1 lost in 3 rounds of ")
     assert any("stopped at its first violation" in note for note in verdict.notes)
+    # a debugger that finds the machine there counts the same
     without = judge(RUN.spec, replace(seen, scene=None))
-    assert (without.rounds, without.notes) == (0, tuple(n for n in verdict.notes if "first violation" not in n))
+    assert (without.reason, without.rounds) == (verdict.reason, 3)
+    assert without.notes == tuple(n for n in verdict.notes if "first violation" not in n)
+    # and where the batch has been counted, what was counted is N
+    assert seen.memory is not None
+    *others, last = seen.memory.phases
+    later = replace(seen.memory, phases=(*others, replace(last, rounds=9)))
+    assert judge(RUN.spec, replace(seen, scene=None, memory=later)).rounds == 9
 
 
 def test_a_document_keeps_it_and_the_report_tells_it() -> None:
