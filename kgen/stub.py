@@ -46,6 +46,9 @@ _INTERRUPT = b"\x03"
 _TOLD = 80
 _NO_STUB = "does a gdb stub listen there, such as QEMU's -gdb?"
 _BUSY = "is another debugger connected?"
+#: QEMU's process, the only one, to which a packet may be sent whether or not QEMU goes on to name it.
+_PROCESS = "1"
+UNKNOWN = "it is not known whether the machine runs"
 
 
 class Ended(GuestCrash):
@@ -99,7 +102,7 @@ class Stub:
         self._data = b""
         self._came = self._refused = False
         self._timeout = timeout
-        self._process = ""
+        self._process = _PROCESS
         self._runs = self.announced = False
         self._socket = self._connect(str(address))
         try:
@@ -109,11 +112,11 @@ class Stub:
             if self.announced:
                 self._receive(question)
             self.numbers = self._thread_numbers()
-        except BaseException:
-            if self.announced:
-                with contextlib.suppress(KgenError):  # the first failure is the one to be told
-                    self.leave()
+        except BaseException as error:
+            left = self._abandon()
             self._socket.close()
+            if isinstance(error, KgenError):
+                raise ending_with(error, left) from error
             raise
 
     def __enter__(self) -> Stub:
@@ -162,11 +165,18 @@ class Stub:
         return True
 
     def leave(self) -> None:
-        """Let the machine run and be done with it. Raises DebuggerError where the stub does not confirm it."""
+        """Let the machine run and be done with it. Raises DebuggerError where the stub does not confirm it: it has been
+        told so even then, and does it when it comes to itself."""
+        detach = f"D;{self._process}" if self._process else "D"
         if self._runs:
             # QEMU takes a packet from a running machine's debugger for an interrupt, whatever is in it.
-            self.interrupt()
-        self._expect(f"D;{self._process}" if self._process else "D", "OK")
+            try:
+                self.interrupt()
+            except _Late:
+                # The interrupt stands in its queue. With nothing behind it the machine would stop for good.
+                self._send(detach)
+                raise
+        self._expect(detach, "OK")
 
     def monitor(self, line: str) -> str:
         """What the emulator's monitor answers to a line, "" where the stub has none."""
@@ -235,6 +245,7 @@ class Stub:
         question = _Question.now("the stub did not tell its threads", self._timeout)
         found: list[int] = []
         answer = self._ask("qfThreadInfo", question)
+        self._process = ""
         while answer.startswith("m"):
             # QEMU goes on to name the process, too, once a debugger has asked for that: gdb does.
             try:
@@ -248,6 +259,23 @@ class Stub:
                 raise self._failed("the stub's list of threads has no end", _NO_STUB)
             answer = self._ask("qsThreadInfo", question)
         return tuple(sorted(found))
+
+    def _abandon(self) -> str:
+        """Let a machine run that cannot be spoken with, as far as that goes. Returns how it was left, in words."""
+        try:
+            if self.announced:
+                self.leave()
+                return "the machine was left running"
+            if not self._came:
+                # QEMU keeps a second debugger waiting, even one that has hung up; when the first has left, it takes the
+                # second one in, which stops the machine, and reads what that one has left behind.
+                self._send(f"D;{self._process}")
+                return "if it takes this connection in later, it is to let the machine run"
+        except Ended:
+            return ""
+        except KgenError:
+            pass  # the first failure is the one to be told
+        return UNKNOWN
 
     def _resume(self, packet: str, timeout: float) -> Halt:
         question = _Question.now("no CPU came to where it is to stop", timeout)
@@ -356,6 +384,12 @@ class Stub:
 
     def _gone(self) -> Ended:
         return Ended("the emulator hung up", where=self._where)
+
+
+def ending_with(error: KgenError, left: str) -> KgenError:
+    """The same error, whose line ends with how the machine was left."""
+    hint = "; ".join(part for part in (error.hint, left) if part)
+    return type(error)(error.message, where=error.where, hint=hint)
 
 
 def _cut(answer: str) -> str:
