@@ -126,10 +126,10 @@ class Stub:
         self._socket.close()
 
     def _connect(self, address: str) -> socket.socket:
-        host, _, port = address.rpartition(":")
+        network = None if is_socket(address) else network_address(address)
         try:
-            if host and port.isdigit() and not Path(address).is_socket():
-                found = socket.create_connection((host.strip("[]"), int(port)), self._timeout)
+            if network:
+                found = socket.create_connection(network, self._timeout)
                 # a packet waits for no other: each is answered before the next is sent
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return found
@@ -384,6 +384,27 @@ class Stub:
 
     def _gone(self) -> Ended:
         return Ended("the emulator hung up", where=self._where)
+
+
+def is_socket(text: str) -> bool:
+    """Whether this is the path of a socket; what can be no path is none."""
+    try:
+        return Path(text).is_socket()
+    except (OSError, ValueError):
+        return False
+
+
+def network_address(text: str) -> tuple[str, int] | None:
+    """The host and the port of HOST:PORT, None for what is none: no name's part is empty or longer than 63 bytes."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not host.isprintable() or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        return None
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return None
+    return host, int(port)
 
 
 def ending_with(error: KgenError, left: str) -> KgenError:

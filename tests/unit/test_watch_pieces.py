@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from kgen.attach import must_be_an_address
 from kgen.cli import main
-from kgen.errors import ProtocolError
+from kgen.errors import ProtocolError, SpecError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
@@ -23,6 +24,7 @@ from kgen.report.live import REMARK, Sample, View, increments, line, rates, scre
 from kgen.report.sparkline import BARS, PLAIN, sparkline
 from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import Case, KernelSpec
+from kgen.stub import network_address
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -259,6 +261,59 @@ def test_a_new_phase_counts_from_zero() -> None:
 
 
 # --- the command line
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:²",
+        "..:1234",
+        "a..b:1234",
+        "a" * 70 + ":1234",
+        "x\udcff:1234",
+        "a\0b:1",
+        "a\0b",
+        ":1",
+        "h:",
+        "h:0",
+        "h:65536",
+        "h:" + "9" * 5000,
+        "-x:1",
+        "|x:1",
+        "h: 1",
+        "h:+1",
+        "h:1\n",
+        "",
+        ":",
+        "[]:1",
+    ],
+)
+def test_what_is_no_address_is_a_usage_error(address: str) -> None:
+    with pytest.raises(SpecError, match="is neither HOST:PORT nor a socket"):
+        must_be_an_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("localhost:1234", ("localhost", 1234)),
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("::1:1234", ("::1", 1234)),
+        ("fe80::1%eth0:7", ("fe80::1%eth0", 7)),
+        ("bücher.example:1234", ("bücher.example", 1234)),
+        ("a.example.:1234", ("a.example.", 1234)),
+    ],
+)
+def test_what_is_an_address(address: str, found: tuple[str, int]) -> None:
+    must_be_an_address(address)
+    assert network_address(address) == found
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
+    with suppress(SpecError):
+        must_be_an_address(f"{text}:1234")
 
 
 @pytest.mark.parametrize("cost", ["0", "6%", "5.1", "nan", "-1", "two", "2%%", ""])
