@@ -139,12 +139,16 @@ def connect_control(path: str) -> Qmp:
     except OSError as error:
         control.close()
         raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
-    return Qmp(control, _QMP_SECONDS)
+    return Qmp(control, _QMP_SECONDS, path)
 
 
 def status_of(control: Qmp) -> str:
-    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ..."""
-    return str(control.execute("query-status", {}, _QMP_SECONDS)["status"])
+    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
+    answer = control.execute("query-status", {}, _QMP_SECONDS)
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, str) or not re.fullmatch(r"[a-z-]{1,40}", status):
+        raise control.failed("what QEMU answers to query-status names no state of a machine")
+    return status
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:

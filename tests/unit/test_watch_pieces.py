@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from contextlib import suppress
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kgen.attach import must_be_an_address
+from kgen.attach import connect_control, must_be_an_address, status_of
 from kgen.cli import main
-from kgen.errors import ProtocolError, SpecError
+from kgen.errors import MachineError, ProtocolError, SpecError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
@@ -258,6 +262,56 @@ def test_a_new_phase_counts_from_zero() -> None:
     samples = (Sample(0.0, 0.001, first), Sample(1.0, 0.001, second))
     assert rates(samples) == ()
     assert increments(samples) == (7,)
+
+
+# --- the control socket
+
+
+@contextmanager
+def control_socket(path: Path, answer: str, events: str = "") -> Iterator[None]:
+    """One that answers query-status so, after ``events`` instead of an answer where there are some."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+
+    def serve() -> None:
+        with suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+            while data := connection.recv(4096):
+                asked = json.loads(data)
+                said = answer if asked["execute"] == "query-status" else "{}"
+                number = f', "id": "{asked["id"]}"' if "id" in asked else ""
+                connection.sendall(f'{events}{{"return": {said}{number}}}\n'.encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        yield
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("answer", ["{}", "[1]", '"x"', "null", "1", '{"status": 7}', '{"status": "\\u001b[31mno"}'])
+def test_a_control_socket_that_answers_in_another_shape_is_one_line(tmp_path: Path, answer: str) -> None:
+    path = tmp_path / "qmp"
+    with control_socket(path, answer), closing(connect_control(str(path))) as control:
+        with pytest.raises(MachineError, match="names no state of a machine; check --qmp") as failure:
+            status_of(control)
+        assert failure.value.where == str(path)
+
+
+def test_a_control_socket_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with control_socket(path, '{"status": "running"}'), closing(connect_control(str(path))) as control:
+        assert status_of(control) == "running"
+
+
+def test_a_failure_of_the_library_is_never_without_words(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    words = "Negotiation failed: what came is no answer that QEMU gives; check --qmp"
+    with control_socket(path, "{}", '{"event": "RESET"}\n'), pytest.raises(MachineError, match=words) as failure:
+        connect_control(str(path))
+    assert failure.value.where == str(path)
 
 
 # --- the command line
