@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from kgen import __version__
@@ -23,6 +22,7 @@ from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
 from kgen.qmp import Qmp
 from kgen.spec import KernelSpec
+from kgen.stub import is_socket, network_address
 
 #: Symbols without which nothing can be read.
 NEEDED = ("results", "ram_cells", "text_version")
@@ -109,10 +109,9 @@ def _leave(session: GdbSession, resume: bool) -> None:
 
 def must_be_an_address(text: str) -> None:
     """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
-    host, colon, port = text.rpartition(":")
-    if colon and host and port.isdigit() and 0 < int(port) < 1 << 16 and not host.startswith(("-", "|")):
+    if network_address(text) and not text.startswith(("-", "|")):
         return
-    if not Path(text).is_socket():
+    if not is_socket(text):
         raise SpecError(
             f"'{text}' is neither HOST:PORT nor a socket",
             hint="give what QEMU's -gdb was given, such as localhost:1234",
@@ -140,12 +139,16 @@ def connect_control(path: str) -> Qmp:
     except OSError as error:
         control.close()
         raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
-    return Qmp(control, _QMP_SECONDS)
+    return Qmp(control, _QMP_SECONDS, path)
 
 
 def status_of(control: Qmp) -> str:
-    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ..."""
-    return str(control.execute("query-status", {}, _QMP_SECONDS)["status"])
+    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
+    answer = control.execute("query-status", {}, _QMP_SECONDS)
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, str) or not re.fullmatch(r"[a-z-]{1,40}", status):
+        raise control.failed("what QEMU answers to query-status names no state of a machine")
+    return status
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:

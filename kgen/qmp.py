@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PARSE_SECONDS = 0.05
+#: Characters of the library's message that are told.
+_TOLD = 200
 
 
 class Qmp:
     """A control session on a connected socket. ``events`` holds QMP events as they came, oldest first."""
 
-    def __init__(self, control: socket.socket, timeout: float) -> None:
-        """Greet QEMU and negotiate. QEMU answers when it has set the machine up.
+    def __init__(self, control: socket.socket, timeout: float, where: str = "") -> None:
+        """Greet QEMU and negotiate. QEMU answers when it has set the machine up. ``where`` is how errors call a socket
+        that somebody named.
 
         Raises MachineError when it does not answer within ``timeout`` seconds or hangs up; the socket is closed then.
         """
@@ -40,6 +43,7 @@ class Qmp:
         self.events: list[Mapping[str, Any]] = []
         self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError)
         self._control = control
+        self._where = where
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_report_failure)
         try:
@@ -48,8 +52,13 @@ class Qmp:
             self._end_loop()
             control.close()
             if isinstance(error, self._failures):
-                raise MachineError(f"QEMU's control socket failed: {_reason(error)}") from error
+                raise self.failed(f"QEMU's control socket failed: {_reason(error)}") from error
             raise
+
+    def failed(self, what: str) -> MachineError:
+        """The error that says so, with its place and what to do."""
+        hint = "check --qmp, which QEMU serves to one at a time" if self._where else ""
+        return MachineError(what, where=self._where, hint=hint)
 
     @property
     def alive(self) -> bool:
@@ -59,13 +68,13 @@ class Qmp:
     def execute(self, command: str, arguments: Mapping[str, Any], timeout: float) -> Any:
         """Run one command; its return value. Raises MachineError when QEMU refuses, is gone, or does not answer."""
         if not self.alive:
-            raise MachineError(f"QEMU is gone, so it cannot be asked for {command}")
+            raise self.failed(f"QEMU is gone, so it cannot be asked for {command}")
         try:
             return self._run(asyncio.wait_for(self._client.execute(command, dict(arguments)), timeout))
         except asyncio.TimeoutError as error:
-            raise MachineError(f"QEMU did not answer {command} within {timeout:g} s") from error
+            raise self.failed(f"QEMU did not answer {command} within {timeout:g} s") from error
         except self._failures as error:
-            raise MachineError(f"QEMU refused {command}: {_reason(error)}") from error
+            raise self.failed(f"QEMU refused {command}: {_reason(error)}") from error
 
     def wait(self, timeout: float, fds: Sequence[int] = ()) -> None:
         """Wait until a descriptor is readable, an event has come, or QEMU has hung up; at most ``timeout`` seconds."""
@@ -166,4 +175,10 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, EOFError) or isinstance(cause, EOFError):
         return "QEMU hung up"
-    return " ".join(str(error).split()) or type(error).__name__
+    while (inner := getattr(cause, "exc", None)) is not None:
+        cause = inner
+    text = str(error).strip()
+    if text.endswith(":") and cause is not None and not str(cause):  # the library's own checks say nothing
+        text += " what came is no answer that QEMU gives"
+    shown = "".join(each if each.isprintable() or each.isspace() else "?" for each in text)
+    return " ".join(shown.split())[:_TOLD] or type(error).__name__

@@ -9,19 +9,19 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from kgen.attach import connect_control, must_be_an_address, spec_of, status_of
 from kgen.elf import LoadedElf, read
-from kgen.errors import DebuggerError, GuestCrash, KgenError
+from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
-from kgen.qmp import signals_wait
+from kgen.qmp import Qmp, signals_wait
 from kgen.report.live import Sample, View
 from kgen.spec import KernelSpec
-from kgen.stub import Ended, Stub
+from kgen.stub import UNKNOWN, Ended, Stub, ending_with
 
 #: How often a wait looks whether it shall go on, in seconds.
 TICK = 0.1
@@ -31,6 +31,7 @@ BOOT_SECONDS = 60.0
 HISTORY = 512
 #: The first QEMU whose stub does not speak of the stop that a connection brings about.
 _SILENT_QEMU = (8, 1)
+_GUESS = "it is taken to have been running, which neither its stub nor a --qmp tells"
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class Watched:
 
 @dataclass
 class _Machine:
-    """The machine behind the stub, since when we hold it (on the clock of time.monotonic), and how it is to be left."""
+    """The machine behind the stub, since when we hold it (on the clock of time.monotonic), and how it is to be left.
+    ``doubt`` says what is known of it where it could not be left so."""
 
     stub: Stub
     began: float
     found: str
     runs_after: bool
     ended: bool = False
+    doubt: str = ""
 
 
 def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], stop: Callable[[], bool]) -> View:
@@ -79,39 +82,62 @@ def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], 
 def _attached(wanted: Watched) -> Iterator[_Machine]:
     """Stop the machine; afterwards leave it as it was found, whatever happened."""
     with ExitStack() as stack:
-        status = ""
-        if wanted.qmp:
-            control = connect_control(wanted.qmp)
+        control = connect_control(wanted.qmp) if wanted.qmp else None
+        if control:
             stack.callback(control.close)
-            # Connecting stops the machine: ask first.
-            status = status_of(control)
-        with signals_wait():
-            # Torn out of this, we would not know whether the machine ran.
-            began = time.monotonic()
-            stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
-            found, ran = _how_found(stub, status)
-            machine = _Machine(stub, began, found, ran or wanted.resume)
-        try:
-            yield machine
-        except BaseException:
-            with suppress(KgenError):  # the first failure is the one to be told
-                _leave(machine)
-            raise
-        _leave(machine)
-
-
-def _leave(machine: _Machine) -> None:
-    if machine.runs_after and not machine.ended:
+        # Connecting stops the machine: ask first.
+        status = status_of(control) if control else ""
+        machine: _Machine | None = None
+        failure: BaseException | None = None
         try:
             with signals_wait():
-                machine.stub.leave()
-        except Ended:
-            machine.ended = True
+                # Torn out of this, we would not know whether the machine ran.
+                began = time.monotonic()
+                stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
+                machine = _Machine(stub, began, _GUESS, True)
+                machine.found, ran = _how_found(stub, status)
+                machine.runs_after = ran or wanted.resume
+            yield machine
+        except BaseException as error:
+            failure = error
+        trouble = _leave(machine, control) if machine else None
+        if trouble and not isinstance(failure, KgenError):
+            failure = trouble  # what ends us by a signal has no line that could tell it
+        if machine and isinstance(failure, KgenError):
+            raise ending_with(failure, _left(machine)) from failure
+        if failure:
+            raise failure
+
+
+def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
+    """Leave the machine as it is to be left. Returns what went wrong, if anything did."""
+    if not machine.runs_after or machine.ended:
+        return None
+    try:
+        with signals_wait():
+            machine.stub.leave()
+    except Ended:
+        machine.ended = True
+    except KgenError as error:
+        machine.doubt = _doubt(control)
+        return error
+    return None
+
+
+def _doubt(control: Qmp | None) -> str:
+    """What is known of a machine whose stub has not confirmed that it lets it run."""
+    told = f"{UNKNOWN}: its stub was told to let it run and has not confirmed it"
+    try:
+        return f"QEMU's control socket calls the machine {status_of(control)}" if control else told
+    except KgenError:
+        return told
 
 
 def _left(machine: _Machine) -> str:
     if machine.ended:
         return "the machine is gone"
+    if machine.doubt:
+        return machine.doubt
     return f"the machine was left {'running' if machine.runs_after else 'stopped'} ({machine.found})"
 
 
@@ -128,7 +154,7 @@ def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
     version = re.match(r"(\d+)\.(\d+)", stub.monitor("info version").strip())
     if version and (int(version[1]), int(version[2])) < _SILENT_QEMU:
         return "found stopped", False
-    return "it is taken to have been running, which neither its stub nor a --qmp tells", True
+    return _GUESS, True
 
 
 class _Watch:
@@ -153,6 +179,8 @@ class _Watch:
             return self._run(show, stop)
         except Ended:
             self._machine.ended = True
+            if not self._cost.looks:
+                raise  # nothing was seen
             return self._view("the machine ended")
         except GuestCrash:
             self._machine.runs_after = False
@@ -205,7 +233,10 @@ class _Watch:
                 return True, ""
 
     def _look(self) -> Glance | None:
-        seen = look(self._stub.read_memory, self._layout, self._kernel.symbols["results"], self._phases)
+        try:
+            seen = look(self._stub.read_memory, self._layout, self._kernel.symbols["results"], self._phases)
+        except ProtocolError as error:
+            raise ProtocolError(error.message, where=self._wanted.address, hint="is this the machine's ELF?") from error
         if seen is None:
             if not self._machine.runs_after or self._wanted.once or time.monotonic() > self._began + BOOT_SECONDS:
                 raise DebuggerError(

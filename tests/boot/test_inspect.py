@@ -29,12 +29,14 @@ OTHER = KernelSpec(Case("xchg"), rounds=301)
 
 @dataclass(frozen=True)
 class Stranger:
-    """A QEMU that is not kgen's: where its kernel, its stub, its control socket and its serial log are."""
+    """A QEMU that is not kgen's: where its kernel, its stub, its control socket and its serial log are, and the number
+    of its process."""
 
     elf: Path
     gdb: str
     qmp: str
     log: Path
+    process: int
 
     def inspect(self, directory: Path, *arguments: str, elf: Path | None = None) -> Run:
         return kgen(directory / "tmp", "inspect", str(elf or self.elf), self.gdb, *arguments)
@@ -83,7 +85,7 @@ def stranger(
                 assert time.monotonic() < until
                 assert qemu.poll() is None
                 time.sleep(0.02)
-            yield Stranger(kernel, stub, f"{directory}/qmp", log)
+            yield Stranger(kernel, stub, f"{directory}/qmp", log, qemu.pid)
         finally:
             qemu.kill()
             qemu.wait()

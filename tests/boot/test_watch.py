@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from kgen.builder import build
 from kgen.cli import main
 from kgen.platforms import Platform
 from kgen.spec import Case, KernelSpec
+from kgen.stub import UNKNOWN, Stub
 
 pytestmark = pytest.mark.boot
 
@@ -181,7 +183,54 @@ def test_no_elf_and_no_stub_are_one_line(working: Stranger) -> None:
 def test_a_stub_that_says_nothing_is_one_line(working: Stranger) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert_line(watch(working, "--timeout", "1", address=address), 9, "the stub did not answer", "within 1 s")
+        assert_line(
+            watch(working, "--timeout", "1", address=address),
+            9,
+            "the stub did not answer within 1 s; is another debugger",
+        )
+
+
+def test_a_machine_that_another_debugger_holds_runs_on_when_that_one_leaves(working: Stranger) -> None:
+    """QEMU takes us in after the other has left, when we are long gone, and stops the machine for us."""
+    with Stub(working.gdb) as other:
+        other.go()
+        assert_line(watch(working, "--timeout", "1"), 9, "is another debugger connected?", "it is to let the machine")
+        other.leave()
+    assert LEFT_RUNNING in watch(working, "--once").output  # taken in after our first connection
+
+
+def test_an_emulator_that_is_held_up_lets_the_machine_run_when_it_comes_to_itself(
+    working: Stranger, tmp_path: Path
+) -> None:
+    with Run(("watch", working.gdb, str(working.elf), "--timeout", "1"), tmp_path / "tmp") as run:
+        run.read_until(" rounds")
+        os.kill(working.process, signal.SIGSTOP)
+        try:
+            assert run.wait() == 9
+        finally:
+            os.kill(working.process, signal.SIGCONT)
+    assert UNKNOWN in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert LEFT_RUNNING in watch(working, "--once").output
+
+
+def test_a_stub_that_hangs_up_before_a_look_is_one_line(working: Stranger) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def hang_up() -> None:
+            for answers in ((), (b"PacketSize=1000", b"m1", b"l", b"", b"")):
+                with server.accept()[0] as connection:
+                    for answer in answers:
+                        connection.recv(4096)
+                        connection.sendall(b"$%s#%02x" % (answer, sum(answer) & 0xFF))
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        for _ in range(2):
+            assert_line(watch(working, "--once", address=address), 10, f"{address}: the emulator hung up")
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_by_tcp_to_the_end_of_the_run() -> None:
@@ -213,6 +262,7 @@ def test_a_guest_that_dies(tmp_path: Path) -> None:
             with contextlib.closing(machine.session()) as control:
                 control.execute("system_reset", {}, 10)
             assert run.wait() == 10
-            assert run.stderr == "kgen: error: the guest shut down or triple-faulted\n"
+            told = "the guest shut down or triple-faulted; the machine was left stopped (found running)"
+            assert run.stderr == f"kgen: error: {machine.gdb}: {told}\n"
         assert machine.status() == "shutdown"
         assert "left stopped (found stopped: shutdown)" in watch(machine).output

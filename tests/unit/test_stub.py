@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +25,13 @@ def packet(text: str) -> bytes:
 
 
 class Server(threading.Thread):
-    """Listens on a socket and answers each packet with what a function says; None hangs up."""
+    """Listens on a socket and answers each packet with what a function says; None hangs up. ``again`` is what it says
+    when it is asked to send a packet once more."""
 
     def __init__(self, path: Path, answer: Answer) -> None:
         super().__init__(daemon=True)
         self.asked: list[str] = []
+        self.again = b""
         self._answer = answer
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -36,9 +40,10 @@ class Server(threading.Thread):
     def run(self) -> None:
         connection, _ = self._listener.accept()
         data = b""
-        with connection, self._listener:
+        with contextlib.suppress(BrokenPipeError), connection, self._listener:
             while chunk := connection.recv(4096):
-                data += chunk.replace(b"+", b"")
+                connection.sendall(self.again * chunk.count(b"-"))
+                data += chunk.replace(b"+", b"").replace(b"-", b"")
                 while (end := data.find(b"#")) >= 0 and len(data) >= end + 3:
                     asked, data = data[1:end].decode(), data[end + 3 :]
                     self.asked.append(asked)
@@ -178,3 +183,96 @@ def test_the_monitor_behind_the_stub(tmp_path: Path) -> None:
     with stub:
         assert stub.monitor("info status") == "VM status: paused"
         assert stub.monitor("info version") == ""
+
+
+# --- stubs that do not come to an end
+
+
+@contextlib.contextmanager
+def talker(path: Path, said: Iterable[bytes]) -> Iterator[None]:
+    """A stub that talks without having been asked, until nobody listens any more."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+
+    def talk() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            for each in said:
+                connection.sendall(each)
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    with listener:
+        yield
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("begin", "then", "words"),
+    [
+        (b"", b"A" * 65536, "the stub did not answer within 0.2 s; what came is no packet"),
+        (b"$", b"A" * 65536, "a packet of more than 65536 characters; does a gdb stub listen there"),
+        (b"", b"$m1#ff" * 1000, "the stub did not answer within 0.2 s; its packets came with wrong checksums"),
+    ],
+)
+def test_one_that_never_stops_talking_is_one_line(tmp_path: Path, begin: bytes, then: bytes, words: str) -> None:
+    said = itertools.chain([begin], itertools.repeat(then))
+    with talker(tmp_path / "gdb", said), pytest.raises(DebuggerError, match=words) as failure:
+        Stub(tmp_path / "gdb", timeout=0.2)
+    assert failure.value.where == str(tmp_path / "gdb")
+
+
+def test_a_list_of_threads_without_an_end_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DebuggerError, match="the stub's list of threads has no end; "):
+        _lone(tmp_path, {"qsThreadInfo": packet("m1")})
+
+
+def test_a_monitor_without_an_end_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TEXT", 1000)
+    said = packet("O" + "41" * 200) * 6
+    stub, _ = _lone(tmp_path, {"qRcmd," + b"info status".hex(): said})
+    with stub, pytest.raises(DebuggerError, match="the stub's answer to 'info status' has no end; "):
+        stub.monitor("info status")
+
+
+def test_many_packets_to_one_question_have_one_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these comes at once, and none of them says a thing: only the clock ends it."""
+    times = itertools.count(0.0, 0.01)
+    said = itertools.chain([packet("PacketSize=1000") + packet("l")], itertools.repeat(packet("O")))
+    with talker(tmp_path / "gdb", said), Stub(tmp_path / "gdb", timeout=1) as stub:
+        monkeypatch.setattr("kgen.stub.time.monotonic", lambda: next(times))
+        with pytest.raises(DebuggerError, match="has no end"):
+            stub.monitor("info status")
+
+
+# --- damaged and odd answers
+
+
+def test_a_damaged_packet_is_asked_for_again(serve: Serve) -> None:
+    stub, server = serve(lambda asked: b"$abcd#00")
+    server.again = packet("0102")
+    assert stub.read_memory(0x1000, 2) == b"\x01\x02"
+
+
+def test_packets_that_stay_damaged_are_one_line(tmp_path: Path) -> None:
+    server = Server(tmp_path / "gdb", lambda asked: b"$l#zz")
+    server.start()
+    with pytest.raises(DebuggerError, match=r"did not answer within 0\.2 s; its packets came with wrong checksums"):
+        Stub(tmp_path / "gdb", timeout=0.2)
+
+
+def test_an_odd_answer_is_cut(serve: Serve) -> None:
+    stub, _ = serve(lambda asked: packet("Z" * 30_000))
+    for act in (lambda: stub.read_memory(0, 4), lambda: stub.write_u32(0, 1), lambda: stub.step(1)):
+        with pytest.raises((DebuggerError, GuestCrash), match=r"\(30000 characters\)") as failure:
+            act()
+        assert len(failure.value.line) < 300
+
+
+def test_a_stub_that_does_not_answer_says_when_and_then_why(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "gdb"))
+        listener.listen(1)
+        with pytest.raises(DebuggerError, match=r"the stub did not answer within 0.2 s; is another debugger connected"):
+            Stub(tmp_path / "gdb", timeout=0.2)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from contextlib import suppress
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from kgen.attach import connect_control, must_be_an_address, status_of
 from kgen.cli import main
-from kgen.errors import ProtocolError
+from kgen.errors import MachineError, ProtocolError, SpecError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
@@ -23,6 +28,7 @@ from kgen.report.live import REMARK, Sample, View, increments, line, rates, scre
 from kgen.report.sparkline import BARS, PLAIN, sparkline
 from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import Case, KernelSpec
+from kgen.stub import network_address
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -258,7 +264,110 @@ def test_a_new_phase_counts_from_zero() -> None:
     assert increments(samples) == (7,)
 
 
+# --- the control socket
+
+
+@contextmanager
+def control_socket(path: Path, answer: str, events: str = "") -> Iterator[None]:
+    """One that answers query-status so, after ``events`` instead of an answer where there are some."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(1)
+
+    def serve() -> None:
+        with suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+            while data := connection.recv(4096):
+                asked = json.loads(data)
+                said = answer if asked["execute"] == "query-status" else "{}"
+                number = f', "id": "{asked["id"]}"' if "id" in asked else ""
+                connection.sendall(f'{events}{{"return": {said}{number}}}\n'.encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with listener:
+        yield
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("answer", ["{}", "[1]", '"x"', "null", "1", '{"status": 7}', '{"status": "\\u001b[31mno"}'])
+def test_a_control_socket_that_answers_in_another_shape_is_one_line(tmp_path: Path, answer: str) -> None:
+    path = tmp_path / "qmp"
+    with control_socket(path, answer), closing(connect_control(str(path))) as control:
+        with pytest.raises(MachineError, match="names no state of a machine; check --qmp") as failure:
+            status_of(control)
+        assert failure.value.where == str(path)
+
+
+def test_a_control_socket_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with control_socket(path, '{"status": "running"}'), closing(connect_control(str(path))) as control:
+        assert status_of(control) == "running"
+
+
+def test_a_failure_of_the_library_is_never_without_words(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    words = "Negotiation failed: what came is no answer that QEMU gives; check --qmp"
+    with control_socket(path, "{}", '{"event": "RESET"}\n'), pytest.raises(MachineError, match=words) as failure:
+        connect_control(str(path))
+    assert failure.value.where == str(path)
+
+
 # --- the command line
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:²",
+        "..:1234",
+        "a..b:1234",
+        "a" * 70 + ":1234",
+        "x\udcff:1234",
+        "a\0b:1",
+        "a\0b",
+        ":1",
+        "h:",
+        "h:0",
+        "h:65536",
+        "h:" + "9" * 5000,
+        "-x:1",
+        "|x:1",
+        "h: 1",
+        "h:+1",
+        "h:1\n",
+        "",
+        ":",
+        "[]:1",
+    ],
+)
+def test_what_is_no_address_is_a_usage_error(address: str) -> None:
+    with pytest.raises(SpecError, match="is neither HOST:PORT nor a socket"):
+        must_be_an_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("localhost:1234", ("localhost", 1234)),
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("::1:1234", ("::1", 1234)),
+        ("fe80::1%eth0:7", ("fe80::1%eth0", 7)),
+        ("bücher.example:1234", ("bücher.example", 1234)),
+        ("a.example.:1234", ("a.example.", 1234)),
+    ],
+)
+def test_what_is_an_address(address: str, found: tuple[str, int]) -> None:
+    must_be_an_address(address)
+    assert network_address(address) == found
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
+    with suppress(SpecError):
+        must_be_an_address(f"{text}:1234")
 
 
 @pytest.mark.parametrize("cost", ["0", "6%", "5.1", "nan", "-1", "two", "2%%", ""])
