@@ -166,6 +166,8 @@ def load(data: bytes, where: str) -> tuple[Run, ...]:
         raise SpecError(f"is no JSON: {_no_json(error)}", where=where, hint=_HINT) from error
     if not isinstance(document, dict) or "schema" not in document or "kgen" not in document:
         raise SpecError("is no result of kgen", where=where, hint=_HINT)
+    if "evidence_about_lock" in document:
+        raise SpecError("is of 'kgen interleave', which states no verdict that could be told", where=where, hint=_HINT)
     schema = document["schema"]
     if type(schema) is not int or schema != SCHEMA:
         raise SpecError(

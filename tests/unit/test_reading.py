@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,10 @@ def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
             f"has schema {str([1] * 99)[:40]}..., and this kgen reads 3",
         ),
         ('{"schema": 3, "kgen": "0", "runs": []}', "holds no run"),
+        (
+            '{"schema": 1, "kgen": "0", "evidence_about_lock": false}',
+            "is of 'kgen interleave', which states no verdict that could be told",
+        ),
     ],
 )
 def test_what_no_result_holds_is_named(text: str, said: str) -> None:
@@ -248,6 +254,30 @@ def test_standard_output_that_takes_nothing_is_named(words: list[str], tmp_path:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     line = "kgen: error: standard output: cannot be written: No space left on device; name another file\n"
     assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes what a program begins with")
+@pytest.mark.parametrize(
+    ("words", "stream"),
+    [
+        ("report a.json >&-", "standard output"),
+        ("report a.json --format html >&-", "standard output"),
+        ("compare a.json b.json >&-", "standard output"),
+        ("compare a.json --baseline b.json >&-", "standard output"),
+        ("judge a.log --json - >&-", "standard output"),
+        ("verify --instr xchg --json - >&-", "standard output"),
+        ("interleave --json - >&-", "standard output"),
+        ("report - <&-", "standard input"),
+        ("compare - --baseline a.json <&-", "standard input"),
+        ("judge - <&-", "standard input"),
+    ],
+)
+def test_a_stream_that_is_closed_is_named(words: str, stream: str, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json", "a.log"):
+        (tmp_path / name).write_text(written("kvm-lost"))
+    command = ["sh", "-c", f"{shlex.quote(sys.executable)} -m kgen {words}"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (2, f"kgen: error: {stream}: is closed; name a file\n")
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])
