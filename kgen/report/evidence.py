@@ -35,6 +35,8 @@ def _unasked(verdict: Verdict) -> str:
         return f"states {verdict.kind.name}, and holds no request (spec) that it could be of"
     if (verdict.kind is VerdictKind.NOT_ATOMIC) != any(verdict.violations.values()):
         return f"states {verdict.kind.name} beside violations {_shown(verdict.violations)}"
+    if verdict.bound is not None:
+        return f"states {verdict.kind.name} with bound {verdict.bound}, and only ATOMIC has one"
     return ""
 
 

@@ -198,6 +198,10 @@ def test_a_verdict_without_evidence_is_refused() -> None:
     assert "states ATOMIC, and its own evidence comes to ERROR (no QEMU); " in _refused(value)
     unasked = json.loads(written("tcg-atomic")) | {"spec": None, "case": ""}
     assert "states ATOMIC, and holds no request (spec) that it could be of; " in _refused(unasked)
+    unasked["verdict"] |= {"kind": "INCONCLUSIVE", "exit_code": 4}
+    assert "states INCONCLUSIVE with bound 0.0" in _refused(unasked)
+    unasked["verdict"] |= {"kind": "NOT_ATOMIC", "exit_code": 3, "bound": None}
+    assert "states NOT_ATOMIC beside violations none; " in _refused(unasked)
 
 
 def test_the_words_of_a_verdict_may_be_another_versions() -> None:
