@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from kgen.errors import OutputError, SpecError
 
@@ -28,7 +28,10 @@ MAX_LOG = 64 << 20
 def check_writable(path: Path | None, *inputs: Path | None) -> None:
     """Raises OutputError now where ``write_text`` would later, when a long run would be lost, and where the file is one
     of ``inputs``. None is no file."""
-    if path is None or str(path) == STDOUT:
+    if path is None:
+        return
+    if str(path) == STDOUT:
+        _check_open(sys.stdout, "standard output")
         return
     try:
         for each in inputs:
@@ -48,6 +51,7 @@ def check_writable(path: Path | None, *inputs: Path | None) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; "-" is standard output. Raises OutputError."""
     if str(path) == STDOUT:
+        _check_open(sys.stdout, "standard output")
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -163,9 +167,16 @@ def unreadable(path: Path, error: OSError) -> SpecError:
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
 
 
+def _check_open(stream: TextIO | None, name: str) -> None:
+    """Raises OutputError for a standard stream that whoever started us has closed (``>&-``): Python then has none."""
+    if stream is None:
+        raise OutputError("is closed", where=name, hint="name a file")
+
+
 def _read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
     """What ``_read`` gives, or as much of standard input where the path is "-", and the place's name for people."""
     if str(path) == STDIN:
+        _check_open(sys.stdin, "standard input")
         # in whole, as bytes: no text is decoded, no line end changed
         return sys.stdin.buffer.read(limit + 1), "standard input"
     return _read(path, limit), str(path)

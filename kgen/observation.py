@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -330,6 +331,11 @@ class Observation:
     def best(self) -> Record | None:
         """The record to judge by: the debugger's where there is one."""
         return self.memory or self.serial
+
+    @functools.cached_property
+    def differences(self) -> tuple[str, ...]:
+        """Where the two channels contradict each other; found once, however many cases are judged by it."""
+        return differences(self.serial, self.memory) if self.serial and self.memory else ()
 
 
 #: The platform of what was found in a dump of a machine's memory.

@@ -3,6 +3,7 @@ the first that matches decides."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ from kgen.observation import (
     PhaseRecord,
     Record,
     Witness,
-    differences,
 )
 from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
@@ -258,21 +258,28 @@ def _identified(run: _Run) -> bool:
     """Whether what was seen is known to be of this case. Memory was held against the ELF when it was read; a log says
     so in its first line and, if that is lost, in those behind it that hold the whole request."""
     record = run.record
-    told = bool(record.digest) or (not record.complete and record.spec == run.spec.to_text())
+    told = bool(record.digest) or (not record.complete and record.spec == _canonical(run.spec)[1])
     return run.observation.memory is not None or told
+
+
+@functools.lru_cache(maxsize=16)
+def _canonical(spec: KernelSpec) -> tuple[str, str]:
+    """Digest and text of a request, made once for the hundreds of cases that it may be of."""
+    return spec.digest(), spec.to_text()
 
 
 def _errors(run: _Run) -> Iterator[str]:
     yield from run.observation.problems
     serial, memory = run.observation.serial, run.observation.memory
     if serial and memory:
-        for difference in differences(serial, memory):
+        for difference in run.observation.differences:
             yield f"the two channels disagree: {difference}"
     if serial and serial.contradiction:
         yield f"the serial record contradicts itself: {serial.contradiction}"
-    if serial and serial.digest and (serial.digest, serial.case) != (run.spec.digest(), run.spec.name):
+    digest, text = _canonical(run.spec)
+    if serial and serial.digest and (serial.digest, serial.case) != (digest, run.spec.name):
         yield f"the log is of another kernel ({serial.case}, digest {serial.digest[:12]})"
-    if serial and serial.complete and serial.spec != run.spec.to_text():
+    if serial and serial.complete and serial.spec != text:
         yield "the log does not hold the request that this kernel was built for"
     if run.record.state is KernelState.TOO_FEW_CPUS:
         yield _too_few(run.record.cpus_found, run.spec.case.cpus, serial.said if serial else "")
@@ -371,6 +378,8 @@ def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: _Run) ->
     if record.status not in _ACCOUNTED and record.status is not PhaseStatus.UNSTABLE:
         return
     recorded = Counter(witness.kind for witness in channel.witnesses if witness.phase == phase.index)
+    if not recorded and not record.total:
+        return
     most = layout_of(run.spec).witnesses
     counts = {kind: min(record.violations[kind.name.lower()], most) for kind in ViolationKind}
     # In a walk not everything is described: what several CPUs see at once, and one cell shows of many updates.

@@ -146,7 +146,8 @@ def _print(show: Callable[[Console], None], output: Path | None) -> None:
     from rich.console import Console
 
     output = output or Path(STDOUT)
-    if str(output) == STDOUT and sys.stdout.isatty():
+    # where standard output is closed there is none, and ``write_text`` says so
+    if str(output) == STDOUT and sys.stdout is not None and sys.stdout.isatty():
         show(Console(highlight=False))
         return
     file = io.StringIO()

@@ -178,7 +178,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
     elif values["rounds"] is None and not suite_of(values):
         values["rounds"] = platform.rounds * scale_of(values)
     endless = values["rounds"] == 0 and not seconds
-    if endless and not sys.stdin.isatty():
+    if endless and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)
     if values["expect"] and values["exit_codes"] == "bisect":
         raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Union
 
-from kgen.errors import SpecError
+from kgen.errors import KgenError, SpecError
 from kgen.observation import Observation, PhaseRecord
 from kgen.plan import phases_of
 from kgen.report.document import SCHEMA
+from kgen.report.evidence import contradiction
+from kgen.report.strict import Refused, parse, quoted
+from kgen.report.words import one_line
 from kgen.spec import KernelSpec, unknown
 from kgen.verdict import Verdict, VerdictKind
 
 _HINT = "name a file that 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote"
+_CHANGED = "it was changed, or another kgen wrote it: give its log to 'kgen judge', or write it again with this kgen"
+#: How much of what is the matter stands in an error's line: a file may hold anything, of any length.
+_SHOWN = 300
+#: Whose numbers may be below 0: -1 is no phase.
+_LEAST = {"phase": -1}
 
 
 @dataclass(frozen=True)
@@ -149,27 +156,56 @@ def kind_named(kind: VerdictKind | str) -> VerdictKind:
 
 
 def load(data: bytes, where: str) -> tuple[Run, ...]:
-    """The runs of one result file. Raises SpecError for what is none, or is of another schema."""
+    """The runs of one result file. Raises SpecError for what is none, is of another schema, or states a verdict that
+    its own evidence does not come to."""
     try:
-        document = json.loads(data.decode("utf-8-sig"))
+        document = parse(data)
+    except Refused as error:
+        raise SpecError(str(error), where=where, hint=_HINT) from error
     except (ValueError, RecursionError) as error:
         raise SpecError(f"is no JSON: {_no_json(error)}", where=where, hint=_HINT) from error
     if not isinstance(document, dict) or "schema" not in document or "kgen" not in document:
         raise SpecError("is no result of kgen", where=where, hint=_HINT)
-    if document["schema"] != SCHEMA:
+    if "evidence_about_lock" in document:
+        raise SpecError("is of 'kgen interleave', which states no verdict that could be told", where=where, hint=_HINT)
+    schema = document["schema"]
+    if type(schema) is not int or schema != SCHEMA:
         raise SpecError(
-            f"has schema {document['schema']}, and this kgen reads {SCHEMA}", where=where, hint="write it again"
+            f"has schema {quoted(one_line(str(schema)))}, and this kgen reads {SCHEMA}",
+            where=where,
+            hint="write it again",
         )
     try:
-        if "runs" not in document:
-            return (_run(document, where),)
-        inherited = {name: document[name] for name in ("schema", "kgen", "invocation") if name in document}
-        return tuple(_run(inherited | each, f"{where} ({each['where']})") for each in document["runs"])
-    except SpecError as error:
-        raise SpecError(error.message, where=where, hint=error.hint) from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        runs = _runs(document, where)
+        if "verdict" in document:
+            _check_whole(document["verdict"], runs)
+        return runs
+    except KgenError as error:
+        raise SpecError(quoted(error.message, _SHOWN), where=where, hint=error.hint) from error
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, ArithmeticError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
-        raise SpecError(what, where=where, hint=_HINT) from error
+        raise SpecError(quoted(one_line(what), _SHOWN), where=where, hint=_HINT) from error
+
+
+def _runs(document: Mapping[str, Any], where: str) -> tuple[Run, ...]:
+    if "runs" not in document:
+        return (_run(document, where),)
+    if not document["runs"]:
+        raise SpecError("holds no run", hint=_HINT)
+    inherited = {name: document[name] for name in ("schema", "kgen", "invocation") if name in document}
+    return tuple(_run(inherited | each, f"{where} ({each['where']})") for each in document["runs"])
+
+
+def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
+    """Raises SpecError where a document states another verdict than those of its runs come to."""
+    from kgen.report.matrix import worst
+
+    total, kind = worst([run.kind for run in runs]), _value(VerdictKind, stated["kind"])
+    if kind is not total:
+        raise SpecError(f"states {kind.name}, and its cases come to {total.name}", hint=_CHANGED)
+    if _value(int, stated["exit_code"]) != kind.value:
+        text = f"states {kind.name} with exit code {stated['exit_code']}, and that of {kind.name} is {kind.value}"
+        raise SpecError(text, hint=_CHANGED)
 
 
 def _no_json(error: Exception) -> str:
@@ -178,8 +214,7 @@ def _no_json(error: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 at byte {error.start}"
-    # one of its limits is on the digits of a number
-    return str(error) if isinstance(error, json.JSONDecodeError) else "it holds a number of too many digits"
+    return str(error)
 
 
 def _run(document: Mapping[str, Any], where: str) -> Run:
@@ -189,30 +224,58 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
     platform = _value(str, document["platform"])
 
     def result(
-        boot: tuple[KernelSpec | None, Observation], case: str, number: int, verdict: Mapping[str, Any]
+        boot: tuple[KernelSpec | None, Observation], case: str, number: int, stated: Mapping[str, Any]
     ) -> Result:
+        verdict = _value(Verdict, stated)
+        if wrong := contradiction(verdict, boot[0], number, boot[1]):
+            raise SpecError(f"{case}: {wrong}" if "boots" in document else wrong, hint=_CHANGED)
         return Result(
             where=where,
             case=case,
             spec=boot[0],
             number=number,
             observation=boot[1],
-            verdict=_value(Verdict, verdict),
+            verdict=verdict,
             kgen=_value(str, document["kgen"]),
             invocation=invocation,
         )
 
     if "boots" not in document:
-        alone = (spec, _observation(document))
-        return Run(where, spec, platform, (result(alone, _value(str, document["case"]), 0, document["verdict"]),))
+        case = _value(str, document["case"])
+        if spec is not None and spec.suite:
+            raise SpecError("is of a suite and has no boots", hint=_HINT)
+        if case != (spec.name if spec else ""):
+            raise SpecError(f"says that its case is {case!r:.60}, and its request is another's", hint=_CHANGED)
+        return Run(where, spec, platform, (result((spec, _observation(document)), case, 0, document["verdict"]),))
+    _check_cases(spec, [entry["case"] for entry in document["cases"]])
     # a boot holds the record of hundreds of cases
     boots = [(_value(KernelSpec, boot["spec"]), _observation(boot)) for boot in document["boots"]]
     ids = [[case.id for case in asked.cases] for asked, _ in boots]
     found = []
     for entry in document["cases"]:
-        number = ids[entry["boot"]].index(entry["case"])
-        found.append(result(boots[entry["boot"]], entry["case"], number, entry["verdict"]))
+        boot = _value(int, entry["boot"])
+        # in Python -1 is the last one
+        if not 0 <= boot < len(boots):
+            raise ValueError(f"case {entry['case']!r:.60} is of boot {boot}, and there are {len(boots)} from 0")
+        number = ids[boot].index(entry["case"])
+        found.append(result(boots[boot], entry["case"], number, entry["verdict"]))
+        _check_whole(entry["verdict"], [Run(where, boots[boot][0], platform, (found[-1],))])
     return Run(where, spec, platform, tuple(found))
+
+
+def _check_cases(spec: KernelSpec | None, found: Sequence[str]) -> None:
+    """Raises SpecError where the cases of a suite's document are not those that were asked for."""
+    if spec is None or not spec.suite:
+        raise SpecError("has the boots of a suite, and its request names none", hint=_CHANGED)
+    asked = [case.id for case in spec.cases]
+    if not found:
+        raise SpecError(f"holds no case, and {len(asked)} were asked for", hint=_HINT)
+    if list(found) != asked:
+        other = next((case for case in found if case not in asked), None)
+        what = f"has the case {other!r:.60}, which was not asked for" if other is not None else ""
+        missing = next((case for case in asked if case not in found), None)
+        what = what or (f"lacks the case {missing}" if missing is not None else "has its cases in another order")
+        raise SpecError(what, hint=_CHANGED)
 
 
 def _observation(document: Mapping[str, Any]) -> Observation:
@@ -262,6 +325,9 @@ def _value(kind: Any, value: Any) -> Any:
             for name, (each, optional) in fields.items()
             if name in given or not optional
         }
+        for name, each in taken.items():
+            if type(each) is int and each < _LEAST.get(name, 0):
+                raise ValueError(f"{name} is {each}")
         return typing.cast(type, kind)(**taken)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind[_typed(str, value) if kind is VerdictKind else _typed(str, value).upper()]

@@ -157,6 +157,18 @@ def altered(reason: str, platform: str, where: str, cpu: str) -> Sequence[readin
     )
 
 
+def test_nothing_in_junit_is_obeyed_by_a_terminal_or_turns_text_round() -> None:
+    harm = "\x9b31m\u202e\x7f\u2066\x1b[2J"
+    (run,) = runs_of(SINGLE)
+    (result,) = run.results
+    seen = replace(result.observation, environment={"host": {"microcode": harm, "kernel": harm}})
+    verdict = replace(result.verdict, reason=harm, notes=(harm,))
+    text = JUNIT.render((replace(run, where=harm, results=(replace(result, observation=seen, verdict=verdict),)),))
+    suites(text)
+    assert "31m" in text
+    assert all(char.isprintable() or char in "\n\t" for char in text)
+
+
 @given(NASTY, NASTY, NASTY, NASTY)
 @settings(max_examples=150, deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
 def test_whatever_a_result_holds_they_stay_whole(reason: str, platform: str, where: str, cpu: str) -> None:

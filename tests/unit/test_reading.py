@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +13,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from damage import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, load
 
 from kgen.cli import main
-from kgen.errors import SpecError
+from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 from kgen.report import reading
 from kgen.report.document import document
 from kgen.report.formats import formats
 from kgen.report.writing import run_of_one_boot, to_json
+from kgen.trial import refused
 from kgen.verdict import judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
@@ -109,7 +113,6 @@ def test_a_damaged_result_is_read_or_refused_in_one_line(place: tuple[Any, ...],
     ("data", "words"),
     [
         (b"[" * 200_000, "it is nested too deeply"),
-        (b'{"schema": ' + b"1" * 5_000 + b"}", "it holds a number of too many digits"),
         (b'{"schema": "\xff"}', "it is not UTF-8 at byte 12"),
         (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     ],
@@ -118,6 +121,132 @@ def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
     with pytest.raises(SpecError) as caught:
         reading.load(data, "x.json")
     assert caught.value.line.startswith(f"x.json: is no JSON: {words}; name a file")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"schema": 3, "kgen": "0", "verdict": {}, "verdict": {}}',
+            "has the key 'verdict' more than once in one object",
+        ),
+        ('{"schema": 3, "kgen": "0", "bound": Infinity}', "holds Infinity, which is no number in JSON"),
+        ('{"schema": 3, "kgen": "0", "bound": NaN}', "holds NaN, which is no number in JSON"),
+        ('{"schema": 3, "kgen": "0", "bound": 1e999}', "holds a number that is too large: 1e999"),
+        (f'{{"schema": 3, "kgen": "0", "khz": {10**400}}}', f"holds a number of more than 64 bits: 1{'0' * 39}..."),
+        (f'{{"schema": {"1" * 5_000}}}', f"holds a number of more than 64 bits: {'1' * 40}..."),
+        (f'{{"schema": 3, "kgen": "0", "khz": {1 << 64}}}', f"holds a number of more than 64 bits: {1 << 64}"),
+        ('{"schema": true, "kgen": "0"}', "has schema True, and this kgen reads 3"),
+        ('{"schema": 3.0, "kgen": "0"}', "has schema 3.0, and this kgen reads 3"),
+        (
+            json.dumps({"schema": [1] * 5_000, "kgen": "0"}),
+            f"has schema {str([1] * 99)[:40]}..., and this kgen reads 3",
+        ),
+        ('{"schema": 3, "kgen": "0", "runs": []}', "holds no run"),
+        (
+            '{"schema": 1, "kgen": "0", "evidence_about_lock": false}',
+            "is of 'kgen interleave', which states no verdict that could be told",
+        ),
+    ],
+)
+def test_what_no_result_holds_is_named(text: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        reading.load(text.encode(), "x.json")
+    assert caught.value.line.startswith(f"x.json: {said}; ")
+
+
+# --- a verdict is held against its evidence ------------------------------------------------------------------------
+
+
+def _refused(document: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        reading.load(json.dumps(document).encode(), "x.json")
+    return caught.value.line
+
+
+def test_a_verdict_that_was_changed_is_refused() -> None:
+    value = json.loads(written("kvm-lost"))
+    value["verdict"] |= {"kind": "ATOMIC", "exit_code": 0}
+    line = _refused(value)
+    assert line.startswith("x.json: states ATOMIC, and its own evidence comes to NOT_ATOMIC (")
+    assert "give its log to 'kgen judge', or write it again with this kgen" in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"exit_code": 3}, "states ATOMIC with exit code 3, and that of ATOMIC is 0"),
+        ({"rounds": 7}, "states ATOMIC with rounds 7, and its own evidence comes to "),
+        ({"judged": 7}, "states ATOMIC with judged 7, and its own evidence comes to "),
+        ({"bound": None}, "states ATOMIC with bound none, and its own evidence comes to 0."),
+        ({"violations": {"lost": 5}}, "states ATOMIC with violations lost 5, and its own evidence comes to none; "),
+        ({"controls": []}, "states ATOMIC with controls that are not those of its own evidence"),
+        ({"rounds": -1}, "is damaged: rounds is -1"),
+    ],
+)
+def test_a_number_that_was_changed_is_refused(changed: dict[str, Any], said: str) -> None:
+    value = json.loads(written("tcg-atomic"))
+    value["verdict"] |= changed
+    assert _refused(value).startswith(f"x.json: {said}")
+
+
+def test_a_verdict_without_evidence_is_refused() -> None:
+    value = json.loads(written("tcg-atomic"))
+    value["observation"] |= {"serial": None, "memory": None, "crash": "boom"}
+    assert "states ATOMIC, and its own evidence comes to CRASH (boom); " in _refused(value)
+    value["observation"]["problems"] = ["no QEMU"]
+    assert "states ATOMIC, and its own evidence comes to ERROR (no QEMU); " in _refused(value)
+    unasked = json.loads(written("tcg-atomic")) | {"spec": None, "case": ""}
+    assert "states ATOMIC, and holds no request (spec) that it could be of; " in _refused(unasked)
+    unasked["verdict"] |= {"kind": "INCONCLUSIVE", "exit_code": 4}
+    assert "states INCONCLUSIVE with bound 0.0" in _refused(unasked)
+    unasked["verdict"] |= {"kind": "NOT_ATOMIC", "exit_code": 3, "bound": None}
+    assert "states NOT_ATOMIC beside violations none; " in _refused(unasked)
+
+
+def test_the_words_of_a_verdict_may_be_another_versions() -> None:
+    value = json.loads(written("kvm-lost"))
+    value["verdict"] |= {"reason": "in other words", "notes": []}
+    ((result,),) = [run.results for run in reading.load(json.dumps(value).encode(), "x.json")]
+    assert result.verdict.reason == "in other words"
+
+
+@pytest.mark.parametrize("name", ["kvm-lost", "tcg-suite"])
+@pytest.mark.parametrize("error", [PlatformUnavailable("no KVM"), MachineError("no port"), GuestCrash("it died")])
+def test_what_could_not_be_started_is_read(name: str, error: KgenError) -> None:
+    spec = load(name).spec
+    (run,) = reading.load(to_json([refused(spec, "qemu-kvm", error)]).encode(), "x.json")
+    assert {result.kind.value for result in run.results} == {error.exit_code}
+
+
+def test_a_case_that_is_not_its_requests_is_refused() -> None:
+    value = json.loads(written("kvm-lost")) | {"case": "\x1b[2Jxchg"}
+    assert _refused(value).startswith(r"x.json: says that its case is '\x1b[2Jxchg', and its request is another's; ")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("cases",), [], "holds no case, and 4 were asked for"),
+        (("cases", 0, "boot"), -1, "is of boot -1, and there are 1 from 0"),
+        (("cases", 0, "boot"), 1, "is of boot 1, and there are 1 from 0"),
+        (("cases", 0, "case"), "xchg.8.ram.token", "has the case 'xchg.8.ram.token', which was not asked for"),
+        (("cases", 0, "verdict", "exit_code"), 3, "states ATOMIC with exit code 3"),
+        (("cases", 0, "verdict", "rounds"), 3, ": states ATOMIC with rounds 3, and its own evidence comes to "),
+        (("spec", "more"), [], "which was not asked for"),
+        (("spec", "suite"), "", "a suite has a name and a budget, a single case has neither"),
+        (("verdict", "kind"), "CRASH", "states CRASH, and its cases come to "),
+        (("verdict", "exit_code"), 99, "with exit code 99, and that of "),
+    ],
+)
+def test_a_suite_that_was_changed_is_refused(place: tuple[Any, ...], value: Any, said: str) -> None:
+    assert said in _refused(damaged(json.loads(written("tcg-suite")), place, value))
+
+
+def test_a_case_that_is_left_out_is_named() -> None:
+    value = json.loads(written("tcg-suite"))
+    gone = value["cases"].pop()["case"]
+    assert f"lacks the case {gone}; " in _refused(value)
 
 
 @pytest.mark.parametrize("words", [["report"], ["compare"]])
@@ -129,6 +258,30 @@ def test_standard_output_that_takes_nothing_is_named(words: list[str], tmp_path:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     line = "kgen: error: standard output: cannot be written: No space left on device; name another file\n"
     assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that closes what a program begins with")
+@pytest.mark.parametrize(
+    ("words", "stream"),
+    [
+        ("report a.json >&-", "standard output"),
+        ("report a.json --format html >&-", "standard output"),
+        ("compare a.json b.json >&-", "standard output"),
+        ("compare a.json --baseline b.json >&-", "standard output"),
+        ("judge a.log --json - >&-", "standard output"),
+        ("verify --instr xchg --json - >&-", "standard output"),
+        ("interleave --json - >&-", "standard output"),
+        ("report - <&-", "standard input"),
+        ("compare - --baseline a.json <&-", "standard input"),
+        ("judge - <&-", "standard input"),
+    ],
+)
+def test_a_stream_that_is_closed_is_named(words: str, stream: str, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json", "a.log"):
+        (tmp_path / name).write_text(written("kvm-lost"))
+    command = ["sh", "-c", f"{shlex.quote(sys.executable)} -m kgen {words}"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (2, f"kgen: error: {stream}: is closed; name a file\n")
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])
