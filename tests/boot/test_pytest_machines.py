@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -119,3 +120,10 @@ def test_any_thread_may_ask() -> None:
     thread.start()
     thread.join(DEADLINE)
     runs[0].require("RAM_BACKED")
+
+
+def test_it_may_be_asked_inside_a_running_loop() -> None:
+    async def ask() -> api.Run:
+        return api.verify("xchg", rounds=300, extra=["-vga", "none"])
+
+    asyncio.run(ask()).require("RAM_BACKED")
