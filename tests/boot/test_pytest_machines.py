@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import DEADLINE, environment
+from running import DEADLINE, Run, environment
 
 from kgen import api
 from kgen.pipeline import platform_named
@@ -100,6 +100,18 @@ def test_ctrl_c_ends_pytest_and_the_machine(tmp_path: Path) -> None:
         child.wait()
     assert child.returncode == pytest.ExitCode.INTERRUPTED, output
     assert not [pid for pid in machines if Path(f"/proc/{pid}/exe").exists()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_pytest_when_the_machine_and_its_files_are_gone(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_long(kgen_verify):\n    kgen_verify('xchg', seconds=60)\n")
+    words = ("--rootdir", str(tmp_path), str(tmp_path / "test_mine.py"), "--kgen-platform", "qemu-tcg")
+    with Run(words, tmp_path / "tmp", program=PYTEST) as run:
+        run.await_start("gdb")
+        run.process.send_signal(number)
+        assert run.wait(30) == -number, run.stdout
+        run.assert_nothing_left()
 
 
 def _machines_below(pid: int) -> list[int]:
