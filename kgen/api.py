@@ -3,7 +3,7 @@
 Importing this module is cheap; what is heavy is imported by the functions. They print nothing, raise kgen's own errors
 (``kgen.errors``), leave no process behind, and may be called from any thread, though not from several at a time where
 they run a machine: a second machine beside the one under test changes what it shows. Ctrl-C ends the machine and then
-raises KeyboardInterrupt. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()``
+raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where nobody handles them, end the machine first too. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()``
 and ``require(...)``.
 """
 
@@ -230,12 +230,14 @@ def inspect(
     ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
     """
     from kgen.attach import Attachment, attach
+    from kgen.ending import tidy_end
     from kgen.files import read_bytes
     from kgen.trial import judged
 
     log = read_bytes(Path(serial)) if serial is not None else None
     wanted = Attachment(address=address, qmp=qmp, log=log, after=after, gdb=gdb, timeout=timeout)
-    spec, observation, _ = attach(read_bytes(Path(elf)), str(elf), wanted)
+    with tidy_end():
+        spec, observation, _ = attach(read_bytes(Path(elf)), str(elf), wanted)
     return judged(spec, observation)
 
 
@@ -292,6 +294,7 @@ def _options(timeout: float | None, seconds: float | None, **choices: Any) -> Op
 
 def _carry_out(spec: KernelSpec, platform: Platform, options: Options) -> Run:
     """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
+    from kgen.ending import tidy_end
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
     from kgen.files import check_program
     from kgen.pipeline import Options, check_available, check_choices, request_of
@@ -302,8 +305,9 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options) -> Run:
     request = request_of(spec, options)
     check_choices(platform, request)
     try:
-        check_available(spec, platform, request)
-        run = carry_out(spec, platform, options)
+        with tidy_end():
+            check_available(spec, platform, request)
+            run = carry_out(spec, platform, options)
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         return refused(spec, platform.name, error)
     if any("Ctrl-C" in result.observation.cut for result in run.results):

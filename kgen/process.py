@@ -264,8 +264,10 @@ def _signals_held() -> Iterator[set[signal.Signals] | None]:
     if sys.platform != "linux":  # elsewhere there is nothing to run between fork and exec, and Python does not fork
         yield None
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    # one that has just come is raised out of the call that blocks them, when they are blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         yield {signal.Signals(number) for number in before}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,7 +1,8 @@
 """QEMU's control socket, through QEMU's own library, and the one place where a machine is waited for.
 
-The library is asyncio; its loop runs only inside our calls, so there is no thread. ``wait`` lets that loop watch other
-descriptors too: serial bytes, events and the end of QEMU wake the same wait.
+The library is asyncio; its loop runs only inside our calls, so there is no thread, but where the caller's thread runs a
+loop already: asyncio refuses a second one in it. ``wait`` lets that loop watch other descriptors too: serial bytes,
+events and the end of QEMU wake the same wait.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import logging
 import select
 import signal
 import socket
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgen.errors import MachineError
@@ -25,6 +28,8 @@ T = TypeVar("T")
 _PARSE_SECONDS = 0.05
 #: Characters of the library's message that are told.
 _TOLD = 200
+#: The signals that end us, where there are such.
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Qmp:
@@ -45,9 +50,8 @@ class Qmp:
         self._control = control
         self._where = where
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_report_failure)
         try:
-            self._client = self._run(self._connect(QMPClient("kgen"), control, timeout))
+            self._client = self._run(self._connect, QMPClient("kgen"), control, timeout)
         except BaseException as error:
             self._end_loop()
             control.close()
@@ -70,7 +74,7 @@ class Qmp:
         if not self.alive:
             raise self.failed(f"QEMU is gone, so it cannot be asked for {command}")
         try:
-            return self._run(asyncio.wait_for(self._client.execute(command, dict(arguments)), timeout))
+            return self._run(self._execute, command, dict(arguments), timeout)
         except asyncio.TimeoutError as error:
             raise self.failed(f"QEMU did not answer {command} within {timeout:g} s") from error
         except self._failures as error:
@@ -80,7 +84,7 @@ class Qmp:
         """Wait until a descriptor is readable, an event has come, or QEMU has hung up; at most ``timeout`` seconds."""
         # What has arrived must not be missed for want of time to parse it, not even by a call that does not wait.
         arrived, _, _ = select.select([self._control], [], [], 0) if self.alive else ([], [], [])
-        self._run(self._wait(max(timeout, _PARSE_SECONDS if arrived else 0.0), fds))
+        self._run(self._wait, max(timeout, _PARSE_SECONDS if arrived else 0.0), fds)
 
     def forget(self) -> None:
         """Drop the events that have come and that nobody has waited for."""
@@ -89,16 +93,42 @@ class Qmp:
     def close(self) -> None:
         """Hang up. May be called twice."""
         if not self._loop.is_closed():
-            self._end_loop(self._disconnect())
+            self._end_loop(hang_up=True)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run_until_complete(work)
+    def _run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """Let the loop carry this out, less where a signal's handler raises something meanwhile."""
+
+        running: list[asyncio.Task[T]] = []
+
+        def leave_off() -> None:
+            for task in running:
+                task.cancel()
+
+        with interrupts_held(lambda: self._loop.call_soon_threadsafe(leave_off)):
+            running.append(self._loop.create_task(work(*arguments)))
+            try:
+                return self._until_done(running[0])
+            finally:
+                # here and not at the return: what a handler raises while asyncio forgets a task is lost
+                running.clear()
+
+    def _until_done(self, task: asyncio.Task[T]) -> T:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._loop.run_until_complete(task)
+        # asyncio takes one loop a thread
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._loop.run_until_complete, task).result()
 
     @staticmethod
     async def _connect(client: QMPClient, control: socket.socket, timeout: float) -> QMPClient:
         control.setblocking(False)
         await asyncio.wait_for(client.connect(control), timeout)
         return client
+
+    async def _execute(self, command: str, arguments: dict[str, Any], timeout: float) -> Any:
+        return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
 
     async def _wait(self, timeout: float, fds: Sequence[int]) -> None:
         if not self.alive:
@@ -126,42 +156,79 @@ class Qmp:
         with contextlib.suppress(*self._failures):  # how the connection ended no longer matters
             await asyncio.wait_for(self._client.disconnect(), 1.0)
 
-    def _end_loop(self, last: Coroutine[Any, Any, None] | None = None) -> None:
-        """Run ``last``, cancel what an interrupt may have left behind, and close the loop.
+    def _end_loop(self, *, hang_up: bool = False) -> None:
+        """Hang up if that is wanted, end what the library has left, and close the loop.
 
         A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
         about at the end of the program.
         """
-        with signals_wait():
+        with interrupts_held():
             try:
-                if last is not None:
-                    self._run(last)
+                if hang_up:
+                    self._run(self._disconnect)
             finally:
                 while left := asyncio.all_tasks(self._loop):
                     for task in left:
                         task.cancel()
-                    self._run(_settle(left))
+                    self._run(_settle, left)
                 self._loop.close()
+
+
+@contextlib.contextmanager
+def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Raise at the end what a signal's handler raises meanwhile; ``now`` is called when it does.
+
+    Within asyncio it would be swallowed, or kept for whoever waits next, or leave a task that never comes to its end.
+    Handlers are run by the main thread; in any other one there is nothing to be held.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raised: list[BaseException] = []
+    before: dict[int, Callable[[int, Any], Any]] = {}
+    inside = True
+
+    def hold(number: int, frame: Any) -> None:
+        try:
+            before[number](number, frame)
+        except BaseException as error:
+            if not inside:
+                raise
+            raised.append(error)
+            now()
+
+    try:
+        for number in _ENDING:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, hold)
+        yield
+    finally:
+        try:
+            for number, handler in before.items():
+                # a handler may have set another one, as whoever wants to be ended but once does
+                if signal.getsignal(number) is hold:
+                    signal.signal(number, handler)
+        finally:
+            inside = False
+        if raised:
+            raise raised[0]
 
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
     """Hold back the signals that end us, where signals can be held back."""
-    numbers = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    # one that has just come is raised out of the call that blocks them, when they are blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _report_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """As by default, but an interrupt that went through a task is not told again when the task is forgotten."""
-    if not isinstance(context.get("exception"), (SystemExit, KeyboardInterrupt)):
-        loop.default_exception_handler(context)
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

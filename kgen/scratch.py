@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 
 PREFIX = "kgen-"
 _LOCK = ".kgen-lock"
+#: Those that are there, and the process that made each.
+_there: dict[Path, int] = {}
 
 
 @contextmanager
@@ -25,10 +28,20 @@ def scratch(base: str | None = None) -> Iterator[Path]:
     _sweep(place)
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     try:
+        _there[directory] = os.getpid()
         with _locked(directory):
             yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        _there.pop(directory, None)
+
+
+@atexit.register
+def _remove_left() -> None:
+    """Remove what a daemon thread still uses, which is not told that the program ends."""
+    for directory, owner in tuple(_there.items()):
+        if owner == os.getpid():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import signal
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import click
 
 from kgen import __version__
+from kgen.ending import Terminated, ended_by, orderly_end
 from kgen.errors import KgenError
 
 #: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
@@ -32,21 +32,6 @@ TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
 
 #: Key of click's context under which the command line stands.
 INVOCATION = "kgen.invocation"
-
-
-class _Terminated(SystemExit):
-    """A signal that ends us; raised where we are, so that everything we hold is let go on the way out.
-
-    A SystemExit, because an event loop swallows every other exception that a callback raises, and we would run on.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        # the exit code, should it come when nobody is left to catch it
-        super().__init__(128 + number)
-
-    def __str__(self) -> str:
-        return signal.Signals(self.number).name
 
 
 def say_error(line: str) -> None:
@@ -77,6 +62,9 @@ def _one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        came = ended_by(error)
+        if came is not None:  # a terminal that was closed cannot be put in order
+            raise _ended(came) from None
         # The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced.
         what = error.strerror or str(error)
         say_error(KgenError(what, where=str(error.filename or "")).line)
@@ -84,9 +72,20 @@ def _one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("kgen: interrupted", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
-    except _Terminated as error:
-        click.echo(f"kgen: ended by {error}", err=True)
-        raise click.exceptions.Exit(128 + error.number) from None
+    except Terminated as error:
+        raise _ended(error) from None
+
+
+def _ended(by: Terminated) -> click.exceptions.Exit:
+    """Say which signal ended us, where that can still be said; the exit code."""
+    try:
+        click.echo(f"kgen: ended by {by}", err=True)
+        sys.stdout.flush()
+    except OSError:
+        # the terminal is gone, and what is left in the buffers would fail once more when Python ends
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    return click.exceptions.Exit(128 + by.number)
 
 
 def _usage(error: click.UsageError) -> str:
@@ -94,33 +93,6 @@ def _usage(error: click.UsageError) -> str:
     text = " ".join(error.format_message().split()).removesuffix(".")
     help_of = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
     return text[:1].lower() + text[1:] + help_of
-
-
-@contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind us, as Ctrl-C does, so that no temporary file is left.
-
-    Once: a second signal must not interrupt the tidying up, in which every wait is bounded.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: object) -> None:
-        for other in taken:
-            signal.signal(other, signal.SIG_IGN)
-        raise _Terminated(number)
-
-    # Whoever had us ignore a signal, as nohup does, keeps what he wanted.
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class CommandDirectory(click.Group):
@@ -170,7 +142,7 @@ class CommandDirectory(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; a non-zero integer that it returns becomes the exit code."""
-        with _one_line_errors(), _orderly_end():
+        with _one_line_errors(), orderly_end():
             result = super().invoke(ctx)
         if isinstance(result, int) and result:
             ctx.exit(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -43,6 +44,28 @@ def test_a_tool_that_is_stopped_does_not_stop_us(tmp_path: Path) -> None:
         assert run.wait(90) == 9
         run.assert_nothing_left()
     assert "\nERROR: gdb did not answer" in run.stdout
+
+
+#: The command line with standard input as its controlling terminal.
+ON_TERMINAL = """
+import fcntl, runpy, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("kgen", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("command", ["verify", "gdb"])
+def test_a_terminal_that_is_closed_ends_us_as_its_signal_does(tmp_path: Path, command: str) -> None:
+    master, slave = os.openpty()
+    program = (sys.executable, "-c", ON_TERMINAL)
+    endless = (command, "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
+    with Run(endless, tmp_path / "tmp", {"TERM": "xterm"}, program, terminal=slave) as run:
+        os.close(slave)
+        run.await_start("gdb")
+        time.sleep(0.5)
+        os.close(master)
+        assert run.wait(30) == 128 + signal.SIGHUP
+        run.assert_nothing_left()
 
 
 @pytest.mark.soak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import DEADLINE, environment
+from running import DEADLINE, Run, environment
 
 from kgen import api
 from kgen.pipeline import platform_named
@@ -101,6 +102,18 @@ def test_ctrl_c_ends_pytest_and_the_machine(tmp_path: Path) -> None:
     assert not [pid for pid in machines if Path(f"/proc/{pid}/exe").exists()]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_pytest_when_the_machine_and_its_files_are_gone(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_long(kgen_verify):\n    kgen_verify('xchg', seconds=60)\n")
+    words = ("--rootdir", str(tmp_path), str(tmp_path / "test_mine.py"), "--kgen-platform", "qemu-tcg")
+    with Run(words, tmp_path / "tmp", program=PYTEST) as run:
+        run.await_start("gdb")
+        run.process.send_signal(number)
+        assert run.wait(30) == -number, run.stdout
+        run.assert_nothing_left()
+
+
 def _machines_below(pid: int) -> list[int]:
     """The QEMUs that a process has started, or what it has started."""
     found = []
@@ -119,3 +132,10 @@ def test_any_thread_may_ask() -> None:
     thread.start()
     thread.join(DEADLINE)
     runs[0].require("RAM_BACKED")
+
+
+def test_it_may_be_asked_inside_a_running_loop() -> None:
+    async def ask() -> api.Run:
+        return api.verify("xchg", rounds=300, extra=["-vga", "none"])
+
+    asyncio.run(ask()).require("RAM_BACKED")

@@ -42,6 +42,16 @@ def COMMAND(how):
     asyncio.run(work(how))
     click.echo("went on")
 """,
+    "gone.py": """
+import errno, os, signal
+import click
+@click.command(short_help='Go.')
+def COMMAND():
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+""",
     "stopped.py": "import click\n@click.command(short_help='Stop.')\ndef COMMAND():\n    raise KeyboardInterrupt\n",
 }
 
@@ -68,6 +78,7 @@ def test_help_lists_every_command_and_no_helper(group: CommandDirectory) -> None
     listed = result.output.partition("Commands:")[2].split("\n")
     assert [line.split() for line in listed if line] == [
         ["fails", "Fail."],
+        ["gone", "Go."],
         ["good", "Do", "good."],
         ["looping", "Loop."],
         ["stopped", "Stop."],
@@ -106,6 +117,12 @@ def test_a_signal_inside_an_event_loop_ends_the_command(group: CommandDirectory,
     result = run(group, "looping", how)
     assert (result.exit_code, result.stdout) == (128 + signal.SIGTERM, "")
     assert result.stderr == "kgen: ended by SIGTERM\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGHUP is a POSIX matter")
+def test_a_terminal_that_is_gone_does_not_hide_what_ended_the_command(group: CommandDirectory) -> None:
+    result = run(group, "gone")
+    assert (result.exit_code, result.stderr) == (128 + signal.SIGHUP, "kgen: ended by SIGHUP\n")
 
 
 def test_an_unknown_command_offers_the_nearest(group: CommandDirectory) -> None:

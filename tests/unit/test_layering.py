@@ -19,7 +19,7 @@ import pytest
 #: From the bottom up. A module imports only from layers below its own and from its own package;
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units"),
+    ("errors", "units", "ending"),
     ("interleaving_model",),
     ("data", "registry", "font"),
     ("instructions",),

@@ -280,3 +280,10 @@ def test_the_documented_check_refuses_what_is_altered(intact: Callable[[bytes], 
 def test_the_documented_check_agrees_with_kgen_on_real_logs(intact: Callable[[bytes], bool], name: str) -> None:
     log = (LOGS / name).read_bytes()
     assert intact(log) == protocol.parse_log(log).intact
+
+
+def test_nobody_is_sent_to_the_package_index_for_kgen() -> None:
+    """There the name belongs to another program."""
+    named = [line for path in DOCS for line in path.read_text(encoding="utf-8").splitlines() if "pip install" in line]
+    assert named
+    assert [line for line in named if re.search(r"pip install ['\"]?kgen(?! @)", line)] == []

@@ -72,3 +72,19 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"kgen-notes", "kgen-file", "kgen-link", "elsewhere"}
     assert os.listdir(elsewhere) == [module._LOCK]
+
+
+def test_a_daemon_thread_at_the_end_of_the_program_leaves_nothing(tmp_path: Path) -> None:
+    program = """
+import sys, threading
+from kgen.scratch import scratch
+entered = threading.Event()
+def work():
+    with scratch(sys.argv[1]):
+        entered.set()
+        threading.Event().wait()
+threading.Thread(target=work, daemon=True).start()
+entered.wait()
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment(), timeout=60, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,70 @@
+"""Signals that end us, raised where we are, so that everything we hold is let go on the way out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Terminated(SystemExit):
+    """A signal that ends us.
+
+    A SystemExit, because an event loop swallows every other exception that a callback raises, and we would run on.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        # the exit code, should it come when nobody is left to catch it
+        super().__init__(128 + number)
+
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP unwind us, as Ctrl-C does, so that no temporary file is left. Raises Terminated.
+
+    Once: a second signal must not interrupt the tidying up, in which every wait is bounded. Nothing changes outside the
+    main thread, nor for a signal that somebody handles or ignores, as nohup has us do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)
+        raise Terminated(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def ended_by(error: BaseException | None) -> Terminated | None:
+    """The signal that is this error, or while whose tidying up it came."""
+    while error is not None and not isinstance(error, Terminated):
+        error = error.__context__
+    return error
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """As ``orderly_end``, for a library: when all is let go the signal ends the process, as it would have without us."""
+    try:
+        with orderly_end():
+            yield
+    except BaseException as error:
+        came = ended_by(error)
+        if came is not None:
+            signal.raise_signal(came.number)
+        raise
