@@ -50,6 +50,8 @@ class Step(Command):
         if len(threads) > 1 and not session.moves_one_cpu():
             raise DebuggerError("this stub cannot move one CPU alone", hint="gdb's own 'stepi' moves all")
         if "halted" in session.details(thread):
+            if seen is not None:
+                seen.must_not_be_over()
             told = f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs"
             raise DebuggerError(told, hint=_ALL if name == "CPU 0" else f"step CPU 0 ('kgen step 1 0'), or {_ALL}")
         _step(thread, name, count)
@@ -129,8 +131,8 @@ class UntilViolation(Command):
         self.refuse(rest[1:])
         seconds = self.number(rest[0], "number of seconds", MOST_SECONDS) if rest else RUN_SECONDS
         seen = session.begun()
-        if seen is not None and seen.is_over:
-            raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
+        if seen is not None:
+            seen.must_not_be_over()
         if gdb.parameter("scheduler-locking") == "on":
             told = "with gdb's 'scheduler-locking' on, only one CPU would run"
             raise DebuggerError(told, hint="'set scheduler-locking off'")
