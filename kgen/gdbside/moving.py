@@ -93,10 +93,12 @@ def _here() -> str:
     if session.in_real_mode(frame):
         segment = int(frame.read_register("cs"))
         return f"{segment:04x}:{pc:04x}, in real mode: gdb shows other code there, so none is shown"
-    code = frame.architecture().disassemble(pc)[0]
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"
-    return f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{_source(frame)}".rstrip()
+    # the source says what it is; what gdb would make of it is something else
+    known = routine and session.is_wide(frame)
+    code = "" if known else f"{' '.join(str(frame.architecture().disassemble(pc)[0]['asm']).split()):<40}"
+    return f"{pc:08x} <{where}>  {code}{_source(frame)}".rstrip()
 
 
 def _source(frame: gdb.Frame) -> str:
