@@ -257,6 +257,15 @@ class GdbSession:
         self._command(f"-interpreter-exec console {_quote(command)}", timeout)
         return "".join(self._console)
 
+    def architecture(self) -> str:
+        """gdb's name for what the connected machine is. Raises DebuggerError."""
+        said = self.console("show architecture")
+        named = re.findall(r'"([^"]+)"', said)
+        if not named:
+            raise DebuggerError(f"gdb does not name the machine's architecture: {said.strip()}", where=self._address)
+        # the last one is what "auto" comes to
+        return str(named[-1])
+
     def insert_breakpoint(self, location: str, *, hardware: bool, condition: str = "") -> None:
         """Break at a place ("*0x100000", "*&name"), where a condition is given only if it holds then (gdb lets the CPUs
         run on otherwise). Use a kind that the platform's ``breakpoints`` names."""

@@ -47,6 +47,7 @@ class QemuEngine:
         self._patience = patience
         self._gather = gather
         self._ends = ends
+        self._inner: str | None = None
         self.read_serial = machine.read_serial
         self.crashed = machine.crashed
 
@@ -111,14 +112,16 @@ class QemuEngine:
         return self._gather() | {"command": list(self.machine.command)} | accelerator(inner) | found
 
     def let_in(self) -> None:
+        if self.supervisor and self.session.connected:
+            self._inner = self.session.architecture()
         # the stub takes one client
         self.session.close()
 
     def join(self, elf: Path) -> tuple[str, ...]:
         scripts = data_dir("gdb_scripts")
         loaded = [word for name in ("attach.gdb", "kgen.py") for word in ("-x", str(scripts / name))]
-        # a stub at the end of a serial line is that of a machine inside, and tells gdb itself
-        wide = None if self.supervisor else self.machine.gdb_architecture()
+        # a stub at the end of a serial line is that of a machine inside, of which our monitor knows nothing
+        wide = self._inner if self.supervisor else self.machine.gdb_architecture()
         told = ("-ex", f"set architecture {wide}") if wide else ()
         # the listing lies beside the ELF; gdb itself stays where the person is, so that files it writes stay, too
         return ("gdb", "-d", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")

@@ -33,6 +33,7 @@ class Cell(Command):
         self.refuse(rest[1:])
         number = self.number(rest[0], "cell", seen.phase.cells) if rest else None
         if watch:
+            seen.must_not_be_over()
             _watch(seen, cells.interesting(seen) if number is None else number)
             return
         say(cells.lines(seen, number))

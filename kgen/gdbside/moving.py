@@ -50,6 +50,8 @@ class Step(Command):
         if len(threads) > 1 and not session.moves_one_cpu():
             raise DebuggerError("this stub cannot move one CPU alone", hint="gdb's own 'stepi' moves all")
         if "halted" in session.details(thread):
+            if seen is not None:
+                seen.must_not_be_over()
             told = f"{name} sleeps (HLT) and wakes only by an interrupt from a CPU that runs"
             raise DebuggerError(told, hint=_ALL if name == "CPU 0" else f"step CPU 0 ('kgen step 1 0'), or {_ALL}")
         _step(thread, name, count)
@@ -91,10 +93,12 @@ def _here() -> str:
     if session.in_real_mode(frame):
         segment = int(frame.read_register("cs"))
         return f"{segment:04x}:{pc:04x}, in real mode: gdb shows other code there, so none is shown"
-    code = frame.architecture().disassemble(pc)[0]
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"
-    return f"{pc:08x} <{where}>  {' '.join(str(code['asm']).split()):<40}{_source(frame)}".rstrip()
+    # the source says what it is; what gdb would make of it is something else
+    known = routine and session.is_wide(frame)
+    code = "" if known else f"{' '.join(str(frame.architecture().disassemble(pc)[0]['asm']).split()):<40}"
+    return f"{pc:08x} <{where}>  {code}{_source(frame)}".rstrip()
 
 
 def _source(frame: gdb.Frame) -> str:
@@ -129,8 +133,8 @@ class UntilViolation(Command):
         self.refuse(rest[1:])
         seconds = self.number(rest[0], "number of seconds", MOST_SECONDS) if rest else RUN_SECONDS
         seen = session.begun()
-        if seen is not None and seen.is_over:
-            raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
+        if seen is not None:
+            seen.must_not_be_over()
         if gdb.parameter("scheduler-locking") == "on":
             told = "with gdb's 'scheduler-locking' on, only one CPU would run"
             raise DebuggerError(told, hint="'set scheduler-locking off'")

@@ -46,8 +46,7 @@ class GdbMachine:
         try:
             thread.switch()
             frame = gdb.newest_frame()
-            wide = frame.architecture().name().startswith("i386:x86-64")
-            letter = "r" if wide else "e"
+            letter = "r" if is_wide(frame) else "e"
             words = {f"e{name}": int(frame.read_register(letter + name)) & _WORD for name in _GENERAL}
             pointer = int(frame.read_register(f"{letter}ip")) & _WORD
             flags = int(frame.read_register("eflags")) & _WORD
@@ -146,12 +145,20 @@ def begun() -> Snapshot | None:
 
 
 def boundaries(begin: int, end: int) -> tuple[int, ...]:
-    """Where each instruction between two addresses begins, () where gdb cannot tell."""
-    try:
-        architecture = gdb.selected_inferior().architecture()
-        return tuple(int(line["addr"]) for line in architecture.disassemble(begin, end - 1))
-    except gdb.error:
-        return ()
+    """Where each instruction of the kernel between two addresses begins, () where gdb cannot tell.
+
+    By the ELF's line table, in which each has a line: gdb takes the code for 64-bit code where the stub is that of a
+    64-bit machine.
+    """
+    # None where the ELF says nothing of the place
+    symtab = getattr(gdb.find_pc_line(begin), "symtab", None)
+    table = symtab.linetable() if symtab else None
+    return tuple(sorted({int(entry.pc) for entry in table or () if begin <= entry.pc < end}))
+
+
+def is_wide(frame: gdb.Frame) -> bool:
+    """Whether gdb takes the machine for a 64-bit one, as which it disassembles the kernel's 32-bit code wrongly."""
+    return bool(frame.architecture().name().startswith("i386:x86-64"))
 
 
 # --- what the stub can do ------------------------------------------------------------------------------------------

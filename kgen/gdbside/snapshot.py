@@ -47,6 +47,11 @@ class Snapshot:
         """Whether the run has ended: then the cells are nobody's, and the screen may show the summary there."""
         return KernelState(self.block.state.value) in FINAL_STATES
 
+    def must_not_be_over(self) -> None:
+        """Raises ProtocolError where there is nothing left to run."""
+        if self.is_over:
+            raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
+
     @cached_property
     def planned(self) -> tuple[Phase, ...]:
         """All phases of the kernel."""

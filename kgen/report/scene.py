@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from kgen.observation import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
@@ -11,9 +12,10 @@ from kgen.results import ViolationKind
 _REGISTER_ROWS = (("eax", "ebx", "ecx", "edx", "esi"), ("edi", "ebp", "esp", "eip", "eflags"))
 #: Witnesses shown that were recorded before: the last of them; --json has all.
 _EARLIER = 2
-_BYTES_A_LINE = 32
-_BYTES = 20
-_TEXT = 36
+_BYTES_A_LINE = 16
+#: Columns of a narrow terminal; nothing that may be broken goes beyond them.
+_COLUMNS = 79
+_DEEPER = 20
 #: No CPU can note the write that did it.
 _WIPED_OUT = (
     "  So an earlier exchange must have written its 0 over the token without having",
@@ -23,7 +25,8 @@ _WIPED_OUT = (
 
 def scene_lines(scene: Scene, khz: int) -> Iterator[str]:
     """The scene, a line of text at a time. ``khz`` is CPU 0's clock in ticks a millisecond, 0 where it is not known."""
-    yield "the scene of the first violation: all CPUs are parked, and nothing has been done to the cell since"
+    yield "the scene of the first violation: all CPUs are parked, and nothing has been"
+    yield "done to the cell since"
     yield from cell_lines(scene.cell)
     yield ""
     for cpu in scene.cpus:
@@ -56,18 +59,35 @@ def cpu_lines(cpu: SceneCpu) -> Iterator[str]:
     """One CPU: what it is at, its registers, the instructions around its EIP with ``>`` at it."""
     name = "a CPU" if cpu.cpu is None else f"CPU {cpu.cpu}"
     where = f"at {cpu.routine}" if cpu.routine else "outside the kernel"
-    yield f"  {name} {cpu.place}; it is {where}"
+    yield from _wrapped("  ", f"{name} {cpu.place}; it is {where}", "    ")
     for row in _REGISTER_ROWS:
         yield "    " + " ".join(f"{name}={cpu.registers[name]:08x}" for name in row if name in cpu.registers)
+    size = max((len(line.data) for line in cpu.code), default=0)
+    room = _COLUMNS - len(_front(cpu.code[0], False, size)) if cpu.code else 0
+    # a long instruction does not push the others apart
+    width = max((len(line.text) for line in cpu.code if len(line.text) + 2 + len(_source(line)) <= room), default=0)
     for line in cpu.code:
-        yield code_line(line, line.address == cpu.registers.get("eip"))
+        yield from code_lines(line, line.address == cpu.registers.get("eip"), size, width)
 
 
-def code_line(line: SceneLine, current: bool) -> str:
-    """One instruction: address, bytes, what they decode to, and the line of the listing they come from."""
-    source = f"{line.file}:{line.line}  {line.source}" if line.line else "not of the kernel"
-    mark = ">" if current else " "
-    return f"    {mark} {line.address:08x}  {line.data:<{_BYTES}} {line.text:<{_TEXT}} {source}"
+def code_lines(line: SceneLine, current: bool, size: int, width: int) -> Iterator[str]:
+    """One instruction: address, bytes in ``size`` columns, what they decode to in ``width``, and the line of the
+    listing they come from, below where it does not fit."""
+    front, source = _front(line, current, size), _source(line)
+    whole = f"{front}{line.text:<{width}}  {source}"
+    if len(whole) <= _COLUMNS:
+        yield whole
+    else:
+        yield f"{front}{line.text}"
+        yield f"{'':{len(front)}}{source}"
+
+
+def _front(line: SceneLine, current: bool, size: int) -> str:
+    return f"    {'>' if current else ' '} {line.address:08x}  {line.data:<{size}}  "
+
+
+def _source(line: SceneLine) -> str:
+    return f"{line.file}:{line.line}  {line.source}" if line.line else "not of the kernel"
 
 
 def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
@@ -81,9 +101,16 @@ def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
     steps = [event.step for event in shown]
     for event in shown:
         mark = "*" if steps.count(event.step) > 1 else " "
-        yield f"  {_when(event, scene.timeline[-1], khz):>13} {mark} {event.text}"
+        yield from _wrapped(f"  {_when(event, scene.timeline[-1], khz):>13} {mark} ", event.text, " " * _DEEPER)
     if _was_wiped_out(scene):
         yield from _WIPED_OUT
+
+
+def _wrapped(first: str, text: str, rest: str) -> Iterator[str]:
+    """A text behind what stands in front of its first line and of all others, with no word broken."""
+    yield from textwrap.wrap(
+        text, _COLUMNS, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    ) or [first.rstrip()]
 
 
 def _was_wiped_out(scene: Scene) -> bool:

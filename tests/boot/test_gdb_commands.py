@@ -32,6 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 #: Fails on QEMU's translator within a moment, as the form without LOCK must.
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=1_000_000, controls=False)
+#: For gdb's Python: where each instruction begins.
+_STARTS = "from kgen.gdbside import session; starts = session.boundaries; routines = session.image().routines"
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
 
 
@@ -174,6 +176,28 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
     )
     # nothing was stepped, so there is nothing to warn of
     assert re.fullmatch(r"CPU 0  now at [0-9a-f]{8} .*\n", gdb.ask("kgen step 0 0"))
+
+
+def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
+    """gdb disassembles the kernel's 32-bit code as 64-bit code there: 'inc esi' would be a prefix."""
+    with kgen_gdb("--rounds", "1000000", "--no-lock", "--qemu", "qemu-system-x86_64") as gdb:
+        gdb.read_until(PROMPT)
+        stepped = gdb.ask("kgen step 5 0")
+        assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+>    kernel\.s:\d+  ret$", stepped, re.MULTILINE)
+        assert not re.search(r"\b(?:rex|rip|rdi|r\d+d)\b", stepped)
+        gdb.ask(f"python {_STARTS}")
+        there = gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))")
+        assert gdb.leave() == 0
+    with kgen_gdb("--rounds", "1000000", "--no-lock") as gdb:
+        gdb.read_until(PROMPT)
+        gdb.ask(f"python {_STARTS}")
+        assert gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))") == there
+        # where gdb can disassemble it, an instruction begins in the same places
+        gdb.ask("python whole = gdb.selected_inferior().architecture().disassemble")
+        gdb.ask("python mine = [(a, b) for a, b, n in routines if n.startswith(('token', 'exchange', 'consume'))]")
+        read = "[tuple(x['addr'] for x in whole(a, b - 1)) for a, b in mine]"
+        assert gdb.ask(f"python print(len(mine) > 5, [starts(a, b) for a, b in mine] == {read})") == "True True\n"
+        assert gdb.leave() == 0
 
 
 def test_ctrl_c_stops_the_machine(frozen: tuple[Terminal, str]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from running import kgen
+from running import kgen, marked
 
 from kgen.errors import PlatformUnavailable
 from kgen.lab_build import Choice, Tools, build_lab
 from kgen.verdict import CONFESSION
+
+sys.path.append(str(Path(__file__).parent.parent / "boot"))
+from _gdb import PROMPT, Terminal
 
 TIMES = 20
 
@@ -49,3 +54,27 @@ def test_without_kvm_the_lab_is_atomic(tmp_path: Path) -> None:
     run = kgen(tmp_path / "tmp", *arguments, seconds=1800)
     assert run.process.returncode == 0, run.stdout + run.stderr
     assert not any(CONFESSION in line for line in json.loads(file.read_text())["observation"]["kernel_log"])
+
+
+def test_gdb_takes_the_inner_machine_over(tmp_path: Path) -> None:
+    """At its end, since no breakpoint hits there: gdb must be told what the QEMU inside is, and every command works."""
+    words = [sys.executable, "-m", "kgen", "gdb", "--instr", "xchg", "--platform", "kvm-lab", "--rounds", "300"]
+    with Terminal([*words, "--log", "my.log"], tmp_path, {"KGEN_TEST_RUN": "kgen-gdb-lab"}) as gdb:
+        said = gdb.read_until(PROMPT, 300)
+        assert "kvm-lab is frozen at its end" in said
+        assert "packet reply is too long" not in said
+        assert re.search(r"^  done: 300 of 300 rounds judged$", said, re.MULTILINE)
+        assert re.search(r"^  VIOLATED: \d+ (?:lost|duplicate)", said, re.MULTILINE)
+        assert len(re.findall(r"gdb's thread [123]\)", gdb.ask("kgen cpus"))) == 3
+        assert "by QEMU's word: io (" in gdb.ask("kgen cell")
+        assert gdb.ask("kgen judge").startswith("NOT_ATOMIC: ")
+        proof = gdb.ask("kgen freeze-proof")
+        assert "the run is over" in proof
+        assert "To look yourself" not in proof
+        assert "XCHG is LOCKed here, so this must not happen: it is NOT ATOMIC on vga-text." in proof
+        over = "kgen: the run is over: nothing more will happen; start it again\n"
+        for asked in ("until-violation 3", "step", "step 1 1", "cell watch"):
+            assert gdb.ask(f"kgen {asked}") == over, asked
+        assert gdb.leave() == 0
+    assert not marked("kgen-gdb-lab")
+    assert re.search(r"^kgen:\d+ end ", (tmp_path / "my.log").read_text(), re.MULTILINE)

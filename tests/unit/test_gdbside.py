@@ -358,6 +358,8 @@ def test_what_runs_no_more_is_not_told_to_run(machine: Machine) -> None:
     machine.block.state.value = KernelState.FINISHED
     assert "First look, the kernel's: the run is over" in told(machine)
     assert "until-violation" not in told(machine)
+    with pytest.raises(ProtocolError, match="the run is over: nothing more will happen"):
+        machine.snapshot().must_not_be_over()
     machine.block.witness_count = machine.block.phase[0].lost = 0
     with pytest.raises(ProtocolError) as caught:
         proof.witness_to_prove(machine.snapshot())

@@ -273,7 +273,9 @@ def test_the_timeline_in_text() -> None:
     text = list(scene_lines(found, 1000))
     at = next(number for number, line in enumerate(text) if line.startswith("how it came about"))
     *told, last, _ = text[at + 1 :]
-    assert [line[16] for line in told] == [" ", " ", "*", "*", "*", "*", " ", " "]
+    # what is deeper goes on with the line above
+    marks = [line[16] for line in told if not line.startswith(" " * 20)]
+    assert marks == [" ", " ", "*", "*", "*", "*", " ", " "]
     assert told[-1].split() == "0.000 ms CPU 0 records a witness: lost, round 9, cell 2".split()
     assert last == "  So an earlier exchange must have written its 0 over the token without having"
     before = tuple(SceneEvent(n, 0, "witness", 1, None, 0, 5, 250 * n, f"before {n}") for n in range(5))
@@ -283,6 +285,24 @@ def test_the_timeline_in_text() -> None:
     assert text[at + 2].split() == ["0.250", "ms", "before", "3"]
     assert text[at + 3].endswith("before 4")
     assert " ms" not in "".join(scene_lines(found, 0)).replace("100 ms", "")
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_the_scene_fits_80_columns(width: int) -> None:
+    """But for a source line that is longer by itself; and nothing is lost by it."""
+    found, _ = scene()
+    data, text = "c705a37c9c1100000000", "mov dword ptr [0x119c7c], 0"
+    usual = SceneLine(0x100678, data, text, "kernel.s", 951, "mov dword ptr [log_crc], 0")
+    long = replace(usual, source="mov " + "x" * 90)
+    place = "has recorded the violation that token_judge found in batch 22"
+    cpu = replace(CPU, cpu=0, place=place, routine="record+0x7d", code=(*CODE, usual, long))
+    cell = replace(CELL, width=width, start=CELL.address - 32, around="00" * 96)
+    lines = list(scene_lines(replace(found, cpus=(cpu,), cell=cell), 1000))
+    assert [line.split() for line in lines if len(line) > 79] == [["kernel.s:951", "mov", "x" * 90]]
+    text = " ".join(" ".join(lines).split())
+    for part in (place, *(event.text for event in found.timeline), f"kernel.s:951 {usual.source}", usual.text):
+        assert part in text
+    assert sum(line.startswith(("    000b7f", "    000b80")) for line in lines) == 6
 
 
 def test_what_wiped_a_token_out_is_said_of_lost_ones_only() -> None:
