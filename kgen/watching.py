@@ -198,9 +198,9 @@ class _Watch:
                     self._stub.go()
             pause = Pause(begin, time.monotonic())
             self._keep(pause, seen)
+            self._next = self._wanted.pace.next_look(pause)
             if reason:
                 return self._view(reason)
-            self._next = self._wanted.pace.next_look(pause)
             show(self._view())
             foreign, reason = self._wait(self._next, stop)
             if reason:
@@ -256,13 +256,14 @@ class _Watch:
 
     def _view(self, reason: str = "") -> View:
         now = time.monotonic()
+        # The run that is owed for the last pause counts: so much the next look will find, or nobody will disturb.
+        runs = self._machine.runs_after and not self._machine.ended
         return View(
             spec=self._spec,
             address=self._wanted.address,
             budget=self._wanted.pace.share,
             samples=tuple(self._samples),
             elapsed=now - self._began,
-            # While it goes on, the run that is owed for the last pause counts: so much the next look will find.
-            cost=self._cost.at(now if reason else max(now, self._next)),
+            cost=self._cost.at(max(now, self._next) if runs else now),
             ending=reason,
         )
