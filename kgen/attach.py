@@ -47,11 +47,10 @@ class Attachment:
 def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Observation, str]:
     """Stop the machine, read it, leave it. Returns what it runs, what was seen and how it was left.
 
-    Raises SpecError for what is no address, LinkError for an ELF that is not kgen's, DebuggerError for a stub that does
-    not answer, MachineError for a control socket that does not.
+    Raises SpecError for what is no address or no kernel of kgen's, DebuggerError for a stub that does not answer,
+    MachineError for a control socket that does not.
     """
-    kernel = read(elf, name=name)
-    spec = spec_of(kernel, name)
+    kernel, spec = kernel_of(elf, name)
     must_be_an_address(wanted.address)
     foreign = _foreign(kernel, spec)
     with ExitStack() as stack:
@@ -118,16 +117,23 @@ def must_be_an_address(text: str) -> None:
         )
 
 
-def spec_of(kernel: LoadedElf, name: str) -> KernelSpec:
-    """What an ELF was built from. Raises LinkError for one of another kgen."""
+def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
+    """A kernel's file, and what it was built from. Raises SpecError for any other file, and for one of another kgen: it
+    is the wrong file that was named."""
+    try:
+        kernel = read(elf, name=name)
+    except LinkError as error:
+        raise SpecError(
+            error.message, where=error.where, hint=error.hint or "name the kernel.elf of kgen build"
+        ) from error
     try:
         spec = KernelSpec.from_json(kernel.spec_json)
     except SpecError as error:
-        raise LinkError(f"was built by another version of kgen: {error.message}", where=name) from error
+        raise SpecError(f"was built by another version of kgen: {error.message}", where=name) from error
     missing = [symbol for symbol in NEEDED if symbol not in kernel.symbols]
     if missing:
-        raise LinkError(f"has no symbol {missing[0]}", where=name, hint="build it again with this kgen")
-    return spec
+        raise SpecError(f"has no symbol {missing[0]}", where=name, hint="build it again with this kgen")
+    return kernel, spec
 
 
 def connect_control(path: str) -> Qmp:

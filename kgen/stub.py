@@ -156,7 +156,8 @@ class Stub:
         self._halt(self._receive(_Question.now("the machine did not stop", self._timeout)))
 
     def halted(self, timeout: float) -> bool:
-        """Wait while the machine runs: whether it stops by itself within ``timeout`` seconds. Raises GuestCrash."""
+        """Wait while the machine runs: whether it stops by itself within ``timeout`` seconds. Raises GuestCrash, and
+        DebuggerError for what is no word of a stop."""
         try:
             answer = self._receive(_Question.now("", timeout))
         except _Late:
@@ -172,7 +173,7 @@ class Stub:
             # QEMU takes a packet from a running machine's debugger for an interrupt, whatever is in it.
             try:
                 self.interrupt()
-            except _Late:
+            except DebuggerError:
                 # The interrupt stands in its queue. With nothing behind it the machine would stop for good.
                 self._send(detach)
                 raise
@@ -283,12 +284,13 @@ class Stub:
         return self._halt(self._receive(question))
 
     def _halt(self, answer: str) -> Halt:
-        self._runs = False
         match = _STOP.match(answer)
         if not match:
             if answer[:1] in ("W", "X"):
                 raise Ended(f"the machine ended: {_cut(answer)}", where=self._where)
-            raise GuestCrash(f"odd answer {_cut(answer)}", where=self._where)
+            # it may still run
+            raise self._failed(f"the stub says {_cut(answer)} where the machine is to stop", _NO_STUB)
+        self._runs = False
         if int(match[1], 16) in _DEAD:
             raise GuestCrash(_DEAD[int(match[1], 16)], where=self._where)
         return Halt(int(match[2] or "0", 16))

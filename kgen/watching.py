@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from kgen.attach import connect_control, must_be_an_address, spec_of, status_of
-from kgen.elf import LoadedElf, read
+from kgen.attach import connect_control, kernel_of, must_be_an_address, status_of
+from kgen.elf import LoadedElf
 from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
@@ -67,11 +67,10 @@ def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], 
 
     Returns the last view, whose ``ending`` says why it is the last and how the machine was left.
 
-    Raises SpecError for what is no address, LinkError for an ELF that is not kgen's, DebuggerError for a stub that does
-    not answer or has another kernel, GuestCrash where the guest died, MachineError for a control socket that is silent.
+    Raises SpecError for what is no address or no kernel of kgen's, DebuggerError for a stub that does not answer or has
+    another kernel, GuestCrash where the guest died, MachineError for a control socket that is silent.
     """
-    kernel = read(elf, name=name)
-    spec = spec_of(kernel, name)
+    kernel, spec = kernel_of(elf, name)
     must_be_an_address(wanted.address)
     with _attached(wanted) as machine:
         view = _Watch(machine, kernel, spec, wanted).run(show, stop)
@@ -199,9 +198,9 @@ class _Watch:
                     self._stub.go()
             pause = Pause(begin, time.monotonic())
             self._keep(pause, seen)
+            self._next = self._wanted.pace.next_look(pause)
             if reason:
                 return self._view(reason)
-            self._next = self._wanted.pace.next_look(pause)
             show(self._view())
             foreign, reason = self._wait(self._next, stop)
             if reason:
@@ -257,13 +256,14 @@ class _Watch:
 
     def _view(self, reason: str = "") -> View:
         now = time.monotonic()
+        # The run that is owed for the last pause counts: so much the next look will find, or nobody will disturb.
+        runs = self._machine.runs_after and not self._machine.ended
         return View(
             spec=self._spec,
             address=self._wanted.address,
             budget=self._wanted.pace.share,
             samples=tuple(self._samples),
             elapsed=now - self._began,
-            # While it goes on, the run that is owed for the last pause counts: so much the next look will find.
-            cost=self._cost.at(now if reason else max(now, self._next)),
+            cost=self._cost.at(max(now, self._next) if runs else now),
             ending=reason,
         )

@@ -125,7 +125,9 @@ def screen(view: View, width: int, bars: str = BARS) -> RenderableType:
     say("cost", _cost(view), "yellow" if view.cost.share > view.budget and not _single(view) else "")
     say("", _pauses(view))
     last = "; ".join(part for part in (view.ending, view.left) if part)
-    return Group(rows, Text(REMARK, "dim", no_wrap=True, overflow="ellipsis"), *([Text(last, "bold")] if last else []))
+    # The cursor stands on the last line. What a terminal echoes there, such as ^C, must not fill it: the next screen
+    # would be drawn one line too low.
+    return Group(rows, Text(REMARK, "dim", no_wrap=True, overflow="ellipsis"), Text(last, "bold"))
 
 
 def _cpu_rows(seen: Glance, *, wide: bool) -> Iterator[tuple[str, str]]:

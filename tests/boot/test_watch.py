@@ -175,7 +175,7 @@ def test_an_elf_of_another_build_is_one_line(working: Stranger, tmp_path: Path) 
 
 
 def test_no_elf_and_no_stub_are_one_line(working: Stranger) -> None:
-    assert_line(watch(working, elf=Path(__file__)), 9, "test_watch.py")
+    assert_line(watch(working, elf=Path(__file__)), 2, "test_watch.py", "is not a kernel built by kgen")
     assert_line(watch(working, address=free_port()), 9, "nobody answers")
     assert_line(watch(working, address="nowhere"), 2, "neither HOST:PORT nor a socket")
 

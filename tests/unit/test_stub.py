@@ -270,6 +270,15 @@ def test_an_odd_answer_is_cut(serve: Serve) -> None:
         assert len(failure.value.line) < 300
 
 
+def test_a_stop_in_other_words_is_none(serve: Serve) -> None:
+    """So it is not known that the machine stands still: it is asked to stop, and let go, whatever comes of it."""
+    stub, server = serve(lambda asked: packet("OK"))
+    stub.go()
+    with pytest.raises(DebuggerError, match="the stub says 'OK' where the machine is to stop"):
+        stub.halted(5)
+    assert server.asked[-1] == "c"
+
+
 def test_a_stub_that_does_not_answer_says_when_and_then_why(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "gdb"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +32,7 @@ from kgen.report.sparkline import BARS, PLAIN, sparkline
 from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import Case, KernelSpec
 from kgen.stub import network_address
+from kgen.watching import Watched, _Machine, _Watch
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -232,6 +236,13 @@ def test_violations_of_a_power_control_are_not_alarming() -> None:
     assert "as a power control must" not in drawn(view(), 120, color_system=None)
 
 
+def test_what_a_terminal_echoes_comes_on_an_empty_line() -> None:
+    """A full line would go on to the next one, and the screen be drawn again one line too low."""
+    assert drawn(view(), 80, color_system=None).splitlines()[-1].strip() == ""
+    text = drawn(view(ending="time is up", left="the machine is gone"), 80, color_system=None)
+    assert text.splitlines()[-1].strip() == "time is up; the machine is gone"
+
+
 def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[31m" in drawn(view(), 100, color_system="standard")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -262,6 +273,58 @@ def test_a_new_phase_counts_from_zero() -> None:
     samples = (Sample(0.0, 0.001, first), Sample(1.0, 0.001, second))
     assert rates(samples) == ()
     assert increments(samples) == (7,)
+
+
+# --- what it has cost in the end
+
+
+class Steady:
+    """A machine whose kernel is at work, behind a stub that reads a clock for each read of memory."""
+
+    def __init__(self, *stopped: bool) -> None:
+        self._stopped = list(stopped)
+        self._read = memory(block())
+
+    def read_memory(self, address: int, size: int) -> Any:
+        """In that much time."""
+        time.monotonic()
+        return self._read(address, size)
+
+    def go(self) -> None:
+        """Nothing has to be done for it to run."""
+
+    def interrupt(self) -> None:
+        """Nor for it to stop."""
+
+    def halted(self, timeout: float) -> bool:
+        """Somebody else stops it where it is told so."""
+        return bool(self._stopped and self._stopped.pop())
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *, foreign: bool = False, **wanted: Any) -> View:
+    """The last view of a watch, by a clock that goes on by 10 ms each time it is read."""
+    times = itertools.count(100.0, 0.01)
+    monkeypatch.setattr("kgen.watching.time.monotonic", lambda: next(times))
+    stub: Any = Steady(foreign)
+    kernel: Any = SimpleNamespace(symbols={"results": RESULTS}, build_id=bytes.fromhex(seen_in(block()).build_id))
+    machine = _Machine(stub, 100.0, "found running", True)
+    return _Watch(machine, kernel, SPEC, Watched("here", Pace(0.02, 0.1), **wanted)).run(lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_the_run_that_is_owed_at_the_end_is_had_by_a_machine_that_runs_on(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    last = watched(monkeypatch, seconds=seconds)
+    assert last.ending == "time is up"
+    assert last.cost.paused > 0.02 * last.elapsed
+    assert 0.0198 < last.cost.share < 0.02 + 1e-9
+
+
+def test_a_machine_that_is_left_stopped_pays_no_debt(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = watched(monkeypatch, foreign=True)
+    assert last.ending == "somebody else stopped the machine"
+    assert last.cost.share > 0.1
 
 
 # --- the control socket
