@@ -546,9 +546,17 @@ def _doubts(run: _Run) -> Iterator[str]:
         elif _power(run, phase) < POWER_MINIMUM:
             yield (
                 f"the power control {phase.label} {SILENT} {_count(run.events(phase.index), 'event')} in "
-                f"{_count(run.rounds(phase.index), run.experiment.unit)}, which is {_power(run, phase):.3g} in as many "
-                f"as the case's: a defect might not have shown either; {_advice(run)}"
+                f"{_count(run.rounds(phase.index), run.experiment.unit)}{_weighed(run, phase)}; {POWER_MINIMUM} are "
+                f"needed: a defect might not have shown either; {_advice(run)}"
             )
+
+
+def _weighed(run: _Run, phase: Phase) -> str:
+    """What a control's events count for in the case's N, where that is less than there were."""
+    power = _power(run, phase)
+    if power == run.events(phase.index):
+        return ""
+    return f", as much as {power:.3g} in the case's {run.rounds(run.case.index)}"
 
 
 def _advice(run: _Run) -> str:

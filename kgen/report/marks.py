@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from kgen.report.words import one_line, plural, printable
 
 #: Whatever Markdown or the HTML in it may take for its own; a ``|`` ends a field of a table.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&@])")
+#: A ``_`` inside a word (NOT_ATOMIC) means nothing to it, and a backslash would stand in a tracker's plain line.
+_SPECIAL = re.compile(r"([\\`*{}\[\]<>#!|~&@]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))")
 #: What trackers make links of, and mails of: people, issues, addresses. They look for it in the text that is shown, so
 #: that a backslash before it does not help; a blank of no width does.
 _REFERENCE = re.compile(r"([@#](?=\w)|:(?=//)|www(?=\.)|GH(?=-\d)|bug(?= \d))", re.IGNORECASE)

@@ -11,6 +11,7 @@ from kgen.instructions import Source
 from kgen.observation import Observation
 from kgen.report.document import SCHEMA, document, plain
 from kgen.report.text import STYLES, Printer, summary
+from kgen.report.words import plural
 from kgen.spec import Case, KernelSpec, alignment, instructions, resolve_target
 from kgen.verdict import Verdict, VerdictKind
 
@@ -65,7 +66,7 @@ def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
 def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
     """Print the table, what stands out, and the sum."""
     say = Printer(console)
-    say.line(f"{spec.name} on {platform}: {len(outcomes)} cases", "bold")
+    say.line(f"{spec.name} on {platform}: {plural(len(outcomes), 'case')}", "bold")
     width = console.width if console.file.isatty() else 120
     for lies in dict.fromkeys(lies_of(outcome.case) for outcome in outcomes):
         say.line("")
@@ -75,19 +76,27 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     for outcome in outcomes:
         if outcome.verdict.kind is not VerdictKind.ATOMIC:
             say.line(f"{outcome.case.id}: {outcome.verdict.kind.name}: {outcome.verdict.reason}")
-    counts = {kind: sum(1 for outcome in outcomes if outcome.verdict.kind is kind) for kind in SEVERITY}
-    total = worst([outcome.verdict.kind for outcome in outcomes])
-    numbers = ", ".join(f"{count} {kind.name}" for kind, count in counts.items() if count)
+    kinds = [outcome.verdict.kind for outcome in outcomes]
     say.line("")
     clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
     bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
     if bounds:
-        counts_of = [verdict.rounds for verdict in clean]
-        say.line(
-            f"where ATOMIC, N is {min(counts_of)} to {max(counts_of)}; the rate of rounds or batches that show a "
-            f"violation is below {min(bounds):.2g} to {max(bounds):.2g} at 95 %"
-        )
-    say.line(f"{total.name}: {numbers}", STYLES.get(total, "bold yellow"))
+        counted = _range([f"{verdict.rounds}" for verdict in sorted(clean, key=lambda verdict: verdict.rounds)])
+        rates = _range([f"{bound:.2g}" for bound in sorted(bounds)])
+        what = "the rate of rounds or batches that show a violation"
+        say.line(f"where ATOMIC, N is {counted}; {what} is below {rates} at 95 %")
+    say.line(sum_of(kinds), STYLES.get(worst(kinds), "bold yellow"))
+
+
+def _range(ordered: Sequence[str]) -> str:
+    """The least and the greatest of some numbers; one where they are the same."""
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def sum_of(kinds: Sequence[VerdictKind]) -> str:
+    """What a suite with these verdicts comes to, and how many there are of each."""
+    numbers = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in SEVERITY if kind in kinds)
+    return f"{worst(kinds).name}: {numbers}"
 
 
 def lies_of(case: Case) -> str:

@@ -57,7 +57,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
             _cells(say, spec, case, observation)
         if record.state is not KernelState.TOO_FEW_CPUS:
             _path(say, observation, case)
-        _controls(say, verdict, experiment_of(phases(spec)[-1]).unit)
+        _controls(say, verdict, experiment_of(phases(spec)[-1]).unit, observation.scene is not None)
         _witnesses(say, verdict, phases(spec)[-1].experiment)
         _trace(say, record, observation)
         _scene(say, record, observation)
@@ -155,9 +155,13 @@ def _machine(say: Printer, record: Record, observation: Observation) -> None:
 
 def _counts(say: Printer, case: PhaseRecord, observation: Observation, experiment: str) -> None:
     say.line("")
-    if observation.rows:
+    rows = observation.rows
+    if observation.scene and experiment == "token" and case.counts:
+        # the row that was printed last is of a batch that had come to its end
+        rows = (_row(case),)
+    if rows:
         say.line(TABLE_HEADER)
-        say.line("counts:\t" + "\t".join(str(value) for value in observation.rows[-1]))
+        say.line("counts:\t" + "\t".join(str(value) for value in rows[-1]))
     for count in case.counts[: _CELLS_A_LINE + 1]:
         if experiment != "token":
             entered = f", held the lock {count.takes} times" if experiment == "mutex" else ""
@@ -169,6 +173,13 @@ def _counts(say: Printer, case: PhaseRecord, observation: Observation, experimen
     hidden = len(case.counts) - 1 - _CELLS_A_LINE
     if hidden > 0:
         say.line(f"  ... and {hidden} more")
+
+
+def _row(case: PhaseRecord) -> tuple[int, int, int, int]:
+    """The table's row of the counters as they stand."""
+    count0, *takes = (count.takes if count.cpu else count.puts for count in case.counts)
+    count1, count2 = sum(takes[:1]), sum(takes[1:])
+    return count0, count1, count2, count0 - count1 - count2
 
 
 def _cells(say: Printer, spec: KernelSpec, case: PhaseRecord, observation: Observation) -> None:
@@ -204,29 +215,32 @@ def summary(violations: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in violations.items() if count) or "no violation"
 
 
-def mark(control: ControlResult) -> str:
-    """Whether a control came out as a control must, and if not, what is the matter."""
+def mark(control: ControlResult, stopped: bool = False) -> str:
+    """Whether a control came out as a control must, and if not, what is the matter. ``stopped``: the case was ended at
+    its first violation, so that its N is no measure of the power controls."""
     if control.enough:
         return "ok"
     if control.role == Role.SANITY.name.lower() and any(control.violations.values()):
         return "VIOLATED"
     if control.role == Role.POWER.name.lower() and control.ended:
         many = sum(control.violations.values()) >= POWER_MINIMUM
+        if many and stopped:
+            return "it failed, as it must; the case was stopped too soon to compare"
         least = f"fewer than {POWER_MINIMUM} events"
         return f"by that rate, {least} in as few as the case ran" if many else f"{least} at the case's N"
     return "not comparable: it did not run to its end"
 
 
-def _control(control: ControlResult, unit: str) -> str:
-    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {mark(control)}"
+def _control(control: ControlResult, unit: str, stopped: bool) -> str:
+    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {mark(control, stopped)}"
 
 
-def _controls(say: Printer, verdict: Verdict, unit: str) -> None:
+def _controls(say: Printer, verdict: Verdict, unit: str, stopped: bool = False) -> None:
     if not verdict.controls:
         return
     say.line("controls (sanity must pass, power must fail):")
     for control in verdict.controls:
-        say.line(_control(control, unit))
+        say.line(_control(control, unit, stopped))
 
 
 def meaning(kind: ViolationKind, experiment: str = "token") -> str:

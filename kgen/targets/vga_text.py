@@ -6,7 +6,7 @@ from kgen.targets import MemoryTarget
 
 TARGET = MemoryTarget(
     name="vga-text",
-    summary="VGA text memory at 0xb8000",
+    summary="legacy VGA text memory at 0xb8000",
     address=0xB8000,
     # The visible page: what lies behind it may decode to nothing on later adapters.
     size=80 * 25 * 2,

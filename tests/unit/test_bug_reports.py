@@ -14,6 +14,8 @@ from damage import EVIL, damaged, everywhere, places
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from pages import runs_of as scenes
+from pages import with_scene
 from recordings import NAMES
 from test_reading import DOCUMENT, written
 
@@ -212,10 +214,57 @@ def test_a_suite_in_which_a_locked_case_fails_is_a_defect() -> None:
     spec = KernelSpec(cases[0], more=cases[1:], suite="two", budget=30)
     results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
     both = bug.render((replace(run, spec=spec, results=tuple(results)),))
-    assert both.startswith("# NOT\\_ATOMIC: 2 of 2 cases of suite:two on ")
+    assert both.startswith("# NOT_ATOMIC: 2 of 2 cases of suite:two on ")
     assert "no defect" not in both
     proven = replace(results[1], verdict=Verdict(VerdictKind.ATOMIC, ""))
     assert "no defect" in bug.render((replace(run, spec=spec, results=(results[0], proven)),))
+
+
+def test_a_suite_expects_what_can_be() -> None:
+    """What lies on memory stays so on a machine without the defect, and what has no LOCK is no defect."""
+    (run,) = with_verdict(VerdictKind.NOT_ATOMIC)
+    cases = (Case("xchg", lock=False), Case("xchg"), Case("xchg", target="framebuffer"))
+    spec = KernelSpec(cases[0], more=cases[1:], suite="three", budget=30)
+    results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
+    results[2] = replace(results[2], verdict=Verdict(VerdictKind.RAM_BACKED, "because"))
+    text = bug.render((replace(run, spec=spec, results=tuple(results)),))
+    (expected,) = blocks(text)["Expected output"]
+    assert expected == f"{cases[1].id}: ATOMIC\n\nNOT_ATOMIC: 1 NOT_ATOMIC, 1 RAM_BACKED, 1 ATOMIC\n"
+    assert "What stands in it: `NOT` NOT_ATOMIC, `ram` RAM_BACKED" in text
+    assert "`?`" not in text
+
+
+def test_a_scene_expects_a_whole_run() -> None:
+    """The steps do not stop at the first violation, so what is expected of them is as many rounds as were asked for."""
+    (run,) = scenes(with_scene())
+    (result,) = run.results
+    run = replace(run, results=(replace(result, verdict=replace(result.verdict, rounds=7)),))
+    assert run.spec is not None
+    (expected,) = blocks(bug.render((run,)))["Expected output"]
+    rounds = run.spec.rounds
+    assert expected.endswith(f"counts:\t{rounds}\tm\t{rounds}-m\t0\n\nATOMIC: no violation in {rounds} rounds\n")
+
+
+def test_a_stranger_is_told_what_the_words_mean() -> None:
+    text = bug.render(runs_of("kvm-lost"))
+    before = text.partition("## Environment")[0]
+    assert "\nThe target: `vga-text` is legacy VGA text memory at 0xb8000.\n" in before
+    assert "kernel bug 216867" in before
+    meant = text.partition("## Actual output")[2].partition("## Explanation")[0]
+    for word in ("cell", "sanity control", "power control", "path"):
+        assert f"\n- {word}: " in meant
+    assert "m any number" in text
+    assert "`timeout`" not in text or "ends a machine on which the kernel hangs" in text
+    assert "216867" not in bug.render(runs_of("tcg-atomic"))
+    assert "216867" not in bug.render(runs_of("tcg-suite"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("NOT_ATOMIC", "NOT_ATOMIC"), ("_a_", "\\_a\\_"), ("a__b", "a\\_\\_b"), ("a_ b", "a\\_ b"), ("a*b", "a\\*b")],
+)
+def test_only_what_means_something_is_escaped(text: str, shown: str) -> None:
+    assert words(text) == shown
 
 
 def test_nothing_in_a_result_breaks_out_of_the_report() -> None:

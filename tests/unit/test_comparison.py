@@ -242,7 +242,9 @@ def test_a_run_is_the_same_as_itself(name: str) -> None:
     assert not found.failed
     text = shown(found)
     assert "alike in every column: " in text
-    assert text.endswith("passed: nothing is worse or vanished or unproven or new or changed or better\n")
+    assert text.endswith(
+        "passed: no case is worse or vanished or unproven or new or changed or better (that would fail)\n"
+    )
     assert XCHG not in text.partition("alike")[0]
     assert re.search(r"^(xchg|or)\.32\.", shown(found, everything=True), re.MULTILINE)
 
@@ -449,6 +451,7 @@ def files(tmp_path: Path) -> Path:
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
     (tmp_path / "two.json").write_text(json.dumps({"schema": 3, "kgen": "0", "runs": runs}), encoding="utf-8")
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "none.json").write_text('{"schema": 3, "kgen": "0", "runs": []}', encoding="utf-8")
     return tmp_path
 
 
@@ -457,12 +460,24 @@ def files(tmp_path: Path) -> Path:
     [
         ("tcg-atomic.json kvm-lost.json", 0, "kvm-lost: 1 worse\n"),
         ("kvm-lost.json --baseline tcg-atomic.json", 1, "\nFAILED: 1 worse\n"),
-        ("tcg-atomic.json --baseline kvm-lost.json", 0, "\npassed: nothing is worse or vanished or unproven\n"),
+        (
+            "tcg-atomic.json --baseline kvm-lost.json",
+            0,
+            "\npassed: no case is worse or vanished or unproven (that would fail)\n",
+        ),
         ("tcg-atomic.json kvm-lost.json --baseline tcg-atomic.json", 1, "kvm-lost: 1 worse\nFAILED: 1 worse\n"),
         ("tcg-no-controls.json --baseline tcg-atomic.json", 1, "FAILED: 1 unproven"),
-        ("tcg-no-controls.json --baseline tcg-atomic.json --fail-on worse", 0, "passed: nothing is worse\n"),
+        (
+            "tcg-no-controls.json --baseline tcg-atomic.json --fail-on worse",
+            0,
+            "passed: no case is worse (that would fail)\n",
+        ),
         ("kvm-lost.json --baseline tcg-suite.json", 1, "FAILED: 1 worse, 3 vanished"),
-        ("kvm-lost.json --baseline tcg-suite.json --fail-on new,changed", 0, "passed: nothing is new or changed\n"),
+        (
+            "kvm-lost.json --baseline tcg-suite.json --fail-on new,changed",
+            0,
+            "passed: no case is new or changed (that would fail)\n",
+        ),
         ("tcg-suite.json --baseline tcg-atomic.json", 0, "3 new, 1 same"),
         ("tcg-suite.json --baseline tcg-atomic.json --fail-on worse,new", 1, "FAILED: 3 new"),
         ("two.json", 0, "two.json (run 2): 1 same"),
@@ -481,7 +496,9 @@ def test_exit_codes(files: Path, monkeypatch: pytest.MonkeyPatch, words: str, co
     [
         ("", "missing argument"),
         ("tcg-atomic.json", "there is one result only; give another one, or --baseline FILE"),
-        ("tcg-atomic.json --baseline ./tcg-atomic.json", "there is nothing beside the baseline"),
+        ("tcg-atomic.json --baseline ./tcg-atomic.json", "is the baseline itself, which counts once; name another one"),
+        ("tcg-atomic.json none.json", "none.json: holds no run; name a file"),
+        ("tcg-atomic.json --baseline none.json", "none.json: holds no run; name a file"),
         ("tcg-atomic.json kvm-lost.json --fail-on worse", "--fail-on goes with --baseline"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worst", "unknown difference 'worst'; did you mean worse?"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worse,", "unknown difference ''; known: better, changed"),

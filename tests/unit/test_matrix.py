@@ -69,6 +69,17 @@ def test_what_is_atomic_has_its_bounds() -> None:
     assert not [line for line in shown(RUNS["kvm-suite"]) if "where ATOMIC" in line]
 
 
+def test_one_case_is_told_as_one() -> None:
+    run = RUNS["tcg-suite"]
+    (each, *_) = (each for each in outcomes(run) if each.verdict.kind is VerdictKind.ATOMIC)
+    file = io.StringIO()
+    show_matrix(Console(file=file, width=120), run.spec, run.platform, [each])
+    assert ": 1 case\n" in file.getvalue()
+    bound = f"{each.verdict.bound:.2g}"
+    assert f"where ATOMIC, N is {each.verdict.rounds}; the rate" in file.getvalue()
+    assert f"violation is below {bound} at 95 %\n" in file.getvalue()
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_document_round_trips(name: str) -> None:
     run = RUNS[name]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from _changes import phase
+from pages import runs_of, with_scene
 from recordings import Recording, load
 from rich.console import Console
 
@@ -132,6 +133,31 @@ def test_a_control_that_showed_enough_for_a_longer_run_says_so() -> None:
     lines = [line for line in shown(GOOD, short).splitlines() if line.strip().startswith("power:")]
     assert lines
     assert all(line.endswith(": by that rate, fewer than 5 events in as few as the case ran") for line in lines)
+
+
+def test_a_case_that_was_stopped_does_not_blame_its_controls() -> None:
+    (run,) = runs_of(with_scene())
+    (result,) = run.results
+    enough = result.verdict.controls[1]
+    little = replace(enough, enough=False)
+    assert sum(little.violations.values()) >= 5
+    text = replace(result, verdict=replace(result.verdict, controls=(little,))).explain()
+    assert ": it failed, as it must; the case was stopped too soon to compare\n" in text
+    assert "by that rate" not in text
+
+
+def test_the_table_of_a_case_that_was_stopped_is_that_of_its_counters() -> None:
+    (run,) = runs_of(with_scene())
+    (result,) = run.results
+    case = result.phase_record
+    assert case is not None
+    count0, count1, *rest = case.counts
+    row = (count0.puts, count1.takes, sum(count.takes for count in rest))
+    # what the guest printed last is of an earlier batch
+    seen = replace(result.observation, rows=((6, 2, 4, 0),))
+    text = replace(result, observation=seen).explain()
+    assert f"{TABLE_HEADER}\ncounts:\t{row[0]}\t{row[1]}\t{row[2]}\t{row[0] - row[1] - row[2]}\n" in text
+    assert f"put {row[0]}\n" in text
 
 
 @pytest.mark.parametrize("name", ["tcg-no-controls", "kvm-lost"])

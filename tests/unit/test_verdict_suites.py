@@ -317,7 +317,7 @@ def test_runs_are_pooled() -> None:
     once = both(silent)(SINGLE.observed())
     verdict = judge(SINGLE.spec, once)
     assert verdict.is_silent
-    assert "showed only 3 events in 1000 rounds, which is 3 in as many as the case's" in verdict.reason
+    assert "showed only 3 events in 1000 rounds; 5 are needed: " in verdict.reason
     pooled = pool(once)
     assert pooled[1] == Pooled(1000, 3, 1000, {"lost": 3, "duplicate": 0, "torn": 0, "stale": 0})
     assert pooled[3].rounds == 1000
@@ -337,7 +337,7 @@ def test_a_pooled_control_is_weighed_at_the_cases_n() -> None:
     many = {1: Pooled(9000, 6, 9000, {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0})}
     verdict = judge(SINGLE.spec, replace(once, pooled=many, attempts=2))
     assert verdict.is_silent
-    assert "showed only 9 events in 10000 rounds, which is 0.9 in as many as the case's" in verdict.reason
+    assert "showed only 9 events in 10000 rounds, as much as 0.9 in the case's 1000; 5 are needed: " in verdict.reason
 
 
 def test_a_violation_in_a_later_run_is_one() -> None:

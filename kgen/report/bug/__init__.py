@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kgen.report.bug.loops import listed, loops
-from kgen.report.bug.outcomes import expected, explanation, first_words, table_note, title, told_cases
+from kgen.report.bug.outcomes import expected, explanation, first_words, table_note, terms, title, told_cases
 from kgen.report.bug.place import place_lines
 from kgen.report.marks import code, fence, words
 from kgen.report.reading import Result, Run
@@ -88,6 +88,8 @@ def _report(part: _Part, limit: int) -> Iterator[str]:
     if note := table_note(run):
         yield from ("", note)
     yield from ("", "## Actual output", "", *fence(part.output, limit=limit))
+    if meant := terms(run, part.output):
+        yield from ("", *meant)
     yield from ("", "## Explanation")
     for paragraph in explanation(run):
         yield from ("", paragraph)
@@ -114,6 +116,8 @@ def _steps(run: Run, way: Steps) -> Iterator[str]:
 def _by_hand(way: Steps) -> Iterator[str]:
     if way.machine is None:
         yield "The result holds no command that runs the machine: do what it takes in the place of the comment."
+    elif way.by_hand:
+        yield "`timeout` (in seconds) ends a machine on which the kernel hangs."
     if not way.by_log:
         yield _LESS
     # what cannot be pasted as it is, is no shell script

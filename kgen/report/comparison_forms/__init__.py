@@ -111,7 +111,7 @@ def total(comparison: Comparison) -> str:
     found = [entry.difference for _, _, entry in comparison.failed]
     counts = ", ".join(f"{found.count(kind)} {kind.value}" for kind in Difference if kind in found)
     watched = " or ".join(kind.value for kind in Difference if kind in comparison.fatal)
-    return f"FAILED: {counts}" if found else f"passed: nothing is {watched}"
+    return f"FAILED: {counts}" if found else f"passed: no case is {watched} (that would fail)"
 
 
 def sums(comparison: Comparison) -> tuple[str, ...]:

@@ -164,10 +164,12 @@ def _controls(result: Result) -> Table | None:
     if not found:
         return None
     rest = len(found) - _CONTROLS
+    stopped = result.observation.scene is not None
+    shown = found[:_CONTROLS]
     return Table(
         caption="Controls: sanity must pass, power must fail",
         columns=("control", "seen", "in", "is"),
-        rows=tuple((each.label, summary(each.violations), str(each.rounds), mark(each)) for each in found[:_CONTROLS]),
+        rows=tuple((each.label, summary(each.violations), str(each.rounds), mark(each, stopped)) for each in shown),
         numbers=frozenset({2}),
         more=f"{plural(rest, 'more control')}" if rest > 0 else "",
     )
