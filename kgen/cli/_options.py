@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from kgen.arguments import MAX_SECONDS
 from kgen.cli import INVOCATION
 from kgen.errors import SpecError
 from kgen.files import check_program
@@ -18,8 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Host CPUs that can be named; Linux has at most 8192.
 MAX_HOST_CPU = 8191
-#: About eleven days, in seconds.
-MAX_SECONDS = 1e6
 
 
 class GroupedOption(click.Option):
