@@ -43,6 +43,16 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """A command whose help has one section for each group of options, in the order of their definition."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take arguments for QEMU only from behind a ``--``: without it one is a slip, such as a forgotten option."""
+        words = list(args)  # click empties the list
+        rest = super().parse_args(ctx, args)
+        given = ctx.params.get("qemu_args", ())
+        behind = [tuple(words[at + 1 :]) for at, word in enumerate(words) if word == "--"]
+        if given and given not in behind:
+            raise click.UsageError(f"unexpected argument {given[0]!r}; arguments for QEMU go after --", ctx)
+        return rest
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections; options without a group come last."""
         sections: dict[str, list[tuple[str, str]]] = {}
