@@ -33,18 +33,16 @@ def checked(names: Callable[[], Mapping[str, Any]]) -> Callable[[Callable[P, R]]
     that its module does not import. What is missing or superfluous is a TypeError, as always in Python."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        @functools.cache
-        def hints() -> Mapping[str, Any]:
-            return get_type_hints(function, localns=dict(names()))
-
         signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checking(*arguments: P.args, **keywords: P.kwargs) -> R:
+            # each time, as the modules may have been imported anew, which tests of pytest plugins do
+            hints = get_type_hints(function, localns=dict(names()))
             for name, value in signature.bind(*arguments, **keywords).arguments.items():
                 several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
                 for each in value if several else (value,):
-                    check(name, each, hints()[name])
+                    check(name, each, hints[name])
             return function(*arguments, **keywords)
 
         return checking
