@@ -3,18 +3,22 @@
 Importing this module is cheap; what is heavy is imported by the functions. They print nothing, raise kgen's own errors
 (``kgen.errors``), leave no process behind, and may be called from any thread, though not from several at a time where
 they run a machine: a second machine beside the one under test changes what it shows. Ctrl-C ends the machine and then
-raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where nobody handles them, end the machine first too. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()``
-and ``require(...)``.
+raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where nobody handles them, end the machine first too.
+What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()`` and ``require(...)``.
+Arguments that are not what the annotations say, and all else that cannot be asked, raise ``SpecError``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from kgen.arguments import check_all, check_seconds, checked
 
 if TYPE_CHECKING:
+    from kgen.lab.recipe import Choice
     from kgen.pipeline import Options
     from kgen.platforms import Platform
     from kgen.report.comparison import Comparison, Difference
@@ -68,6 +72,34 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_TYPES[name]), name)
 
 
+def _names() -> dict[str, Any]:
+    """The types of annotations, by name."""
+    from kgen.report.comparison import Difference
+
+    return {"Difference": Difference, **{name: __getattr__(name) for name in _TYPES}}
+
+
+_checked = checked(_names)
+
+
+class _Choices(TypedDict, total=False):
+    """What chooses the machine, by keyword."""
+
+    qemu: str | None
+    extra: Sequence[str]
+    gdb: str
+    machine: str | None
+    vga: str | None
+    firmware: str | None
+    cpu: str | None
+    boot: str | None
+    pin: Collection[int]
+    kernel: PathLike | None
+    modules: PathLike | None
+    inner_qemu: str | None
+
+
+@_checked
 def verify(
     instr: str,
     *,
@@ -91,7 +123,8 @@ def verify(
     The keywords are the options of ``kgen verify``: ``width`` in bits (0: the instruction's usual one), ``offset`` in
     bytes, ``rounds`` None for as many as ``kgen verify`` takes, ``seconds`` to end the case after that time,
     ``timeout`` in seconds for the whole run (None: 600 and ``seconds``). ``choices`` are ``qemu`` (a program),
-    ``extra`` (its further arguments), ``gdb``, ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot``.
+    ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and
+    ``boot``; for the platform kvm-lab ``kernel``, ``modules`` and ``inner_qemu`` too.
 
     A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
@@ -103,15 +136,16 @@ def verify(
 
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
+    check_seconds("seconds", seconds, 0.1)
     if rounds is None:
         rounds = 0 if seconds else there.rounds * scale(case)
     if rounds == 0 and not seconds:
         raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
     spec = KernelSpec(case=case, rounds=rounds, controls=controls)
-    options = _options(timeout=timeout, seconds=seconds, stop_on_violation=stop_on_violation, **choices)
-    return _carry_out(spec, there, options)
+    return _carry_out(spec, there, _options(timeout, seconds, choices, stop_on_violation), _lab(there, choices))
 
 
+@_checked
 def verify_suite(
     suite: str | KernelSpec = "smoke",
     *,
@@ -131,9 +165,11 @@ def verify_suite(
     from kgen.pipeline import platform_named
 
     spec = suites(suite, only=only, skip=skip, cpus=cpus, rounds=rounds, budget=budget)
-    return _carry_out(spec, platform_named(platform), _options(timeout=timeout, seconds=None, **choices))
+    there = platform_named(platform)
+    return _carry_out(spec, there, _options(timeout, None, choices), _lab(there, choices))
 
 
+@_checked
 def suites(
     suite: str | KernelSpec,
     *,
@@ -153,6 +189,7 @@ def suites(
     return suite_spec(suite, cpus=cpus, only=only, skip=skip, budget=budget, rounds=least)
 
 
+@_checked
 def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
     """The ids of a suite's cases, in order; ``choices`` as for ``suites``."""
     return tuple(case.id for case in suites(suite, **choices).cases)
@@ -165,6 +202,7 @@ def platforms() -> tuple[str, ...]:
     return tuple(sorted(pipeline.platforms()))
 
 
+@_checked
 def build(
     directory: PathLike, instr: str, *, formats: Sequence[str] = ("img",), rounds: int | None = None, **case: Any
 ) -> tuple[Path, ...]:
@@ -176,6 +214,7 @@ def build(
     from kgen.asking import DEFAULT_ROUNDS, scale
     from kgen.spec import Case, KernelSpec, unknown
 
+    check_all(case, Case)
     asked = Case(instr, **case)
     known = builder.formats()
     for name in formats:
@@ -185,6 +224,7 @@ def build(
     return builder.write(builder.build(KernelSpec(case=asked, rounds=rounds)), Path(directory), tuple(formats))
 
 
+@_checked
 def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None) -> Run:
     """The verdict on a run that was made elsewhere, from its serial log (the bytes, or a file's name), a dump of its
     memory, or both; ``elf`` names its kernel where the log has lost what it was asked.
@@ -195,6 +235,7 @@ def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None
     return judge_all(log, memory=memory, elf=elf)[-1]
 
 
+@_checked
 def judge_all(
     log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None
 ) -> tuple[Run, ...]:
@@ -214,6 +255,7 @@ def judge_all(
     return tuple(results(run) for run in found)
 
 
+@_checked
 def inspect(
     elf: PathLike,
     address: str,
@@ -234,6 +276,7 @@ def inspect(
     from kgen.files import read_bytes
     from kgen.trial import judged
 
+    check_seconds("timeout", timeout, 1)
     log = read_bytes(Path(serial)) if serial is not None else None
     wanted = Attachment(address=address, qmp=qmp, log=log, after=after, gdb=gdb, timeout=timeout)
     with tidy_end():
@@ -241,6 +284,7 @@ def inspect(
     return judged(spec, observation)
 
 
+@_checked
 def load(*paths: PathLike) -> tuple[Run, ...]:
     """The runs that result files hold, in order. Raises SpecError."""
     from kgen.files import read_runs
@@ -248,6 +292,7 @@ def load(*paths: PathLike) -> tuple[Run, ...]:
     return read_runs([Path(path) for path in paths])
 
 
+@_checked
 def save(path: PathLike, *runs: Run) -> None:
     """Write runs as a result file, whole or not at all. Raises OutputError, SpecError where there is no run."""
     from kgen.errors import SpecError
@@ -258,6 +303,7 @@ def save(path: PathLike, *runs: Run) -> None:
     write_result(Path(path), *runs)
 
 
+@_checked
 def report(*runs: Run, form: str = "text") -> str:
     """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
     from kgen.report.formats import formats
@@ -268,6 +314,7 @@ def report(*runs: Run, form: str = "text") -> str:
     return formats()[form].render(runs)
 
 
+@_checked
 def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = None) -> Comparison:
     """Hold runs against the first. ``failed`` of what comes back are the differences that may not pass: ``fatal``, or
     what got worse, vanished or is proven no more. Raises SpecError for a run that has one case twice."""
@@ -276,27 +323,57 @@ def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = 
     return comparison.compare((baseline, *others), comparison.FATAL if fatal is None else fatal)
 
 
-def _options(timeout: float | None, seconds: float | None, **choices: Any) -> Options:
-    """How to run. Raises SpecError for a keyword that is none."""
-    from dataclasses import fields
-
+def _options(
+    timeout: float | None, seconds: float | None, choices: Mapping[str, Any], stop_on_violation: bool = False
+) -> Options:
+    """How to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
     from kgen.asking import DEFAULT_TIMEOUT
     from kgen.pipeline import Options
     from kgen.spec import unknown
 
-    known = {field.name for field in fields(Options)} - {"timeout", "seconds"}
     for name in choices:
-        if name not in known:
-            raise unknown("choice", name, known)
-    whole = DEFAULT_TIMEOUT + (seconds or 0) if timeout is None else timeout
-    return Options(**{"seconds": seconds, "timeout": whole, **choices, "extra": tuple(choices.get("extra", ()))})
+        if name not in _Choices.__annotations__:
+            raise unknown("choice", name, _Choices.__annotations__)
+    check_all(choices, _Choices)
+    check_seconds("timeout", timeout, 1)
+    return Options(
+        seconds=seconds,
+        timeout=DEFAULT_TIMEOUT + (seconds or 0) if timeout is None else timeout,
+        stop_on_violation=stop_on_violation,
+        extra=tuple(choices.get("extra", ())),
+        pin=frozenset(choices.get("pin", ())),
+        **{name: value for name, value in choices.items() if name not in ("extra", "pin", *_OF_A_LAB)},
+    )
 
 
-def _carry_out(spec: KernelSpec, platform: Platform, options: Options) -> Run:
+#: The choices that make a lab.
+_OF_A_LAB = ("kernel", "modules", "inner_qemu")
+
+
+def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
+    """What the lab is to be made of. Raises SpecError for what is not what it must be, or is not for that platform."""
+    from kgen.errors import SpecError
+    from kgen.files import check_program
+    from kgen.lab.recipe import Choice
+    from kgen.lab.recipe import check as check_lab
+
+    kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
+    choice = Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
+    if platform.supervise is None and not choice.is_default:
+        raise SpecError("is for a lab", where=" and ".join(_OF_A_LAB), hint="choose the platform kvm-lab")
+    check_program("inner_qemu", qemu)
+    check_lab(choice)
+    return choice
+
+
+def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: Choice) -> Run:
     """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
+    from dataclasses import replace
+
     from kgen.ending import tidy_end
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
     from kgen.files import check_program
+    from kgen.lab_build import Tools, ensure
     from kgen.pipeline import Options, check_available, check_choices, request_of
     from kgen.trial import carry_out, check_arguments, refused
 
@@ -306,6 +383,9 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options) -> Run:
     check_choices(platform, request)
     try:
         with tidy_end():
+            if not choice.is_default:
+                lab = ensure(choice, Tools(options.qemu, options.gdb), lambda stage: None)
+                options = replace(options, lab=lab.directory)
             check_available(spec, platform, request)
             run = carry_out(spec, platform, options)
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:

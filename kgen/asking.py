@@ -34,7 +34,7 @@ def suite_spec(
     """The kernel of a suite, by its name or its file's; ``budget`` in seconds, None for the suite's own; ``rest`` are
     fields of KernelSpec. Raises SpecError."""
     title, cases = load(name, cpus=cpus, only=only, skip=skip)
-    seconds = budget or DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values()))
+    seconds = DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values())) if budget is None else budget
     return KernelSpec(case=cases[0], more=cases[1:], suite=title, budget=seconds, **rest)
 
 

@@ -59,7 +59,7 @@ def ended_by(error: BaseException | None) -> Terminated | None:
 
 @contextmanager
 def tidy_end() -> Iterator[None]:
-    """As ``orderly_end``, for a library: when all is let go the signal ends the process, as it would have without us."""
+    """As ``orderly_end``, for a library: when all is let go the signal ends the process, as it would without us."""
     try:
         with orderly_end():
             yield

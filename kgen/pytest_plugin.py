@@ -6,7 +6,7 @@ Without one of its options it does nothing. What is heavy is imported when a tes
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +59,8 @@ class Asked:
 ASKED = pytest.StashKey["Asked | None"]()
 #: The cases whose tests are left after all selection.
 WANTED = pytest.StashKey[frozenset[str]]()
+#: Why the result could not be written, where it could not.
+UNWRITTEN = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -143,8 +145,16 @@ def _asked(config: pytest.Config) -> Asked:
         json_file=json_file,
         expect=expect,
         inconclusive=given("inconclusive"),
-        choices={"qemu": given("qemu"), "extra": tuple(shlex.split(given("qemu_args")))},
+        choices={"qemu": given("qemu"), "extra": _words(given("qemu_args"))},
     )
+
+
+def _words(text: str) -> list[str]:
+    """The words of a shell's line. Raises pytest.UsageError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise pytest.UsageError(f"kgen: --kgen-qemu-args {text}: {error}; quote as for a shell") from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -193,16 +203,41 @@ def kgen_run(request: pytest.FixtureRequest) -> Mapping[str, Result]:
 
     asked = _needed(request.config)
     if asked.spec is None:
-        if asked.json_file is not None:
-            api.save(asked.json_file, *asked.runs)
+        _save(request.config, asked.runs)
         return asked.results()
     wanted = request.config.stash[WANTED]
     kept = [case for case in asked.spec.cases if not wanted or case.id in wanted]
     spec = replace(asked.spec, case=kept[0], more=tuple(kept[1:]))
     run = api.verify_suite(spec, platform=asked.platform, **asked.choices)
-    if asked.json_file is not None:
-        api.save(asked.json_file, run)
+    _save(request.config, (run,))
     return {result.case: result for result in run.results}
+
+
+def _save(config: pytest.Config, runs: Sequence[Run]) -> None:
+    """Write what was asked for. Where that cannot be done the tests tell nevertheless what was found, and pytest fails:
+    see pytest_sessionfinish."""
+    from kgen import api
+    from kgen.errors import KgenError
+
+    asked = config.stash[ASKED]
+    if asked is None or asked.json_file is None:
+        return
+    try:
+        api.save(asked.json_file, *runs)
+    except KgenError as error:
+        config.stash[UNWRITTEN] = error.line
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A result that could not be written is a failure, though every test passed."""
+    if UNWRITTEN in session.config.stash and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what could not be written."""
+    if UNWRITTEN in config.stash:
+        terminalreporter.write_line(f"ERROR: kgen: --kgen-json {config.stash[UNWRITTEN]}", red=True)
 
 
 @pytest.fixture

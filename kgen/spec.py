@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kgen import registry
+from kgen.arguments import check_all
 from kgen.errors import SpecError
 from kgen.experiments import Experiment, Poll
 from kgen.instructions import Form, Instruction, Source
@@ -152,6 +153,7 @@ class Case:
     offset: int = 0
 
     def __post_init__(self) -> None:
+        check_all(vars(self), Case)
         # one case, one digest, however it was written
         for name in ("instruction", "target", "experiment", "source"):
             object.__setattr__(self, name, _spelled(getattr(self, name)))
@@ -297,6 +299,7 @@ class KernelSpec:
     budget: int = 0
 
     def __post_init__(self) -> None:
+        check_all(vars(self), KernelSpec)
         if not 0 <= self.rounds <= MAX_ROUNDS:
             raise SpecError(f"{self.rounds} rounds asked for", hint=f"give 1 to {MAX_ROUNDS}, or 0 to run for ever")
         if not 0 <= self.print_every <= MAX_ROUNDS:

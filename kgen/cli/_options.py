@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from kgen.arguments import MAX_SECONDS
 from kgen.cli import INVOCATION
 from kgen.errors import SpecError
 from kgen.files import check_program
@@ -18,8 +19,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Host CPUs that can be named; Linux has at most 8192.
 MAX_HOST_CPU = 8191
-#: About eleven days, in seconds.
-MAX_SECONDS = 1e6
 
 
 class GroupedOption(click.Option):
@@ -43,6 +42,16 @@ class GroupedOption(click.Option):
 
 class GroupedCommand(click.Command):
     """A command whose help has one section for each group of options, in the order of their definition."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take arguments for QEMU only from behind a ``--``: without it one is a slip, such as a forgotten option."""
+        words = list(args)  # click empties the list
+        rest = super().parse_args(ctx, args)
+        given = ctx.params.get("qemu_args", ())
+        behind = [tuple(words[at + 1 :]) for at, word in enumerate(words) if word == "--"]
+        if given and given not in behind:
+            raise click.UsageError(f"unexpected argument {given[0]!r}; arguments for QEMU go after --", ctx)
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections; options without a group come last."""

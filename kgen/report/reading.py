@@ -75,6 +75,8 @@ class Result:
     def require(self, *kinds: VerdictKind | str) -> Result:
         """This result, where its verdict is one of ``kinds``. Raises AssertionError with the evidence, SpecError for
         what is no verdict."""
+        if not kinds:
+            raise SpecError("there is no verdict to require", hint="name one, such as ATOMIC")
         wanted = [kind_named(kind) for kind in kinds]
         if self.kind not in wanted:
             named = " or ".join(kind.name for kind in wanted)
@@ -123,7 +125,7 @@ class Run:
         for result in self.results:
             if result.case == case:
                 return result
-        raise unknown("case", case, [result.case for result in self.results])
+        raise unknown("case", str(case), [result.case for result in self.results])
 
     def explain(self) -> str:
         """The whole report as text for people, as ``kgen report`` prints it."""
@@ -149,9 +151,9 @@ def kind_named(kind: VerdictKind | str) -> VerdictKind:
     """The verdict of that name, however it is written. Raises SpecError."""
     if isinstance(kind, VerdictKind):
         return kind
-    name = kind.upper().replace("-", "_")
+    name = str(kind).upper().replace("-", "_")
     if name not in VerdictKind.__members__:
-        raise unknown("verdict", kind, VerdictKind.__members__)
+        raise unknown("verdict", str(kind), VerdictKind.__members__)
     return VerdictKind[name]
 
 

@@ -512,3 +512,10 @@ def test_ctrl_c_while_it_builds(tmp_path: Path) -> None:
 
 def test_a_line_that_assert_one_line_accepts(tmp_path: Path) -> None:
     assert_one_line(kgen(tmp_path / "tmp", *VERIFY, "--cpus", "2"), 2, "2 CPUs", "3 to 255")
+
+
+@pytest.mark.parametrize("command", ["verify", "gdb"])
+@pytest.mark.parametrize("words", [("ram",), ("ram", "--", "-vga", "none"), ("--rounds", "5", "-", "--rounds", "6")])
+def test_an_argument_that_no_dashes_precede_is_a_slip(tmp_path: Path, command: str, words: tuple[str, ...]) -> None:
+    run = kgen(tmp_path / "tmp", command, "--instr", "xchg", *words)
+    assert_one_line(run, 2, f"unexpected argument '{words[0] if words[0] == 'ram' else '-'}'", "go after --")

@@ -20,6 +20,7 @@ import pytest
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "ending"),
+    ("arguments",),
     ("interleaving_model",),
     ("data", "registry", "font"),
     ("instructions",),

@@ -99,6 +99,10 @@ def test_without_its_options_it_skips_and_says_what_to_give(pytester: pytest.Pyt
         (["--kgen-platform", "qemu-tcg", "--kgen-qemu", "./none"], "--kgen-qemu ./none: no such file"),
         (["--kgen-platform", "qemu-tcg", "--kgen-json", "no/such/file"], "no/such/file: cannot be written"),
         (["--kgen-platform", "qemu-tcg", "--kgen-rounds", "-3"], "-3 rounds asked for"),
+        (
+            ["--kgen-platform", "qemu-tcg", "--kgen-qemu-args", "'unbalanced"],
+            "--kgen-qemu-args 'unbalanced: No closing quotation; quote as for a shell",
+        ),
         (["--kgen-log", "none.log"], "none.log: No such file or directory"),
         (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-only", "xchg"], "--kgen-only is for a run"),
         (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-expect", "known"], "name the verdict"),
@@ -114,6 +118,17 @@ def test_what_cannot_be_asked_is_one_line(pytester: pytest.Pytester, options: li
     (line,) = [line for line in done.errlines if line.strip()]
     assert line.startswith("ERROR: kgen: ")
     assert words in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_result_that_cannot_be_written_is_one_line_and_a_failure(pytester: pytest.Pytester) -> None:
+    log = str(DIRECTORY / "kvm-lost.log")
+    done = run(pytester, "--kgen-log", log, "--kgen-expect", "not-atomic", "--kgen-json", "/dev/full")
+    done.assert_outcomes(passed=1)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    (line,) = [line for line in done.outlines if "/dev/full" in line]
+    assert line == ("ERROR: kgen: --kgen-json /dev/full: cannot be written: No space left on device; name another file")
+    assert "Traceback" not in done.stdout.str()
 
 
 def test_a_pytest_that_does_not_use_it_loads_nothing_of_kgen(tmp_path: Path) -> None:
