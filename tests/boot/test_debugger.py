@@ -130,6 +130,14 @@ def test_closing_gdb_leaves_the_machine_as_it_is(tcg: Platform, guest: Guest) ->
                 gdb.threads()
 
 
+@pytest.mark.parametrize(("qemu", "name"), [("qemu-system-i386", "i386"), ("qemu-system-x86_64", "i386:x86-64")])
+def test_what_another_gdb_must_be_told(tcg: Platform, guest: Guest, qemu: str, name: str) -> None:
+    """Without the ELF, as where a machine is frozen: the stub itself says what it is."""
+    with GdbSession.start() as gdb, booted(tcg, guest("loop"), qemu=qemu) as machine:
+        gdb.connect(machine.gdb_address)
+        assert gdb.architecture() == name
+
+
 def test_console(tcg: Platform, guest: Guest) -> None:
     elf = guest("loop")
     with GdbSession.start() as gdb, booted(tcg, elf) as machine:
