@@ -127,7 +127,9 @@ def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
         raise SpecError(f"holds {len(first)} runs", where=str(baseline), hint="a baseline is one run")
     others = [path for path in results if not _same(path, baseline)]
     if not others:
-        raise click.UsageError("there is nothing beside the baseline; give another result")
+        raise click.UsageError(
+            "the result is the baseline itself, which counts once; name another one to hold against it"
+        )
     return first + read_runs(others)
 
 
