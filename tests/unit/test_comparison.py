@@ -451,7 +451,7 @@ def files(tmp_path: Path) -> Path:
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
     (tmp_path / "two.json").write_text(json.dumps({"schema": 3, "kgen": "0", "runs": runs}), encoding="utf-8")
     (tmp_path / "bad.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "none.json").write_text('{"schema": 3, "kgen": "0", "runs": []}', encoding="utf-8")
+    (tmp_path / "empty.json").write_text('{"schema": 3, "kgen": "0", "runs": []}', encoding="utf-8")
     return tmp_path
 
 
@@ -497,8 +497,8 @@ def test_exit_codes(files: Path, monkeypatch: pytest.MonkeyPatch, words: str, co
         ("", "missing argument"),
         ("tcg-atomic.json", "there is one result only; give another one, or --baseline FILE"),
         ("tcg-atomic.json --baseline ./tcg-atomic.json", "is the baseline itself, which counts once; name another one"),
-        ("tcg-atomic.json none.json", "none.json: holds no run; name a file"),
-        ("tcg-atomic.json --baseline none.json", "none.json: holds no run; name a file"),
+        ("tcg-atomic.json empty.json", "empty.json: holds no run; name a file"),
+        ("tcg-atomic.json --baseline empty.json", "empty.json: holds no run; name a file"),
         ("tcg-atomic.json kvm-lost.json --fail-on worse", "--fail-on goes with --baseline"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worst", "unknown difference 'worst'; did you mean worse?"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worse,", "unknown difference ''; known: better, changed"),

@@ -20,6 +20,7 @@ from recordings import NAMES, load
 
 from kgen.cli import main
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
+from kgen.judging import from_capture, results
 from kgen.report import reading
 from kgen.report.document import document
 from kgen.report.formats import formats
@@ -289,3 +290,14 @@ def test_standard_input_is_read_but_once(command: str) -> None:
     done = CliRunner().invoke(main, [command, "-", "-"], prog_name="kgen", input=written("kvm-lost").encode())
     line = "kgen: error: standard input: is named more than once; it can be read but once\n"
     assert (done.exit_code, done.output) == (2, line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_a_broken_log_comes_to_is_read(name: str) -> None:
+    """A verdict that kgen has stated itself is never taken for one that was changed."""
+    lines = load(name).log.split(b"\r\n")
+    cuts = range(0, len(lines), max(1, len(lines) // 10))
+    broken = [half for cut in cuts for half in (lines[:cut], lines[cut:], [*lines[:cut], *lines[cut + 1 :]])]
+    for each in [*broken, lines * 2]:
+        runs = [results(run) for run in from_capture(b"\r\n".join(each))]
+        assert len(reading.load(to_json(runs).encode(), "x.json")) == len(runs)
