@@ -67,12 +67,12 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         say.line(f"  {explanation}")
 
 
-def show_case(console: Console, spec: KernelSpec, number: int, platform: str, verdict: Verdict) -> None:
+def show_case(console: Console, spec: KernelSpec, number: int, observation: Observation, verdict: Verdict) -> None:
     """Print what the verdict on one case of a suite rests on, the verdict last. ``number`` counts from 0."""
     say = Printer(console)
     case = phases_of(spec, number)[-1]
-    say.line(f"{spec.cases[number].id} on {platform}", "bold")
-    _controls(say, verdict, experiment_of(case).unit)
+    say.line(f"{spec.cases[number].id} on {observation.platform}", "bold")
+    _controls(say, verdict, experiment_of(case).unit, observation.scene is not None)
     _witnesses(say, verdict, case.experiment)
     say.line("")
     say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kgen.observation import Observation
 from kgen.protocol import TABLE_HEADER
+from kgen.report.formats.text import account
 from kgen.report.text import describe, explanations, show, summary
 from kgen.report.words import plural
 from kgen.verdict import VerdictKind, judge
@@ -141,9 +142,10 @@ def test_a_case_that_was_stopped_does_not_blame_its_controls() -> None:
     enough = result.verdict.controls[1]
     little = replace(enough, enough=False)
     assert sum(little.violations.values()) >= 5
-    text = replace(result, verdict=replace(result.verdict, controls=(little,))).explain()
-    assert ": it failed, as it must; the case was stopped too soon to compare\n" in text
-    assert "by that rate" not in text
+    stopped = replace(result, verdict=replace(result.verdict, controls=(little,)))
+    for text in (stopped.explain(), account(stopped)):
+        assert ": it failed, as it must; the case was stopped too soon to compare\n" in text
+        assert "by that rate" not in text
 
 
 def test_the_table_of_a_case_that_was_stopped_is_that_of_its_counters() -> None:

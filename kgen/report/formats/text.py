@@ -53,7 +53,7 @@ def account(result: Result) -> str:
     spec, seen = result.spec, result.observation
     if spec is None:
         return as_text(lambda console: show_unknown(console, seen, result.verdict))
-    return as_text(lambda console: show_case(console, spec, result.number, seen.platform, result.verdict))
+    return as_text(lambda console: show_case(console, spec, result.number, seen, result.verdict))
 
 
 FORMAT = ReportFormat("text", ".txt", "plain text, as 'kgen verify' prints it", render)
