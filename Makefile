@@ -4,7 +4,7 @@
 .POSIX:
 
 VENV = .venv/bin
-# Tests that start no machine have both processors; those that do come after them, one by one (tests/workers.py).
+# Two workers; tests that weigh a verdict come last, one by one, with the host to themselves (tests/workers.py).
 WORKERS = -n 2
 
 .PHONY: help verify test check soak bench clean

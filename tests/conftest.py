@@ -32,9 +32,9 @@ def repository() -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """`make test` has a worker a processor; see tests/workers.py."""
-    from workers import MachinesLast
+    from workers import VerdictsLast
 
-    return MachinesLast(config, log)
+    return VerdictsLast(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
