@@ -13,8 +13,14 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScheduling
 from xdist.workermanage import WorkerController
 
-#: Files of tests/boot whose tests need the host to themselves: they weigh controls, and not in as many runs as needed.
-_ALONE = frozenset(f"test_{name}.py" for name in ("scene", "suite", "suite_faults", "verify"))
+#: Files of tests/boot whose tests need the host to themselves: on a busy one CPUs hardly meet, in ten runs neither.
+_ALONE = frozenset(
+    f"test_{name}.py"
+    for name in (
+        *("api_docs", "bug_report", "judge_left", "pytest_machines", "scene", "suite", "suite_faults", "targets"),
+        *("verify", "watch"),
+    )
+)
 _BOOT, _SOAK = PurePosixPath("tests/boot"), PurePosixPath("tests/soak")
 #: Tests without a machine that a worker is given at once: few, so that all workers end together.
 _CHUNK = 16
