@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: The signals that end us, where there are such.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Terminated(SystemExit):
     """A signal that ends us.
@@ -68,3 +71,18 @@ def tidy_end() -> Iterator[None]:
         if came is not None:
             signal.raise_signal(came.number)
         raise
+
+
+@contextmanager
+def signals_wait() -> Iterator[set[signal.Signals] | None]:
+    """Hold back the signals that end us, where signals can be held back. Gives the mask as it was, else None."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield None
+        return
+    # one that has just come is raised out of the call that blocks them, when they are blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        yield {signal.Signals(number) for number in before}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

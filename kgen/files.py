@@ -58,8 +58,7 @@ def write_text(path: Path, text: str) -> None:
         except BrokenPipeError:
             raise  # whoever reads has had enough
         except OSError as error:
-            # what is left in the buffer would fail once more, without a name, when Python ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout.fileno())
             raise _unwritable("standard output", error) from error
         return
     write_bytes(path, text.encode("utf-8"))
@@ -165,6 +164,12 @@ def open_dump(path: Path) -> Iterator[BinaryIO]:
 def unreadable(path: Path, error: OSError) -> SpecError:
     """The error for a file that cannot be read."""
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
+
+
+def discard(descriptor: int) -> None:
+    """Let what is written there go nowhere from now on: what is left in the buffer of a stream that failed would fail
+    once more, without a name, when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _check_open(stream: TextIO | None, name: str) -> None:

@@ -113,6 +113,13 @@ class PhaseRecord:
         """All violations."""
         return sum(self.violations.values())
 
+    @property
+    def row(self) -> tuple[int, int, int, int]:
+        """The counters in the original program's form, as its table has them; there must be some."""
+        takes = [count.takes for count in self.counts[1:]]
+        count0, count1, count2 = self.counts[0].puts, sum(takes[:1]), sum(takes[1:])
+        return count0, count1, count2, count0 - count1 - count2
+
 
 @dataclass(frozen=True)
 class FaultRecord:

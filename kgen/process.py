@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kgen.ending import signals_wait
+
 #: How much of a child's error output is kept, in bytes: its beginning, where the cause is, and its end.
 HEAD_BYTES = 8192
 TAIL_BYTES = 8192
@@ -264,13 +266,8 @@ def _signals_held() -> Iterator[set[signal.Signals] | None]:
     if sys.platform != "linux":  # elsewhere there is nothing to run between fork and exec, and Python does not fork
         yield None
         return
-    # one that has just come is raised out of the call that blocks them, when they are blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-        yield {signal.Signals(number) for number in before}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with signals_wait() as before:
+        yield before
 
 
 def _end_watchdog(watchdog: subprocess.Popen[bytes]) -> None:

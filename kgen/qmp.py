@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kgen.ending import ENDING
 from kgen.errors import MachineError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ T = TypeVar("T")
 _PARSE_SECONDS = 0.05
 #: Characters of the library's message that are told.
 _TOLD = 200
-#: The signals that end us, where there are such.
-_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Qmp:
@@ -198,7 +197,7 @@ def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
             now()
 
     try:
-        for number in _ENDING:
+        for number in ENDING:
             handler = signal.getsignal(number)
             if callable(handler):
                 before[number] = handler
@@ -214,21 +213,6 @@ def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
             inside = False
         if raised:
             raise raised[0]
-
-
-@contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
-    """Hold back the signals that end us, where signals can be held back."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # one that has just come is raised out of the call that blocks them, when they are blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

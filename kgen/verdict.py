@@ -443,8 +443,7 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
         return
     if record is None or record.status not in _ACCOUNTED or not record.counts:
         return
-    takes = [count.takes for count in record.counts[1:]]
-    expected = (record.counts[0].puts, takes[0] if takes else 0, sum(takes[1:]))
+    expected = record.row[:3]
     if not observation.rows or observation.rows[-1][:3] != expected:
         yield f"the table does not end with the case's counters {expected}"
 

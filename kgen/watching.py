@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 from kgen.attach import connect_control, kernel_of, must_be_an_address, status_of
 from kgen.elf import LoadedElf
+from kgen.ending import signals_wait
 from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
-from kgen.qmp import Qmp, signals_wait
+from kgen.qmp import Qmp
 from kgen.report.live import Sample, View
 from kgen.spec import KernelSpec
 from kgen.stub import UNKNOWN, Ended, Stub, ending_with

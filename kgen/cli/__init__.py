@@ -22,6 +22,7 @@ import click
 from kgen import __version__
 from kgen.ending import Terminated, ended_by, orderly_end
 from kgen.errors import KgenError
+from kgen.files import discard
 
 #: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -82,9 +83,9 @@ def _ended(by: Terminated) -> click.exceptions.Exit:
         click.echo(f"kgen: ended by {by}", err=True)
         sys.stdout.flush()
     except OSError:
-        # the terminal is gone, and what is left in the buffers would fail once more when Python ends
-        for stream in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        # the terminal is gone
+        for descriptor in (1, 2):
+            discard(descriptor)
     return click.exceptions.Exit(128 + by.number)
 
 

@@ -98,7 +98,7 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:
-        batches = f" in {verdict.judged} batches" if verdict.judged != verdict.rounds else ""
+        batches = f" in {verdict.judged} batches" if chances(verdict.rounds, verdict.judged) == "batches" else ""
         bound = bound_words(verdict.rounds, verdict.judged, verdict.bound)
         found.append(f"N = {verdict.rounds} {unit}{batches}: {bound}, for this contention on this machine")
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
@@ -158,7 +158,7 @@ def _counts(say: Printer, case: PhaseRecord, observation: Observation, experimen
     rows = observation.rows
     if observation.scene and experiment == "token" and case.counts:
         # the row that was printed last is of a batch that had come to its end
-        rows = (_row(case),)
+        rows = (case.row,)
     if rows:
         say.line(TABLE_HEADER)
         say.line("counts:\t" + "\t".join(str(value) for value in rows[-1]))
@@ -173,13 +173,6 @@ def _counts(say: Printer, case: PhaseRecord, observation: Observation, experimen
     hidden = len(case.counts) - 1 - _CELLS_A_LINE
     if hidden > 0:
         say.line(f"  ... and {hidden} more")
-
-
-def _row(case: PhaseRecord) -> tuple[int, int, int, int]:
-    """The table's row of the counters as they stand."""
-    count0, *takes = (count.takes if count.cpu else count.puts for count in case.counts)
-    count1, count2 = sum(takes[:1]), sum(takes[1:])
-    return count0, count1, count2, count0 - count1 - count2
 
 
 def _cells(say: Printer, spec: KernelSpec, case: PhaseRecord, observation: Observation) -> None:

@@ -48,7 +48,7 @@ class Ended(SystemExit):
 def end(number, frame):
     raise Ended
 
-qmp._ENDING = (signal.SIGALRM,)
+qmp.ENDING = (signal.SIGALRM,)
 signal.signal(signal.SIGALRM, end)
 moments = random.Random(int(sys.argv[1]))
 ended = 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from serving import serving
 
 from kgen import stub as module
 from kgen.errors import DebuggerError, GuestCrash
@@ -191,21 +192,13 @@ def test_the_monitor_behind_the_stub(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def talker(path: Path, said: Iterable[bytes]) -> Iterator[None]:
     """A stub that talks without having been asked, until nobody listens any more."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(1)
 
-    def talk() -> None:
-        with contextlib.suppress(OSError), listener.accept()[0] as connection:
-            for each in said:
-                connection.sendall(each)
+    def talk(connection: socket.socket) -> None:
+        for each in said:
+            connection.sendall(each)
 
-    thread = threading.Thread(target=talk, daemon=True)
-    thread.start()
-    with listener:
+    with serving(path, talk):
         yield
-    thread.join(5)
-    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(

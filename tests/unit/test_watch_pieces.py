@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -20,6 +19,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from serving import serving
 
 from kgen.attach import connect_control, must_be_an_address, status_of
 from kgen.cli import main
@@ -333,25 +333,17 @@ def test_a_machine_that_is_left_stopped_pays_no_debt(monkeypatch: pytest.MonkeyP
 @contextmanager
 def control_socket(path: Path, answer: str, events: str = "") -> Iterator[None]:
     """One that answers query-status so, after ``events`` instead of an answer where there are some."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(1)
 
-    def serve() -> None:
-        with suppress(OSError), listener.accept()[0] as connection:
-            connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
-            while data := connection.recv(4096):
-                asked = json.loads(data)
-                said = answer if asked["execute"] == "query-status" else "{}"
-                number = f', "id": "{asked["id"]}"' if "id" in asked else ""
-                connection.sendall(f'{events}{{"return": {said}{number}}}\n'.encode())
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+        while data := connection.recv(4096):
+            asked = json.loads(data)
+            said = answer if asked["execute"] == "query-status" else "{}"
+            number = f', "id": "{asked["id"]}"' if "id" in asked else ""
+            connection.sendall(f'{events}{{"return": {said}{number}}}\n'.encode())
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    with listener:
+    with serving(path, talk):
         yield
-    thread.join(5)
-    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("answer", ["{}", "[1]", '"x"', "null", "1", '{"status": 7}', '{"status": "\\u001b[31mno"}'])
