@@ -34,7 +34,7 @@ check:
 
 soak:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
-	@$(VENV)/python -m pytest -m soak --timeout 3600 tests/soak tests/boot $(PYTEST_ARGS)
+	@$(VENV)/python -m pytest -m soak --timeout 3600 tests/soak tests/unit tests/boot $(PYTEST_ARGS)
 
 bench:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh run

@@ -103,7 +103,7 @@ MSR_X2APIC_ICR = 0x830
 #: each, and again after every GROW_EVERY batches, up to the experiment's limit.
 FIRST_REPEAT = 8
 GROW_FIRST = 0
-GROW_EVERY = 64
+GROW_EVERY = 16
 #: Looks, each with a PAUSE, that a CPU spends in one batch on waiting for another one to come as far.
 TOGETHER_LOOKS = 262_144
 #: Looks at another CPU's progress between one PAUSE and the next.

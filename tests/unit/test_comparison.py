@@ -341,17 +341,17 @@ vanished: not.32.vga-text.parity in today: was ATOMIC, is not there
 
 unproven: not.32.vga-text.parity in patched: was ATOMIC, is INCONCLUSIVE: the
   proof is gone
-  known    ATOMIC: no violation in 6272 operations; the rate of batches that
-           show a violation is below 0.23 at 95 %
-  patched  INCONCLUSIVE: no violation in 6272 operations
+  known    ATOMIC: no violation in 4864 operations; the rate of batches that
+           show a violation is below 0.33 at 95 %
+  patched  INCONCLUSIVE: no violation in 4864 operations
 
 new: xadd.32.vga-text.counter in patched: is ATOMIC, was not there
-  patched  ATOMIC: no violation in 5888 operations; the rate of batches that
-           show a violation is below 0.3 at 95 %
+  patched  ATOMIC: no violation in 6400 operations; the rate of batches that
+           show a violation is below 0.27 at 95 %
 
 new: xadd.32.vga-text.counter in today: is ATOMIC, was not there
-  today  ATOMIC: no violation in 5888 operations; the rate of batches that show
-         a violation is below 0.3 at 95 %
+  today  ATOMIC: no violation in 6400 operations; the rate of batches that show
+         a violation is below 0.27 at 95 %
 
 patched: 1 worse, 1 unproven, 1 new, 1 same
 today: 1 vanished, 1 new, 2 same
