@@ -1,6 +1,6 @@
 """The examples for CI systems, as far as they can be tried without them: patterns on real logs, commands, names.
 
-tests/soak/test_ci_examples.py runs them in their own tools.
+tests/soak/soak_ci_examples.py runs them in their own tools.
 """
 
 from __future__ import annotations
