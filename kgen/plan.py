@@ -24,7 +24,7 @@ CASE_ENOUGH_IN_SUITE = 8
 class Phase:
     """One experiment run. ``case`` is the index of the case it belongs to (the first of them, where several share a
     sanity control), ``offset`` is in bytes from where the target begins. ``rounds`` 0 means until stopped; ``cells`` is
-    the batch size; ``enough``, if not 0, is the number of violations that end it early. Where it is ``adaptive``
+    the batch size; ``enough``, if not 0, is the number of events that end it early. Where it is ``adaptive``
     ``rounds`` is the least: a case goes on as long as its power controls did."""
 
     index: int

@@ -7,7 +7,7 @@ import pytest
 from kgen.builder import build
 from kgen.pipeline import Boot, Options, judge_cases, observe, observe_suite, platforms
 from kgen.platforms import LaunchRequest
-from kgen.spec import Case, KernelSpec, instructions, resolve_target
+from kgen.spec import Case, KernelSpec, alignment, instructions, resolve_target
 from kgen.suites import MAIN_TARGETS, load
 from kgen.verdict import Verdict, VerdictKind, judge
 
@@ -44,12 +44,22 @@ def test_the_whole_table_on_kvm() -> None:
     if reason:
         pytest.skip(f"qemu-kvm: {reason}")
     for case, verdict in table("qemu-kvm", 1200).items():
+        if _faulty_on_ram(case) and verdict.kind is VerdictKind.ERROR:
+            assert f"sanity:{case.instruction}" in verdict.reason, f"{case.id}: {verdict.reason}"
+            continue
         entry = instructions()[case.instruction]
         if case.target in MAIN_TARGETS and entry.lockable and case.experiment == entry.experiment:
             allowed = {VerdictKind.NOT_ATOMIC, VerdictKind.UNSUPPORTED}
             assert verdict.kind in allowed, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
         if case.target == "ram":
-            assert verdict.kind is VerdictKind.ATOMIC, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+            allowed = {VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE}
+            assert verdict.kind in allowed, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+
+
+def _faulty_on_ram(case: Case) -> bool:
+    """What a KVM that emulates the whole guest gets wrong on RAM too: its sanity control fails (docs/suites.md)."""
+    lies = alignment(resolve_target(case.target), case.offset, case.width)
+    return lies == "page" or case.instruction in ("adc", "sbb") or case.experiment == "torn"
 
 
 @pytest.mark.timeout(900)
