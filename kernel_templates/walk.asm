@@ -13,10 +13,7 @@ walk_batch:
     mov eax, FIRST_REPEAT
 .begun:
     test ecx, GROW_EVERY - 1
-    jz .double
-    cmp ecx, GROW_FIRST
-    ja .grown
-.double:
+    jnz .grown
     add eax, eax
 .grown:
     cmp eax, dword ptr [ebp + Plan.repeat]

@@ -99,10 +99,9 @@ MSR_X2APIC_TIMER_COUNT = 0x838
 MSR_X2APIC_TIMER_DIVIDE = 0x83E
 MSR_X2APIC_ICR = 0x830
 
-#: A walk's operations on each cell in its first batch are twice this; twice as many in the next GROW_FIRST batches
-#: each, and again after every GROW_EVERY batches, up to the experiment's limit.
+#: A walk's operations on each cell in its first batch are twice this; twice as many after every GROW_EVERY batches (a
+#: power of two), up to the experiment's limit.
 FIRST_REPEAT = 8
-GROW_FIRST = 0
 GROW_EVERY = 16
 #: Looks, each with a PAUSE, that a CPU spends in one batch on waiting for another one to come as far.
 TOGETHER_LOOKS = 262_144
@@ -334,7 +333,6 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "OWNERS": _owners(spec),
         "PARITY_STARTS": PARITY_STARTS,
         "FIRST_REPEAT": FIRST_REPEAT,
-        "GROW_FIRST": GROW_FIRST,
         "GROW_EVERY": GROW_EVERY,
         "TOGETHER_LOOKS": TOGETHER_LOOKS,
         "GUARD_PAUSES": GUARD_PAUSES,

@@ -341,9 +341,9 @@ vanished: not.32.vga-text.parity in today: was ATOMIC, is not there
 
 unproven: not.32.vga-text.parity in patched: was ATOMIC, is INCONCLUSIVE: the
   proof is gone
-  known    ATOMIC: no violation in 4864 operations; the rate of batches that
-           show a violation is below 0.33 at 95 %
-  patched  INCONCLUSIVE: no violation in 4864 operations
+  known    ATOMIC: no violation in 5760 operations; the rate of batches that
+           show a violation is below 0.25 at 95 %
+  patched  INCONCLUSIVE: no violation in 5760 operations
 
 new: xadd.32.vga-text.counter in patched: is ATOMIC, was not there
   patched  ATOMIC: no violation in 6400 operations; the rate of batches that
