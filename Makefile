@@ -4,6 +4,8 @@
 .POSIX:
 
 VENV = .venv/bin
+# Tests start kgen many hundred times: it is compiled but once, also where the environment says otherwise.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(VENV)/python -m pytest
 # Two workers; tests that weigh a verdict come last, one by one, with the host to themselves (tests/workers.py).
 WORKERS = -n 2
 
@@ -23,18 +25,18 @@ verify:
 
 test:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
-	@$(VENV)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	@$(PYTEST) $(WORKERS) $(PYTEST_ARGS)
 
 check:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh dev
 	$(VENV)/python -m ruff check .
 	$(VENV)/python -m ruff format --check .
 	$(VENV)/python -m mypy
-	@$(VENV)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+	@$(PYTEST) $(WORKERS) $(PYTEST_ARGS)
 
 soak:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh test
-	@$(VENV)/python -m pytest -m soak --timeout 3600 tests/soak tests/unit tests/boot $(PYTEST_ARGS)
+	@$(PYTEST) -m soak --timeout 3600 tests/soak tests/unit tests/boot $(PYTEST_ARGS)
 
 bench:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh run

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -322,7 +323,7 @@ class KernelSpec:
             raise SpecError("a suite cannot run for ever", hint="leave --rounds 0 out")
         if any(case.cpus != self.case.cpus for case in self.more):
             raise SpecError("the cases of a suite have different numbers of CPUs", hint="give all of them the same")
-        repeated = {case.id for case in self.cases if self.cases.count(case) > 1}
+        repeated = {case.id for case, times in Counter(self.cases).items() if times > 1}
         if repeated:
             raise SpecError(f"the suite has {min(repeated)} twice")
 

@@ -6,6 +6,7 @@ All else, a boot or a debugger's session, only takes longer.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import PurePosixPath
 
 import pytest
@@ -67,15 +68,18 @@ class VerdictsLast(LoadScheduling):
         return self._chosen
 
 
+@cache
 def needs_the_host(test: str) -> bool:
     """Whether the test of that id is one that nothing may run beside."""
     path = _file(test)
     return _SOAK in path.parents or (path.parent == _BOOT and path.name in _ALONE)
 
 
+@cache
 def _boots(test: str) -> bool:
     return bool({_BOOT, _SOAK} & set(_file(test).parents))
 
 
+@cache
 def _file(test: str) -> PurePosixPath:
     return PurePosixPath(test.partition("::")[0])

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ SPECS: Mapping[str, KernelSpec] = {
 needs_sh = pytest.mark.skipif(shutil.which("sh") is None, reason="there is no sh here")
 
 
+@cache
 def texts(name: str, spec: KernelSpec = SPEC) -> dict[str, str]:
     """A kit's files as people see them, with plain line ends."""
     found = files(KITS[name], fitted(KITS[name], spec)[1])
