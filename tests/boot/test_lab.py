@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from _kernel import built, memory_of, run, spec_of
+from _schema import OF_THE_LAB, below, check, missing
 from running import Run, assert_one_line, kgen
 
 from kgen.lab import cache
@@ -74,6 +75,9 @@ def test_kvm_fails_in_the_lab_and_says_so(lab: Platform, tmp_path: Path) -> None
     assert seen["serial"]["complete"]
     assert seen["memory"]["phases"][-1]["counts"] == seen["serial"]["phases"][-1]["counts"]
     assert seen["path"]["kind"] == "io"
+    # the document is what docs/result-schema.md says
+    check(found)
+    assert not missing(below(*OF_THE_LAB), found)
     tokens = {witness["token"] for witness in found["verdict"]["witnesses"]}
     assert any(event["kind"] == "write" and event["value"] in tokens for event in seen["trace"])
     assert len({event["cpu"] for event in seen["trace"]}) > 1
