@@ -68,13 +68,24 @@ def _one_line_errors() -> Iterator[None]:
             raise _ended(came) from None
         # The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced.
         what = error.strerror or str(error)
-        say_error(KgenError(what, where=str(error.filename or "")).line)
+        where = str(error.filename or "") or ("standard output" if _stdout_fails() else "")
+        say_error(KgenError(what, where=where).line)
         raise click.exceptions.Exit(KgenError.exit_code) from error
     except KeyboardInterrupt:
         click.echo("kgen: interrupted", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except Terminated as error:
         raise _ended(error) from None
+
+
+def _stdout_fails() -> bool:
+    """Whether what we have said cannot be written. What is left of it will not be tried once more, at Python's end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout.fileno())
+        return True
+    return False
 
 
 def _ended(by: Terminated) -> click.exceptions.Exit:

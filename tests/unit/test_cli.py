@@ -519,3 +519,19 @@ def test_a_line_that_assert_one_line_accepts(tmp_path: Path) -> None:
 def test_an_argument_that_no_dashes_precede_is_a_slip(tmp_path: Path, command: str, words: tuple[str, ...]) -> None:
     run = kgen(tmp_path / "tmp", command, "--instr", "xchg", *words)
     assert_one_line(run, 2, f"unexpected argument '{words[0] if words[0] == 'ram' else '-'}'", "go after --")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("what", ["cases", "platforms"])
+def test_standard_output_that_takes_nothing_is_one_line(what: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kgen", "list", what],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(PYTHONUNBUFFERED=""),
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (9, "kgen: error: standard output: No space left on device\n")
