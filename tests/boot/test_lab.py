@@ -48,7 +48,7 @@ def result(file: Path) -> dict[str, Any]:
 def test_kvm_fails_in_the_lab_and_says_so(lab: Platform, tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     for _ in range(ATTEMPTS):
-        run = kgen(tmp_path / "tmp", *ASK, "--json", str(file))
+        run = kgen(tmp_path / "tmp", *ASK, "--json", str(file), seconds=SLOW)
         assert run.process.returncode == 3, run.stdout + run.stderr
         assert "\nNOT_ATOMIC: " in run.stdout
         if "<- the other half of the exchange begun" in run.stdout:
