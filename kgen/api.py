@@ -360,7 +360,8 @@ def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
     kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
     choice = Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
     if platform.supervise is None and not choice.is_default:
-        raise SpecError("is for a lab", where=" and ".join(_OF_A_LAB), hint="choose the platform kvm-lab")
+        given = [name for name in _OF_A_LAB if choices.get(name)]
+        raise SpecError("what a lab is made of", where=" and ".join(given), hint="choose the platform kvm-lab")
     check_program("inner_qemu", qemu)
     check_lab(choice)
     return choice

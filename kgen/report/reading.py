@@ -47,6 +47,10 @@ class Result:
     kgen: str
     invocation: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """In short: everything that it holds fills a screen."""
+        return f"<Result {self.case or '?'!r}: {self.kind.name}: {self.verdict.reason!r}>"
+
     @property
     def suite(self) -> str:
         """The name of the suite that the case was run in, "" where it was run alone."""
@@ -95,6 +99,11 @@ class Run:
     spec: KernelSpec | None
     platform: str
     results: tuple[Result, ...]
+
+    def __repr__(self) -> str:
+        """In short, and of many results only how many they are."""
+        some = ", ".join(map(repr, self.results[:1])) + (f", {len(self.results) - 1} more" if self.results[1:] else "")
+        return f"<Run on {self.platform!r}: {self.kind.name}: {some}>"
 
     @property
     def boots(self) -> tuple[Observation, ...]:

@@ -57,6 +57,15 @@ def test_several_runs_in_one_file() -> None:
     assert [run.where for run in found] == ["x.json (run 1)", "x.json (run 2)"]
 
 
+def test_one_that_is_printed_is_short() -> None:
+    """As in an interpreter, or where a test's assertion fails."""
+    (alone,), (suite,) = (reading.load(written(name).encode(), "x.json") for name in ("kvm-lost", "tcg-suite"))
+    (result,) = alone.results
+    assert repr(result) == f"<Result 'xchg.32.vga-text.token': NOT_ATOMIC: {result.verdict.reason!r}>"
+    assert repr(alone) == f"<Run on 'qemu-kvm': NOT_ATOMIC: {result!r}>"
+    assert repr(suite) == f"<Run on 'qemu-tcg': RAM_BACKED: {suite.results[0]!r}, 3 more>"
+
+
 def test_what_nobody_knows_what_was_asked() -> None:
     seen = load("kvm-lost").observed()
     verdict = judge(load("kvm-lost").spec, seen)
