@@ -45,12 +45,17 @@ class Qmp:
         # A QEMU that dies is for us to explain; the library would print to the terminal.
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
         self.events: list[Mapping[str, Any]] = []
+        # events that nobody has waited for so far
+        self._fresh: list[Mapping[str, Any]] = []
+        self._came = asyncio.Event()
         self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError)
         self._control = control
         self._where = where
         self._loop = asyncio.new_event_loop()
         try:
-            self._client = self._run(self._connect, QMPClient("kgen"), control, timeout)
+            client = QMPClient("kgen")
+            client.events.event_filter = self._take
+            self._client = self._run(self._connect, client, control, timeout)
         except BaseException as error:
             self._end_loop()
             control.close()
@@ -87,7 +92,8 @@ class Qmp:
 
     def forget(self) -> None:
         """Drop the events that have come and that nobody has waited for."""
-        self._client.events.clear()
+        self._fresh.clear()
+        self._came.clear()
 
     def close(self) -> None:
         """Hang up. May be called twice."""
@@ -126,6 +132,12 @@ class Qmp:
         await asyncio.wait_for(client.connect(control), timeout)
         return client
 
+    def _take(self, event: Mapping[str, Any]) -> bool:
+        """Whether the library shall keep an event. It would keep every one for ever, so it keeps none: we do."""
+        self._fresh.append(dict(event))
+        self._came.set()
+        return False
+
     async def _execute(self, command: str, arguments: dict[str, Any], timeout: float) -> Any:
         return await asyncio.wait_for(self._client.execute(command, arguments), timeout)
 
@@ -136,9 +148,8 @@ class Qmp:
         readable = asyncio.Event()
         for fd in fds:
             loop.add_reader(fd, readable.set)
-        event = asyncio.create_task(self._client.events.get())
         ended = asyncio.create_task(self._client.runstate_changed())
-        tasks: set[asyncio.Task[Any]] = {event, ended, asyncio.create_task(readable.wait())}
+        tasks: set[asyncio.Task[Any]] = {ended, *map(asyncio.create_task, (self._came.wait(), readable.wait()))}
         try:
             await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -147,9 +158,8 @@ class Qmp:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        if not event.cancelled():
-            self.events.append(dict(event.result()))
-        self.events.extend(dict(message) for message in self._client.events.clear())
+        self.events += self._fresh
+        self.forget()
 
     async def _disconnect(self) -> None:
         with contextlib.suppress(*self._failures):  # how the connection ended no longer matters

@@ -104,3 +104,28 @@ def test_it_works_inside_a_running_loop() -> None:
             qmp.close()
 
     assert asyncio.run(status()) == {"status": "running"}
+
+
+def test_events_are_kept_until_they_are_waited_for_or_forgotten_and_nowhere_else() -> None:
+    from kgen.qmp import Qmp
+
+    names: dict[str, object] = {}
+    stop = """if command["execute"] == "query-status":
+                    say(event="STOP", timestamp={"seconds": 1, "microseconds": 0})
+                """
+    exec(SERVER.replace('say(**{"return"', stop + 'say(**{"return"'), names)
+    qmp = Qmp(names["served"](), 5.0)  # type: ignore[operator]
+    try:
+        qmp.wait(0.01)
+        known = len(qmp.events)
+        for _ in range(3):
+            qmp.execute("query-status", {}, 5.0)
+        qmp.wait(5.0)
+        assert [event["event"] for event in qmp.events[known:]] == ["STOP"] * 3
+        qmp.execute("query-status", {}, 5.0)
+        qmp.forget()
+        qmp.wait(0.01)
+        assert len(qmp.events) == known + 3
+        assert qmp._client.events.history == ()
+    finally:
+        qmp.close()
