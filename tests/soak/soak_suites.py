@@ -52,8 +52,7 @@ def test_the_whole_table_on_kvm() -> None:
             allowed = {VerdictKind.NOT_ATOMIC, VerdictKind.UNSUPPORTED}
             assert verdict.kind in allowed, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
         if case.target == "ram":
-            allowed = {VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE}
-            assert verdict.kind in allowed, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
+            assert verdict.kind is VerdictKind.ATOMIC, f"{case.id}: {verdict.kind.name}: {verdict.reason}"
 
 
 def _faulty_on_ram(case: Case) -> bool:
