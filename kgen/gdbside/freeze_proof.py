@@ -18,8 +18,9 @@ class FreezeProof(Command):
     kgen freeze-proof         between the looks each consumer is let run alone for a moment, CPU 0 being held
     kgen freeze-proof still   nothing is moved: the second look is the kernel's own
 
-    It speaks of a lost token, or where none was lost of one that was taken twice. Where that has just been recorded
-    ('kgen until-violation') you see the evidence itself; later you see what the kernel recorded of it."""
+    It speaks of a violation whose batch still stands ('kgen until-violation' stops there), so that you see the evidence
+    itself; where none does, of one of the case, by what the kernel recorded of it. A lost token goes before one that
+    was taken twice, a later one before an earlier one."""
 
     name = "freeze-proof"
     words = ("still",)
