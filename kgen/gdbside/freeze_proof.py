@@ -46,8 +46,9 @@ def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
         return None, "This stub does not show every consumer, so none can be let go."
     if not session.moves_one_cpu():
         return None, "This stub cannot move one CPU while CPU 0 is held, so nothing was let go."
-    say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
     try:
+        session.must_be_able_to_go()
+        say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
         for entry in consumers.values():
             assert entry is not None
             with session.alone(threads[entry.thread]):
