@@ -69,9 +69,9 @@ def _percent(text: str) -> float:
 def COMMAND(address: str, kernel: Path, cost: float, interval: float, **values: Any) -> int:
     """Look at a machine with a gdb stub that runs a kgen kernel, again and again, while it runs.
 
-    ADDRESS is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Each look stops the
-    machine for a moment; what that costs it is shown and bounded. The machine is left as it was found. On a terminal
-    it is a screen, elsewhere a line a look. No verdict is stated: being stopped shifts the CPUs in time.
+    HOST:PORT or SOCKET is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Each look
+    stops the machine for a moment; what that costs it is shown and bounded. The machine is left as it was found. On a
+    terminal it is a screen, elsewhere a line a look. No verdict is stated: being stopped shifts the CPUs in time.
     """
     from rich.console import Console
 
@@ -79,6 +79,8 @@ def COMMAND(address: str, kernel: Path, cost: float, interval: float, **values: 
     from kgen.pace import Pace
     from kgen.watching import Watched, watch
 
+    if Path(address).suffix == ".elf" and not kernel.is_file():
+        raise click.UsageError(f"the stub comes first, then the ELF: kgen watch {kernel} {address}")
     elf = read_bytes(kernel)
     wanted = Watched(address=address, pace=Pace(cost, interval), **values)
     console = Console(highlight=False)

@@ -14,8 +14,8 @@ from kgen.mtree import attest
 class Cell(Command):
     """Show the cells of the running batch, or stop when one changes.
 
-    kgen cell              all cells of the batch: address, value, what the value means
-    kgen cell NUMBER       one of them
+    kgen cell              the first cells of the batch, 16 at most: address, value, what the value means
+    kgen cell NUMBER       one cell
     kgen cell watch [NUMBER]   a watchpoint on it, for 'continue'
 
     A watchpoint on i/o memory stops nothing where the hypervisor carries the access out itself; what is known of this

@@ -18,8 +18,9 @@ class FreezeProof(Command):
     kgen freeze-proof         between the looks each consumer is let run alone for a moment, CPU 0 being held
     kgen freeze-proof still   nothing is moved: the second look is the kernel's own
 
-    It speaks of a lost token, or where none was lost of one that was taken twice. Where that has just been recorded
-    ('kgen until-violation') you see the evidence itself; later you see what the kernel recorded of it."""
+    It speaks of a violation whose batch still stands ('kgen until-violation' stops there), so that you see the evidence
+    itself; where none does, of one of the case, by what the kernel recorded of it. A lost token goes before one that
+    was taken twice, a later one before an earlier one."""
 
     name = "freeze-proof"
     words = ("still",)
@@ -45,8 +46,9 @@ def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
         return None, "This stub does not show every consumer, so none can be let go."
     if not session.moves_one_cpu():
         return None, "This stub cannot move one CPU while CPU 0 is held, so nothing was let go."
-    say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
     try:
+        session.must_be_able_to_go()
+        say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
         for entry in consumers.values():
             assert entry is not None
             with session.alone(threads[entry.thread]):

@@ -45,6 +45,7 @@ class Step(Command):
         self.refuse(arguments[2:])
         count = self.number(arguments[0], "number of instructions", MOST_STEPS + 1) if arguments else 1
         seen = session.begun()
+        session.must_be_able_to_go()
         threads = session.all_threads()
         thread, name = self._chosen(arguments[1], threads) if len(arguments) > 1 else _selected(seen, threads)
         if len(threads) > 1 and not session.moves_one_cpu():
@@ -133,6 +134,7 @@ class UntilViolation(Command):
         self.refuse(rest[1:])
         seconds = self.number(rest[0], "number of seconds", MOST_SECONDS) if rest else RUN_SECONDS
         seen = session.begun()
+        session.must_be_able_to_go()
         if seen is not None:
             seen.must_not_be_over()
         if gdb.parameter("scheduler-locking") == "on":

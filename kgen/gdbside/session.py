@@ -194,6 +194,15 @@ def monitor(line: str) -> str:
         return ""
 
 
+def must_be_able_to_go() -> None:
+    """Raise DebuggerError where the emulator has given the machine up: it would never go, and so never stop."""
+    if "internal-error" in monitor("info status"):
+        raise DebuggerError(
+            "QEMU has stopped the machine with an internal error, and it cannot go on",
+            hint="start another one; on some KVMs 'break' does that, where 'hbreak' works",
+        )
+
+
 def is_kvm() -> bool | None:
     """Whether QEMU runs the machine on KVM, None where nobody can be asked."""
     answer = monitor("info kvm")

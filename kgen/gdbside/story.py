@@ -59,6 +59,11 @@ def status(snapshot: Snapshot) -> Iterator[str]:
         hand = snapshot.block.handshake
         if hand.filled < hand.cells and not snapshot.is_over:
             yield f"  (of this batch {hand.filled} tokens are put; CPU 0 adds them to count0 when all are)"
+        elif _accounts(snapshot, entry):
+            yield (
+                f"  (CPU 0 accounts for batch {hand.batch} one cell after the other: more of what the last column "
+                "shows is still to be recorded)"
+            )
     if not snapshot.is_over:
         yield cells.line(snapshot, cells.interesting(snapshot))
     yield from cpu_lines(snapshot)
@@ -73,6 +78,17 @@ def row(snapshot: Snapshot) -> str:
     first = counts[1].takes
     rest = sum(counts[cpu].takes for cpu in range(2, snapshot.cpus))
     return f"counts:\t{counts[0].puts}\t{first}\t{rest}\t{counts[0].puts - first - rest}"
+
+
+def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
+    """Whether a batch is over whose violations are not all recorded: the counters already have all of it."""
+    if snapshot.is_over or snapshot.unacknowledged or entry.status is not PhaseStatus.RUNNING:
+        return False
+    if entry.torn or entry.stale or entry.left or entry.foreign:  # the counters do not tell how many there must be
+        return False
+    puts = snapshot.block.cpu[0].puts
+    takes = sum(snapshot.block.cpu[cpu].takes for cpu in range(1, snapshot.cpus))
+    return bool(puts - takes != entry.lost - entry.duplicate)
 
 
 def cpu_lines(snapshot: Snapshot, where: bool = False) -> Iterator[str]:

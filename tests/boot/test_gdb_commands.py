@@ -224,6 +224,22 @@ def test_kvm_loses_a_locked_token() -> None:
         assert gdb.leave() == 0
 
 
+@pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
+def test_a_machine_that_qemu_has_given_up_is_not_waited_for() -> None:
+    """A software breakpoint does that on a KVM that does not know it; elsewhere it is hit, and nothing is asked."""
+    with kgen_gdb("--platform", "qemu-kvm") as gdb:
+        gdb.read_until(PROMPT)
+        gdb.ask("break token_batch")
+        gdb.ask("continue")
+        if "internal-error" not in gdb.ask("monitor info status"):
+            assert gdb.leave() == 0
+            pytest.skip("software breakpoints hit on this KVM")
+        gdb.ask("delete")
+        for command in ("kgen until-violation 5", "kgen step", "kgen freeze-proof"):
+            assert "QEMU has stopped the machine with an internal error" in gdb.ask(command)
+        assert gdb.leave() == 0
+
+
 # --- by hand -------------------------------------------------------------------------------------------------------
 
 

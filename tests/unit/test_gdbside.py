@@ -315,6 +315,18 @@ def test_status(machine: Machine) -> None:
     assert "kgen freeze-proof" in lines[-1]
 
 
+def test_status_says_that_a_batch_is_not_all_recorded(machine: Machine) -> None:
+    lose(machine)
+    open_part = "  (CPU 0 accounts for batch 4 one cell after the other: more of what the last column shows "
+    open_part += "is still to be recorded)"
+    assert open_part not in story.status(machine.snapshot())
+    machine.block.cpu[0].puts += 3
+    lines = list(story.status(machine.snapshot()))
+    assert lines[lines.index("counts:\t15\t6\t5\t4") + 1] == open_part
+    machine.block.state.value = KernelState.FINISHED
+    assert open_part not in story.status(machine.snapshot())
+
+
 def test_a_loss_is_proven(machine: Machine) -> None:
     lose(machine)
     said = told(machine)

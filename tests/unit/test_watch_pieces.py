@@ -430,3 +430,10 @@ def test_a_cost_that_cannot_be_kept_is_a_usage_error(cost: str) -> None:
     done = CliRunner().invoke(main, ["watch", "localhost:1", __file__, "--cost", cost])
     assert done.exit_code == 2
     assert "is not a share from 0.01% to 5%" in done.output
+
+
+def test_stub_and_elf_in_the_other_order() -> None:
+    """That of kgen inspect."""
+    done = CliRunner().invoke(main, ["watch", "kernel.elf", "localhost:1"])
+    assert done.exit_code == 2
+    assert "the stub comes first, then the ELF: kgen watch localhost:1 kernel.elf" in done.output
