@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -53,6 +54,7 @@ def write_text(path: Path, text: str) -> None:
     if str(path) == STDOUT:
         _check_open(sys.stdout, "standard output")
         try:
+            _take_any_text(sys.stdout)
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
@@ -71,7 +73,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             path.write_bytes(data)
             return
         # A link stays a link.
-        whole = path.resolve()
+        whole = _resolved(path)
         temporary = _temporary(whole)
         try:
             temporary.write_bytes(data)
@@ -178,6 +180,16 @@ def _check_open(stream: TextIO | None, name: str) -> None:
         raise OutputError("is closed", where=name, hint="name a file")
 
 
+def _take_any_text(stream: TextIO) -> None:
+    """Have a standard stream fail on no character. A terminal shows what it can; all else gets the bytes that a file
+    would, whatever the locale: JUnit's XML says itself that it is UTF-8."""
+    if isinstance(stream, io.TextIOWrapper):
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+
+
 def _read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
     """What ``_read`` gives, or as much of standard input where the path is "-", and the place's name for people."""
     if str(path) == STDIN:
@@ -203,7 +215,15 @@ def _bounded(data: bytes, limit: int, where: str, what: str = "a kernel or a ser
 
 
 def _temporary(path: Path) -> Path:
-    return path.resolve().with_name(f".kgen-{secrets.token_hex(4)}.tmp")
+    return _resolved(path).with_name(f".kgen-{secrets.token_hex(4)}.tmp")
+
+
+def _resolved(path: Path) -> Path:
+    """The file behind links. Raises OSError where they lead nowhere but in a circle."""
+    with contextlib.suppress(FileNotFoundError):
+        # for a circle resolve() raises another error, or none, depending on Python's version
+        path.stat()
+    return path.resolve()
 
 
 def _is_special(path: Path) -> bool:

@@ -289,6 +289,15 @@ def test_an_unwritable_file_is_named(tmp_path: Path) -> None:
             check_writable(path)
 
 
+def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for write in (check_writable, lambda path: write_text(path, "text")):
+        with pytest.raises(OutputError, match="cannot be written: Too many levels of symbolic links"):
+            write(circle)
+    assert (os.listdir(tmp_path), circle.is_symlink()) == (["circle"], True)
+
+
 def test_pins() -> None:
     assert parse_cpus(None) == frozenset()
     assert parse_cpus("0,2-3, 5") == {0, 2, 3, 5}
