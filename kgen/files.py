@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,10 @@ def check_writable(path: Path | None, *inputs: Path | None) -> None:
                 raise OutputError("is what is to be read", where=str(path), hint="write the result to another file")
         if path.is_dir():
             raise OutputError("is a directory", where=str(path), hint="name a file")
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            os.fstat(descriptor)  # whether it is open
+            return
         if _is_special(path):
             return
         temporary = _temporary(path)
@@ -69,6 +75,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OutputError."""
     try:
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            return
         if _is_special(path):
             path.write_bytes(data)
             return
@@ -77,6 +88,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary = _temporary(whole)
         try:
             temporary.write_bytes(data)
+            with contextlib.suppress(FileNotFoundError):
+                # who kept a file from others keeps its successor from them
+                temporary.chmod(stat.S_IMODE(whole.stat().st_mode))
             os.replace(temporary, whole)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -224,6 +238,15 @@ def _resolved(path: Path) -> Path:
         # for a circle resolve() raises another error, or none, depending on Python's version
         path.stat()
     return path.resolve()
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of one of our own open files where the path is the system's name for it. A file behind it is added to:
+    replaced, it would lose what others wrote there, and what we go on to write."""
+    match = re.fullmatch(r"/dev/(stdout|stderr)|(?:/dev|/proc/self)/fd/([0-9]{1,6})", str(path))
+    if not match:
+        return None
+    return {"stdout": 1, "stderr": 2}[match[1]] if match[1] else int(match[2])
 
 
 def _is_special(path: Path) -> bool:
