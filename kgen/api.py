@@ -306,9 +306,12 @@ def save(path: PathLike, *runs: Run) -> None:
 @_checked
 def report(*runs: Run, form: str = "text") -> str:
     """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
+    from kgen.errors import SpecError
     from kgen.report.formats import formats
     from kgen.spec import unknown
 
+    if not runs:
+        raise SpecError("there is no run to be told", where="report")
     if form not in formats():
         raise unknown("report format", form, formats())
     return formats()[form].render(runs)

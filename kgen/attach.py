@@ -55,7 +55,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
     foreign = _foreign(kernel, spec)
     with ExitStack() as stack:
         gather = stack.enter_context(gathering("", wanted.gdb))
-        control = connect_control(wanted.qmp) if wanted.qmp else None
+        control = connect_control(wanted.qmp) if wanted.qmp is not None else None
         if control:
             stack.callback(control.close)
         # Connecting stops the machine, and the stub does not tell whether it ran before: ask first.
@@ -137,7 +137,10 @@ def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
 
 
 def connect_control(path: str) -> Qmp:
-    """QEMU's control socket. Raises MachineError."""
+    """QEMU's control socket. Raises MachineError, SpecError for "" (a variable that is not set): without it a machine
+    that stands still would be taken for one that runs."""
+    if not path:
+        raise SpecError("names nothing", where="qmp", hint="name QEMU's control socket, or leave it out")
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         control.settimeout(_QMP_SECONDS)

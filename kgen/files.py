@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +42,10 @@ def check_writable(path: Path | None, *inputs: Path | None) -> None:
                 raise OutputError("is what is to be read", where=str(path), hint="write the result to another file")
         if path.is_dir():
             raise OutputError("is a directory", where=str(path), hint="name a file")
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            os.fstat(descriptor)  # whether it is open
+            return
         if _is_special(path):
             return
         temporary = _temporary(path)
@@ -53,6 +60,7 @@ def write_text(path: Path, text: str) -> None:
     if str(path) == STDOUT:
         _check_open(sys.stdout, "standard output")
         try:
+            _take_any_text(sys.stdout)
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
@@ -67,14 +75,22 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OutputError."""
     try:
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            return
         if _is_special(path):
             path.write_bytes(data)
             return
         # A link stays a link.
-        whole = path.resolve()
+        whole = _resolved(path)
         temporary = _temporary(whole)
         try:
             temporary.write_bytes(data)
+            with contextlib.suppress(FileNotFoundError):
+                # who kept a file from others keeps its successor from them
+                temporary.chmod(stat.S_IMODE(whole.stat().st_mode))
             os.replace(temporary, whole)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -178,6 +194,16 @@ def _check_open(stream: TextIO | None, name: str) -> None:
         raise OutputError("is closed", where=name, hint="name a file")
 
 
+def _take_any_text(stream: TextIO) -> None:
+    """Have a standard stream fail on no character. A terminal shows what it can; all else gets the bytes that a file
+    would, whatever the locale: JUnit's XML says itself that it is UTF-8."""
+    if isinstance(stream, io.TextIOWrapper):
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")
+
+
 def _read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
     """What ``_read`` gives, or as much of standard input where the path is "-", and the place's name for people."""
     if str(path) == STDIN:
@@ -203,7 +229,24 @@ def _bounded(data: bytes, limit: int, where: str, what: str = "a kernel or a ser
 
 
 def _temporary(path: Path) -> Path:
-    return path.resolve().with_name(f".kgen-{secrets.token_hex(4)}.tmp")
+    return _resolved(path).with_name(f".kgen-{secrets.token_hex(4)}.tmp")
+
+
+def _resolved(path: Path) -> Path:
+    """The file behind links. Raises OSError where they lead nowhere but in a circle."""
+    with contextlib.suppress(FileNotFoundError):
+        # for a circle resolve() raises another error, or none, depending on Python's version
+        path.stat()
+    return path.resolve()
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of one of our own open files where the path is the system's name for it. A file behind it is added to:
+    replaced, it would lose what others wrote there, and what we go on to write."""
+    match = re.fullmatch(r"/dev/(stdout|stderr)|(?:/dev|/proc/self)/fd/([0-9]{1,6})", str(path))
+    if not match:
+        return None
+    return {"stdout": 1, "stderr": 2}[match[1]] if match[1] else int(match[2])
 
 
 def _is_special(path: Path) -> bool:

@@ -89,7 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything is collected. Raises pytest.UsageError."""
     config.addinivalue_line("markers", "kgen: needs a machine that kgen runs, or a log that it judges")
     config.stash[ASKED] = None
-    if not any(config.getoption(f"kgen_{name}") for name in _OPTIONS):
+    given = [name for name in _OPTIONS if _given(config, name)]  # each is looked at: any may be empty
+    if not given:
         return
     from kgen.errors import KgenError
 
@@ -102,11 +103,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("kgen: a machine in each worker would change what the others show; leave -n out")
 
 
+def _given(config: pytest.Config, name: str) -> bool:
+    """Whether an option was given. Raises pytest.UsageError where it is empty, as where a variable is not set: else all
+    tests would be skipped, and nothing would have failed."""
+    value = config.getoption(f"kgen_{name}")
+    if value == "" and name != "qemu_args":
+        raise pytest.UsageError(f"kgen: --kgen-{name} names nothing; give it a value, or leave it out")
+    return value not in (None, "", [])
+
+
 def _asked(config: pytest.Config) -> Asked:
     """What the options ask for. Raises KgenError and pytest.UsageError."""
     from kgen import api
     from kgen.asking import budget_seconds
-    from kgen.files import check_program, check_writable
+    from kgen.files import STDOUT, check_program, check_writable
     from kgen.pipeline import platform_named
     from kgen.report.reading import kind_named
 
@@ -116,6 +126,9 @@ def _asked(config: pytest.Config) -> Asked:
     platform, log = given("platform"), Path(given("log")) if given("log") else None
     if bool(platform) == bool(log):
         raise pytest.UsageError("kgen: give --kgen-platform NAME to run, or --kgen-log FILE to judge; one of them")
+    for name in ("log", "json"):
+        if given(name) == STDOUT:
+            raise pytest.UsageError(f"kgen: --kgen-{name} {STDOUT}: pytest keeps the standard streams; name a file")
     json_file = Path(given("json")) if given("json") else None
     check_writable(json_file, log)
     runs: tuple[Run, ...] = ()
@@ -124,7 +137,7 @@ def _asked(config: pytest.Config) -> Asked:
     if expect not in ("", "known"):
         expect = kind_named(expect).name
     if log is not None:
-        idle = [name for name in ("suite", "only", "budget", "rounds", "qemu", "qemu_args") if given(name)]
+        idle = [name for name in ("suite", "only", "budget", "rounds", "qemu", "qemu_args") if _given(config, name)]
         if idle:
             name = idle[0].replace("_", "-")
             raise pytest.UsageError(f"kgen: --kgen-{name} is for a run, and --kgen-log judges one that is over")
@@ -251,24 +264,33 @@ def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]
     """A function that passes, fails with the evidence, or skips, as the verdict and the options say."""
     asked = _needed(request.config)
 
+    def expected(result: Result) -> str:
+        if asked.expect != "known":
+            return asked.expect
+        from kgen.asking import known_verdict
+        from kgen.pipeline import platform_named
+
+        of = result.spec.cases[result.number] if result.spec else None
+        known = known_verdict(of, platform_named(asked.platform).known) if of else ""
+        # nothing was learnt about I/O, so nothing speaks against what is known of it
+        return result.kind.name if result.kind.name == "RAM_BACKED" else known
+
     def check(result: Result | Run) -> None:
         __tracebackhide__ = True
-        kind, expect = result.kind.name, asked.expect
-        if expect == "known":
-            from kgen.asking import known_verdict
-            from kgen.pipeline import platform_named
+        from kgen.report.reading import Run
 
-            of = result.spec.cases[getattr(result, "number", 0)] if result.spec else None
-            expect = known_verdict(of, platform_named(asked.platform).known) if of else ""
-            # nothing was learnt about I/O, so nothing speaks against what is known of it
-            expect = kind if kind == "RAM_BACKED" else expect
-        what = decide(kind, expect, asked.inconclusive)
-        if what == "skip":
-            pytest.skip(f"{kind}: {result.verdict.reason}")
-        if what == "fail":
-            # the first line is all that a summary shows
-            first = f"expected {expect}, got {kind}" if expect else f"{kind}: {result.verdict.reason}"
-            pytest.fail(f"{first}\n\n{result.explain()}", pytrace=False)
+        # of a suite each case: what is known of one is not what is known of another
+        cases = result.results if isinstance(result, Run) else (result,)
+        each = [(decide(of.kind.name, expected(of), asked.inconclusive), of) for of in cases]
+        for what, of in each:
+            if what == "fail":
+                kind, expect = of.kind.name, expected(of)
+                # the first line is all that a summary shows
+                first = f"expected {expect}, got {kind}" if expect else f"{kind}: {of.verdict.reason}"
+                pytest.fail(f"{first}\n\n{of.explain()}", pytrace=False)
+        for what, of in each:
+            if what == "skip":
+                pytest.skip(f"{of.kind.name}: {of.verdict.reason}")
 
     return check
 

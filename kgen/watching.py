@@ -82,7 +82,7 @@ def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], 
 def _attached(wanted: Watched) -> Iterator[_Machine]:
     """Stop the machine; afterwards leave it as it was found, whatever happened."""
     with ExitStack() as stack:
-        control = connect_control(wanted.qmp) if wanted.qmp else None
+        control = connect_control(wanted.qmp) if wanted.qmp is not None else None
         if control:
             stack.callback(control.close)
         # Connecting stops the machine: ask first.

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgen.cli import say_error
-from kgen.cli._options import CANNOT_TELL, GroupedCommand, exit_codes_option, invocation, json_option, option
-from kgen.errors import KgenError
+from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option, telling
 from kgen.files import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
 
 if TYPE_CHECKING:
@@ -55,14 +54,8 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are held against each
     other. What the guest says about itself is not believed: all is computed again.
     """
-    try:
+    with telling(values["exit_codes"]):
         return _judge(context, values)
-    except KgenError as error:
-        if values["exit_codes"] != "bisect":
-            raise
-        # An exit code below 125 would call the revision bad.
-        say_error(error.line)
-        return CANNOT_TELL
 
 
 def _judge(context: click.Context, values: dict[str, Any]) -> int:

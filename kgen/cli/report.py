@@ -47,9 +47,9 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
 
     if name not in formats():
         raise unknown("report format", name, formats())
-    _check_bundle(bundle, output)
     check_writable(output, *results)
     check_writable(bundle, *results)
+    _check_bundle(bundle, output)
     found = read_results(results)
     runs = [run for result in found for run in result.runs]
     form = formats()[name]

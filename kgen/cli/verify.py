@@ -11,7 +11,6 @@ import click
 
 from kgen.cli import say_error
 from kgen.cli._options import (
-    CANNOT_TELL,
     GroupedCommand,
     case_options,
     check_gdb,
@@ -28,6 +27,7 @@ from kgen.cli._options import (
     scale_of,
     seconds_from,
     suite_of,
+    telling,
 )
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
 from kgen.files import STDOUT, check_writable, write_result
@@ -122,15 +122,9 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
 
     The kernel runs the case and its controls in one boot. Arguments after -- go to QEMU as they are.
     """
-    try:
+    with telling(values["exit_codes"]):
         job = _job(context, values)
         return job.exit_code(_verify(job))
-    except KgenError as error:
-        if values["exit_codes"] != "bisect":
-            raise
-        # An exit code below 125 would call the revision bad.
-        say_error(error.line)
-        return CANNOT_TELL
 
 
 @dataclass(frozen=True)

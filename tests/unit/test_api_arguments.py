@@ -104,3 +104,9 @@ def test_what_fits_is_let_through(tmp_path: Path) -> None:
     assert {path.suffix for path in paths} >= {".elf", ".img"}
     assert api.cases("smoke", only=["xchg.8"]) == ("xchg.8.pc-testdev.token",)
     assert api.compare(run(), fatal=set()).failed == ()
+
+
+@pytest.mark.parametrize("form", ["text", "html", "junit", "tap", "markdown"])
+def test_a_report_of_nothing_is_refused(form: str) -> None:
+    with pytest.raises(SpecError, match="there is no run to be told"):
+        api.report(form=form)

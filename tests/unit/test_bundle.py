@@ -128,6 +128,7 @@ def test_a_run_of_a_kernel_unknown_has_no_kernel() -> None:
         (["--bundle", "r.json"], "r.json: is what is to be read"),
         (["--bundle", "no/such/x.zip"], "no/such/x.zip: cannot be written"),
         (["--bundle", "."], "is a directory"),
+        (["--bundle", "r.json/x.zip", "-o", "r.json/x"], "Not a directory"),
         (["--bundle", ""], "it names nothing"),
     ],
 )

@@ -289,6 +289,35 @@ def test_an_unwritable_file_is_named(tmp_path: Path) -> None:
             check_writable(path)
 
 
+def test_who_may_read_a_file_stays_so(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch(0o600)
+    write_text(file, "text")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("text", 0o600)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs names for open files")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_by_another_name_is_not_replaced(name: str, tmp_path: Path) -> None:
+    code = "import sys, pathlib, kgen.files as f; p = pathlib.Path(sys.argv[1]); "
+    code += "print('two', flush=True); f.check_writable(p); f.write_text(p, 'three'); print('four')"
+    (tmp_path / "log").write_text("one\n")
+    with (tmp_path / "log").open("ab") as log:
+        subprocess.run([sys.executable, "-c", code, name], stdout=log, check=True)
+    assert (tmp_path / "log").read_text() == "one\ntwo\nthreefour\n"
+    with pytest.raises(OutputError, match="Bad file descriptor"):
+        check_writable(Path("/dev/fd/99999"))
+
+
+def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for write in (check_writable, lambda path: write_text(path, "text")):
+        with pytest.raises(OutputError, match="cannot be written: Too many levels of symbolic links"):
+            write(circle)
+    assert (os.listdir(tmp_path), circle.is_symlink()) == (["circle"], True)
+
+
 def test_pins() -> None:
     assert parse_cpus(None) == frozenset()
     assert parse_cpus("0,2-3, 5") == {0, 2, 3, 5}

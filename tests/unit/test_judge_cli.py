@@ -6,7 +6,9 @@ import gzip
 import json
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +55,29 @@ def test_the_exit_code_is_the_verdict_s(logs: Path, name: str) -> None:
     assert invoke("-", stdin=log.read_bytes())[:2] == (code, out)
     bisect = {VerdictKind.ATOMIC: 0, VerdictKind.NOT_ATOMIC: 1}.get(kind, 125)
     assert invoke(log, "--exit-codes", "bisect")[0] == bisect
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell, and a device that is full")
+@pytest.mark.parametrize("words", ["--json -", ""])
+def test_what_cannot_be_told_makes_no_revision_bad(logs: Path, words: str) -> None:
+    """git bisect takes every exit code from 1 to 124 for a bad revision."""
+    judge = f"{shlex.quote(sys.executable)} -m kgen judge tcg-atomic.log --exit-codes bisect {words}"
+    full = subprocess.run(["sh", "-c", f"{judge} >/dev/full"], cwd=logs, capture_output=True, text=True, check=False)
+    assert (full.returncode, "No space left on device" in full.stderr) == (125, True)
+    gone, writer = os.pipe()
+    os.close(gone)
+    left = subprocess.run(["sh", "-c", judge], cwd=logs, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (left.returncode, b"Traceback" in left.stderr, b"Exception" in left.stderr) == (125, False, False)
+
+
+def test_our_own_bug_makes_no_revision_bad(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kgen.judging.results", fail)
+    code, _, err = invoke(logs / "tcg-atomic.log", "--exit-codes", "bisect")
+    assert (code, err.endswith("ZeroDivisionError\n")) == (125, True)
 
 
 @pytest.mark.parametrize("name", CODES)

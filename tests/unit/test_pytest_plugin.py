@@ -73,6 +73,21 @@ def test_two_runs_in_one_log_are_told_apart(pytester: pytest.Pytester) -> None:
     done.stdout.fnmatch_lines(["*?run 1 of 2: *FAILED*", "*?run 2 of 2: *FAILED*"])
 
 
+def test_a_whole_suite_is_checked_case_by_case(pytester: pytest.Pytester) -> None:
+    """Its worst verdict is the one that was expected, and a case of it has another."""
+    pytester.makepyfile(
+        "from kgen import api\n"
+        "def test_all(kgen_check):\n"
+        f"    kgen_check(api.judge({str(DIRECTORY / 'kvm-suite.log')!r}))\n"
+    )
+    log = str(DIRECTORY / "kvm-suite.log")
+    done = pytester.runpytest_inprocess(
+        "-p", "kgen.pytest_plugin", "-p", "no:cacheprovider", "--kgen-log", log, "--kgen-expect", "not-atomic"
+    )
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["expected NOT_ATOMIC, got INCONCLUSIVE"])
+
+
 def test_an_empty_log_is_an_error(pytester: pytest.Pytester) -> None:
     (pytester.path / "empty.log").write_bytes(b"")
     done = run(pytester, "--kgen-log", "empty.log")
@@ -103,6 +118,12 @@ def test_without_its_options_it_skips_and_says_what_to_give(pytester: pytest.Pyt
             ["--kgen-platform", "qemu-tcg", "--kgen-qemu-args", "'unbalanced"],
             "--kgen-qemu-args 'unbalanced: No closing quotation; quote as for a shell",
         ),
+        (["--kgen-log", ""], "--kgen-log names nothing"),
+        (["--kgen-platform", ""], "--kgen-platform names nothing"),
+        (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-json", ""], "--kgen-json names nothing"),
+        (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-json", "-"], "--kgen-json -: pytest keeps"),
+        (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-rounds", "0"], "--kgen-rounds is for a run"),
+        (["--kgen-log", "-"], "--kgen-log -: pytest keeps the standard streams; name a file"),
         (["--kgen-log", "none.log"], "none.log: No such file or directory"),
         (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-only", "xchg"], "--kgen-only is for a run"),
         (["--kgen-log", str(DIRECTORY / "kvm-lost.log"), "--kgen-expect", "known"], "name the verdict"),

@@ -22,6 +22,7 @@ from rich.console import Console
 from serving import serving
 
 from kgen.attach import connect_control, must_be_an_address, status_of
+from kgen.builder import build
 from kgen.cli import main
 from kgen.errors import MachineError, ProtocolError, SpecError
 from kgen.glance import Glance, look
@@ -400,6 +401,18 @@ def test_a_failure_of_the_library_is_never_without_words(tmp_path: Path) -> None
 def test_what_is_no_address_is_a_usage_error(address: str) -> None:
     with pytest.raises(SpecError, match="is neither HOST:PORT nor a socket"):
         must_be_an_address(address)
+
+
+@pytest.mark.parametrize("command", [["watch", "--once"], ["inspect"]])
+def test_an_empty_control_socket_is_named(command: list[str], tmp_path: Path) -> None:
+    """Else a machine that somebody holds would be taken for a running one, and let go."""
+    kernel = tmp_path / "kernel.elf"
+    kernel.write_bytes(build(SPEC).elf.data)
+    address = ["127.0.0.1:1", str(kernel)]
+    words = [*command, *(address if command[0] == "watch" else address[::-1]), "--qmp", ""]
+    done = CliRunner().invoke(main, words, prog_name="kgen")
+    line = "kgen: error: qmp: names nothing; name QEMU's control socket, or leave it out\n"
+    assert (done.exit_code, done.stderr) == (2, line)
 
 
 @pytest.mark.parametrize(
