@@ -44,6 +44,23 @@ def say_error(line: str) -> None:
     click.echo(f"kgen: error: {line}", err=True)
 
 
+def stdout_fails() -> bool:
+    """Whether what we have said cannot be written. What is left of it will not be tried once more, at Python's end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout.fileno())
+        return True
+    return False
+
+
+def say_os_error(error: OSError) -> None:
+    """The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced."""
+    where = str(error.filename or "") or ("standard output" if stdout_fails() else "")
+    say_error(KgenError(error.strerror or str(error), where=where).line)
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
@@ -66,26 +83,13 @@ def _one_line_errors() -> Iterator[None]:
         came = ended_by(error)
         if came is not None:  # a terminal that was closed cannot be put in order
             raise _ended(came) from None
-        # The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced.
-        what = error.strerror or str(error)
-        where = str(error.filename or "") or ("standard output" if _stdout_fails() else "")
-        say_error(KgenError(what, where=where).line)
+        say_os_error(error)
         raise click.exceptions.Exit(KgenError.exit_code) from error
     except KeyboardInterrupt:
         click.echo("kgen: interrupted", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except Terminated as error:
         raise _ended(error) from None
-
-
-def _stdout_fails() -> bool:
-    """Whether what we have said cannot be written. What is left of it will not be tried once more, at Python's end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        discard(sys.stdout.fileno())
-        return True
-    return False
 
 
 def _ended(by: Terminated) -> click.exceptions.Exit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,10 @@ import click
 from click.core import ParameterSource
 
 from kgen.arguments import MAX_SECONDS
-from kgen.cli import INVOCATION, say_error
+from kgen.cli import INVOCATION, say_error, say_os_error, stdout_fails
 from kgen.ending import ended_by
 from kgen.errors import KgenError, SpecError
-from kgen.files import check_program, discard
+from kgen.files import check_program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -265,17 +264,12 @@ def telling(exit_codes: str) -> Iterator[None]:
         elif isinstance(error, BrokenPipeError | SystemExit):
             pass  # rich ends us with 1 where the reader has had enough
         elif isinstance(error, OSError):
-            say_error(KgenError(error.strerror or str(error), where=str(error.filename or "")).line)
+            say_os_error(error)
         else:
             import traceback
 
             traceback.print_exc()
-        try:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-        except OSError:
-            # it would fail once more when Python ends, with a code of Python's
-            discard(sys.stdout.fileno())
+        stdout_fails()  # else it would fail once more when Python ends, with a code of Python's
         raise click.exceptions.Exit(CANNOT_TELL) from error
 
 
