@@ -27,6 +27,8 @@ class Status(Command):
     def run(self, arguments: list[str]) -> None:
         self.refuse(arguments)
         say(story.status(session.snapshot()))
+        if session.is_given_up():
+            say("(QEMU has stopped this machine with an internal error: it can be looked at, and never goes on)")
         say(f"({line})" for line in session.shortcomings())
 
 

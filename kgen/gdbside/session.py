@@ -194,9 +194,14 @@ def monitor(line: str) -> str:
         return ""
 
 
+def is_given_up() -> bool:
+    """Whether the emulator has given the machine up: it would never go, and so never stop."""
+    return "internal-error" in monitor("info status")
+
+
 def must_be_able_to_go() -> None:
-    """Raise DebuggerError where the emulator has given the machine up: it would never go, and so never stop."""
-    if "internal-error" in monitor("info status"):
+    """Raise DebuggerError where the machine cannot go on."""
+    if is_given_up():
         raise DebuggerError(
             "QEMU has stopped the machine with an internal error, and it cannot go on",
             hint="start another one; on some KVMs 'break' does that, where 'hbreak' works",

@@ -13,12 +13,12 @@ from kgen.spec import KernelSpec
 
 SCHEMA = 1
 #: What stepping can show and what it cannot. There is no result without it.
-NO_EVIDENCE = (
-    "This is no evidence about LOCK. A CPU that is stepped carries out each single instruction whole, locked or not, "
-    "on any hypervisor, because no other CPU runs meanwhile. What is shown here is what can happen between the "
-    "instructions, and whether kgen's judge sees it. Whether a LOCKed instruction is atomic where CPUs run at the same "
-    "time, only 'kgen verify' can tell."
-)
+NO_EVIDENCE = """\
+This is no evidence about LOCK. A CPU that is stepped carries out each single
+instruction whole, locked or not, on any hypervisor, because no other CPU runs
+meanwhile. What is shown here is what can happen between the instructions, and
+whether kgen's judge sees it. Whether a LOCKed instruction is atomic where CPUs
+run at the same time, only 'kgen verify' can tell."""
 #: Which examples are shown, in this order.
 _SHOWN = ("lost", "duplicate", "stale")
 

@@ -237,6 +237,7 @@ def test_a_machine_that_qemu_has_given_up_is_not_waited_for() -> None:
         gdb.ask("delete")
         for command in ("kgen until-violation 5", "kgen step", "kgen freeze-proof"):
             assert "QEMU has stopped the machine with an internal error" in gdb.ask(command)
+        assert "QEMU has stopped this machine with an internal error" in gdb.ask("kgen status")
         assert gdb.leave() == 0
 
 

@@ -106,6 +106,7 @@ def _steps(run: Run, way: Steps) -> Iterator[str]:
         return
     yield from (f"With kgen {code(run.results[0].kgen)} ({_GETTING}), in an empty directory:", "")
     yield from fence(way.with_kgen, "sh")
+    yield from ("", "Counts differ from run to run; the verdict is what to compare.")
     if way.by_hand:
         yield from ("", "## The same by hand", "", "The same kernel without kgen's run control; after the above.")
         if table_note(run):
