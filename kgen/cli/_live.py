@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
+    from kgen.glance import Glance
     from kgen.report.live import View
 
 
@@ -20,6 +21,7 @@ class Shown:
         self._console = console
         self._live = live
         self._noted = noted
+        self._told: Glance | None = None
 
     def stopped(self) -> bool:
         """Whether Ctrl-C came."""
@@ -33,6 +35,7 @@ class Shown:
             self._live.update(self._screen(view), refresh=True)
         else:
             self._say(line(view))
+            self._told = view.last
 
     def end(self, view: View) -> None:
         """Show the last one, and how the machine was left."""
@@ -41,7 +44,8 @@ class Shown:
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
             return
-        self._say(line(view))
+        if view.last is None or view.last is not self._told:  # else a line with a new time would look like a new look
+            self._say(line(view))
         self._say(f"{view.ending}; {view.left}")
         self._say(REMARK)
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from serving import serving
 from kgen.attach import connect_control, must_be_an_address, status_of
 from kgen.builder import build
 from kgen.cli import main
+from kgen.cli._live import Shown
 from kgen.errors import MachineError, ProtocolError, SpecError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
@@ -198,6 +200,21 @@ def view(spec: KernelSpec = SPEC, looks: int = 5, **changes: Any) -> View:
     cost = Cost(0.0, 2.5, looks=looks, paused=0.002 * looks, longest=0.003)
     settings = {"spec": spec, "address": "127.0.0.1:1234", "budget": 0.02, "samples": tuple(samples), **changes}
     return View(**{"elapsed": 2.5, "cost": cost, **settings})
+
+
+def test_the_end_is_a_line_of_its_own_only_where_something_new_was_seen() -> None:
+    for looks, expected in ((4, ["2.00 s", "2.50 s"]), (5, ["2.00 s"])):
+        console = Console(file=io.StringIO(), width=200)
+        live = Shown(console, None, [])
+        shown = view(looks=looks, elapsed=2.0)
+        live.show(shown)
+        live.end(
+            replace(shown, samples=view().samples if looks == 4 else shown.samples, elapsed=2.5, ending="time is up")
+        )
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert [text[:11].strip() for text in lines if " s  " in text] == expected
+        assert lines[-2].startswith("time is up; ")
+        assert lines[-1] == REMARK
 
 
 def drawn(shown: View, width: int, **console: Any) -> str:
