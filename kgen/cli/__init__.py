@@ -9,6 +9,7 @@ only click, ``kgen.errors`` and ``kgen.spec`` at its top and the rest of kgen in
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import pkgutil
 import sys
@@ -23,6 +24,9 @@ from kgen import __version__
 from kgen.ending import Terminated, ended_by, orderly_end
 from kgen.errors import KgenError
 from kgen.files import discard
+
+#: Exit code for ``git bisect run``: this revision cannot be tested.
+CANNOT_TELL = 125
 
 #: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -62,7 +66,7 @@ def say_os_error(error: OSError) -> None:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(context: click.Context | None = None) -> Iterator[None]:
     """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
 
     A BrokenPipeError passes through: click ends quietly on it, as ``kgen ... | head`` should.
@@ -76,7 +80,7 @@ def _one_line_errors() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":  # by name: it is newer than the oldest click we work with
             raise
         say_error(_usage(error))
-        raise click.exceptions.Exit(error.exit_code) from error
+        raise click.exceptions.Exit(CANNOT_TELL if _bisects(context or error.ctx) else error.exit_code) from error
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -90,6 +94,12 @@ def _one_line_errors() -> Iterator[None]:
         raise click.exceptions.Exit(INTERRUPTED) from None
     except Terminated as error:
         raise _ended(error) from None
+
+
+def _bisects(context: click.Context | None) -> bool:
+    """Whether ``git bisect run`` is to get the exit code, which takes that of a slip for a bad revision."""
+    words = context.meta.get(INVOCATION, ()) if context else ()
+    return "--exit-codes=bisect" in words or ("--exit-codes", "bisect") in itertools.pairwise(words)
 
 
 def _ended(by: Terminated) -> click.exceptions.Exit:
@@ -158,7 +168,7 @@ class CommandDirectory(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; a non-zero integer that it returns becomes the exit code."""
-        with _one_line_errors(), orderly_end():
+        with _one_line_errors(ctx), orderly_end():
             result = super().invoke(ctx)
         if isinstance(result, int) and result:
             ctx.exit(result)

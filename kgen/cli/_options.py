@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from kgen.arguments import MAX_SECONDS
-from kgen.cli import INVOCATION, say_error, say_os_error, stdout_fails
+from kgen.cli import CANNOT_TELL, INVOCATION, say_error, say_os_error, stdout_fails
 from kgen.ending import ended_by
 from kgen.errors import KgenError, SpecError
 from kgen.files import check_program
@@ -229,10 +229,6 @@ def json_option(function: F) -> F:
 def invocation(context: click.Context) -> tuple[str, ...]:
     """The command line that is being carried out, with which it can be done again."""
     return tuple(context.meta.get(INVOCATION, ()))
-
-
-#: Exit code for ``git bisect run``: this revision cannot be tested.
-CANNOT_TELL = 125
 
 
 def exit_codes_option(function: F) -> F:

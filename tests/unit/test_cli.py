@@ -147,7 +147,7 @@ def test_verify_refuses_before_anything_is_started(name: str, monkeypatch: pytes
     arguments, words = VERIFY_REFUSED[name]
     monkeypatch.setenv("PATH", "")  # whatever it started would fail otherwise
     code, stdout, stderr = invoke(*VERIFY, *arguments)
-    assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+    assert (code, stdout, stderr.count("\n")) == (125 if "bisect" in arguments else 2, "", 1), stderr
     assert stderr.startswith("kgen: error: ")
     assert words in stderr
 
@@ -346,9 +346,11 @@ def test_skip_can_be_expected_and_bisected(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_bad_request_does_not_make_a_revision_bad() -> None:
     """git bisect takes every exit code from 1 to 124 for a bad revision."""
-    for wrong in (("--cpus", "2"), ("--qemu", "/not/built/qemu")):
-        code, _, stderr = invoke(*VERIFY, *wrong, "--exit-codes", "bisect")
-        assert (code, stderr.count("\n")) == (125, 1)
+    for wrong in (("--cpus", "2"), ("--qemu", "/not/built/qemu"), ("--cpu", "3"), ("--rounds", "many"), ("--rounds",)):
+        for bisecting in (("--exit-codes", "bisect"), ("--exit-codes=bisect",)):
+            code, _, stderr = invoke(*VERIFY, *bisecting, *wrong)
+            assert (code, stderr.count("\n")) == (125, 1)
+    assert invoke(*VERIFY, "--cpu", "3")[0] == 2
 
 
 def test_json_on_standard_output_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
