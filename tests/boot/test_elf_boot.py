@@ -144,6 +144,7 @@ def test_gdb_steps_by_line(tmp_path: Path) -> None:
             time.sleep(0.02)
         commands = (
             "set confirm off",
+            "set remotetimeout 60",  # QEMU may not stand yet
             f"target remote {socket}",
             "hbreak report",
             "continue",

@@ -25,6 +25,7 @@ from kgen.spec import Case, KernelSpec
 
 SPEC = KernelSpec(Case("xchg"), rounds=300)
 OTHER = KernelSpec(Case("xchg"), rounds=301)
+TCP = "tcp"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Stranger:
     def session(self) -> Qmp:
         control = socket.socket(socket.AF_UNIX)
         control.connect(self.qmp)
-        return Qmp(control, 10)
+        return Qmp(control, DEADLINE)
 
     def status(self) -> str:
         with contextlib.closing(self.session()) as session:
@@ -57,35 +58,52 @@ class Stranger:
             time.sleep(0.05)
 
 
+def listening(address: str) -> socket.socket:
+    """A socket that listens at a path, or at a free TCP port of this host if ``address`` is TCP."""
+    listener = socket.socket(socket.AF_INET if address == TCP else socket.AF_UNIX)
+    listener.bind(("127.0.0.1", 0) if address == TCP else address)
+    listener.listen()
+    return listener
+
+
 @contextlib.contextmanager
 def stranger(
-    spec: KernelSpec, gdb: str, *arguments: str, elf: bytes = b"", platform: str = "qemu-tcg"
+    spec: KernelSpec, *arguments: str, tcp: bool = False, elf: bytes = b"", platform: str = "qemu-tcg"
 ) -> Iterator[Stranger]:
-    """Start one. A short directory: a socket's path is limited."""
+    """Start one. A short directory: a socket's path is limited. QEMU inherits what already listens: nobody else can
+    take its port, and nobody is refused while it starts."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         kernel = directory / "kernel.elf"
         kernel.write_bytes(elf or build(spec).elf.data)
-        stub = gdb or f"{directory}/gdb"
-        wanted = (
-            "-gdb",
-            f"tcp:{gdb}" if gdb else f"unix:{stub},server=on,wait=off",
-            "-qmp",
-            f"unix:{directory}/qmp,server=on,wait=off",
-            *arguments,
-        )
-        chosen = discover("kgen.platforms", "PLATFORM", Platform)[platform]
-        command = chosen.command(LaunchRequest(kernel=kernel, extra=wanted))
         log = directory / "serial.log"
-        with log.open("wb") as file:
-            qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, start_new_session=True)
+        with (
+            log.open("wb") as file,
+            listening(TCP if tcp else f"{directory}/gdb") as stub,
+            listening(f"{directory}/qmp") as control,
+        ):
+            descriptors = (stub.fileno(), control.fileno())
+            gdb, qmp = (f"socket,fd={descriptor},server=on,wait=off" for descriptor in descriptors)
+            channels = (
+                "-chardev",
+                f"{gdb},id=gdb",
+                "-gdb",
+                "chardev:gdb",
+                "-chardev",
+                f"{qmp},id=qmp",
+                "-qmp",
+                "chardev:qmp",
+            )
+            chosen = discover("kgen.platforms", "PLATFORM", Platform)[platform]
+            command = chosen.command(LaunchRequest(kernel=kernel, extra=(*channels, *arguments)))
+            address = ":".join(map(str, stub.getsockname())) if tcp else f"{directory}/gdb"
+            qemu = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, pass_fds=descriptors, start_new_session=True
+            )
         try:
-            until = time.monotonic() + 30
-            while not Path(f"{directory}/qmp").exists():
-                assert time.monotonic() < until
-                assert qemu.poll() is None
-                time.sleep(0.02)
-            yield Stranger(kernel, stub, f"{directory}/qmp", log, qemu.pid)
+            machine = Stranger(kernel, address, f"{directory}/qmp", log, qemu.pid)
+            machine.status()  # it answers when all of it stands
+            yield machine
         finally:
             qemu.kill()
             qemu.wait()
@@ -94,7 +112,7 @@ def stranger(
 @pytest.fixture(scope="module")
 def parked() -> Iterator[Stranger]:
     """A machine whose kernel has come to its end and waits in it."""
-    with stranger(SPEC, "") as machine:
+    with stranger(SPEC) as machine:
         machine.await_log(b" end ")
         yield machine
 
@@ -186,7 +204,7 @@ def test_a_control_socket_that_is_none(parked: Stranger, tmp_path: Path) -> None
 
 def test_a_machine_that_has_not_begun(tmp_path: Path) -> None:
     """Over TCP, started stopped: there is nothing to read yet, and it stays as it was."""
-    with stranger(SPEC, free_port(), "-S") as machine:
+    with stranger(SPEC, "-S", tcp=True) as machine:
         run = machine.inspect(tmp_path, "--qmp", machine.qmp)
         assert (run.process.returncode, run.stderr) == (9, ""), run.stdout
         assert "\nERROR: there is no results block in memory; has the kernel booted?" in run.stdout
@@ -198,7 +216,7 @@ def test_a_machine_that_has_not_begun(tmp_path: Path) -> None:
 
 
 def test_a_machine_in_the_middle_of_its_work(tmp_path: Path) -> None:
-    with stranger(KernelSpec(Case("xchg", target="ram"), rounds=0, controls=False), "") as machine:
+    with stranger(KernelSpec(Case("xchg", target="ram"), rounds=0, controls=False)) as machine:
         machine.await_log(b"counts:\t5\t")
         run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
         assert run.process.returncode == 4, run.stdout
@@ -247,13 +265,13 @@ def test_a_port_that_talks_of_something_else(tmp_path: Path, parked: Stranger) -
 @pytest.mark.soak
 def test_a_control_socket_of_another_machine(tmp_path: Path, parked: Stranger) -> None:
     """One that runs, one that is at the same place of the same kernel, one that was never started."""
-    with stranger(SPEC, "") as twin:
+    with stranger(SPEC) as twin:
         twin.await_log(b" end ")
         assert_other(parked, tmp_path, twin.qmp, "it runs while the debugger holds this one")
         with contextlib.closing(twin.session()) as session:
             session.execute("stop", {}, 10)
         assert_other(parked, tmp_path, twin.qmp, "the results block in its memory is not the one that the debugger")
-    with stranger(SPEC, "", "-S") as sleeper:
+    with stranger(SPEC, "-S") as sleeper:
         assert_other(parked, tmp_path, sleeper.qmp, "it has not been started, and here a kernel runs")
 
 
@@ -270,7 +288,7 @@ def test_a_kernel_that_this_kgen_would_not_build(tmp_path: Path) -> None:
     """Its code was changed before it was linked: all in it fits, but it is not what its specification says."""
     changed = built(SPEC, replaced("\nentry:\n", "\nentry:\n    nop\n"))
     assert changed.elf.build_id != build(SPEC).elf.build_id
-    with stranger(SPEC, "", elf=changed.elf.data) as machine:
+    with stranger(SPEC, elf=changed.elf.data) as machine:
         machine.await_log(b" end ")
         run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
     assert run.process.returncode == 9, run.stdout

@@ -36,7 +36,7 @@ LEFT_RUNNING = "the machine was left running (found running)"
 @pytest.fixture(scope="module")
 def working() -> Iterator[Stranger]:
     """A machine whose kernel works until it is killed."""
-    with stranger(ENDLESS, "") as machine:
+    with stranger(ENDLESS) as machine:
         machine.await_log(b"counts:")
         yield machine
 
@@ -74,7 +74,7 @@ def test_counters_grow_and_the_machine_is_left_running(working: Stranger) -> Non
 
 
 def test_violations_are_counted_where_they_happen(platform: Platform) -> None:
-    with stranger(ENDLESS, "", platform=platform.name) as machine:
+    with stranger(ENDLESS, platform=platform.name) as machine:
         machine.await_log(b"counts:")
         until = time.monotonic() + DEADLINE
         while True:
@@ -234,7 +234,7 @@ def test_a_stub_that_hangs_up_before_a_look_is_one_line(working: Stranger) -> No
 
 
 def test_by_tcp_to_the_end_of_the_run() -> None:
-    with stranger(KernelSpec(Case("xchg"), rounds=50), free_port(), "-S") as machine:
+    with stranger(KernelSpec(Case("xchg"), rounds=50), "-S", tcp=True) as machine:
         assert_line(watch(machine), 9, "there is no results block", "has the kernel booted?")
         assert machine.status() == "prelaunch"
         result = watch(machine, "--continue", "--interval", "0.1", "--cost", "5%")
@@ -245,7 +245,7 @@ def test_by_tcp_to_the_end_of_the_run() -> None:
 
 def test_by_tcp_to_the_end_of_the_machine(tmp_path: Path) -> None:
     with (
-        stranger(ENDLESS, free_port()) as machine,
+        stranger(ENDLESS, tcp=True) as machine,
         Run(("watch", machine.gdb, str(machine.elf)), tmp_path / "tmp") as run,
     ):
         run.read_until(" rounds")
@@ -256,7 +256,7 @@ def test_by_tcp_to_the_end_of_the_machine(tmp_path: Path) -> None:
 
 
 def test_a_guest_that_dies(tmp_path: Path) -> None:
-    with stranger(ENDLESS, "", "-no-reboot", "-no-shutdown") as machine:
+    with stranger(ENDLESS, "-no-reboot", "-no-shutdown") as machine:
         with Run(("watch", machine.gdb, str(machine.elf)), tmp_path / "tmp") as run:
             run.read_until(" rounds")
             with contextlib.closing(machine.session()) as control:
