@@ -13,7 +13,7 @@ import itertools
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,43 +66,67 @@ def say_os_error(error: OSError) -> None:
 
 
 @contextmanager
-def _one_line_errors(context: click.Context | None = None) -> Iterator[None]:
+def _one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
     """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
 
-    A BrokenPipeError passes through: click ends quietly on it, as ``kgen ... | head`` should.
+    With ``--exit-codes bisect`` whatever keeps a command from its verdict ends in CANNOT_TELL, as ``git bisect run``
+    takes every other code below 128 for a bad revision: that of a slip on the command line, of a full disk, of a reader
+    who has hung up, of our own bug. A signal keeps its code, which stops the bisection.
     """
     try:
         yield
-    except KgenError as error:
-        say_error(error.line)
-        raise click.exceptions.Exit(error.exit_code) from error
-    except click.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # by name: it is newer than the oldest click we work with
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        code = _told(error)
+        below_signals = code is None or code < 128
+        if below_signals and _bisects(invocation) and not _is_clicks(error):
+            if code is None and not isinstance(error, BrokenPipeError | SystemExit):
+                import traceback
+
+                traceback.print_exc()
+            stdout_fails()  # else it would fail once more when Python ends, with a code of Python's
+            code = CANNOT_TELL
+        if code is None:
             raise
+        raise click.exceptions.Exit(code) from error
+
+
+def _is_clicks(error: BaseException) -> bool:
+    """Whether it is an end in good order: click's way to say that all is done, or that help is all that was wanted."""
+    # the latter by name: it is newer than the oldest click we work with
+    return isinstance(error, click.exceptions.Exit) or type(error).__name__ == "NoArgsIsHelpError"
+
+
+def _told(error: BaseException) -> int | None:
+    """Say in one line what ended a command, and give its exit code; None where that is left to click and to Python.
+
+    They end quietly on a BrokenPipeError, as ``kgen ... | head`` should, and show a bug's traceback.
+    """
+    came = ended_by(error)
+    if came is not None:  # also where something else failed on the way out, as a terminal that was closed does
+        return _ended(came)
+    if _is_clicks(error) or isinstance(error, BrokenPipeError):
+        return None
+    if isinstance(error, KgenError):
+        say_error(error.line)
+        return error.exit_code
+    if isinstance(error, click.UsageError):
         say_error(_usage(error))
-        raise click.exceptions.Exit(CANNOT_TELL if _bisects(context or error.ctx) else error.exit_code) from error
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        came = ended_by(error)
-        if came is not None:  # a terminal that was closed cannot be put in order
-            raise _ended(came) from None
+        return error.exit_code
+    if isinstance(error, OSError):
         say_os_error(error)
-        raise click.exceptions.Exit(KgenError.exit_code) from error
-    except KeyboardInterrupt:
+        return KgenError.exit_code
+    if isinstance(error, KeyboardInterrupt):
         click.echo("kgen: interrupted", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    except Terminated as error:
-        raise _ended(error) from None
+        return INTERRUPTED
+    return None
 
 
-def _bisects(context: click.Context | None) -> bool:
-    """Whether ``git bisect run`` is to get the exit code, which takes that of a slip for a bad revision."""
-    words = context.meta.get(INVOCATION, ()) if context else ()
-    return "--exit-codes=bisect" in words or ("--exit-codes", "bisect") in itertools.pairwise(words)
+def _bisects(invocation: Sequence[str]) -> bool:
+    """Whether ``git bisect run`` is to get the exit code."""
+    return "--exit-codes=bisect" in invocation or ("--exit-codes", "bisect") in itertools.pairwise(invocation)
 
 
-def _ended(by: Terminated) -> click.exceptions.Exit:
+def _ended(by: Terminated) -> int:
     """Say which signal ended us, where that can still be said; the exit code."""
     try:
         click.echo(f"kgen: ended by {by}", err=True)
@@ -111,7 +135,7 @@ def _ended(by: Terminated) -> click.exceptions.Exit:
         # the terminal is gone
         for descriptor in (1, 2):
             discard(descriptor)
-    return click.exceptions.Exit(128 + by.number)
+    return 128 + by.number
 
 
 def _usage(error: click.UsageError) -> str:
@@ -159,16 +183,15 @@ class CommandDirectory(click.Group):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        words = tuple(args)  # click empties the list
-        with _one_line_errors():
+        invocation = parent.meta[INVOCATION] if parent else ("kgen", *args)
+        with _one_line_errors(invocation):
             context = super().make_context(info_name, args, parent, **extra)
-        if parent is None:
-            context.meta[INVOCATION] = ("kgen", *words)
+        context.meta[INVOCATION] = invocation
         return context
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; a non-zero integer that it returns becomes the exit code."""
-        with _one_line_errors(ctx), orderly_end():
+        with _one_line_errors(ctx.meta[INVOCATION]), orderly_end():
             result = super().invoke(ctx)
         if isinstance(result, int) and result:
             ctx.exit(result)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +11,8 @@ import click
 from click.core import ParameterSource
 
 from kgen.arguments import MAX_SECONDS
-from kgen.cli import CANNOT_TELL, INVOCATION, say_error, say_os_error, stdout_fails
-from kgen.ending import ended_by
-from kgen.errors import KgenError, SpecError
+from kgen.cli import INVOCATION
+from kgen.errors import SpecError
 from kgen.files import check_program
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -241,32 +239,6 @@ def exit_codes_option(function: F) -> F:
         show_default=True,
         help="bisect: 0 ATOMIC, 1 NOT_ATOMIC, 125 for all else.",
     )(function)
-
-
-@contextmanager
-def telling(exit_codes: str) -> Iterator[None]:
-    """With ``bisect``, let whatever keeps a command from its verdict end in CANNOT_TELL, as ``git bisect run`` takes
-    every other code below 128 for a bad revision: that of a full disk, of a reader who has hung up, of our own bug."""
-    try:
-        yield
-    except click.UsageError:
-        raise
-    except (Exception, SystemExit) as error:
-        # a signal has a code of its own, which stops the bisection
-        if exit_codes != "bisect" or ended_by(error) is not None:
-            raise
-        if isinstance(error, KgenError):
-            say_error(error.line)
-        elif isinstance(error, BrokenPipeError | SystemExit):
-            pass  # rich ends us with 1 where the reader has had enough
-        elif isinstance(error, OSError):
-            say_os_error(error)
-        else:
-            import traceback
-
-            traceback.print_exc()
-        stdout_fails()  # else it would fail once more when Python ends, with a code of Python's
-        raise click.exceptions.Exit(CANNOT_TELL) from error
 
 
 def check_gdb(context: click.Context, gdb: str) -> None:

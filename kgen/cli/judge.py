@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kgen.cli import say_error
-from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option, telling
+from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option
 from kgen.files import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
 
 if TYPE_CHECKING:
@@ -54,11 +54,6 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are held against each
     other. What the guest says about itself is not believed: all is computed again.
     """
-    with telling(values["exit_codes"]):
-        return _judge(context, values)
-
-
-def _judge(context: click.Context, values: dict[str, Any]) -> int:
     from rich.console import Console
 
     from kgen.judging import results

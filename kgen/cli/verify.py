@@ -27,7 +27,6 @@ from kgen.cli._options import (
     scale_of,
     seconds_from,
     suite_of,
-    telling,
 )
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
 from kgen.files import STDOUT, check_writable, write_result
@@ -122,9 +121,8 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
 
     The kernel runs the case and its controls in one boot. Arguments after -- go to QEMU as they are.
     """
-    with telling(values["exit_codes"]):
-        job = _job(context, values)
-        return job.exit_code(_verify(job))
+    job = _job(context, values)
+    return job.exit_code(_verify(job))
 
 
 @dataclass(frozen=True)

@@ -351,6 +351,9 @@ def test_a_bad_request_does_not_make_a_revision_bad() -> None:
             code, _, stderr = invoke(*VERIFY, *bisecting, *wrong)
             assert (code, stderr.count("\n")) == (125, 1)
     assert invoke(*VERIFY, "--cpu", "3")[0] == 2
+    for words in (("--no-such-option", *VERIFY), ("verfy", *VERIFY[1:])):
+        assert invoke(*words, "--exit-codes", "bisect")[0] == 125
+        assert invoke(*words)[0] == 2
 
 
 def test_json_on_standard_output_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

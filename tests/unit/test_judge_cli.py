@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ from kgen import loaders
 from kgen.builder import build, formats, manifest, write
 from kgen.cli import main
 from kgen.code import encode
+from kgen.ending import Terminated
+from kgen.errors import OutputError
 from kgen.files import MAX_LOG
 from kgen.observation import from_log
 from kgen.protocol import parse_log
@@ -78,6 +81,22 @@ def test_our_own_bug_makes_no_revision_bad(logs: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("kgen.judging.results", fail)
     code, _, err = invoke(logs / "tcg-atomic.log", "--exit-codes", "bisect")
     assert (code, err.endswith("ZeroDivisionError\n")) == (125, True)
+
+
+@pytest.mark.parametrize("words", [(), ("--exit-codes", "bisect")])
+def test_a_signal_stops_the_bisection_whatever_else_failed(
+    logs: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """git bisect goes on after every exit code below 128."""
+
+    def fail(*_: object) -> None:
+        try:
+            raise Terminated(signal.SIGTERM)
+        finally:
+            raise OutputError("no more to be written", where="result.json")
+
+    monkeypatch.setattr("kgen.judging.results", fail)
+    assert invoke(logs / "tcg-atomic.log", *words) == (128 + signal.SIGTERM, "", "kgen: ended by SIGTERM\n")
 
 
 @pytest.mark.parametrize("name", CODES)
