@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
 from kgen.qmp import Qmp
 from kgen.spec import KernelSpec
-from kgen.stub import is_socket, network_address
+from kgen.stub import ending_with, is_socket, network_address
 
 #: Symbols without which nothing can be read.
 NEEDED = ("results", "ram_cells", "text_version")
@@ -63,7 +63,8 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
         session = stack.enter_context(GdbSession.start(wanted.gdb))
         session.connect(wanted.address, timeout=wanted.timeout)
-        with _leaving(session, resume):
+        left = _in_words(wanted, found, resume)
+        with _leaving(session, resume, left):
             seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
             other = _other_machine(control, found, session, kernel.symbols["results"], spec, seen) if control else []
             path = _path(control, cell_range(phases(spec)[-1], kernel.symbols, seen.memory), spec.case.cpus)
@@ -81,20 +82,29 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         log=wanted.log.decode("latin-1") if wanted.log is not None else "",
         environment=about,
     )
+    return spec, observation, left
+
+
+def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
+    """How the machine is left. ``found`` is how it was, as far as that could be asked."""
     how = "running" if resume else "stopped"
     if found:
-        return spec, observation, f"{how} (found {found})"
-    return spec, observation, how if wanted.after != "found" else f"{how} (no --qmp to ask how it was found)"
+        return f"{how} (found {found})"
+    return how if wanted.after != "found" else f"{how} (no --qmp to ask how it was found)"
 
 
 @contextmanager
-def _leaving(session: GdbSession, resume: bool) -> Iterator[None]:
+def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
     """Leave the machine as it was asked for, also when reading it fails. Raises DebuggerError when that fails."""
     try:
         yield
-    except BaseException:
-        with suppress(KgenError):  # the first failure is the one to be told
+    except BaseException as error:
+        try:
             _leave(session, resume)
+        except KgenError:
+            raise error from None  # the first failure is the one to be told
+        if isinstance(error, KgenError):
+            raise ending_with(error, f"the machine was left {left}") from error
         raise
     _leave(session, resume)
 

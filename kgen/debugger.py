@@ -218,7 +218,13 @@ class GdbSession:
         data = b""
         while len(data) < length:
             at, size = address + len(data), min(READ_CHUNK, length - len(data))
-            blocks = self._command(f"-data-read-memory-bytes {at:#x} {size}", COMMAND_SECONDS)["memory"]
+            try:
+                blocks = self._command(f"-data-read-memory-bytes {at:#x} {size}", COMMAND_SECONDS)["memory"]
+            except _Refused as error:
+                hint = f"gdb says: {error.message}"
+                raise DebuggerError(
+                    f"{size} bytes at {at:#x} cannot be read", where=self._address, hint=hint
+                ) from error
             # gdb reads from the ELF what a target that has gone cannot give.
             self._must_be_connected()
             chunk = b"".join(bytes.fromhex(block["contents"]) for block in blocks)

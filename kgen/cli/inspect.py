@@ -55,6 +55,8 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     from kgen.report.formats.text import show_run
     from kgen.trial import judged
 
+    if Path(address).suffix == ".elf" and not kernel.is_file():
+        raise click.UsageError(f"the ELF comes first, then the stub: kgen inspect {address} {kernel}")
     check_gdb(context, values["gdb"])
     serial = values.pop("serial")
     check_writable(json_file, kernel, serial)

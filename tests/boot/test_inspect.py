@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _gdb import PoorStub
 from _kernel import built, replaced
 from running import DEADLINE, Run, assert_one_line, kgen
 
@@ -39,8 +40,8 @@ class Stranger:
     log: Path
     process: int
 
-    def inspect(self, directory: Path, *arguments: str, elf: Path | None = None) -> Run:
-        return kgen(directory / "tmp", "inspect", str(elf or self.elf), self.gdb, *arguments)
+    def inspect(self, directory: Path, *arguments: str, elf: Path | None = None, gdb: str = "") -> Run:
+        return kgen(directory / "tmp", "inspect", str(elf or self.elf), gdb or self.gdb, *arguments)
 
     def session(self) -> Qmp:
         control = socket.socket(socket.AF_UNIX)
@@ -179,6 +180,21 @@ def test_without_qmp_it_is_left_stopped_and_said(parked: Stranger, tmp_path: Pat
     assert parked.status() in ("paused", "debug")
     assert "the machine was left running\n" in parked.inspect(tmp_path, "--after", "resume").stdout
     assert parked.status() == "running"
+
+
+@pytest.mark.parametrize("after", ["resume", "stop"])
+def test_a_stub_that_refuses_memory(parked: Stranger, tmp_path: Path, after: str) -> None:
+    """It is said what could not be read, and how the machine was left."""
+    how = "running" if after == "resume" else "stopped"
+    with PoorStub(parked.gdb, tmp_path / "poor.sock", ("m", "x")) as poor:
+        run = parked.inspect(tmp_path, "--after", after, gdb=poor.address)
+    assert_one_line(run, 9, " cannot be read; gdb says: ", f"; the machine was left {how}")
+    assert parked.status() == ("running" if after == "resume" else "paused")
+
+
+def test_the_elf_comes_first(parked: Stranger, tmp_path: Path) -> None:
+    run = kgen(tmp_path / "tmp", "inspect", parked.gdb, str(parked.elf))
+    assert_one_line(run, 2, f"the ELF comes first, then the stub: kgen inspect {parked.elf} {parked.gdb}")
 
 
 def test_the_wrong_kernel_is_an_error(parked: Stranger, tmp_path: Path) -> None:
