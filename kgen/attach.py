@@ -55,11 +55,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
     foreign = _foreign(kernel, spec)
     with ExitStack() as stack:
         gather = stack.enter_context(gathering("", wanted.gdb))
-        control = connect_control(wanted.qmp) if wanted.qmp is not None else None
-        if control:
-            stack.callback(control.close)
-        # Connecting stops the machine, and the stub does not tell whether it ran before: ask first.
-        found = status_of(control) if control else ""
+        control, found = ask_control(stack, wanted.qmp)
         resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
         session = stack.enter_context(GdbSession.start(wanted.gdb))
         session.connect(wanted.address, timeout=wanted.timeout)
@@ -146,9 +142,21 @@ def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
     return kernel, spec
 
 
-def connect_control(path: str) -> Qmp:
-    """QEMU's control socket. Raises MachineError, SpecError for "" (a variable that is not set): without it a machine
-    that stands still would be taken for one that runs."""
+def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
+    """QEMU's control socket, which ``stack`` closes, and what it calls the state of the machine; None and "" without
+    one. To be asked first: connecting to a stub stops the machine, and few stubs tell whether it ran before.
+
+    Raises MachineError, and SpecError for "" (a variable that is not set): without it a machine that stands still would
+    be taken for one that runs.
+    """
+    if path is None:
+        return None, ""
+    control = _connect_control(path)
+    stack.callback(control.close)
+    return control, status_of(control)
+
+
+def _connect_control(path: str) -> Qmp:
     if not path:
         raise SpecError("names nothing", where="qmp", hint="name QEMU's control socket, or leave it out")
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

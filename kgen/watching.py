@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from kgen.attach import connect_control, kernel_of, must_be_an_address, status_of
+from kgen.attach import ask_control, kernel_of, must_be_an_address, status_of
 from kgen.elf import LoadedElf
 from kgen.ending import signals_wait
 from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
@@ -82,11 +82,7 @@ def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], 
 def _attached(wanted: Watched) -> Iterator[_Machine]:
     """Stop the machine; afterwards leave it as it was found, whatever happened."""
     with ExitStack() as stack:
-        control = connect_control(wanted.qmp) if wanted.qmp is not None else None
-        if control:
-            stack.callback(control.close)
-        # Connecting stops the machine: ask first.
-        status = status_of(control) if control else ""
+        control, status = ask_control(stack, wanted.qmp)
         machine: _Machine | None = None
         failure: BaseException | None = None
         try:

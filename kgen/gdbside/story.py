@@ -74,10 +74,14 @@ def status(snapshot: Snapshot) -> Iterator[str]:
 
 def row(snapshot: Snapshot) -> str:
     """The counters in the original program's form."""
+    puts, first, rest = _counts(snapshot)
+    return f"counts:\t{puts}\t{first}\t{rest}\t{puts - first - rest}"
+
+
+def _counts(snapshot: Snapshot) -> tuple[int, int, int]:
+    """What CPU 0 has put, what CPU 1 has taken, and what the others have."""
     counts = snapshot.block.cpu
-    first = counts[1].takes
-    rest = sum(counts[cpu].takes for cpu in range(2, snapshot.cpus))
-    return f"counts:\t{counts[0].puts}\t{first}\t{rest}\t{counts[0].puts - first - rest}"
+    return counts[0].puts, counts[1].takes, sum(counts[cpu].takes for cpu in range(2, snapshot.cpus))
 
 
 def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
@@ -86,9 +90,8 @@ def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
         return False
     if entry.torn or entry.stale or entry.left or entry.foreign:  # the counters do not tell how many there must be
         return False
-    puts = snapshot.block.cpu[0].puts
-    takes = sum(snapshot.block.cpu[cpu].takes for cpu in range(1, snapshot.cpus))
-    return bool(puts - takes != entry.lost - entry.duplicate)
+    puts, first, rest = _counts(snapshot)
+    return bool(puts - first - rest != entry.lost - entry.duplicate)
 
 
 def cpu_lines(snapshot: Snapshot, where: bool = False) -> Iterator[str]:

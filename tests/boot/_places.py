@@ -12,7 +12,6 @@ from kgen.targets import MemoryTarget
 
 #: They say that they are a device's memory, and QEMU maps RAM there.
 BACKED_BY_RAM = frozenset({"framebuffer", "ivshmem", "vga-chained"})
-SEABIOS = ("-bios", "bios-256k.bin")
 IO = tuple(target for target in targets().values() if target.declared == "io")
 #: Where the kernel must look for the place itself.
 FOUND = tuple(target for target in IO if target.address is None)

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _places import spec_of
 
 from kgen.errors import PlatformUnavailable
 from kgen.machine import Machine
 from kgen.platforms import LaunchRequest, Platform
 from kgen.registry import discover
+from kgen.spec import KernelSpec
 
 #: What the variants of guest.s do after they have said OK.
 MODES = {"loop": 0, "triple-fault": 1, "halt": 2, "run-vga": 3, "fault-when-told": 4}
@@ -40,6 +42,12 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
         return elf
 
     return build
+
+
+@pytest.fixture(scope="session")
+def spec() -> KernelSpec:
+    """The original question, asked shortly, with its controls."""
+    return spec_of(target="vga-text", rounds=1000, controls=True)
 
 
 @pytest.fixture(params=["qemu-tcg", "qemu-kvm"])

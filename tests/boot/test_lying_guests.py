@@ -13,12 +13,6 @@ from kgen.spec import KernelSpec
 from kgen.verdict import Verdict, VerdictKind
 
 
-@pytest.fixture(scope="module")
-def spec() -> KernelSpec:
-    """The original question, asked shortly, with its controls."""
-    return spec_of(target="vga-text", rounds=1000, controls=True)
-
-
 def test_patched_bytes(spec: KernelSpec) -> None:
     """The exchange is patched in the file after it was built: the code in memory is not what was built."""
     kernel = built(spec)

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 from _kernel import built, memory_of, needs, run
-from _places import FOUND, IO, SEABIOS, check_place, spec_of
+from _places import FOUND, IO, check_place, spec_of
 
 from kgen.platforms import LaunchRequest, Platform
 from kgen.source import PCI_WINDOW
@@ -28,7 +28,7 @@ def verdict_on(spec: KernelSpec, platform: str | Platform, *machine: str) -> Ver
 def test_firmware_that_assigns_addresses(target: MemoryTarget, machine: tuple[str, ...]) -> None:
     """SeaBIOS does, qboot does not: then the kernel itself does."""
     kernel = built(spec_of(target.name))
-    placed = check_place(target, run(kernel, "qemu-tcg", *machine, *SEABIOS)[0])
+    placed = check_place(target, run(kernel, "qemu-tcg", *machine, "-bios", "bios-256k.bin")[0])
     ours = check_place(target, run(kernel, "qemu-tcg", *machine)[0])
     assert ours & -PAGE == PCI_WINDOW
     assert placed & -PAGE != PCI_WINDOW

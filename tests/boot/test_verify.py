@@ -19,12 +19,6 @@ CONSUMERS = ("consume_exchange", "consume_read")
 TAKE = "call dword ptr [results + Results.handshake + Handshake.task + Task.take]"
 
 
-@pytest.fixture(scope="module")
-def spec() -> KernelSpec:
-    """The original question, asked shortly, with its controls."""
-    return spec_of(target="vga-text", rounds=1000, controls=True)
-
-
 def plain_moves(routine: str) -> Edit:
     """XCHG, or the call of it, becomes a read and a write in two translation blocks."""
     moves = (

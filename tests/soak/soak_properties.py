@@ -14,9 +14,9 @@ REPEATS = 10
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("repeat", range(REPEATS))
 def test_properties_hold_for_other_examples(repository: Path, repeat: int) -> None:
-    files = [path for path in sorted((repository / "tests" / "unit").glob("test_*.py")) if "@given" in path.read_text()]
-    assert len(files) > 20
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "random"]
-    run = subprocess.run([*command, *map(str, files)], cwd=repository, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [*command, "-m", "hypothesis", "tests/unit"], cwd=repository, capture_output=True, text=True, check=False
+    )
     print(run.stdout[-20_000:])
     assert run.returncode == 0, f"repeat {repeat}: {run.stdout[-2000:]}"

@@ -8,7 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from serving import serving
 
-from kgen.attach import connect_control, must_be_an_address, status_of
+from kgen.attach import ask_control, must_be_an_address
 from kgen.builder import build
 from kgen.cli import main
 from kgen.cli._live import Shown
@@ -367,23 +367,24 @@ def control_socket(path: Path, answer: str, events: str = "") -> Iterator[None]:
 @pytest.mark.parametrize("answer", ["{}", "[1]", '"x"', "null", "1", '{"status": 7}', '{"status": "\\u001b[31mno"}'])
 def test_a_control_socket_that_answers_in_another_shape_is_one_line(tmp_path: Path, answer: str) -> None:
     path = tmp_path / "qmp"
-    with control_socket(path, answer), closing(connect_control(str(path))) as control:
-        with pytest.raises(MachineError, match="names no state of a machine; check --qmp") as failure:
-            status_of(control)
-        assert failure.value.where == str(path)
+    words = "names no state of a machine; check --qmp"
+    with control_socket(path, answer), ExitStack() as stack, pytest.raises(MachineError, match=words) as failure:
+        ask_control(stack, str(path))
+    assert failure.value.where == str(path)
 
 
 def test_a_control_socket_in_order(tmp_path: Path) -> None:
     path = tmp_path / "qmp"
-    with control_socket(path, '{"status": "running"}'), closing(connect_control(str(path))) as control:
-        assert status_of(control) == "running"
+    with control_socket(path, '{"status": "running"}'), ExitStack() as stack:
+        assert ask_control(stack, str(path))[1] == "running"
 
 
 def test_a_failure_of_the_library_is_never_without_words(tmp_path: Path) -> None:
     path = tmp_path / "qmp"
     words = "Negotiation failed: what came is no answer that QEMU gives; check --qmp"
-    with control_socket(path, "{}", '{"event": "RESET"}\n'), pytest.raises(MachineError, match=words) as failure:
-        connect_control(str(path))
+    answering = control_socket(path, "{}", '{"event": "RESET"}\n')
+    with answering, ExitStack() as stack, pytest.raises(MachineError, match=words) as failure:
+        ask_control(stack, str(path))
     assert failure.value.where == str(path)
 
 
