@@ -22,7 +22,7 @@ from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
 from kgen.qmp import Qmp
 from kgen.spec import KernelSpec
-from kgen.stub import ending_with, is_socket, network_address
+from kgen.stub import UNKNOWN, ending_with, is_socket, network_address
 
 #: Symbols without which nothing can be read.
 NEEDED = ("results", "ram_cells", "text_version")
@@ -95,12 +95,13 @@ def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        told = f"the machine was left {left}"
         try:
             _leave(session, resume)
-        except KgenError:
-            raise error from None  # the first failure is the one to be told
+        except KgenError:  # the first failure is the one to be told
+            told = UNKNOWN
         if isinstance(error, KgenError):
-            raise ending_with(error, f"the machine was left {left}") from error
+            raise ending_with(error, told) from error
         raise
     _leave(session, resume)
 

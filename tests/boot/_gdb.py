@@ -111,12 +111,13 @@ def _own_terminal(handle: int) -> None:
 
 class PoorStub:
     """Stands between gdb and QEMU's stub and answers some packets as a stub does that does not know them: it moves all
-    CPUs or none, shows one, and has no monitor. All else is QEMU's."""
+    CPUs or none, shows one, and has no monitor. At a packet of ``last`` it hangs up. All else is QEMU's."""
 
     UNKNOWN = ("vCont", "qRcmd", "qfThreadInfo", "qsThreadInfo", "qThreadExtraInfo", "qXfer:threads", "Hc")
 
-    def __init__(self, behind: str, path: Path, unknown: Sequence[str] = UNKNOWN) -> None:
+    def __init__(self, behind: str, path: Path, unknown: Sequence[str] = UNKNOWN, last: Sequence[str] = ()) -> None:
         self.address = str(path)
+        self._last = tuple(word.encode() for word in last)
         self._unknown = tuple(word.encode() for word in unknown)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self.address)
@@ -152,10 +153,13 @@ class PoorStub:
                         # a stub that knows no vCont does not say so when asked what it can
                         person.sendall(data)
                         continue
-                    held = self._forward(held + data, person, stub)
+                    try:
+                        held = self._forward(held + data, person, stub)
+                    except EOFError:
+                        return
 
     def _forward(self, data: bytes, person: socket.socket, stub: socket.socket) -> bytes:
-        """Pass on whole packets, or answer them; what is left of the data."""
+        """Pass on whole packets, or answer them; what is left of the data. Raises EOFError to hang up."""
         while data:
             start = data.find(b"$")
             if start != 0:
@@ -167,6 +171,8 @@ class PoorStub:
             if end < 0 or end + 3 > len(data):
                 return data
             packet, data = data[: end + 3], data[end + 3 :]
+            if packet[1:].startswith(self._last):
+                raise EOFError
             if packet[1:].startswith(self._unknown):
                 person.sendall(b"+$#00")
                 # gdb acknowledges that answer, which QEMU must not see

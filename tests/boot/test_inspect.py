@@ -19,10 +19,12 @@ from _kernel import built, replaced
 from running import DEADLINE, Run, assert_one_line, kgen
 
 from kgen.builder import build
+from kgen.elf import read
 from kgen.platforms import LaunchRequest, Platform
 from kgen.qmp import Qmp
 from kgen.registry import discover
 from kgen.spec import Case, KernelSpec
+from kgen.stub import UNKNOWN
 
 SPEC = KernelSpec(Case("xchg"), rounds=300)
 OTHER = KernelSpec(Case("xchg"), rounds=301)
@@ -190,6 +192,15 @@ def test_a_stub_that_refuses_memory(parked: Stranger, tmp_path: Path, after: str
         run = parked.inspect(tmp_path, "--after", after, gdb=poor.address)
     assert_one_line(run, 9, " cannot be read; gdb says: ", f"; the machine was left {how}")
     assert parked.status() == ("running" if after == "resume" else "paused")
+
+
+def test_a_stub_that_is_lost_while_it_is_read(parked: Stranger, tmp_path: Path) -> None:
+    """Nobody can tell any more how the machine was left, and that is said."""
+    block = read(parked.elf.read_bytes(), name="").symbols["results"]
+    with PoorStub(parked.gdb, tmp_path / "poor.sock", (), last=(f"m{block:x},", f"x{block:x},")) as poor:
+        run = parked.inspect(tmp_path, "--after", "resume", gdb=poor.address)
+    assert_one_line(run, 9, f"the target {poor.address} is gone; {UNKNOWN}")
+    assert parked.inspect(tmp_path, "--after", "resume").process.returncode == 4
 
 
 def test_the_elf_comes_first(parked: Stranger, tmp_path: Path) -> None:
