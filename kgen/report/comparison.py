@@ -146,9 +146,14 @@ def compare(runs: Sequence[Run], fatal: Collection[Difference] = ()) -> Comparis
     return Comparison(columns, tuple(rows), frozenset(fatal))
 
 
+#: What a run is called that was not read from a file.
+UNNAMED = "result"
+
+
 def labels(wheres: Sequence[str]) -> tuple[str, ...]:
-    """A short name for each: as much of the end of its path as tells it from the others."""
-    paths = [where.replace("\\", "/").removesuffix(".json").split("/") for where in wheres]
+    """A short name for each: as much of the end of its path as tells it from the others. One that was never in a file
+    has a number."""
+    paths = [(where or UNNAMED).replace("\\", "/").removesuffix(".json").split("/") for where in wheres]
     found: list[str] = []
     for number, path in enumerate(paths):
         others = [other for other in paths if other != path]
@@ -196,10 +201,11 @@ def _new_kind(name: str, before: Cell, now: Cell) -> str:
     """What to say of a kind of violation that the baseline does not have, where that cannot be chance."""
     if before.violations.get(name):
         return ""
-    found, of = _events_with(name, now), chances(now.rounds, now.judged)
+    (found, exact), of = _events_with(name, now), chances(now.rounds, now.judged)
     if excess(0, before.judged, found, now.judged) >= LEVEL:
         return ""
-    return f"violations of a new kind: {name} in {found} of {now.judged} {of}, before in none of {before.judged}"
+    count = f"{found}" if exact else f"at least {found}"
+    return f"violations of a new kind: {name} in {count} of {now.judged} {of}, before in none of {before.judged}"
 
 
 def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
@@ -239,10 +245,15 @@ def _rates(before: Cell, now: Cell) -> list[str]:
     ]
 
 
-def _events_with(name: str, cell: Cell) -> int:
-    """How many events may have been of that kind: no more than there were, for one may hold many violations."""
-    count = cell.violations[name]
-    return count if cell.events is None else min(count, cell.events)
+def _events_with(name: str, cell: Cell) -> tuple[int, bool]:
+    """In how many events that kind was, and whether that is the very number. A batch may hold many violations of more
+    than one kind: then it is the least, for no more can be without it than there were violations of other kinds."""
+    if cell.events is None:
+        return cell.violations[name], True
+    if cell.judged == cell.rounds:
+        return min(cell.violations[name], cell.events), True
+    others = sum(count for kind, count in cell.violations.items() if kind != name)
+    return (cell.events, True) if not others else (max(1, cell.events - others), False)
 
 
 def _entry(before: Cell | None, now: Cell | None) -> Entry:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from kgen.observation import Observation
-from kgen.report.reading import Result
+from kgen.report.comparison import labels
+from kgen.report.reading import Result, Run
 from kgen.report.words import fact
 from kgen.verdict import VerdictKind
 
@@ -36,6 +38,17 @@ def outcome_of(kind: VerdictKind) -> Outcome:
 def name_of(result: Result) -> str:
     """The case's id; "unknown" where nobody can tell what was asked."""
     return result.case or "unknown"
+
+
+def names_apart(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A name for each run that has a case on a platform where another run has it too, "" for all others.
+
+    Servers take two tests of one name for one, and some look at the first of them only.
+    """
+    names = labels([run.where for run in runs])
+    tests = [{(run.platform, name_of(result)) for result in run.results} for run in runs]
+    seen = Counter(test for each in tests for test in each)
+    return tuple(name if any(seen[test] > 1 for test in each) else "" for name, each in zip(names, tests, strict=True))
 
 
 def seconds_of(result: Result) -> float:

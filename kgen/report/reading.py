@@ -204,7 +204,10 @@ def _runs(document: Mapping[str, Any], where: str) -> tuple[Run, ...]:
     if not document["runs"]:
         raise SpecError("holds no run", hint=_HINT)
     inherited = {name: document[name] for name in ("schema", "kgen", "invocation") if name in document}
-    return tuple(_run(inherited | each, f"{where} ({each['where']})") for each in document["runs"])
+    return tuple(
+        _run(inherited | each, f"{where} ({_value(str, each['where']) or f'run {number}'})")
+        for number, each in enumerate(document["runs"], 1)
+    )
 
 
 def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
@@ -230,7 +233,7 @@ def _no_json(error: Exception) -> str:
 
 def _run(document: Mapping[str, Any], where: str) -> Run:
     """One run. Raises what reading values of a wrong shape raises."""
-    invocation = tuple(map(str, document.get("invocation", ())))
+    invocation = _value(tuple[str, ...], document.get("invocation", []))
     spec = _value(KernelSpec | None, document["spec"])
     platform = _value(str, document["platform"])
 

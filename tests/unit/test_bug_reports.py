@@ -214,10 +214,68 @@ def test_a_suite_in_which_a_locked_case_fails_is_a_defect() -> None:
     spec = KernelSpec(cases[0], more=cases[1:], suite="two", budget=30)
     results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
     both = bug.render((replace(run, spec=spec, results=tuple(results)),))
-    assert both.startswith("# NOT_ATOMIC: 2 of 2 cases of suite:two on ")
+    assert both.startswith("# NOT_ATOMIC: 1 of 2 cases of suite:two on ")
     assert "no defect" not in both
+    assert "Cases without LOCK that are not atomic are left out" in both
+    assert f"In case `{cases[1].id}`" in both
+    assert f"In case `{cases[0].id}`" not in both
     proven = replace(results[1], verdict=Verdict(VerdictKind.ATOMIC, ""))
     assert "no defect" in bug.render((replace(run, spec=spec, results=(results[0], proven)),))
+
+
+def suite_of(*kinds: VerdictKind) -> reading.Run:
+    """The recorded suite with those verdicts."""
+    (run,) = runs_of("kvm-suite")
+    results = [
+        replace(result, verdict=result.verdict if result.kind is kind else Verdict(kind, "because"))
+        for result, kind in zip(run.results, kinds, strict=True)
+    ]
+    return replace(run, results=tuple(results))
+
+
+@pytest.mark.parametrize("kind", [VerdictKind.ERROR, VerdictKind.CRASH])
+def test_what_befell_one_case_takes_nothing_from_what_was_proven_of_others(kind: VerdictKind) -> None:
+    proven = VerdictKind.NOT_ATOMIC
+    text = bug.render((suite_of(proven, VerdictKind.RAM_BACKED, proven, kind),))
+    assert text.startswith(f"# NOT_ATOMIC: 2, {kind.name}: 1 of 4 cases of suite:recorded on ")
+    assert f"**{kind.name}** in 1 case: " in text
+    assert "The violations in the others are proven all the same." in text
+    meaning = text.partition("## Explanation")[2].partition("## Code")[0]
+    assert "carried out as a read and a separate write" in meaning
+    for result in runs_of("kvm-suite")[0].results[::2]:
+        assert f"`{result.case}`: NOT_ATOMIC" in meaning
+        assert f"In case `{result.case}`" in text
+
+
+def test_each_experiment_has_its_own_way_to_a_violation() -> None:
+    text = bug.render(runs_of("kvm-suite"))
+    tokens, others = text.partition("Where tokens are passed on:")[2].split("In the other experiments:")
+    assert "producer's token" in tokens
+    assert "**duplicate**" not in tokens, "none was seen of it"
+    assert "two operations were given the same old value" in others.partition("The argument")[0]
+
+
+def test_what_has_no_lock_is_not_expected_to_be_atomic() -> None:
+    text = bug.render(runs_of("tcg-no-lock"))
+    assert blocks(text)["Expected output"] == ["NOT_ATOMIC: without LOCK nothing else is promised\n"]
+
+
+def test_what_is_expected_is_what_the_steps_ask_for() -> None:
+    """Once, where the verdict is on several runs."""
+    (run,) = runs_of("tcg-atomic")
+    (result,) = run.results
+    pooled = replace(result, verdict=replace(result.verdict, rounds=3000))
+    assert (
+        "counts:\t1000\tm\t1000-m\t0\n" in blocks(bug.render((replace(run, results=(pooled,)),)))["Expected output"][0]
+    )
+
+
+def test_of_many_runs_the_worst_are_told() -> None:
+    text = bug.render((*runs_of("tcg-atomic") * 100, *runs_of("kvm-lost")))
+    assert text.startswith("# XCHG of 32 bits on vga-text is not atomic")
+    told = sum(tag == "h1" for tag, _ in headings(text))
+    assert f"[... {101 - told} more runs left out, none of them worse: ATOMIC: {101 - told} ATOMIC ...]" in text
+    assert bug.MAX_BYTES * 0.9 < len(text.encode()) <= bug.MAX_BYTES
 
 
 def test_a_suite_expects_what_can_be() -> None:

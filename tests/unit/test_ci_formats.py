@@ -136,6 +136,18 @@ def test_a_failure_says_what_it_rests_on() -> None:
         assert words in TAP.render(runs_of(SINGLE))
 
 
+def test_the_same_case_of_two_runs_is_two_tests() -> None:
+    """GitLab looks at the first of two tests with one name only."""
+    hosts = [replace(runs_of("tcg-atomic")[0], where=f"{host}/r.json") for host in ("a", "b.example")]
+    alone = runs_of("kvm-suite")[0]
+    found = suites(formats()["junit"].render((*hosts, alone)))
+    classes = [case.get("classname") for suite in found for case in suite.iter("testcase")]
+    assert classes == ["kgen.qemu-tcg.a/r", "kgen.qemu-tcg.b_example/r", *["kgen.qemu-kvm"] * 4]
+    names = [point.description for point in points(formats()["tap"].render((*hosts, alone)))]
+    assert names[:2] == [f"- xchg.32.vga-text.token on qemu-tcg, {host}/r" for host in ("a", "b.example")]
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize("kind", VerdictKind)
 def test_only_atomic_passes(kind: VerdictKind) -> None:
     assert (outcome_of(kind) is Outcome.PASSED) == (kind is VerdictKind.ATOMIC)

@@ -119,6 +119,18 @@ def test_a_new_kind_of_violation_is_worse_unless_it_may_be_chance(events: int, t
     assert difference(replace(before, violations={"lost": 50, "torn": 1}), now)[0] is D.SAME
 
 
+@pytest.mark.parametrize(("lost", "said"), [(0, "torn in 40 of 60"), (2, "torn in at least 38 of 60"), (900, "")])
+def test_of_what_comes_in_bursts_only_the_least_counts(lost: int, said: str) -> None:
+    """All that is torn may be of one batch, unless what else was seen is too little for the others."""
+    before, now = cell(V.NOT_ATOMIC, 50, lost=50, torn=0), cell(V.NOT_ATOMIC, 40, lost=lost, torn=900)
+    kind, why = difference(replace(before, judged=60), replace(now, judged=60))
+    assert (kind, said in why) == (D.WORSE if said else D.SAME, True)
+
+
+def test_runs_that_were_in_no_file_have_names() -> None:
+    assert labels(["", "a/x.json", ""]) == ("result", "x", "result (2)")
+
+
 def _remarks(before: Run, now: Run) -> str:
     (row,) = compare((before, now)).rows
     return "; ".join(row.entries[1].remarks)

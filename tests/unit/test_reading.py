@@ -51,6 +51,19 @@ def test_it_is_read_as_what_was_written(name: str) -> None:
         assert result.verdict == judge(recording.spec, recording.observed(), number)
 
 
+@pytest.mark.parametrize("invocation", ["kgen judge x", [1], None, {"a": 1}])
+def test_a_command_line_is_a_list_of_words(invocation: object) -> None:
+    document = json.loads(written("tcg-atomic")) | {"invocation": invocation}
+    with pytest.raises(SpecError, match=r"^x\.json: is damaged: "):
+        reading.load(json.dumps(document).encode(), "x.json")
+
+
+def test_of_a_hundred_thousand_keys_the_double_one_is_named() -> None:
+    keys = ",".join(f'"k{number}": 0' for number in [*range(100_000), 99_999])
+    with pytest.raises(SpecError, match="has the key 'k99999' more than once in one object"):
+        reading.load(f"{{{keys}}}".encode(), "x.json")
+
+
 def test_several_runs_in_one_file() -> None:
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
     found = reading.load(json.dumps({"schema": 3, "kgen": "0", "runs": runs}).encode(), "x.json")

@@ -9,9 +9,11 @@ from kgen.report.bug.loops import listed, loops
 from kgen.report.bug.outcomes import expected, explanation, first_words, table_note, terms, title, told_cases
 from kgen.report.bug.place import place_lines
 from kgen.report.marks import code, fence, words
+from kgen.report.matrix import SEVERITY, sum_of
 from kgen.report.reading import Result, Run
 from kgen.report.rebuilt import build_ids, rebuilt
 from kgen.report.reproduce import LOG, Steps, steps
+from kgen.report.words import plural
 from kgen.verdict import VerdictKind
 
 #: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
@@ -48,14 +50,15 @@ def render(runs: Sequence[Run], enclosed: Sequence[Enclosed] = ()) -> str:
         text = _whole(parts, enclosed, limit)
         if _size(text) <= MAX_BYTES:
             return text
-    # hundreds of runs: as many of them as there is room for
-    count = len(runs)
-    while count > 1:
-        count = count * 3 // 4
-        text = _whole(parts[:count], enclosed, _BLOCKS[-1])
-        text += f"\n[... {len(runs) - count} more runs are left out ...]\n"
-        if _size(text) <= MAX_BYTES:
-            return text
+    # many runs: the worst of them, as many as there is room for
+    parts.sort(key=lambda part: SEVERITY.index(part.run.kind))
+    least, most = 1, len(parts)
+    while most - least > 1:
+        count = (least + most) // 2
+        least, most = (count, most) if _size(_some(parts, enclosed, count)) <= MAX_BYTES else (least, count)
+    text = _some(parts, enclosed, least)
+    if _size(text) <= MAX_BYTES:
+        return text
     note = "\n\n[... the rest is left out ...]\n"
     return text.encode("utf-8", "replace")[: MAX_BYTES - len(note)].decode("utf-8", "ignore") + note
 
@@ -74,6 +77,15 @@ def _whole(parts: Sequence[_Part], enclosed: Sequence[Enclosed], limit: int) -> 
     for part in parts:
         lines += [*_report(part, limit), ""]
     return "\n".join([*lines, *_attachments(enclosed)]) + "\n"
+
+
+def _some(parts: Sequence[_Part], enclosed: Sequence[Enclosed], count: int) -> str:
+    """The first of them, and what the others come to."""
+    text, left = _whole(parts[:count], enclosed, _BLOCKS[-1]), [part.run.kind for part in parts[count:]]
+    if not left:
+        return text
+    note = f"[... {plural(len(left), 'more run')} left out, none of them worse: {sum_of(left)} ...]"
+    return f"{text}\n{note}\n"
 
 
 def _report(part: _Part, limit: int) -> Iterator[str]:
@@ -115,6 +127,9 @@ def _steps(run: Run, way: Steps) -> Iterator[str]:
 
 
 def _by_hand(way: Steps) -> Iterator[str]:
+    if not way.by_hand:
+        yield "The result does not tell with what it was made; please add it here."
+        return
     if way.machine is None:
         yield "The result holds no command that runs the machine: do what it takes in the place of the comment."
     elif way.by_hand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from kgen.plan import experiment_of, phases_of
@@ -10,7 +11,7 @@ from kgen.report.marks import code, words
 from kgen.report.matrix import SIGNS, sum_of
 from kgen.report.reading import Result, Run
 from kgen.report.text import explanations, mark, summary
-from kgen.report.words import one_line
+from kgen.report.words import one_line, plural
 from kgen.spec import Case, resolve_target
 from kgen.verdict import VerdictKind
 
@@ -75,10 +76,18 @@ _TERMS = (
 CASES_TOLD = 12
 
 
+def proven(run: Run) -> list[Result]:
+    """The results that prove a defect: of cases with LOCK, and where there is none such, of those that have none."""
+    found = [result for result in run.results if result.kind is VerdictKind.NOT_ATOMIC]
+    return [result for result in found if _is_locked(result)] or found
+
+
 def told_cases(run: Run) -> list[Result]:
-    """The results that decide: of the worst kind."""
-    kind = run.kind
-    return [result for result in run.results if result.kind is kind]
+    """What is told: the violations that were proven, whatever befell other cases, and all that is of the worst kind."""
+    kind, found = run.kind, proven(run)
+    if kind is VerdictKind.NOT_ATOMIC:
+        return found
+    return [*found, *(result for result in run.results if result.kind is kind)]
 
 
 def title(run: Run) -> str:
@@ -87,8 +96,9 @@ def title(run: Run) -> str:
     if run.spec is None:
         return one_line(f"{kind.name} on {run.platform}")
     if run.spec.suite:
-        part = f"{len(told_cases(run))} of {len(run.results)} cases"
-        return one_line(f"{kind.name}: {part} of {run.spec.name} on {run.platform}")
+        counts = Counter(result.kind.name for result in told_cases(run))
+        part = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        return one_line(f"{part} of {len(run.results)} cases of {run.spec.name} on {run.platform}")
     case, seen = run.spec.case, run.results[0].verdict.violations
     what = f"{_mnemonic(case)} of {case.width} bits on {case.target}"
     if kind is VerdictKind.NOT_ATOMIC:
@@ -107,14 +117,19 @@ def _mnemonic(case: Case) -> str:
 def first_words(run: Run) -> list[str]:
     """What must be said before anything else; nothing where a violation was proven."""
     kind = run.kind
-    text = _FIRST.get(kind)
-    found = [f"**{kind.name}**: {text}"] if text else []
+    text, violated = _FIRST.get(kind), proven(run)
+    found = [f"**{kind.name}**: {text}"] if text and not violated else []
+    if text and violated:
+        others = plural(len(told_cases(run)) - len(violated), "case")
+        found.append(f"**{kind.name}** in {others}: {text} The violations in the others are proven all the same.")
     found += _targets(run)
-    if kind is VerdictKind.NOT_ATOMIC and not any(_is_locked(result) for result in told_cases(run)):
+    if violated and not any(_is_locked(result) for result in violated):
         found.append(
             "**There is no LOCK in what is not atomic here**, and then that is what the architecture says, and no "
             "defect. It shows that the experiment finds what it looks for."
         )
+    elif any(result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result) for result in run.results):
+        found.append("Cases without LOCK that are not atomic are left out below: there nothing else is promised.")
     if _is_known(run):
         found.append(
             "It is the same symptom as kernel bug 216867, XCHG on VGA memory under KVM; please check whether it is a "
@@ -151,10 +166,13 @@ def expected(run: Run) -> list[str]:
     if run.spec.suite:
         return _expected_of_suite(run)
     result = run.results[0]
+    if result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result):
+        return ["NOT_ATOMIC: without LOCK nothing else is promised"]
     phase = phases_of(run.spec, 0)[-1]
-    # a run that was stopped at its first violation is told with steps that run to their end
-    asked = phase.rounds if result.observation.scene else result.verdict.rounds or phase.rounds
-    rounds, unit = str(asked or "N"), experiment_of(phase).unit
+    # The steps run to their end, also where this run was stopped, and once where the verdict is on several runs. A walk
+    # over cells may go on a little beyond what it was asked for.
+    record = result.phase_record
+    rounds, unit = str(max(phase.rounds, record.rounds if record else 0) or "N"), experiment_of(phase).unit
     end = f"ATOMIC: no violation in {rounds} {unit.removesuffix('s') if rounds == '1' else unit}"
     if phase.experiment != "token":
         return [end]
@@ -184,8 +202,9 @@ def table_note(run: Run) -> str:
     consumers = "count1 and count2 what the consumers took" + (
         " (count2: all but the first)" if run.spec.case.cpus > 3 else ""
     )
+    any_number = ", m any number" if TABLE_HEADER in expected(run) else ""
     return (
-        f"count0 is how many tokens CPU 0 put, {consumers}, m any number. The last column is count0 − (count1 + "
+        f"count0 is how many tokens CPU 0 put, {consumers}{any_number}. The last column is count0 − (count1 + "
         "count2), the tokens that vanished less those that were taken twice: 0 where every exchange is atomic."
     )
 
@@ -210,23 +229,37 @@ def explanation(run: Run) -> Iterator[str]:
     if run.spec is None:
         yield words(run.results[0].verdict.reason)
         return
-    violated = {name for result in told for name, count in result.verdict.violations.items() if count}
-    used = dict.fromkeys(phases_of(result.spec, result.number)[-1].experiment for result in told if result.spec)
-    if run.kind is VerdictKind.NOT_ATOMIC:
-        yield _IN_PARTS if violated == {"torn"} else _IN_HALVES
-        kinds = _TOKEN_KINDS if "token" in used else _UPDATE_KINDS
-        yield "\n".join(f"- {kinds[name]}" for name in kinds if name in violated)
-    if run.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
-        for result in told[:CASES_TOLD]:
-            if result.spec is not None and (phase := phases_of(result.spec, result.number)[-1]).experiment in used:
-                del used[phase.experiment]
-                yield f"The argument ({words(phase.experiment)}): {words(experiment_of(phase).argument)}"
+    yield from _mechanism(proven(run))
+    used: dict[str, str] = {}
+    for result in told[:CASES_TOLD]:
+        if result.spec is not None and result.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+            phase = phases_of(result.spec, result.number)[-1]
+            used.setdefault(phase.experiment, experiment_of(phase).argument)
+    for name, argument in used.items():
+        yield f"The argument ({words(name)}): {words(argument)}"
     if not run.spec.suite and run.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
         return  # the output above ends with the verdict, its controls and its bound
     for result in told[:CASES_TOLD]:
         yield "\n".join(_case(result))
     if len(told) > CASES_TOLD:
         yield f"And {len(told) - CASES_TOLD} more cases, see the output above."
+
+
+def _mechanism(violated: Sequence[Result]) -> Iterator[str]:
+    """How an access in halves comes to what was seen, with tokens and without: there it is another story."""
+    seen: dict[bool, set[str]] = {}
+    for result in violated:
+        if result.spec is not None:
+            tokens = phases_of(result.spec, result.number)[-1].experiment == "token"
+            seen.setdefault(tokens, set()).update(name for name, count in result.verdict.violations.items() if count)
+    if not seen:
+        return
+    yield _IN_PARTS if set().union(*seen.values()) == {"torn"} else _IN_HALVES
+    for tokens, names in sorted(seen.items(), reverse=True):
+        if len(seen) > 1:
+            yield "Where tokens are passed on:" if tokens else "In the other experiments:"
+        kinds = _TOKEN_KINDS if tokens else _UPDATE_KINDS
+        yield "\n".join(f"- {kinds[name]}" for name in kinds if name in names)
 
 
 def _case(result: Result) -> Iterator[str]:

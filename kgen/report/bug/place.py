@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def place_lines(run: Run) -> list[str]:
     found.append(("kgen", version))
     found.append(("When", code(fact(environment, "started"))))
     if first.invocation:
-        found.append(("Made by", code(" ".join(first.invocation))))
+        found.append(("Made by", code(shlex.join(first.invocation))))
     return [f"- {name}: {text}" for name, text in found if text]
 
 

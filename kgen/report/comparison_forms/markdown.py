@@ -18,8 +18,7 @@ from kgen.report.comparison_forms import (
     total,
     verdict_of,
 )
-from kgen.report.marks import escaped
-from kgen.report.words import one_line
+from kgen.report.marks import words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,31 +33,31 @@ def _lines(comparison: Comparison, everything: bool) -> list[str]:
     found = []
     verdict = total(comparison)
     if verdict:
-        found += [f"**{escaped(verdict)}**", ""]
-    found += [f"- {escaped(line)}" for line in sums(comparison)] + [""]
+        found += [f"**{words(verdict)}**", ""]
+    found += [f"- {words(line)}" for line in sums(comparison)] + [""]
     rows = [row for row in comparison.rows if everything or not row.is_alike]
     if rows:
-        found.append("| case |" + "".join(f" {escaped(one_line(column.label))} |" for column in comparison.columns))
+        found.append("| case |" + "".join(f" {words(column.label)} |" for column in comparison.columns))
         found.append("|---|" + "---|" * len(comparison.columns))
         found += [
-            f"| {escaped(case_name(row))} |" + "".join(f" {_field(each)} |" for each in row.entries) for row in rows
+            f"| {words(case_name(row))} |" + "".join(f" {_field(each)} |" for each in row.entries) for row in rows
         ]
-        found += ["", escaped(signs(rows)), ""]
+        found += ["", words(signs(rows)), ""]
     count, kinds = alike(comparison)
     if count and not everything:
-        found += [f"Alike in every column, and left out: {escaped(kinds)}.", ""]
+        found += [f"Alike in every column, and left out: {words(kinds)}.", ""]
     for row, column, entry in comparison.told:
-        found.append(f"- **{escaped(headline(row, column, entry))}**")
+        found.append(f"- **{words(headline(row, column, entry))}**")
         for of, each in told_of(comparison, row, column, entry):
-            found.append(f"  - {escaped(one_line(of.label))}: {escaped(verdict_of(each))}")
-        found += [f"  - {escaped(one_line(remark))}" for remark in entry.remarks]
+            found.append(f"  - {words(of.label)}: {words(verdict_of(each))}")
+        found += [f"  - {words(remark)}" for remark in entry.remarks]
     found += [""] if comparison.told else []
-    found += [f"- {escaped(one_line(column.label))}: {escaped(about(column))}" for column in comparison.columns]
+    found += [f"- {words(column.label)}: {words(about(column))}" for column in comparison.columns]
     return found
 
 
 def _field(entry: Entry) -> str:
-    text = escaped(field(entry))
+    text = words(field(entry))
     return text if entry.difference is Difference.SAME or not text else f"**{text}**"
 
 

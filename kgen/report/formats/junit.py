@@ -7,13 +7,14 @@ second demands what the first leaves open: the order of elements, a time and a h
 from __future__ import annotations
 
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kgen.report.formats import ReportFormat
 from kgen.report.formats.text import account
-from kgen.report.outcome import Outcome, facts_of, name_of, outcome_of, seconds_of
+from kgen.report.outcome import Outcome, facts_of, name_of, names_apart, outcome_of, seconds_of
 from kgen.report.reading import Result, Run
 from kgen.report.words import printable
 
@@ -29,13 +30,15 @@ _MOST_TEXT = 16_384
 def render(runs: Sequence[Run]) -> str:
     """A ``testsuite`` a run, a ``testcase`` a case."""
     suites = ElementTree.Element("testsuites")
-    for number, run in enumerate(runs):
-        suites.append(_suite(run, number))
+    for number, (run, name) in enumerate(zip(runs, names_apart(runs), strict=True)):
+        # a dot in a class's name begins a package of its own
+        part = f".{name.replace('.', '_')}" if name else ""
+        suites.append(_suite(run, f"kgen.{run.platform}{part}", number))
     ElementTree.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
 
 
-def _suite(run: Run, number: int) -> ElementTree.Element:
+def _suite(run: Run, package: str, number: int) -> ElementTree.Element:
     counts = Counter(outcome_of(result.verdict.kind) for result in run.results)
     seconds = [seconds_of(result) for result in run.results]
     suite = ElementTree.Element(
@@ -43,7 +46,7 @@ def _suite(run: Run, number: int) -> ElementTree.Element:
         _clean(
             {
                 "name": (run.spec.name if run.spec else "") or "unknown",
-                "package": f"kgen.{run.platform}",
+                "package": package,
                 "id": str(number),
                 "timestamp": _time(run.results[0]),
                 "hostname": "localhost",
@@ -59,14 +62,14 @@ def _suite(run: Run, number: int) -> ElementTree.Element:
     for name, value in _properties(run).items():
         ElementTree.SubElement(properties, "property", _clean({"name": name, "value": value}))
     for result, took in zip(run.results, seconds, strict=True):
-        suite.append(_case(result, run, took))
-    ElementTree.SubElement(suite, "system-out").text = _text(f"read from {run.where}\n")
+        suite.append(_case(result, package, took))
+    ElementTree.SubElement(suite, "system-out").text = _text(f"read from {run.where}\n" if run.where else "")
     ElementTree.SubElement(suite, "system-err").text = ""
     return suite
 
 
-def _case(result: Result, run: Run, took: float) -> ElementTree.Element:
-    about = {"name": name_of(result), "classname": f"kgen.{run.platform}", "time": _seconds(took)}
+def _case(result: Result, package: str, took: float) -> ElementTree.Element:
+    about = {"name": name_of(result), "classname": package, "time": _seconds(took)}
     case = ElementTree.Element("testcase", _clean(about))
     outcome, verdict = outcome_of(result.verdict.kind), result.verdict
     if outcome is not Outcome.PASSED:
@@ -80,7 +83,7 @@ def _properties(run: Run) -> Mapping[str, str]:
     asked = {
         "kgen": first.kgen,
         "digest": run.spec.digest() if run.spec else "",
-        "invocation": " ".join(first.invocation),
+        "invocation": shlex.join(first.invocation),
     }
     return {name: value for name, value in {**asked, **facts_of(first.observation)}.items() if value}
 

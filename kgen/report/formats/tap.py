@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from kgen.report.formats import ReportFormat
 from kgen.report.formats.text import account
-from kgen.report.outcome import Outcome, facts_of, name_of, outcome_of
+from kgen.report.outcome import Outcome, facts_of, name_of, names_apart, outcome_of
 from kgen.report.reading import Result, Run
 
 
@@ -18,21 +18,21 @@ def render(runs: Sequence[Run]) -> str:
     results = [result for run in runs for result in run.results]
     lines = ["TAP version 13", f"1..{len(results)}"]
     number = 0
-    for run in runs:
-        lines.append(
-            f"# {_line(run.spec.name if run.spec else 'unknown')} on {_line(run.platform)}, from {_line(run.where)}"
-        )
+    for run, name in zip(runs, names_apart(runs), strict=True):
+        place = f"{run.platform}, {name}" if name else run.platform
+        source = f", from {_line(run.where)}" if run.where else ""
+        lines.append(f"# {_line(run.spec.name if run.spec else 'unknown')} on {_line(run.platform)}{source}")
         for result in run.results:
             number += 1
-            lines += _point(number, run, result)
+            lines += _point(number, place, result)
     return "\n".join(lines) + "\n"
 
 
-def _point(number: int, run: Run, result: Result) -> Iterator[str]:
+def _point(number: int, place: str, result: Result) -> Iterator[str]:
     verdict, outcome = result.verdict, outcome_of(result.verdict.kind)
     ok = "ok" if outcome in (Outcome.PASSED, Outcome.SKIPPED) else "not ok"
     skipped = f" # SKIP {verdict.kind.name}: {_line(verdict.reason)}" if outcome is Outcome.SKIPPED else ""
-    yield f"{ok} {number} - {_line(name_of(result))} on {_line(run.platform)}{skipped}"
+    yield f"{ok} {number} - {_line(name_of(result))} on {_line(place)}{skipped}"
     yield "  ---"
     yield f"  verdict: {verdict.kind.name}"
     yield f"  message: {_scalar(verdict.reason)}"
@@ -69,6 +69,7 @@ def _escaped(character: str) -> str:
 
 def _plain(text: str) -> str:
     """A line of a block: ASCII, and nothing that ends a line or, as readers see it, the diagnostics."""
+    text = text.replace("\t", " ")  # nothing in a block says that \\t would be one
     shown = "".join(character if " " <= character <= "~" else ascii(character)[1:-1] for character in text)
     indent = " " * (len(shown) - len(shown.lstrip()))
     return f"{indent}{shown[len(indent) :].lstrip('. ')}" if shown.lstrip().startswith("...") else shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kgen.report.comparison import labels
 from kgen.report.formats import ReportFormat
 from kgen.report.matrix import show_matrix
 from kgen.report.reading import Result, Run
@@ -19,11 +20,12 @@ def render(runs: Sequence[Run]) -> str:
     """Each run as it stood on the terminal, without colours."""
 
     def tell(console: Console) -> None:
-        for number, run in enumerate(runs):
+        names = labels([run.where for run in runs])
+        for number, (run, name) in enumerate(zip(runs, names, strict=True)):
             if number:
                 console.file.write("\n")
             if len(runs) > 1:
-                console.file.write(f"{run.where}:\n")
+                console.file.write(f"{run.where or name}:\n")
             show_run(console, run)
 
     return as_text(tell)
