@@ -11,7 +11,7 @@ from typing import Literal
 
 from kgen import __version__
 from kgen.builder import build
-from kgen.debugger import GdbSession
+from kgen.debugger import GdbSession, Unreachable
 from kgen.elf import LoadedElf, read
 from kgen.environment import gathering
 from kgen.errors import KgenError, LinkError, MachineError, SpecError
@@ -58,9 +58,9 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         control, found = ask_control(stack, wanted.qmp)
         resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
         session = stack.enter_context(GdbSession.start(wanted.gdb))
-        session.connect(wanted.address, timeout=wanted.timeout)
         left = _in_words(wanted, found, resume)
         with _leaving(session, resume, left):
+            session.connect(wanted.address, timeout=wanted.timeout)
             seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
             other = _other_machine(control, found, session, kernel.symbols["results"], spec, seen) if control else []
             path = _path(control, cell_range(phases(spec)[-1], kernel.symbols, seen.memory), spec.case.cpus)
@@ -94,6 +94,8 @@ def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
     """Leave the machine as it was asked for, also when reading it fails. Raises DebuggerError when that fails."""
     try:
         yield
+    except Unreachable:
+        raise
     except BaseException as error:
         told = f"the machine was left {left}"
         try:

@@ -366,11 +366,11 @@ class GdbSession:
         except _Refused as error:
             text = error.message
             if _NO_HOST.search("".join(self._log)):
-                raise DebuggerError(f"there is no host of that name: {address}") from error
+                raise Unreachable(f"there is no host of that name: {address}") from error
             if _NOBODY.search(text):
-                raise DebuggerError(f"nobody listens on {address}") from error
+                raise Unreachable(f"nobody listens on {address}") from error
             if _NO_ROUTE.search(text):
-                raise DebuggerError(f"{address} cannot be reached: {text}") from error
+                raise Unreachable(f"{address} cannot be reached: {text}") from error
             if _SILENT.search(text):
                 raise DebuggerError(silent) from error
             if _WIDER.search(text):
@@ -509,6 +509,10 @@ class GdbSession:
             return DebuggerError("gdb crashed; see whether the machine behind it is still there", where=self._address)
         lines = self._child.stderr_lines()
         return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=lines[-1] if lines else "")
+
+
+class Unreachable(DebuggerError):
+    """Nobody took the connection, so that no machine was touched."""
 
 
 class _Late(DebuggerError):

@@ -15,6 +15,7 @@ from kgen.observation import Observation
 from kgen.pipeline import Options, Watcher, observe
 from kgen.platforms import Platform
 from kgen.process import foreground
+from kgen.results import Role
 
 #: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
 LOG = "serial.log"
@@ -116,6 +117,12 @@ def _reached(moment: str, observation: Observation) -> str:
     """Where it stands: not every run is violated, and some are cut short."""
     if observation.cut:
         return f"where it was: {observation.cut}"
-    if moment == "violation" and observation.scene is None:
-        return "at its end: the case was not violated"
-    return _WHERE[moment]
+    memory = observation.memory
+    if moment == "end" or memory is None or not memory.complete:
+        return _WHERE[moment]
+    if moment != "violation":
+        return f"at its end: it was never {_WHERE[moment]}"
+    last = memory.phases[-1] if memory.phases else None
+    if last is not None and last.role is Role.CASE and last.total:
+        return "at its end: the case was violated, and no breakpoint stopped it there"
+    return "at its end: the case was not violated"

@@ -114,6 +114,9 @@ def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
             machine.stub.leave()
     except Ended:
         machine.ended = True
+    except GuestCrash as error:
+        machine.runs_after = False
+        return error
     except KgenError as error:
         machine.doubt = _doubt(control)
         return error

@@ -65,7 +65,7 @@ def describe(snapshot: Snapshot, routine: Routine, entry: CpuRegisters) -> str:
     after = coming[0]
     value = f"{_register(entry, after.register)}" if after.register else ""
     if after.kind == "exchange":
-        again = " again" if done else ""
+        again = " again" if any(step.kind == "exchange" for step in done) else ""
         return f"is about to carry out '{after.text}' on {place}{again}, with EAX {entry.eax:08x}"
     if after.kind == "read":
         return f"is about to {'read' if not done else 'go back to'} {place}"

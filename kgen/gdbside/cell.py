@@ -56,7 +56,8 @@ def _watch(seen: Snapshot, number: int) -> None:
     kind = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int"}[size]
     address = seen.cell_address(number)
     gdb.execute(f"watch *({kind} *){address:#x}")
-    say(f"cell {number} at {address:#x}; 'continue' runs until its value changes")
+    what = "its value changes" if size == seen.phase.form.width // 8 else f"one of its low {size} bytes changes"
+    say(f"cell {number} at {address:#x}; 'continue' runs until {what}")
     is_ram = seen.phase.target.name == "ram"
     kvm = session.is_kvm()
     if kvm and not is_ram:

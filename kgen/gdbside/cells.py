@@ -54,8 +54,8 @@ def _of_a_walk(snapshot: Snapshot, cell: int, value: int) -> str:
     if phase.experiment == "mutex":
         return "the lock is free" if value == 0 else "the lock is taken"
     if phase.experiment == "counter":
-        start = snapshot.word("starts", cell)
-        return f"a counter that began this batch at {start:0{phase.form.width // 4}x}"
+        start, width = snapshot.word("starts", cell), phase.form.width
+        return f"a counter that began this batch at {start | start << 32 if width == 64 else start:0{width // 4}x}"
     return f"what the CPUs of the experiment '{phase.experiment}' have made of it"
 
 

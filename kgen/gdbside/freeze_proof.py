@@ -52,7 +52,8 @@ def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
         for entry in consumers.values():
             assert entry is not None
             with session.alone(threads[entry.thread]):
-                session.go("continue", MOMENT)
+                if not session.go("continue", MOMENT):
+                    return None, "A consumer that was let run stopped by itself: by Ctrl-C or another breakpoint."
         again = session.snapshot()
     except KgenError as error:
         return None, f"The consumers could not be let go: {error.line}"

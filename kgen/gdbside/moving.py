@@ -202,6 +202,7 @@ def _tell(expired: bool, seconds: float) -> None:
             f"no violation was recorded within {seconds:g} s, or breakpoints do not hit on this machine",
             hint="'kgen status' shows how far it is",
         )
+    session.must_be_able_to_go()
     entry = seen.registers_of.get(0)
     where = f"; CPU 0 is at {places.place(seen, entry)}" if entry is not None else ""
     say(f"stopped before a violation was recorded, by Ctrl-C or another breakpoint{where}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgen.errors import ProtocolError
-from kgen.experiments import Routine
+from kgen.experiments import Work
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.snapshot import Snapshot
 from kgen.observation import Witness
@@ -28,14 +28,15 @@ _WORD = 0xFFFFFFFF
 class Look:
     """What one freeze shows of a token: the cell's value, what CPU 0's exchange found there (``old``), and for each
     consumer what it took out of the cell, the last batch it may begin and has acknowledged, and its counters (takes,
-    tries); ``holders`` are the CPUs with the token in a register that can be the outcome of an exchange."""
+    tries); ``holders`` are the CPUs with the token in a register that can be the outcome of an exchange, None where
+    registers tell nothing: a token of few bits stands in many, and a stub may not show every CPU."""
 
     cell: int
     old: int
     took: tuple[int, ...]
     batches: tuple[tuple[int, int], ...]
     counters: tuple[tuple[int, int], ...]
-    holders: tuple[int, ...]
+    holders: tuple[int, ...] | None
 
     def contradicts(self, witness: Witness) -> str:
         """What this look has against the witness, "" for nothing."""
@@ -43,8 +44,9 @@ class Look:
         if busy is not None:
             return f"CPU {busy} has not acknowledged its batch and may still hold the token"
         if witness.kind is ViolationKind.DUPLICATE:
-            had = [value == witness.token or value == witness.value for value in self.took]
-            return "" if any(had) else "no consumer has noted the token"
+            had = [cpu for cpu, value in enumerate(self.took, 1) if value in (witness.token, witness.value)]
+            lacking = [cpu for cpu in (witness.cpu, witness.other) if cpu and cpu not in had]
+            return f"CPU {lacking[0]} has not noted the token" if lacking or not had else ""
         if self.cell:
             return f"the cell holds {self.cell:08x}"
         if witness.token in self.took:
@@ -63,12 +65,10 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
         took=tuple(snapshot.takes(witness.cell).values()),
         batches=tuple((block.cpu[cpu].go, block.cpu[cpu].ack) for cpu in consumers),
         counters=tuple((block.cpu[cpu].takes, block.cpu[cpu].tries) for cpu in consumers),
-        # exchanges give what they found in EAX; a token of a few bits stands in many a register
-        holders=tuple(
-            cpu
-            for cpu in consumers
-            if mask == _WORD and cpu in snapshot.registers_of and snapshot.registers_of[cpu].eax == witness.token
-        ),
+        # exchanges give what they found in EAX
+        holders=tuple(cpu for cpu in consumers if snapshot.registers_of[cpu].eax == witness.token)
+        if mask == _WORD and all(cpu in snapshot.registers_of for cpu in consumers)
+        else None,
     )
 
 
@@ -100,10 +100,15 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
         yield from _text(experiment_of(phase).argument)
         return
     yield from _prologue(snapshot, witness, phase)
+    pattern = _pattern(snapshot, witness, phase)
     if first is None:
-        yield from _gone(snapshot, witness)
+        yield from _gone(snapshot, witness, pattern)
     else:
-        yield from _looks(witness, first, second, between)
+        yield from _looks(witness, first, second, between, pattern)
+        against = first.contradicts(witness) or (second.contradicts(witness) if second else "")
+        if against:
+            yield f"   AGAINST IT: {against}. This is no proof."
+            return
     yield from _conclusion(witness, phase)
 
 
@@ -120,25 +125,43 @@ def _prologue(snapshot: Snapshot, witness: Witness, phase: Phase) -> Iterator[st
     yield f"A token {happened} in round {witness.round} (witness #{witness.index}, {phase.label}). {what}"
     yield ""
     yield "1. What was put, and where"
-    steps = [access for access in accesses(_put(snapshot, phase).statements) if access]
+    steps = [access for access in accesses(_work(snapshot, phase).put.statements) if access]
     how = f"with '{steps[-1].text}', which writes the token and gives back what was there, in one step if it is atomic"
     if len(steps) > 1:
         how = "in several steps, " + " and then ".join(f"'{step.text}'" for step in steps)
+    work = _work(snapshot, phase)
+    one_bit = work.token_mask == 1
+    alone = (
+        "Every cell of the batch has a token of this one bit."
+        if one_bit
+        else "No other token in flight has this value."
+    )
     yield from _text(
         f"CPU 0 put the token {witness.token:08x} into cell {witness.cell} at {_address(snapshot, witness):#x} "
-        f"({phase.target.name}) {how}. The cell was empty: it held 0. No other token in flight has this value."
+        f"({phase.target.name}) {how}. The cell was empty: it held 0. {alone}"
     )
     yield ""
     yield "2. Who could have taken it"
+    take = [access.text for access in accesses(work.take.statements) if access][-1]
+    same = f"they take the bit with '{take}', and so clear" if one_bit else "they do the same with 0, and so take out"
     yield from _text(
-        f"Only {consumers}: they do the same with 0, and so take out whatever they find. Each notes what it took "
+        f"Only {consumers}: {same} whatever they find. Each notes what it took "
         "before it acknowledges the batch, and touches no cell after that. Nobody else writes there."
     )
     yield ""
 
 
-def _put(snapshot: Snapshot, phase: Phase) -> Routine:
-    return work_of(phase, snapshot.image.spec.cases[phase.case].instruction).put
+def _work(snapshot: Snapshot, phase: Phase) -> Work:
+    return work_of(phase, snapshot.image.spec.cases[phase.case].instruction)
+
+
+def _pattern(snapshot: Snapshot, witness: Witness, phase: Phase) -> str:
+    """What the kernel stores in a cell that should stay as it is, in as many digits as a cell has."""
+    width = phase.form.width
+    value = ~witness.token & _WORD & ((1 << width) - 1)
+    if snapshot.phase is not None and snapshot.phase.index == witness.phase:
+        value &= snapshot.block.handshake.task.cell_mask
+    return f"{value | value << 32 if width == 64 else value:0{width // 4}x}"
 
 
 def _address(snapshot: Snapshot, witness: Witness) -> int:
@@ -146,7 +169,7 @@ def _address(snapshot: Snapshot, witness: Witness) -> int:
     return first + snapshot.planned[witness.phase].stride * witness.cell
 
 
-def _looks(witness: Witness, first: Look, second: Look | None, between: str) -> Iterator[str]:
+def _looks(witness: Witness, first: Look, second: Look | None, between: str, pattern: str) -> Iterator[str]:
     yield "3. First look, at the machine as it stands"
     yield from _shown(witness, first)
     yield ""
@@ -155,12 +178,8 @@ def _looks(witness: Witness, first: Look, second: Look | None, between: str) -> 
     if second is not None:
         yield from _shown(witness, second)
         yield from _text("Nothing has changed." if second == first else "SOMETHING HAS CHANGED: see above.")
-    yield from _own_look(witness, "which is the 0 seen here, ")
+    yield from _own_look(witness, pattern, "" if first.cell else "which is the 0 seen here, ")
     yield ""
-    against = first.contradicts(witness) or (second.contradicts(witness) if second else "")
-    if against:
-        yield f"   AGAINST IT: {against}. This is no proof."
-        yield ""
 
 
 def _shown(witness: Witness, seen: Look) -> Iterator[str]:
@@ -173,23 +192,25 @@ def _shown(witness: Witness, seen: Look) -> Iterator[str]:
         got = "nothing" if not took else f"{took:08x}" + (", THE TOKEN" if took == witness.token else "")
         done = f"has acknowledged batch {ack}" if go == ack else f"IS AT WORK on batch {go}"
         yield f"{_INDENT}CPU {cpu} took {got} from it and {done} (so far {takes} taken in {tries} exchanges)"
+    if seen.holders is None:
+        return
     held = " and ".join(f"CPU {cpu}" for cpu in seen.holders)
     yield f"{_INDENT}{f'{held} HOLDS THE TOKEN in EAX' if held else 'no consumer holds the token in EAX'}"
 
 
-def _own_look(witness: Witness, seen: str = "") -> Iterator[str]:
-    """``seen`` tells what one can still see of it."""
+def _own_look(witness: Witness, pattern: str, seen: str = "") -> Iterator[str]:
+    """``pattern`` is what the kernel stored to see whether anybody still writes, ``seen`` what is still there of it."""
     if witness.kind is not ViolationKind.LOST:
         yield from _text("The kernel compared what the consumers noted when all of them had acknowledged the batch.")
         return
     yield from _text(
         "Before it recorded the loss, the kernel had looked twice. When all had acknowledged it found the cell empty; "
-        f"it stored {~witness.token & _WORD:08x} there and found that unchanged {LOSS_PROOF_MS} ms later, so no write "
+        f"it stored {pattern} there and found that unchanged {LOSS_PROOF_MS} ms later, so no write "
         f"was still on its way; it emptied the cell, {seen}and only then recorded the loss."
     )
 
 
-def _gone(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
+def _gone(snapshot: Snapshot, witness: Witness, pattern: str) -> Iterator[str]:
     now = "the run is over" if snapshot.is_over else "the machine has gone on since"
     yield f"3. First look, the kernel's: {now}, and what you could see of it yourself is overwritten"
     if witness.kind is ViolationKind.LOST:
@@ -199,7 +220,7 @@ def _gone(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
         yield from _text(f"All consumers had acknowledged the batch. {who} had noted a token that was taken before.")
     yield ""
     yield "4. Second look, the kernel's"
-    yield from _own_look(witness)
+    yield from _own_look(witness, pattern)
     # a machine that has come to its end shows no other one
     if not snapshot.is_over:
         yield from _text(f"To look yourself: {_HOW}.")

@@ -20,6 +20,8 @@ from kgen.spec import MAX_BATCH
 Boundaries = Callable[[int, int], tuple[int, ...]]
 _NOTHING = "the kernel has not begun: there is no results block in memory yet"
 _OTHER_ELF = "load the kernel.elf that the machine runs: 'file PATH'"
+#: Tokens of so many bits never recur.
+_WORD = 0xFFFFFFFF
 
 
 class NotBegun(ProtocolError):
@@ -116,10 +118,14 @@ class Snapshot:
     def in_place(self, witness: Witness) -> bool:
         """Whether the memory of the witness's batch still is as it was when it was judged, the cell included.
 
-        Tokens are unique, and are named anew before anybody touches a cell of the next batch."""
+        Tokens are named anew before anybody touches a cell of the next batch. Those of few bits come again: of them the
+        batch alone that is being judged can be known, whose rounds do not count yet."""
         if self.phase is None or witness.phase != self.phase.index or self.phase.experiment != "token" or self.is_over:
             return False
         if witness.cell >= self.block.handshake.cells or self.unacknowledged:
+            return False
+        unique = self.block.handshake.task.token_mask == _WORD
+        if not unique and (self.phase_record is None or witness.round <= self.phase_record.rounds):
             return False
         return self.word("tokens", witness.cell) == witness.token
 

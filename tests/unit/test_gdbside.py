@@ -23,7 +23,9 @@ from kgen.gdbside.accesses import accesses
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
 from kgen.gdbside.snapshot import NotBegun, Snapshot, hold_against, take
-from kgen.handover import moment_for
+from kgen.handover import _reached, moment_for
+from kgen.mtree import NOT_ASKED
+from kgen.observation import Observation
 from kgen.pipeline import platform_named
 from kgen.plan import layout_of
 from kgen.results import (
@@ -350,7 +352,31 @@ def test_a_loss_is_proven(machine: Machine) -> None:
 def test_what_speaks_against_a_loss_is_said(machine: Machine, spoil: Any, words: str) -> None:
     lose(machine)
     spoil(machine)
-    assert f"AGAINST IT: {words}. This is no proof." in told(machine)
+    said = told(machine)
+    assert said.endswith(f"AGAINST IT: {words}. This is no proof."), "and nothing is concluded"
+    assert ("the 0 seen here" in said) != ("the cell holds" in words)
+
+
+def test_tokens_that_come_again_do_not_bring_an_old_batch_back(machine: Machine) -> None:
+    """Every token of BTS is 1: what stands there is of another round."""
+    lose(machine)
+    assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0])
+    machine.block.phase[0].rounds = 12
+    assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0]), "tokens of 32 bits do not"
+    machine.block.handshake.task.token_mask = 1
+    assert "First look, the kernel's" in told(machine)
+    machine.block.phase[0].rounds = 6
+    assert "First look, at the machine" in told(machine)
+
+
+def test_registers_that_tell_nothing_are_not_told_of(machine: Machine) -> None:
+    lose(machine)
+    machine.block.handshake.task.token_mask = 0xFF
+    assert "in EAX" not in told(machine)
+    machine.block.handshake.task.token_mask = 0xFFFFFFFF
+    assert told(machine).count("no consumer holds the token in EAX") == 2
+    del machine.cpus[2]
+    assert "in EAX" not in told(machine)
 
 
 def test_a_batch_that_is_gone_is_no_evidence(machine: Machine) -> None:
@@ -389,6 +415,8 @@ def test_a_token_taken_twice(machine: Machine) -> None:
     assert said.count(", THE TOKEN from it") == 4
     assert "It went to two" in said
     assert "AGAINST IT" not in said
+    machine.word("takes", MAX_BATCH + 2, 0)
+    assert told(machine).endswith("AGAINST IT: CPU 2 has not noted the token. This is no proof.")
 
 
 def test_without_a_violation_there_is_nothing_to_prove(machine: Machine) -> None:
@@ -444,6 +472,26 @@ def test_where_a_platform_can_be_stopped() -> None:
         moment_for(platform_named("kvm-lab"), "violation")
     with pytest.raises(SpecError, match="no stub"):
         moment_for(platform_named("bochs"), None)
+
+
+@pytest.mark.parametrize(
+    ("moment", "lost", "words"),
+    [
+        ("violation", 0, "at its end: the case was not violated"),
+        ("violation", 3, "at its end: the case was violated, and no breakpoint stopped it there"),
+        ("case", 0, "at its end: it was never where the case begins"),
+        ("end", 3, "at its end"),
+    ],
+)
+def test_a_run_that_came_to_its_end_is_not_said_to_be_elsewhere(
+    machine: Machine, moment: str, lost: int, words: str
+) -> None:
+    machine.block.phase[0].lost = lost
+    record = machine.snapshot().record
+    over = Observation("qemu-tcg", None, replace(record, complete=True), NOT_ASKED)
+    assert _reached(moment, over) == words
+    stands = replace(over, memory=replace(record, complete=False))
+    assert ("end" in _reached(moment, stands)) == (moment == "end")
 
 
 @pytest.mark.parametrize(

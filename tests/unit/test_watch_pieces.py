@@ -26,7 +26,7 @@ from kgen.attach import ask_control, must_be_an_address
 from kgen.builder import build
 from kgen.cli import main
 from kgen.cli._live import Shown
-from kgen.errors import MachineError, ProtocolError, SpecError
+from kgen.errors import GuestCrash, MachineError, ProtocolError, SpecError
 from kgen.glance import Glance, look
 from kgen.pace import Cost, Pace, Pause
 from kgen.plan import layout_of, phases
@@ -35,7 +35,7 @@ from kgen.report.sparkline import BARS, PLAIN, sparkline
 from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec import Case, KernelSpec
 from kgen.stub import network_address
-from kgen.watching import Watched, _Machine, _Watch
+from kgen.watching import Watched, _leave, _left, _Machine, _Watch
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -343,6 +343,17 @@ def test_a_machine_that_is_left_stopped_pays_no_debt(monkeypatch: pytest.MonkeyP
     last = watched(monkeypatch, foreign=True)
     assert last.ending == "somebody else stopped the machine"
     assert last.cost.share > 0.1
+
+
+def test_a_machine_that_died_is_left_as_it_is_and_so_it_is_said() -> None:
+    class Dead(Steady):
+        def leave(self) -> None:
+            raise GuestCrash("the guest shut down or triple-faulted", where="here")
+
+    stub: Any = Dead()
+    machine = _Machine(stub, 100.0, "found running", True)
+    assert isinstance(_leave(machine, None), GuestCrash)
+    assert _left(machine) == "the machine was left stopped (found running)"
 
 
 # --- the control socket
