@@ -22,6 +22,7 @@ from kgen.errors import DebuggerError
 from kgen.observation import Record, Scene, SceneCell, SceneCpu, SceneLine, Witness
 from kgen.plan import Phase, layout_of, phases
 from kgen.results import CpuState
+from kgen.source import stored
 from kgen.timeline import Word, reader, timeline
 from kgen.units import Assembly, Line, Symbol
 
@@ -223,16 +224,11 @@ def _cell(machine: Frozen, word: Word, block: Any, case: Phase, place: int, witn
     return SceneCell(
         address=address,
         width=case.form.width,
-        before=None if before is None else _whole(before, case.form.width),
+        before=None if before is None else stored(before, case.form.width),
         after=int.from_bytes(own, "little") if own else None,
         start=start,
         around=around.hex(),
     )
-
-
-def _whole(value: int, width: int) -> int:
-    """What a cell holds when ``store_WIDTH`` has put a 32-bit value there (kernel_templates/cells.asm)."""
-    return value | value << 32 if width == 64 else value & ((1 << width) - 1)
 
 
 #: What the cell held before the violation, by experiment, as its template leaves it: the token, or the start value.

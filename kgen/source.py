@@ -155,6 +155,11 @@ _ROW_WORDS = 8
 VECTORS_WITH_ERROR_CODE = frozenset({8, 10, 11, 12, 13, 14, 17, 21, 29, 30})
 
 
+def stored(value: int, width: int) -> int:
+    """What a cell holds when ``store_WIDTH`` has put a 32-bit value there (kernel_templates/cells.asm)."""
+    return value | value << 32 if width == 64 else value & ((1 << width) - 1)
+
+
 @dataclass(frozen=True)
 class _PhaseView:
     """A phase as the templates see it; what is text is an assembly expression."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kgen.errors import DebuggerError
 from kgen.gdbside.snapshot import Snapshot
 from kgen.report.words import plural
-from kgen.source import TOKEN_STEP
+from kgen.source import TOKEN_STEP, stored
 
 _WORD = 0xFFFFFFFF
 _INVERSE = pow(TOKEN_STEP, -1, 1 << 32)
@@ -32,18 +32,18 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
         return "empty"
     if not snapshot.block.handshake.cells:
         return "what was there before: no batch has begun"
-    own, mask = snapshot.word("tokens", cell), snapshot.block.handshake.task.token_mask
+    own = snapshot.word("tokens", cell)
     narrow = phase.form.width
     low = value & _WORD if narrow == 64 else value
     if narrow == 64 and value >> 32 != low:
         return "halves of two different values"
     if low == own:
-        which = f"the token of round {round_of(own)}" if mask == _WORD else "this batch's token"
+        which = f"the token of round {round_of(own)}" if snapshot.has_unique_tokens else "this batch's token"
         return f"{which}, which CPU 0 put there"
     if low == ~own & snapshot.block.handshake.task.cell_mask & _WORD:
         return "the pattern that CPU 0 stores to see whether anybody still writes there"
     entry = snapshot.phase_record
-    if mask == _WORD and entry is not None and 0 < round_of(low) <= entry.rounds:
+    if snapshot.has_unique_tokens and entry is not None and 0 < round_of(low) <= entry.rounds:
         return f"the token of round {round_of(low)}, which is long over"
     return "neither empty, nor this round's token, nor an earlier one"
 
@@ -55,7 +55,7 @@ def _of_a_walk(snapshot: Snapshot, cell: int, value: int) -> str:
         return "the lock is free" if value == 0 else "the lock is taken"
     if phase.experiment == "counter":
         start, width = snapshot.word("starts", cell), phase.form.width
-        return f"a counter that began this batch at {start | start << 32 if width == 64 else start:0{width // 4}x}"
+        return f"a counter that began this batch at {stored(start, width):0{width // 4}x}"
     return f"what the CPUs of the experiment '{phase.experiment}' have made of it"
 
 

@@ -15,7 +15,7 @@ from kgen.observation import Witness
 from kgen.plan import Phase, experiment_of, work_of
 from kgen.report.text import describe
 from kgen.results import Role, ViolationKind
-from kgen.source import LOSS_PROOF_MS
+from kgen.source import LOSS_PROOF_MS, stored
 
 #: How a person comes by a machine with the evidence still in it.
 _HOW = "'kgen until-violation' stops where one is recorded; so does 'kgen gdb' from a shell"
@@ -58,7 +58,6 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
     """Freeze the evidence of one cell. Raises DebuggerError."""
     block = snapshot.block
     consumers = range(1, snapshot.cpus)
-    mask = block.handshake.task.token_mask
     return Look(
         cell=snapshot.cell_value(witness.cell),
         old=snapshot.word("olds", witness.cell),
@@ -67,7 +66,7 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
         counters=tuple((block.cpu[cpu].takes, block.cpu[cpu].tries) for cpu in consumers),
         # exchanges give what they found in EAX
         holders=tuple(cpu for cpu in consumers if snapshot.registers_of[cpu].eax == witness.token)
-        if mask == _WORD and all(cpu in snapshot.registers_of for cpu in consumers)
+        if snapshot.has_unique_tokens and all(cpu in snapshot.registers_of for cpu in consumers)
         else None,
     )
 
@@ -158,10 +157,10 @@ def _work(snapshot: Snapshot, phase: Phase) -> Work:
 def _pattern(snapshot: Snapshot, witness: Witness, phase: Phase) -> str:
     """What the kernel stores in a cell that should stay as it is, in as many digits as a cell has."""
     width = phase.form.width
-    value = ~witness.token & _WORD & ((1 << width) - 1)
+    value = ~witness.token & _WORD
     if snapshot.phase is not None and snapshot.phase.index == witness.phase:
         value &= snapshot.block.handshake.task.cell_mask
-    return f"{value | value << 32 if width == 64 else value:0{width // 4}x}"
+    return f"{stored(value, width):0{width // 4}x}"
 
 
 def _address(snapshot: Snapshot, witness: Witness) -> int:

@@ -20,7 +20,6 @@ from kgen.spec import MAX_BATCH
 Boundaries = Callable[[int, int], tuple[int, ...]]
 _NOTHING = "the kernel has not begun: there is no results block in memory yet"
 _OTHER_ELF = "load the kernel.elf that the machine runs: 'file PATH'"
-#: Tokens of so many bits never recur.
 _WORD = 0xFFFFFFFF
 
 
@@ -107,6 +106,11 @@ class Snapshot:
         return tuple(cpu for cpu in range(1, self.cpus) if self.block.cpu[cpu].go != self.block.cpu[cpu].ack)
 
     @property
+    def has_unique_tokens(self) -> bool:
+        """Whether no two rounds of the phase have one token: those of fewer than 32 bits come again."""
+        return int(self.block.handshake.task.token_mask) == _WORD
+
+    @property
     def at_violation(self) -> bool:
         """Whether CPU 0 stands where it has just recorded a violation."""
         entry = self.registers_of.get(0)
@@ -124,8 +128,7 @@ class Snapshot:
             return False
         if witness.cell >= self.block.handshake.cells or self.unacknowledged:
             return False
-        unique = self.block.handshake.task.token_mask == _WORD
-        if not unique and (self.phase_record is None or witness.round <= self.phase_record.rounds):
+        if not self.has_unique_tokens and (self.phase_record is None or witness.round <= self.phase_record.rounds):
             return False
         return self.word("tokens", witness.cell) == witness.token
 
