@@ -1,30 +1,51 @@
-; A walk: every CPU, the BSP too, goes over the same cells and does its work on each (Task.visit).
+; A walk: every CPU that takes part, the BSP too, goes over the same cells and does its work on each (Task.visit). Each of
+; its operations is logged, and draws a ticket before and after it, by which live.asm tells what met.
 
 ; One batch. in: EBX phase, EBP plan row; out: CF set if an AP did not park; clobbers: EAX, ECX, EDX, ESI, EDI
 walk_batch:
     mov eax, dword ptr [ebp + Plan.cells]
     mov dword ptr [results + Results.handshake + Handshake.cells], eax
-    ; Start small, so that what fails at once ends at once; stay small for some time, because a batch is one chance for an
-    ; event; and grow again where many operations are asked for, because meeting takes time.
-    mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
-    mov ecx, dword ptr [phase_batches]
-    test eax, eax
-    jnz .begun
-    mov eax, FIRST_REPEAT
-.begun:
-    test ecx, GROW_EVERY - 1
-    jnz .grown
-    add eax, eax
-.grown:
-    cmp eax, dword ptr [ebp + Plan.repeat]
-    jbe .small
-    mov eax, dword ptr [ebp + Plan.repeat]
-.small:
-    mov dword ptr [results + Results.handshake + Handshake.repeat], eax
+    ; the styles take turns
+    mov ecx, dword ptr [ebx + Phase.batches]
+    inc dword ptr [ebx + Phase.batches]
+    mov eax, ecx
+    and eax, 1
+    mov dword ptr [results + Results.handshake + Handshake.style], eax
+    shr ecx, 1
+    ; Tickets may serialise what they measure: some batches draw none, and their violations are compared.
+    lea eax, [ecx + 1]
+    xor edx, edx
+    test eax, BLIND_EVERY - 1
+    setnz dl
+    mov dword ptr [results + Results.handshake + Handshake.tickets], edx
     inc dword ptr [results + Results.handshake + Handshake.batch]
+    ; all CPUs in the first of some batches, else two: see choose_walkers; short and less short batches after each other
+    mov eax, ecx
+    xor edx, edx
+    mov esi, ALL_EVERY
+    div esi
+    mov edi, edx
+    xor edx, edx
+    mov esi, 3
+    div esi
+    push ecx
+    mov ecx, edx
+    mov eax, FIRST_REPEAT
+    shl eax, cl
+    pop ecx
+    cmp eax, dword ptr [ebp + Plan.repeat]
+    jbe .repeat
+    mov eax, dword ptr [ebp + Plan.repeat]
+.repeat:
+    mov dword ptr [results + Results.handshake + Handshake.repeat], eax
     call choose_walkers
     call dword ptr [ebp + Plan.prepare]
-    mov eax, dword ptr [walkers]
+    mov dword ptr [sequence], 0
+    mov dword ptr [race_line], 0
+    mov eax, dword ptr [results + Results.ticks_per_ms]
+    imul eax, eax, RACE_MS
+    mov dword ptr [race_ticks], eax
+    mov eax, dword ptr [results + Results.handshake + Handshake.walkers]
     mov dword ptr [results + Results.handshake + Handshake.muster], eax
     call release_crew
     ; the BSP's own part
@@ -46,23 +67,23 @@ walk_batch:
     mov edi, Cpu.ack
     jmp wait_crew
 
-; Who takes part? Everybody in the first batch and in every fourth, else two CPUs, which change from batch to batch: where
-; real CPUs are fewer than virtual ones a third would only take the time in which two could meet.
-; out: walkers, Cpu.walks, the range; clobbers: EAX, ECX, EDX, ESI
+; Who takes part? Everybody in some batches, else two CPUs that change from batch to batch: where real CPUs are fewer than
+; virtual ones a third would only take the time in which two could meet. Some experiments are for two alone.
+; in: EBP plan row, ECX the batch's number, EDI 0 where all may take part
+; out: Handshake.walkers, Cpu.walks, Cpu.rank, the range; clobbers: EAX, ECX, EDX, ESI
 choose_walkers:
-    mov ecx, dword ptr [phase_batches]
-    inc dword ptr [phase_batches]
     mov esi, dword ptr [results + Results.handshake + Handshake.batch]
-    test ecx, 3
+    or edi, dword ptr [ebp + Plan.pairs]
     jz .all
     mov eax, ecx
     xor edx, edx
     mov ecx, CPUS_NEEDED
     div ecx
     ; EDX and the next one
-    mov dword ptr [walkers], 2
+    mov dword ptr [results + Results.handshake + Handshake.walkers], 2
     imul eax, edx, Cpu.SIZE
     mov dword ptr [results + Results.cpu + eax + Cpu.walks], esi
+    mov dword ptr [results + Results.cpu + eax + Cpu.rank], 0
     lea ecx, [edx + 1]
     cmp ecx, CPUS_NEEDED
     jb .second
@@ -70,6 +91,7 @@ choose_walkers:
 .second:
     imul ecx, ecx, Cpu.SIZE
     mov dword ptr [results + Results.cpu + ecx + Cpu.walks], esi
+    mov dword ptr [results + Results.cpu + ecx + Cpu.rank], 1
     ; the BSP is in no range
     test edx, edx
     jnz .from
@@ -85,10 +107,13 @@ choose_walkers:
     mov dword ptr [range_end], ecx
     ret
 .all:
-    mov dword ptr [walkers], CPUS_NEEDED
+    mov dword ptr [results + Results.handshake + Handshake.walkers], CPUS_NEEDED
     mov ecx, results + Results.cpu
+    xor eax, eax
 .cpu:
     mov dword ptr [ecx + Cpu.walks], esi
+    mov dword ptr [ecx + Cpu.rank], eax
+    inc eax
     add ecx, Cpu.SIZE
     cmp ecx, results + Results.cpu + CPUS_NEEDED * Cpu.SIZE
     jb .cpu
@@ -96,7 +121,9 @@ choose_walkers:
 
 ; A CPU's part. in: EBX its entry; clobbers: EAX, ECX, EDX, EBP, ESI, EDI
 walk_work:
-    mov dword ptr [ebx + Cpu.patience], TOGETHER_LOOKS
+    mov dword ptr [ebx + Cpu.patience], 0
+    call log_of
+    mov dword ptr [ebx + Cpu.operation], eax
     mov edi, dword ptr [results + Results.handshake + Handshake.address]
     xor ecx, ecx
 .cell:
@@ -107,88 +134,107 @@ walk_work:
     cmp ecx, dword ptr [results + Results.handshake + Handshake.cells]
     jb .cell
     mov dword ptr [ebx + Cpu.cell], ecx
+    ; those that have more to do need not wait for this one
+    lock add dword ptr [race_line], LOG_OPERATIONS
     ret
 
-; Holds a CPU back until another one has come as far, so that their operations meet. Only a hint: after TOGETHER_LOOKS
-; looks in one batch it goes on. in: EBX its entry, ECX cell; clobbers: EAX, EDX
-keep_together:
-    xor eax, eax
-.again:
-    mov edx, results + Results.cpu
-.look:
-    cmp edx, ebx
-    je .next
-    ; only one that takes part, and has begun
-    push eax
-    mov eax, dword ptr [edx + Cpu.started]
-    cmp eax, dword ptr [results + Results.handshake + Handshake.batch]
-    pop eax
-    jne .next
-    cmp ecx, dword ptr [edx + Cpu.cell]
-    jbe stagger
-.next:
-    add edx, Cpu.SIZE
-    cmp edx, results + Results.cpu + CPUS_NEEDED * Cpu.SIZE
-    jb .look
-    inc eax
-    ; QEMU's TCG leaves its loop at every PAUSE and takes its lock: whoever does that at each look comes too late
-    test eax, LOOKS_A_PAUSE - 1
-    jnz .again
-    sub dword ptr [ebx + Cpu.patience], LOOKS_A_PAUSE
-    js out_of_patience
-    pause
-    jmp .again
-
-; As above, for one certain CPU. in: EBX this CPU's entry, EDX the other's, ECX cell; clobbers: EAX
-keep_with:
-    xor eax, eax
-.again:
-    push eax
-    mov eax, dword ptr [edx + Cpu.started]
-    cmp eax, dword ptr [results + Results.handshake + Handshake.batch]
-    pop eax
-    jne .wait
-    cmp ecx, dword ptr [edx + Cpu.cell]
-    jbe stagger
-.wait:
-    inc eax
-    ; QEMU's TCG leaves its loop at every PAUSE and takes its lock: whoever does that at each look comes too late
-    test eax, LOOKS_A_PAUSE - 1
-    jnz .again
-    sub dword ptr [ebx + Cpu.patience], LOOKS_A_PAUSE
-    js out_of_patience
-    pause
-    jmp .again
-
-out_of_patience:
-    mov dword ptr [ebx + Cpu.patience], 0
+; Where a CPU's log begins. in: EBX its entry; out: EAX
+log_of:
+    call cpu_index
+    imul eax, eax, LOG_BYTES
+    add eax, operations
     ret
 
-; Two CPUs that set out together at the same moment may miss each other every time. So the one that has come last, and
-; has not waited itself, lets the other one begin, and follows now sooner and now later: by up to 16 accesses' time.
-; in: EAX how often this CPU has looked in vain, ECX cell; clobbers: EAX
-stagger:
-    test eax, eax
-    jnz .return
+; One operation. in: ESI the routine, EAX and EDX its operands, EBX this CPU's entry, ECX cell, EDI its address
+; out: EAX what the routine gives; clobbers: EDX
+operate:
+    call set_out
+    push ebp
+    mov ebp, dword ptr [ebx + Cpu.operation]
+    mov dword ptr [ebp + Operation.cell], ecx
+    mov dword ptr [ebp + Operation.shows], 1
+    cmp dword ptr [results + Results.handshake + Handshake.tickets], 0
+    je .blind
+    push eax
+    mov eax, 1
+    lock xadd dword ptr [sequence], eax
+    mov dword ptr [ebp + Operation.begin], eax
+    pop eax
+    call esi
+    mov edx, 1
+    lock xadd dword ptr [sequence], edx
+    mov dword ptr [ebp + Operation.end], edx
+    jmp .logged
+.blind:
+    call esi
+.logged:
+    mov dword ptr [ebp + Operation.found], eax
+    add dword ptr [ebx + Cpu.operation], Operation.SIZE
+    pop ebp
+    ret
+
+; Tells of this CPU's last operation that it changed nothing. in: EBX its entry; clobbers: EDX
+shows_nothing:
+    mov edx, dword ptr [ebx + Cpu.operation]
+    mov dword ptr [edx - Operation.SIZE + Operation.shows], 0
+    ret
+
+; When an operation begins, by the batch's style. in: EBX this CPU's entry; clobbers: nothing
+set_out:
+    push eax
+    push ecx
     push edx
     push esi
-    push edi
-    mov edi, dword ptr [results + Results.handshake + Handshake.batch]
-    add edi, ecx
-    and edi, STAGGERS - 1
-    imul edi, dword ptr [results + Results.handshake + Handshake.latency]
-    shr edi, 1
-    rdtsc
+    cmp dword ptr [results + Results.handshake + Handshake.style], Style.RACE
+    je .race
+    ; free: after a random part of the time that some accesses take
+    imul eax, dword ptr [ebx + Cpu.random], RANDOM_FACTOR
+    add eax, RANDOM_STEP
+    mov dword ptr [ebx + Cpu.random], eax
+    shr eax, 16
+    mov ecx, dword ptr [results + Results.handshake + Handshake.latency]
+    imul ecx, ecx, FREE_ACCESSES
+    mul ecx
+    shrd eax, edx, 16
     mov esi, eax
-.wait:
     rdtsc
+    mov ecx, eax
+.delay:
+    rdtsc
+    sub eax, ecx
+    cmp eax, esi
+    jb .delay
+    jmp .go
+.race:
+    ; all that take part come to the line; where one does not come for long, the others go on without it
+    lock inc dword ptr [race_line]
+    mov esi, dword ptr [results + Results.handshake + Handshake.walkers]
+    add esi, dword ptr [ebx + Cpu.patience]
+    mov dword ptr [ebx + Cpu.patience], esi
+    mov eax, dword ptr [race_line]
     sub eax, esi
-    cmp eax, edi
-    jb .wait
-    pop edi
+    jns .go
+    rdtsc
+    mov ecx, eax
+.line:
+    ; QEMU's TCG leaves its loop at every PAUSE and takes its lock: a CPU that does that at each look comes too late
+    mov edx, LOOKS_A_PAUSE
+.look:
+    mov eax, dword ptr [race_line]
+    sub eax, esi
+    jns .go
+    dec edx
+    jnz .look
+    pause
+    rdtsc
+    sub eax, ecx
+    cmp eax, dword ptr [race_ticks]
+    jb .line
+.go:
     pop esi
     pop edx
-.return:
+    pop ecx
+    pop eax
     ret
 
 ; Counts operations. in: EBX a CPU's entry, EAX how many; clobbers: nothing

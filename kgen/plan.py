@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgen.experiments import Experiment, Work
 from kgen.instructions import Form
-from kgen.results import WITNESSES_IN_SUITE, WITNESSES_PER_KIND, ResultsLayout, Role, results_layout
-from kgen.spec import KernelSpec, alignment, experiments, instructions, resolve_target, stride
+from kgen.results import (
+    LAYOUT_VERSION,
+    LAYOUT_WITHOUT_MEETINGS,
+    WITNESSES_IN_SUITE,
+    WITNESSES_PER_KIND,
+    ResultsLayout,
+    Role,
+    results_layout,
+)
+from kgen.spec import RULES, Case, KernelSpec, alignment, experiments, instructions, resolve_target, stride
 from kgen.targets import MemoryTarget
 
 #: Rounds of a control when the case itself has no end.
@@ -18,6 +27,9 @@ POWER_ENOUGH = 64
 #: In a suite: so many are enough for a power control, and for a case whose verdict they decide.
 POWER_ENOUGH_IN_SUITE = 10
 CASE_ENOUGH_IN_SUITE = 8
+#: So many violated batches end a case that would go on for its proof, and a proof whose case is still to come.
+CASE_ENOUGH = 64
+PROOF_ENOUGH = 8
 
 
 @dataclass(frozen=True)
@@ -25,7 +37,9 @@ class Phase:
     """One experiment run. ``case`` is the index of the case it belongs to (the first of them, where several share a
     sanity control), ``offset`` is in bytes from where the target begins. ``rounds`` 0 means until stopped; ``cells`` is
     the batch size; ``enough``, if not 0, is the number of events that end it early. Where it is ``adaptive``
-    ``rounds`` is the least: a case goes on as long as its power controls did."""
+    ``rounds`` is the least: a case goes on as long as its power controls did. ``group`` is the first phase of those
+    that take turns with it, batch by batch; ``counts_meetings`` says that its batches are counted by whether operations
+    of different CPUs met in them."""
 
     index: int
     role: Role
@@ -39,6 +53,8 @@ class Phase:
     cells: int
     enough: int
     adaptive: bool
+    group: int
+    counts_meetings: bool
 
     @property
     def label(self) -> str:
@@ -78,6 +94,13 @@ def work_of(phase: Phase, instruction: str) -> Work:
     return experiment_of(phase).work(instructions()[instruction], phase.form, phase.cpus, phase.cells)
 
 
+def may_be_silent(spec: KernelSpec, phase: Phase) -> bool:
+    """Return whether it is a power control of one instruction beside one of several: where the machine never
+    interrupts an instruction, with LOCK or without, that one cannot fail."""
+    first, *others = spec.cases[phase.case].unlocked
+    return phase.role is Role.POWER and phase.form in others and phase.form != first
+
+
 def experiment_of(phase: Phase) -> Experiment:
     """The experiment it runs."""
     return experiments()[phase.experiment]
@@ -89,51 +112,94 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
     made: list[Phase] = []
     by_case: list[tuple[Phase, ...]] = []
     sanities: dict[object, Phase] = {}
-    ram = resolve_target("ram")
     for number, case in enumerate(spec.cases):
-
-        def run(role: Role, form: Form, target: MemoryTarget, rounds: int, number: int = number) -> Phase:
-            case = spec.cases[number]
-            phase = Phase(
-                index=len(made),
-                role=role,
-                case=number,
-                form=form,
-                target=target,
-                offset=case.offset,
-                experiment=case.experiment,
-                cpus=case.cpus,
-                rounds=rounds,
-                cells=spec.cells_of(case, target),
-                enough=_enough(spec, role),
-                adaptive=bool(spec.budget) and role is not Role.SANITY,
-            )
-            made.append(phase)
-            return phase
-
-        target = resolve_target(case.target)
         own: list[Phase] = []
-        if spec.controls:
-            rounds = spec.rounds or CONTROL_ROUNDS
-            # A case on RAM is its own sanity control, unless it is the unlocked form.
-            if target != ram or not case.lock:
-                key = (case.locked.name, case.experiment, case.offset)
-                if key not in sanities:
-                    sanities[key] = run(Role.SANITY, case.locked, ram, rounds)
-                own.append(sanities[key])
-            own += [run(Role.POWER, form, target, rounds) for form in case.unlocked]
-        own.append(run(Role.CASE, case.form, target, spec.rounds))
+        proof = proof_of(case) if spec.rules == RULES else ""
+        # the case comes last: the machine is frozen in it
+        for experiment, part in _parts(spec, case, proof):
+            first = len(made)
+            for role, form, target in part:
+                key = (form.name, experiment, case.offset)
+                if role is Role.SANITY and key in sanities:
+                    own.append(sanities[key])
+                    continue
+                walk = experiments()[experiment].walk and spec.rules == RULES
+                phase = Phase(
+                    index=len(made),
+                    role=role,
+                    case=number,
+                    form=form,
+                    target=target,
+                    offset=case.offset,
+                    experiment=experiment,
+                    cpus=case.cpus,
+                    rounds=_rounds(spec, role, experiment),
+                    cells=spec.cells_of(case, target, experiment),
+                    enough=_enough(spec, role, experiment),
+                    adaptive=bool(spec.budget) and role is not Role.SANITY and not walk,
+                    group=first if walk else len(made),
+                    counts_meetings=walk,
+                )
+                made.append(phase)
+                own.append(phase)
+                if role is Role.SANITY:
+                    sanities[key] = phase
         by_case.append(tuple(own))
     return tuple(made), tuple(by_case)
 
 
-def _enough(spec: KernelSpec, role: Role) -> int:
+_Part = list[tuple[Role, Form, MemoryTarget]]
+
+
+def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Part]]:
+    """Yield the phases of a case in the order they run, by experiment; those of a walk take turns. Where the verdict
+    rests on another experiment as well, that one comes first, and the power controls are its own."""
+    target = resolve_target(case.target)
+    ram = resolve_target("ram")
+    controls: _Part = []
+    if spec.controls:
+        # A case on RAM is its own sanity control, unless it is the unlocked form.
+        if target != ram or not case.lock:
+            controls.append((Role.SANITY, case.locked, ram))
+        controls += [(Role.POWER, form, target) for form in case.unlocked]
+    if not proof:
+        yield case.experiment, [*controls, (Role.CASE, case.form, target)]
+        return
+    yield case.experiment, [part for part in controls if part[0] is Role.SANITY]
+    yield proof, [*controls, (Role.PROOF, case.form, target)]
+    yield case.experiment, [(Role.CASE, case.form, target)]
+
+
+def proof_of(case: Case) -> str:
+    """Return the experiment that the verdict on a case rests on as well, "" where its own is proof itself or none of
+    its proofs fits the form."""
+    instruction = instructions()[case.instruction]
+    for name in experiments()[case.experiment].proofs:
+        proof = experiments()[name]
+        if not any(proof.refuses(instruction, form, case.cpus) for form in (case.form, case.locked, *case.unlocked)):
+            return name
+    return ""
+
+
+def _rounds(spec: KernelSpec, role: Role, experiment: str) -> int:
+    """Return the least rounds of a phase; 0 for one that goes on until its proof is reached, or until it is stopped."""
+    if spec.rules == RULES and experiments()[experiment].walk and (spec.proof_seconds or spec.budget):
+        return 0
+    return spec.rounds if role is Role.CASE else spec.rounds or CONTROL_ROUNDS
+
+
+def _enough(spec: KernelSpec, role: Role, experiment: str) -> int:
     if role is Role.POWER:
         return POWER_ENOUGH_IN_SUITE if spec.budget else POWER_ENOUGH
-    return CASE_ENOUGH_IN_SUITE if spec.budget and role is Role.CASE else 0
+    if spec.budget and role in (Role.PROOF, Role.CASE):
+        return CASE_ENOUGH_IN_SUITE
+    # tokens come in the number that was asked for
+    to_proof = bool(spec.proof_seconds) and experiments()[experiment].walk
+    return {Role.PROOF: PROOF_ENOUGH, Role.CASE: CASE_ENOUGH}.get(role, 0) if to_proof else 0
 
 
 def layout_of(spec: KernelSpec) -> ResultsLayout:
     """The results block of that kernel."""
     witnesses = WITNESSES_IN_SUITE if spec.budget else WITNESSES_PER_KIND
-    return results_layout(cpus=spec.case.cpus, phases=len(phases(spec)), witnesses=witnesses)
+    version = LAYOUT_VERSION if spec.rules == RULES else LAYOUT_WITHOUT_MEETINGS
+    return results_layout(cpus=spec.case.cpus, phases=len(phases(spec)), witnesses=witnesses, version=version)

@@ -14,7 +14,9 @@ from enum import IntEnum
 from typing import Any
 
 MAGIC = b"KGENRSLT"
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
+#: The layout of kernels that counted no live batches; memory that such a kernel left is still read.
+LAYOUT_WITHOUT_MEETINGS = 4
 #: Entries of the CPU table: every APIC id that fits eight bits.
 CPU_TABLE = 256
 #: Witnesses of one kind that one phase records, alone in its kernel or in a suite; later violations of that kind are
@@ -39,16 +41,18 @@ class ViolationKind(IntEnum):
 
 
 class Role(IntEnum):
-    """Why a phase runs."""
+    """Why a phase runs. PROOF: the stronger experiment that the verdict on a case rests on as well."""
 
     SANITY = 1
     POWER = 2
     CASE = 3
+    PROOF = 4
 
 
 class PhaseStatus(IntEnum):
     """How far a phase came. LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an
-    exception. ABSENT: the machine has no such target."""
+    exception. ABSENT: the machine has no such target. TICKETS: one was given twice or not at all, so LOCK XADD on RAM is
+    not atomic and no order can be told."""
 
     PENDING = 0
     RUNNING = 1
@@ -60,6 +64,15 @@ class PhaseStatus(IntEnum):
     LIMIT = 7
     FAULTED = 8
     ABSENT = 9
+    TICKETS = 10
+
+
+class Style(IntEnum):
+    """How the CPUs of a batch set out. FREE: each after a random delay of its own. RACE: before each operation they wait
+    for each other, with a bound."""
+
+    FREE = 0
+    RACE = 1
 
 
 class KernelState(IntEnum):
@@ -155,7 +168,8 @@ class Cpu(LittleEndianStructure):
     ``go``, ``started`` and ``ack`` hold the number of the batch that the CPU may begin, has begun and has finished,
     ``cell`` how many cells of it a consumer has behind it, ``token`` what it took last; ``asleep`` tells others to wake
     it, ``patience`` is how many more exchanges in a row it will try on an empty cell, ``walks`` the last batch of a
-    walk in which it takes part.
+    walk in which it takes part and ``rank`` its place among those who do; ``operation`` is where its next operation is
+    logged, ``random`` the state of its generator of delays.
     """
 
     _fields_ = (
@@ -173,7 +187,43 @@ class Cpu(LittleEndianStructure):
         ("patience", c_uint32),
         ("walks", c_uint32),
         ("fault", Fault),
-        ("reserved", c_uint8 * 44),
+        ("rank", c_uint32),
+        ("operation", c_uint32),
+        ("random", c_uint32),
+        ("reserved", c_uint8 * 32),
+    )
+
+
+class Operation(LittleEndianStructure):
+    """One operation of a walk, in its CPU's log. ``begin`` and ``end`` are its tickets, ``found`` is what its routine
+    gave back, ``shows`` whether it changes the cell, so that an operation that is split would show beside it. ``index``
+    numbers the value that it wrote, ``wrote`` tells whether it did."""
+
+    _fields_ = (
+        ("begin", c_uint32),
+        ("end", c_uint32),
+        ("found", c_uint32),
+        ("cell", c_uint32),
+        ("shows", c_uint32),
+        ("index", c_uint32),
+        ("wrote", c_uint32),
+    )
+
+
+class StyleCount(LittleEndianStructure):
+    """The batches of one style in one phase: those with tickets, the live ones of them, the live ones that were
+    violated, how often of two live ones in a row just one was; then those without tickets, and the violated ones of
+    them. ``last`` is 1 where the last live batch was violated. ``struck`` are all violated batches with tickets."""
+
+    _fields_ = (
+        ("batches", c_uint32),
+        ("live", c_uint32),
+        ("violated", c_uint32),
+        ("switches", c_uint32),
+        ("blind", c_uint32),
+        ("blind_violated", c_uint32),
+        ("struck", c_uint32),
+        ("last", c_uint32),
     )
 
 
@@ -225,8 +275,9 @@ class Task(LittleEndianStructure):
 
 class Handshake(LittleEndianStructure):
     """What the BSP tells the others. ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its
-    size, ``repeat`` the operations on each, ``latency`` a read's time in TSC ticks; ``halt`` sends the others to rest,
-    ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing the
+    size, ``repeat`` the operations on each, ``latency`` a read's time in TSC ticks; ``style`` is the batch's,
+    ``tickets`` whether its operations draw tickets, ``walkers`` how many CPUs take part; ``halt`` sends the others to
+    rest, ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing the
     number in its ``go`` and writing it to its ``ack``."""
 
     _fields_ = (
@@ -237,7 +288,10 @@ class Handshake(LittleEndianStructure):
         ("halt", c_uint32),
         ("latency", c_uint32),
         ("task", Task),
-        ("reserved0", c_uint8 * (128 - 24 - ctypes.sizeof(Task))),
+        ("style", c_uint32),
+        ("tickets", c_uint32),
+        ("walkers", c_uint32),
+        ("reserved0", c_uint8 * (128 - 36 - ctypes.sizeof(Task))),
         ("filled", c_uint32),
         ("reserved1", c_uint8 * 60),
         ("muster", c_uint32),
@@ -247,8 +301,9 @@ class Handshake(LittleEndianStructure):
 
 class PlanEntry(LittleEndianStructure):
     """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
-    added to the address that ``setup`` finds. ``last`` marks the last phase of a case,
-    ``adaptive`` one whose N grows; ``step`` is what one operation adds; ``video`` marks a target that may be the
+    added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns; ``last`` marks
+    the last phase of a case, ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction
+    beside one of two, ``pairs`` an experiment for two CPUs at a time; ``step`` is what one operation adds; ``video`` marks a target that may be the
     display adapter's memory at another address than 0xa0000-0xbffff."""
 
     _fields_ = (
@@ -270,6 +325,9 @@ class PlanEntry(LittleEndianStructure):
         ("label", c_uint32),
         ("announce", c_uint32),
         ("video", c_uint32),
+        ("turns", c_uint32),
+        ("may_be_silent", c_uint32),
+        ("pairs", c_uint32),
         ("task", Task),
     )
 
@@ -311,8 +369,8 @@ class Tally(LittleEndianStructure):
     )
 
 
-def _phase_class(cpus: int) -> type[LittleEndianStructure]:
-    fields = (
+def _phase_class(cpus: int, version: int) -> type[LittleEndianStructure]:
+    fields: tuple[tuple[str, Any], ...] = (
         ("role", _Role),
         ("status", _PhaseStatus),
         ("address", c_uint32),
@@ -334,10 +392,12 @@ def _phase_class(cpus: int) -> type[LittleEndianStructure]:
         ("fault_cpu", c_uint32),
         ("cpu", Counters * cpus),
     )
+    if version != LAYOUT_WITHOUT_MEETINGS:
+        fields += (("batches", c_uint32), ("spare", c_uint32), ("style", StyleCount * len(Style)))
     return type("Phase", (LittleEndianStructure,), {"_fields_": fields})
 
 
-def _results_class(cpus: int, phases: int, witnesses: int) -> type[LittleEndianStructure]:
+def _results_class(cpus: int, phases: int, witnesses: int, version: int) -> type[LittleEndianStructure]:
     capacity = phases * len(ViolationKind) * witnesses
     fields = (
         ("magic", c_char * len(MAGIC)),
@@ -363,7 +423,7 @@ def _results_class(cpus: int, phases: int, witnesses: int) -> type[LittleEndianS
         ("padding", c_uint8 * 28),
         ("handshake", Handshake),
         ("cpu", Cpu * CPU_TABLE),
-        ("phase", _phase_class(cpus) * phases),
+        ("phase", _phase_class(cpus, version) * phases),
         ("witness", Witness * capacity),
     )
     return type("Results", (LittleEndianStructure,), {"_fields_": fields})
@@ -372,11 +432,12 @@ def _results_class(cpus: int, phases: int, witnesses: int) -> type[LittleEndianS
 @dataclass(frozen=True)
 class ResultsLayout:
     """The results block of one kernel: its size depends on the cases' CPUs, the number of phases, and how many
-    witnesses of a kind each of them may record."""
+    witnesses of a kind each of them may record. ``version`` is the layout's."""
 
     cpus: int
     phases: int
     witnesses: int
+    version: int
     results: type[LittleEndianStructure]
 
     @property
@@ -397,6 +458,8 @@ class ResultsLayout:
             "Tally": Tally,
             "Event": Event,
             "Cpu": Cpu,
+            "Operation": Operation,
+            "StyleCount": StyleCount,
             "Fault": Fault,
             "Phase": _element(self.results, "phase"),
             "Counters": Counters,
@@ -408,7 +471,7 @@ class ResultsLayout:
         for name, struct in structs.items():
             found |= {f"{name}.{field}": offset for field, offset in _offsets(struct)}
             found[f"{name}.SIZE"] = ctypes.sizeof(struct)
-        for values in (ViolationKind, Role, PhaseStatus, KernelState, CpuState, Decode, BootPath, Screen, Clock):
+        for values in (ViolationKind, Role, PhaseStatus, Style, KernelState, CpuState, Decode, BootPath, Screen, Clock):
             found |= {f"{values.__name__}.{member.name}": member.value for member in values}
         return found
 
@@ -424,6 +487,8 @@ def _offsets(struct: type[LittleEndianStructure]) -> Iterator[tuple[str, int]]:
         yield field[0], getattr(struct, field[0]).offset
 
 
-def results_layout(cpus: int, phases: int, witnesses: int = WITNESSES_PER_KIND) -> ResultsLayout:
-    """The layout for cases with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
-    return ResultsLayout(cpus, phases, witnesses, _results_class(cpus, phases, witnesses))
+def results_layout(
+    cpus: int, phases: int, witnesses: int = WITNESSES_PER_KIND, version: int = LAYOUT_VERSION
+) -> ResultsLayout:
+    """Return the layout for cases with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
+    return ResultsLayout(cpus, phases, witnesses, version, _results_class(cpus, phases, witnesses, version))

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kgen import __version__, font, symbols
+from kgen import __version__, font, live, symbols
 from kgen.data import data_dir
 from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
-from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of, work_of
+from kgen.plan import Phase, experiment_of, layout_of, may_be_silent, phases, phases_of, work_of
 from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
@@ -99,16 +99,26 @@ MSR_X2APIC_TIMER_COUNT = 0x838
 MSR_X2APIC_TIMER_DIVIDE = 0x83E
 MSR_X2APIC_ICR = 0x830
 
-#: A walk's operations on each cell in its first batch are twice this; twice as many after every GROW_EVERY batches (a
-#: power of two), up to the experiment's limit.
+#: A walk's operations of a CPU in a batch are so many, twice and four times as many, in turn.
 FIRST_REPEAT = 8
-GROW_EVERY = 16
-#: Looks, each with a PAUSE, that a CPU spends in one batch on waiting for another one to come as far.
-TOGETHER_LOOKS = 262_144
-#: Looks at another CPU's progress between one PAUSE and the next.
+#: Batches of one phase that follow each other before the next phase has its turn; both styles are among them.
+TURN = 4
+#: Of so many batches of each style, a power of two, the last draws no tickets.
+BLIND_EVERY = 8
+#: Of so many batches of each style, a power of two, the first is for all CPUs, the others are for two.
+ALL_EVERY = 8
+#: How long, in milliseconds, a CPU waits in a race for the others to come to the next operation. Measured on a busy KVM:
+#: with 0.77 ms four times as many violated batches a second as with 77 ms.
+RACE_MS = 1
+#: Looks at the line of a race between one PAUSE and the next.
 LOOKS_A_PAUSE = 64
-#: How many different moments the CPU that comes last may let pass; they are half an access's time apart.
-STAGGERS = 32
+#: The longest random delay of a CPU that runs free, in times of an access.
+FREE_ACCESSES = 2
+#: The multiplier and the increment of the generator of delays (Knuth, The Art of Computer Programming 2, 3.3.4).
+RANDOM_FACTOR = 1664525
+RANDOM_STEP = 1013904223
+#: From here on a chain's values begin anew, far below the one that stands for two halves that differ.
+CHAIN_TOP = 0x40000000
 #: A consumer of tokens lets one of so many moments pass before it comes to a cell, each 1 / 2^JITTER_SHIFT of the time
 #: of an access. Measured on KVM: both shorter and longer ones meet less often.
 JITTERS = 32
@@ -181,6 +191,9 @@ class _PhaseView:
     prefix: str
     announce: int
     video: int
+    turns: int
+    may_be_silent: int
+    pairs: int
     stride: int
     work: str
     put: str
@@ -265,7 +278,7 @@ def _setups(targets: Iterable[MemoryTarget]) -> dict[str, _Setup]:
 
 
 def _view(
-    phase: Phase, work: Work, tables: Mapping[tuple[str, ...], _Table], setups: Mapping[str, _Setup], suite: bool
+    phase: Phase, work: Work, tables: Mapping[tuple[str, ...], _Table], setups: Mapping[str, _Setup], spec: KernelSpec
 ) -> _PhaseView:
     target = phase.target
     setup = setups.get(target.name)
@@ -275,6 +288,7 @@ def _view(
     prefix = experiment.prefix
     parts = (f"walk_batch, {prefix}_prepare" if experiment.walk else f"{prefix}_batch, 0") + f", {prefix}_judge"
     case = phase.role is Role.CASE
+    suite = bool(spec.suite)
     return _PhaseView(
         index=phase.index,
         role=phase.role,
@@ -293,6 +307,9 @@ def _view(
         prefix=parts,
         announce=int(case and not suite and phase.experiment == "token"),
         video=int(target.video),
+        turns=sum(other.group == phase.index for other in phases(spec)),
+        may_be_silent=int(may_be_silent(spec, phase)),
+        pairs=int(experiment.pairs),
         stride=phase.stride,
         work=f"walk_work, {prefix}_visit" if experiment.walk else f"{prefix}_work, 0",
         put=work.put.label,
@@ -338,10 +355,23 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "OWNERS": _owners(spec),
         "PARITY_STARTS": PARITY_STARTS,
         "FIRST_REPEAT": FIRST_REPEAT,
-        "GROW_EVERY": GROW_EVERY,
-        "TOGETHER_LOOKS": TOGETHER_LOOKS,
+        "TURN": TURN,
+        "BLIND_EVERY": BLIND_EVERY,
+        "ALL_EVERY": ALL_EVERY,
+        "RACE_MS": RACE_MS,
+        "FREE_ACCESSES": FREE_ACCESSES,
+        "RANDOM_FACTOR": RANDOM_FACTOR,
+        "RANDOM_STEP": RANDOM_STEP,
+        "CHAIN_TOP": CHAIN_TOP,
+        "CHAIN_VALUES": _chain_values(spec),
+        "LOG_OPERATIONS": _log_operations(spec),
+        "LIVE_LEAST": live.LEAST,
+        "LIVE_MOST": live.MOST,
+        "STRUCK_MOST": live.MOST_VIOLATED,
+        "POWER_NEEDED": live.NEEDED,
+        "PAIR_LEAST": live.PAIR_LEAST,
+        "PROOF_MS": 1000 * spec.proof_seconds,
         "GUARD_PAUSES": GUARD_PAUSES,
-        "STAGGERS": STAGGERS,
         "JITTERS": JITTERS,
         "JITTER_SHIFT": JITTER_SHIFT,
         "LOOKS_A_PAUSE": LOOKS_A_PAUSE,
@@ -465,11 +495,23 @@ def render_template(name: str, **values: Any) -> str:
         raise SourceError(str(error), where=f"{where}:{line}" if line else str(where)) from error
 
 
+def _walks(spec: KernelSpec) -> list[Phase]:
+    return [phase for phase in phases(spec) if experiment_of(phase).walk]
+
+
+def _log_operations(spec: KernelSpec) -> int:
+    """Return the most operations of one CPU in one batch, at least 1."""
+    return max((phase.cells * _work(spec, phase).most for phase in _walks(spec)), default=1)
+
+
+def _chain_values(spec: KernelSpec) -> int:
+    """Return the most values of one batch: one an operation, and one a cell."""
+    return spec.case.cpus * _log_operations(spec) + MAX_BATCH
+
+
 def _owners(spec: KernelSpec) -> int:
-    """Bytes for the marks of the operations of one batch, and for one a cell and CPU."""
-    planned = phases(spec)
-    marks = (phase.cells * phase.cpus * _work(spec, phase).repeat for phase in planned if phase.experiment == "counter")
-    return max(*marks, MAX_BATCH * min(spec.case.cpus, 64), 1)
+    """Return the bytes for the marks of the operations of one batch, and for one a cell and CPU."""
+    return max(spec.case.cpus * _log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))
 
 
 def render(spec: KernelSpec) -> Source:
@@ -483,7 +525,7 @@ def render(spec: KernelSpec) -> Source:
         "kernel.asm",
         constants=constants(spec),
         phases=[
-            _view(phase, work, tables, setups, bool(spec.suite)) for phase, work in zip(planned, works, strict=True)
+            _view(phase, work, tables, setups, spec) for phase, work in zip(planned, works, strict=True)
         ],
         routines=list(_routines(works).values()),
         tables=list(tables.values()),

@@ -25,6 +25,9 @@ MAX_ROUNDS = 0xFFFFFFFF
 MAX_BATCH = 256
 #: The longest time that a suite may be given, in seconds.
 MAX_BUDGET = 24 * 3600
+#: By which rules kernels are planned and judged now, and those of versions that counted no live batches.
+RULES = 2
+OLD_RULES = 1
 #: How far from a bare address an offset may lead, in bytes.
 BARE_CELL = 2 * 4096
 LINE = 64
@@ -276,6 +279,10 @@ def room(target: MemoryTarget, offset: int, width: int) -> int:
     return max(1, min(MAX_BATCH, (size - offset - width // 8) // stride(target, offset, width) + 1))
 
 
+#: Cells of a batch in kernels of the old rules, where the target had room.
+_OLD_CELLS = {"counter": 16, "mutex": 1, "own-bits": 32, "parity": 64, "token": 128, "torn": 1}
+
+
 @dataclass(frozen=True)
 class KernelSpec:
     """Everything that decides the bytes of a kernel.
@@ -285,6 +292,9 @@ class KernelSpec:
     the power controls have failed. ``rounds`` 0 runs until told to stop. ``batch`` is the number of cells one handshake
     covers, 0 for the target's default. ``print_every`` is the distance in rounds between table rows, 0 for the default
     (the first 20 rounds, then about ten rows a second). ``serial_port`` is an I/O port, ``baud`` in bits a second.
+    With ``proof_seconds`` a walk goes on until its proof is reached, for so many seconds at most (kgen.live), without
+    them for as many operations as ``rounds`` says. ``rules`` 1 marks kernels of versions that counted no live batches:
+    they are planned and read as ever, and never called ATOMIC.
     """
 
     case: Case
@@ -298,9 +308,15 @@ class KernelSpec:
     more: tuple[Case, ...] = ()
     suite: str = ""
     budget: int = 0
+    proof_seconds: int = 0
+    rules: int = RULES
 
     def __post_init__(self) -> None:
         check_all(vars(self), KernelSpec)
+        if not OLD_RULES <= self.rules <= RULES or (self.rules == OLD_RULES and self.proof_seconds):
+            raise SpecError(f"rules {self.rules} are none of this kgen's", hint="leave them out")
+        if not 0 <= self.proof_seconds <= MAX_BUDGET:
+            raise SpecError(f"a proof of {self.proof_seconds} s", hint=f"give 1 to {MAX_BUDGET} seconds")
         if not 0 <= self.rounds <= MAX_ROUNDS:
             raise SpecError(f"{self.rounds} rounds asked for", hint=f"give 1 to {MAX_ROUNDS}, or 0 to run for ever")
         if not 0 <= self.print_every <= MAX_ROUNDS:
@@ -348,14 +364,23 @@ class KernelSpec:
         """Cells one handshake of the first case covers."""
         return self.cells_of(self.case, resolve_target(self.case.target))
 
-    def cells_of(self, case: Case, target: MemoryTarget) -> int:
-        """Cells one handshake covers when a phase of that case runs on that target."""
-        most = experiments()[case.experiment].cells(case.width)
+    def cells_of(self, case: Case, target: MemoryTarget, experiment: str = "") -> int:
+        """Return how many cells one handshake covers when a phase of that case runs on that target; of an experiment
+        that is not the case's own where ``experiment`` names one."""
+        name = experiment or case.experiment
+        most = experiments()[name].cells(case.width) if self.rules == RULES else _OLD_CELLS[name]
         return self.batch or min(most, room(target, case.offset, case.width))
+
+    def _fields(self) -> dict[str, Any]:
+        """Return the fields as text forms have them: those of older kernels lack what is newer."""
+        fields = asdict(self)
+        for name in ("proof_seconds", "rules") if self.rules == OLD_RULES else ():
+            del fields[name]
+        return fields
 
     def to_json(self) -> str:
         """The canonical text form: one line, sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> KernelSpec:
@@ -364,13 +389,14 @@ class KernelSpec:
             fields = json.loads(text)
             case = Case(**fields.pop("case"))
             more = tuple(Case(**each) for each in fields.pop("more"))
-            return KernelSpec(case=case, more=more, poll=Poll(fields.pop("poll")), **fields)
+            rules = fields.pop("rules", OLD_RULES)
+            return KernelSpec(case=case, more=more, poll=Poll(fields.pop("poll")), rules=rules, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpecError(f"not a kernel specification: {error}") from error
 
     def to_text(self) -> str:
         """The form that the kernel carries and prints: JSON in one word, the cases by their ids."""
-        fields = {name: value for name, value in asdict(self).items() if name not in ("case", "more")}
+        fields = {name: value for name, value in self._fields().items() if name not in ("case", "more")}
         fields["cases"] = [case.id for case in self.cases]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
@@ -380,11 +406,13 @@ class KernelSpec:
         try:
             fields = json.loads(text)
             first, *more = (Case.from_id(name) for name in fields.pop("cases"))
-            spec = KernelSpec(case=first, more=tuple(more), poll=Poll(fields.pop("poll")), **fields)
+            rules = fields.pop("rules", OLD_RULES)
+            spec = KernelSpec(case=first, more=tuple(more), poll=Poll(fields.pop("poll")), rules=rules, **fields)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SpecError(f"not a kernel specification: {error}") from error
         numbers = ("rounds", "batch", "print_every", "serial_port", "baud", "budget")
         typed = type(fields.get("controls")) is bool and all(type(fields.get(name)) is int for name in numbers)
+        typed = typed and type(rules) is int and type(fields.get("proof_seconds", 0)) is int
         if not typed or spec.to_text() != text:
             raise SpecError("not a kernel specification as kgen writes it")
         return spec

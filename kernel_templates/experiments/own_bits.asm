@@ -6,7 +6,7 @@
 .equ OwnBits.mask, 8
 .equ OwnBits.repeats, 0xC
 .equ OwnBits.values, 0x10
-.equ OwnBits.SIZE, 0x50
+.equ OwnBits.SIZE, 0x20
 
 ; in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 own_bits_prepare:

@@ -55,7 +55,8 @@ class Work:
 
     ``put`` and ``take`` are its routines, ``operand`` is in EAX when ``put`` is called by walks, ``step`` is what one
     operation adds and ``inverse`` undoes a multiplication by it. ``repeat`` is the most operations of one CPU on one
-    cell in one batch. ``token_mask`` covers the bits that tokens differ in. ``data`` is a table for the experiment's
+    cell in one batch, where the batch chooses their number; ``turns`` is that most where the experiment does.
+    ``token_mask`` covers the bits that tokens differ in. ``data`` is a table for the experiment's
     own code: numbers, and routines for their addresses. ``returns`` says that ``put`` gives the old value.
     """
 
@@ -65,9 +66,15 @@ class Work:
     step: int = 0
     inverse: int = 1
     repeat: int = 1
+    turns: int = 0
     token_mask: int = 0xFFFFFFFF
     returns: bool = False
     data: tuple[int | Routine, ...] = ()
+
+    @property
+    def most(self) -> int:
+        """The most operations of one CPU on one cell in one batch."""
+        return self.turns or self.repeat
 
     @property
     def routines(self) -> tuple[Routine, ...]:
@@ -100,7 +107,9 @@ class Experiment:
     and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room; a walk is one
     chance to see something, however many cells it covers, so it is to be short: before each all CPUs meet anew.
     ``accounts`` yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can
-    show, ``telling`` those that say of a power control that it would have shown the defect in question.
+    show, ``telling`` those that say of a power control that it would have shown the defect in question. ``pairs`` says
+    that two CPUs take part in a batch, never more. ``proofs`` names stronger experiments: the verdict rests on the
+    first of them that fits the form as well, in the same boot; where there are none the experiment is proof itself.
     """
 
     name: str
@@ -115,6 +124,8 @@ class Experiment:
     template: str = ""
     assembly: str = ""
     walk: bool = True
+    pairs: bool = False
+    proofs: tuple[str, ...] = ()
     cells: Callable[[int], int] = lambda width: 128
     fits: Callable[[Instruction, Form, int], str] = lambda instruction, form, cpus: ""
 
@@ -133,6 +144,10 @@ class Experiment:
             wanted = " or ".join(" and ".join(use.value for use in uses) for uses in self.uses)
             return f"it takes what can {wanted}"
         return self.fits(instruction, form, cpus)
+
+
+#: The most operations of a CPU in one batch of a walk: batches are short, for CPUs drift apart in long ones.
+MOST_OPERATIONS = 32
 
 
 def operations(account: Account) -> Iterator[str]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
 
-#: Room for one byte an operation of a batch, in which those that get an old value leave their mark.
-OWNERS = 16_384
-#: The most operations of a CPU on one cell in one batch.
-MAX_REPEAT = 4_096
 
 
 def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
@@ -16,7 +12,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     operand = instruction.step(width)
     added = instruction.increment(width)
     # fewer than 2^width in all, so that no number of lost updates looks like none
-    repeat = max(1, min(MAX_REPEAT, ((1 << width) - 1) // cpus, OWNERS // (cells * cpus)))
+    repeat = max(1, min(MOST_OPERATIONS // cells, ((1 << width) - 1) // cpus))
     put = Routine(form, Use.STEP, operand)
     return Work(
         put=put,
@@ -51,6 +47,6 @@ EXPERIMENT = Experiment(
     kinds=("lost", "duplicate", "torn"),
     telling=("lost", "duplicate"),
     template="experiments/counter.asm",
-    cells=lambda width: 16,
+    cells=lambda width: 1,
     fits=_fits,
 )

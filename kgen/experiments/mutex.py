@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kgen.experiments import Account, Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Account, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
-
-#: The most operations of a CPU on one cell in one batch.
-MAX_REPEAT = 4_096
 
 
 def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     put = Routine(form, Use.EXCHANGE if Use.EXCHANGE in form.code else Use.SET)
-    return Work(put=put, take=put, operand=1, repeat=MAX_REPEAT, returns=True)
+    return Work(put=put, take=put, operand=1, repeat=max(1, MOST_OPERATIONS // cells), returns=True)
 
 
 def _accounts(account: Account) -> Iterator[str]:
@@ -40,5 +37,6 @@ EXPERIMENT = Experiment(
     kinds=("duplicate", "stale", "torn"),
     telling=("duplicate", "stale"),
     template="experiments/mutex.asm",
+    proofs=("chain", "own-bits"),
     cells=lambda width: 1,
 )

@@ -8,7 +8,7 @@ from kgen.experiments import Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Lane, Source, Use
 
 #: The most times a CPU changes its bits in one visit.
-MAX_REPEAT = 15
+MAX_REPEAT = 3
 #: Words in a CPU's row of the table: routine, operand, mask, repeats, and what its bits hold after each change.
 ROW_WORDS = 4 + MAX_REPEAT + 1
 
@@ -40,7 +40,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
         initial |= lane.initial
     first = rows[0]
     assert isinstance(first, Routine)
-    return Work(put=first, take=first, operand=initial, repeat=1, data=tuple(rows))
+    return Work(put=first, take=first, operand=initial, turns=MAX_REPEAT, data=tuple(rows))
 
 
 def _fits(instruction: Instruction, form: Form, cpus: int) -> str:
@@ -64,6 +64,6 @@ EXPERIMENT = Experiment(
     kinds=("lost", "torn"),
     telling=("lost",),
     template="experiments/own_bits.asm",
-    cells=lambda width: 32,
+    cells=lambda width: 8,
     fits=_fits,
 )

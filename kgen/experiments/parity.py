@@ -5,6 +5,8 @@ from __future__ import annotations
 from kgen.experiments import Experiment, Routine, Work, operations
 from kgen.instructions import STEP, Form, Instruction, Use
 
+#: The turns of a CPU on a cell are 1, 2 and 4 in different batches.
+MOST_TURNS = 4
 #: Start values in turn; their number is a power of two.
 STARTS = 16
 
@@ -17,17 +19,17 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
         # odd, so that the negative of it is another value
         start = ((number + 1) * STEP % (1 << form.width)) | 1
         table += [start, instruction.semantics(start, operand, 0, form.width, 0).value]
-    return Work(put=put, take=put, operand=operand, data=tuple(table))
+    return Work(put=put, take=put, operand=operand, turns=MOST_TURNS, data=tuple(table))
 
 
 EXPERIMENT = Experiment(
     name="parity",
     summary="two CPUs change a cell equally often, in a way that undoes itself",
     argument=(
-        "The operation f undoes itself: f(f(v)) = v, and f(v) differs from v. Of every cell two CPUs take turns, "
-        "equally many, and nobody else touches it. Atomic operations, an even number of them, leave v, in any order. "
+        "The operation f undoes itself: f(f(v)) = v, and f(v) differs from v. In a batch two CPUs change each cell, "
+        "equally often, and nobody else touches it. Atomic operations, an even number of them, leave v, in any order. "
         "A cell that holds f(v) shows that an odd number of them was lost; any other value nobody has made: it is "
-        "torn. The turns are 1, 2, 4 and 8 in different batches: where it is one, two losses cannot cancel, and with "
+        "torn. The turns are 1, 2 and 4 in different batches: where it is one, two losses cannot cancel, and with "
         "few they seldom do."
     ),
     unit="operations",
@@ -37,5 +39,6 @@ EXPERIMENT = Experiment(
     kinds=("lost", "torn"),
     telling=("lost",),
     template="experiments/parity.asm",
-    cells=lambda width: 64,
+    pairs=True,
+    cells=lambda width: 8,
 )

@@ -60,4 +60,5 @@ EXPERIMENT = Experiment(
     telling=("lost", "duplicate"),
     template="experiments/token.asm",
     walk=False,
+    proofs=("chain", "own-bits"),
 )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
-
-#: The most operations of a CPU on one cell in one batch.
-MAX_REPEAT = 4_096
 
 
 def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     put = Routine(form, Use.STORE)
-    return Work(put=put, take=put, repeat=MAX_REPEAT)
+    return Work(put=put, take=put, repeat=max(1, MOST_OPERATIONS // cells))
 
 
 EXPERIMENT = Experiment(

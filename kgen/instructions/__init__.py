@@ -28,6 +28,7 @@ class Use(Enum):
     bits wide: cells of 8 and 16 bits are zero-extended, one of 64 bits holds the same value in both halves.
 
     EXCHANGE: puts EAX into the cell, in one step, and gives in EAX what was there.
+    ATTEMPT: puts EDX into the cell if that holds EAX, in one step, and gives in EAX what was there.
     SET, CLEAR: makes bit 0 of the cell 1 or 0 and gives in EAX what it was.
     STEP: adds a constant to the cell.
     LANE: changes bits of the cell that belong to this CPU.
@@ -39,6 +40,7 @@ class Use(Enum):
     """
 
     EXCHANGE = "exchange"
+    ATTEMPT = "attempt"
     SET = "set"
     CLEAR = "clear"
     STEP = "step"

@@ -9,7 +9,7 @@ from kgen.instructions import Lane
 
 #: Whoever can go on for ever starts anew after so many. What has set its bits sets them again: it then changes nothing
 #: where it is atomic, and undoes what another CPU has just set where it is not.
-REPEATS = 15
+REPEATS = 3
 
 
 def lowest_bit(mask: int) -> int:

@@ -17,6 +17,7 @@ EXCHANGE = (
     "jmp {L}again",
     "{L}done:",
 )
+ATTEMPT = ("{lock}cmpxchg {ptr}, {d}",)
 # The plain read is a hint: where it is wrong the comparison fails and brings the right value.
 _STEP = (
     "push ecx",
@@ -39,7 +40,7 @@ INSTRUCTION = Instruction(
     opcodes={Source.REGISTER: widths("0F B0 /r", "0F B1 /r")},
     semantics=cmpxchg,
     experiment="token",
-    code={Use.EXCHANGE: EXCHANGE, Use.STEP: _STEP},
-    returns=frozenset({Use.EXCHANGE, Use.STEP}),
+    code={Use.EXCHANGE: EXCHANGE, Use.ATTEMPT: ATTEMPT, Use.STEP: _STEP},
+    returns=frozenset({Use.EXCHANGE, Use.ATTEMPT, Use.STEP}),
     register="d",
 )

@@ -27,6 +27,20 @@ _EXCHANGE = (
     f"mov eax, {TORN:#x}",
     "{L}whole:",
 )
+_ATTEMPT = (
+    "push ebx",
+    "push ecx",
+    "mov ebx, edx",
+    "mov ecx, edx",
+    "mov edx, eax",
+    "{lock}cmpxchg8b {ptr}",
+    "pop ecx",
+    "pop ebx",
+    "cmp eax, edx",
+    "je {L}whole",
+    f"mov eax, {TORN:#x}",
+    "{L}whole:",
+)
 # The plain read is a hint. The new halves are both made of the old low one, so what was torn is whole again and does
 # not count once more with every step.
 _STEP = (
@@ -60,6 +74,6 @@ INSTRUCTION = Instruction(
     opcodes={Source.NONE: {64: ("0F C7 /1",)}},
     semantics=cmpxchg8b,
     experiment="token",
-    code={Use.EXCHANGE: _EXCHANGE, Use.STEP: _STEP},
-    returns=frozenset({Use.EXCHANGE, Use.STEP}),
+    code={Use.EXCHANGE: _EXCHANGE, Use.ATTEMPT: _ATTEMPT, Use.STEP: _STEP},
+    returns=frozenset({Use.EXCHANGE, Use.ATTEMPT, Use.STEP}),
 )

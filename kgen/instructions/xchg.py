@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kgen.instructions import Instruction, Source, StandIn, Use, widths
 from kgen.instructions._semantics import xchg
-from kgen.instructions.cmpxchg import EXCHANGE
+from kgen.instructions.cmpxchg import ATTEMPT, EXCHANGE
 
 # XCHG cannot be had without its lock, so two others stand in for it. The first is what it would be if the lock
 # were ignored: a read and a write. The jump between them matters: QEMU's TCG never leaves a translation block in
@@ -23,7 +23,7 @@ _CMPXCHG = StandIn(
     mnemonic="cmpxchg",
     opcodes={8: "0F B0 /r", 16: "0F B1 /r", 32: "0F B1 /r"},
     register="d",
-    code={Use.EXCHANGE: EXCHANGE},
+    code={Use.EXCHANGE: EXCHANGE, Use.ATTEMPT: ATTEMPT},
 )
 
 INSTRUCTION = Instruction(
@@ -34,7 +34,7 @@ INSTRUCTION = Instruction(
     semantics=xchg,
     experiment="token",
     code={Use.EXCHANGE: ("xchg {ptr}, {a}",)},
-    returns=frozenset({Use.EXCHANGE}),
+    returns=frozenset({Use.EXCHANGE, Use.ATTEMPT}),
     implicit_lock=True,
     stand_ins=(_MOV_MOV, _CMPXCHG),
 )
