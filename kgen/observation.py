@@ -290,28 +290,16 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """What a phase did in earlier runs of the same kernel: ``rounds``, events, and violations by kind, in lower
-    case."""
-
-    rounds: int
-    events: int
-    judged: int
-    violations: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class Observation:
     """Everything seen of one run.
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
-    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``attempts`` is
-    which run this is: one whose power control was too silent is repeated, and ``pooled`` is what the phases did in
-    those before, by their index: nothing of it is thrown away. ``kernel_log`` is what the hypervisor's kernel logged
-    meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to one cell around a witness,
-    where it records them. ``path`` is that of the cells of the last case, ``paths`` are those of the cases of a suite
-    by the index of their phase, asked when the guest had parked before them. ``scene`` is there where the run was
-    stopped at the case's first violation, which is then the last that is known of it.
+    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
+    what the hypervisor's kernel logged meanwhile, None where nobody listened, and ``trace`` what it recorded of the
+    accesses to one cell around a witness, where it records them. ``path`` is that of the cells of the last case,
+    ``paths`` are those of the cases of a suite by the index of their phase, asked when the guest had parked before
+    them. ``scene`` is there where the run was stopped at the case's first violation, which is then the last that is
+    known of it.
     """
 
     platform: str
@@ -326,8 +314,6 @@ class Observation:
     rows: tuple[tuple[int, int, int, int], ...] = ()
     log: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
-    attempts: int = 1
-    pooled: Mapping[int, Pooled] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     kernel_log: tuple[str, ...] | None = None
     trace: tuple[TraceEvent, ...] = ()
@@ -679,18 +665,6 @@ def _witness_from_block(index: int, entry: Any) -> Witness:
         other=_cpu(entry.other),
         tsc=entry.tsc,
     )
-
-
-def pool(earlier: Observation) -> dict[int, Pooled]:
-    """What the phases did in a run and in those before it."""
-    pooled = dict(earlier.pooled)
-    for phase in earlier.best.phases if earlier.best else ():
-        before = pooled.get(phase.index, Pooled(0, 0, 0, {}))
-        kinds = {kind: count + before.violations.get(kind, 0) for kind, count in phase.violations.items()}
-        pooled[phase.index] = Pooled(
-            before.rounds + phase.rounds, before.events + phase.events, before.judged + phase.judged, kinds
-        )
-    return pooled
 
 
 def differences(serial: Record, memory: Record) -> tuple[str, ...]:

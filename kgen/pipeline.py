@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from kgen import bochs, qemu_engine, registry
 from kgen.builder import Kernel, build, formats
@@ -27,7 +26,7 @@ from kgen.inspection import Inspection, cell_range, inspect
 from kgen.interleaving import TraceEvent, surroundings
 from kgen.listing import listing
 from kgen.mtree import NOT_ASKED, PathEvidence
-from kgen.observation import Observation, Record, Scene, from_log, pool
+from kgen.observation import Observation, Record, Scene, from_log
 from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import CHOICES, LaunchRequest, Platform
 from kgen.process import noted_ctrl_c
@@ -384,41 +383,6 @@ def observe(
             os.utime(source, ns=(elf.stat().st_atime_ns, elf.stat().st_mtime_ns))
             holder(machine, elf, observation)
         return observation
-
-
-#: A run whose power control was silent is repeated, up to so many runs, if it took less than so many seconds.
-ATTEMPTS = 10
-ATTEMPT_SECONDS = 60.0
-
-
-def observe_until_told(
-    kernel: Kernel,
-    platform: Platform,
-    options: Options,
-    *,
-    watcher: Watcher | None = None,
-    holder: Holder | None = None,
-    repeated: Callable[[int], None] | None = None,
-) -> Observation:
-    """One run; again, up to ATTEMPTS in all, while nothing but a silent power control stands in the way.
-
-    What the runs showed is pooled, as if they had been one: nothing is thrown away, and whether to repeat depends on
-    the controls alone, so it does not colour the verdict. Raises as ``observe`` does.
-    """
-    attempt = 1
-    pooled: dict[int, Any] = {}
-    while True:
-        seen = observe(kernel, platform, options, watcher=watcher, holder=holder)
-        seen = replace(seen, attempts=attempt, pooled=pooled)
-        short = seen.timings.get("run", 0.0) < ATTEMPT_SECONDS and not options.seconds
-        # how the CPUs of a lab meet does not depend on what else this host does
-        once = holder is not None or platform.supervise is not None or platform.repeatable or bool(kernel.spec.suite)
-        if once or seen.cut or attempt == ATTEMPTS or not short or not judge(kernel.spec, seen).is_silent:
-            return seen
-        pooled = pool(seen)
-        attempt += 1
-        if repeated:
-            repeated(attempt)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A request carried out: checked, built, run as often as it takes, judged."""
+"""A request carried out: checked, built, run, judged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kgen.errors import KgenError, SpecError
 from kgen.files import check_program
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation
-from kgen.pipeline import Options, Watcher, judge_cases, observe_suite, observe_until_told
+from kgen.pipeline import Options, Watcher, judge_cases, observe, observe_suite
 from kgen.platforms import Platform
 from kgen.report.reading import Run
 from kgen.report.writing import run_of_one_boot, run_of_suite
@@ -45,17 +45,15 @@ def carry_out(
     options: Options,
     *,
     watcher: Watcher | None = None,
-    repeated: Callable[[int], None] | None = None,
     rebooted: Callable[[Observation, int], None] | None = None,
     invocation: Sequence[str] = (),
 ) -> Run:
-    """Run a case or a suite and judge it. ``repeated`` is told of each further run, ``rebooted`` of each further boot.
+    """Run a case or a suite and judge it. ``rebooted`` is called before each further boot.
 
     Raises as ``pipeline.observe`` does.
     """
     if not spec.suite:
-        seen = observe_until_told(build(spec), platform, options, watcher=watcher, repeated=repeated)
-        return judged(spec, seen, invocation)
+        return judged(spec, observe(build(spec), platform, options, watcher=watcher), invocation)
     boots = observe_suite(spec, platform, options, watcher=watcher, rebooted=rebooted)
     found = [
         ((boot.spec, boot.observation), boot.spec.cases.index(case), verdict)

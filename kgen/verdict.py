@@ -28,8 +28,6 @@ from kgen.spec import KernelSpec
 
 #: A power control must fail this often before a clean case means something.
 POWER_MINIMUM = 5
-#: Stands in the reason of a verdict that such a control decided.
-SILENT = "showed only"
 #: Exceptions by which a processor refuses the instruction by design: #UD, #GP, #AC.
 REFUSALS: Mapping[int, str] = {6: "#UD", 13: "#GP", 17: "#AC"}
 #: The phase came to an end at which all CPUs were parked and every token was accounted for.
@@ -87,11 +85,6 @@ class Verdict:
     witnesses: tuple[Witness, ...] = ()
     notes: tuple[str, ...] = ()
     cause: str = ""
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether nothing but a power control that showed too little stands in the way: then a second run may tell."""
-        return self.kind is VerdictKind.INCONCLUSIVE and SILENT in self.reason
 
     @property
     def exit_code(self) -> int:
@@ -160,29 +153,15 @@ class _Run:
             return 0
         return sum(count.puts for count in case.counts) if self.experiment.walk else last
 
-    def ran(self, record: PhaseRecord) -> int:
-        """How many rounds a phase ran in this run. A record counts a batch when it has been judged to its end."""
-        return max(record.rounds, self.stopped_after if record.index == self.case.index else 0)
+    @property
+    def rounds(self) -> int:
+        """How many rounds the case ran. A record counts a batch when it has been judged to its end."""
+        return max(self.case_record.rounds, self.stopped_after) if self.case_record else 0
 
-    def rounds(self, index: int) -> int:
-        """How many rounds a phase ran, those of earlier runs of this kernel included."""
-        record, pooled = self.found.get(index), self.observation.pooled.get(index)
-        return (self.ran(record) if record else 0) + (pooled.rounds if pooled else 0)
-
-    def shown(self, index: int) -> Counter[str]:
-        """The violations of a phase, those of earlier runs of this kernel included."""
-        record, pooled = self.found.get(index), self.observation.pooled.get(index)
-        return Counter(record.violations if record else {}) + Counter(pooled.violations if pooled else {})
-
-    def events(self, index: int) -> int:
-        """How many chances of a phase showed anything, those of earlier runs of this kernel included."""
-        record, pooled = self.found.get(index), self.observation.pooled.get(index)
-        return (record.events if record else 0) + (pooled.events if pooled else 0)
-
-    def judged(self, index: int) -> int:
-        """How many chances of an event there were. Those of earlier runs included."""
-        record, pooled = self.found.get(index), self.observation.pooled.get(index)
-        return (record.judged if record else 0) + (pooled.judged if pooled else 0)
+    @property
+    def judged(self) -> int:
+        """How many chances of an event there were in the case."""
+        return self.case_record.judged if self.case_record else 0
 
     def of(self, role: Role) -> Iterator[tuple[Phase, PhaseRecord | None]]:
         for phase in self.planned:
@@ -207,14 +186,13 @@ def judge(spec: KernelSpec, observation: Observation, number: int = -1) -> Verdi
     found = {phase.index: phase for phase in record.phases}
     run = _Run(spec, observation, record, number, phases_of(spec, number), found)
     kind, reason = next(_rules(run))
-    rounds, judged = run.rounds(run.case.index), run.judged(run.case.index)
     return Verdict(
         kind=kind,
         reason=reason,
-        rounds=rounds,
+        rounds=run.rounds,
         violations=run.violations,
-        bound=min(1.0, 3 / judged) if kind is VerdictKind.ATOMIC else None,
-        judged=judged,
+        bound=min(1.0, 3 / run.judged) if kind is VerdictKind.ATOMIC else None,
+        judged=run.judged,
         controls=tuple(_controls(run)),
         witnesses=run.witnesses,
         notes=tuple(_notes(run, kind)),
@@ -245,13 +223,13 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
     unit = run.experiment.unit
     kinds = ", ".join(f"{count} {name}" for name, count in run.violations.items() if count)
     if kinds:
-        rounds = _count(run.ran(case), unit) if case else f"{unit} that were not counted"
+        rounds = _count(run.rounds, unit) if case else f"{unit} that were not counted"
         yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}"
     if run.case.target.declared == "io" and _path(run) == "ram":
         yield VerdictKind.RAM_BACKED, f"{place} is ordinary memory here: nothing was learnt about memory-mapped I/O"
     for reason in _doubts(run):
         yield VerdictKind.INCONCLUSIVE, reason
-    yield VerdictKind.ATOMIC, f"no violation in {_count(run.rounds(run.case.index), unit)}"
+    yield VerdictKind.ATOMIC, f"no violation in {_count(run.rounds, unit)}"
 
 
 def _identified(run: _Run) -> bool:
@@ -542,20 +520,20 @@ def _doubts(run: _Run) -> Iterator[str]:
             yield f"the power control {phase.label} did not run to its end"
         elif record.decode is not case.decode:
             yield f"the power control {phase.label} did not run on what the case ran on"
-        elif _power(run, phase) < POWER_MINIMUM:
+        elif _power(run, phase, record) < POWER_MINIMUM:
             yield (
-                f"the power control {phase.label} {SILENT} {_count(run.events(phase.index), 'event')} in "
-                f"{_count(run.rounds(phase.index), run.experiment.unit)}{_weighed(run, phase)}; {POWER_MINIMUM} are "
+                f"the power control {phase.label} showed only {_count(record.events, 'event')} in "
+                f"{_count(record.rounds, run.experiment.unit)}{_weighed(run, phase, record)}; {POWER_MINIMUM} are "
                 f"needed: a defect might not have shown either; {_advice(run)}"
             )
 
 
-def _weighed(run: _Run, phase: Phase) -> str:
+def _weighed(run: _Run, phase: Phase, record: PhaseRecord) -> str:
     """What a control's events count for in the case's N, where that is less than there were."""
-    power = _power(run, phase)
-    if power == run.events(phase.index):
+    power = _power(run, phase, record)
+    if power == record.events:
         return ""
-    return f", as much as {power:.3g} in the case's {run.rounds(run.case.index)}"
+    return f", as much as {power:.3g} in the case's {run.rounds}"
 
 
 def _advice(run: _Run) -> str:
@@ -580,15 +558,13 @@ def _missing(run: _Run) -> Iterator[str]:
         yield f"the run did not come to its end: {memory.gap}"
 
 
-def _power(run: _Run, phase: Phase) -> float:
+def _power(run: _Run, phase: Phase, record: PhaseRecord) -> float:
     """How often a control showed what tells, at the case's N: never more than was seen, less where the case ran less.
-    What one event does to many updates counts once. Where a silent run was repeated, all is that of all runs."""
-    rounds, least = run.judged(phase.index), run.judged(run.case.index)
-    shown = run.shown(phase.index)
+    What one event does to many updates counts once."""
     # Where an access is split anyway, what was put together from two of them tells as well.
     telling = {*run.experiment.telling, *(() if phase.aligned else ("torn",))}
-    total = min(run.events(phase.index), sum(shown[kind] for kind in telling))
-    return total * min(1.0, least / rounds) if rounds else 0.0
+    total = min(record.events, sum(record.violations[kind] for kind in telling))
+    return total * min(1.0, run.judged / record.judged) if record.judged else 0.0
 
 
 def _controls(run: _Run) -> Iterator[ControlResult]:
@@ -597,17 +573,13 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
             if record is None:
                 continue
             ended = record.status in _CAME_OUT
-            good = record.total == 0 if role is Role.SANITY else _power(run, phase) >= POWER_MINIMUM
-            shown = run.shown(phase.index)
-            violations = {kind: shown[kind] for kind in record.violations}
-            yield ControlResult(
-                phase.label, role.name.lower(), run.rounds(phase.index), violations, ended and good, ended
-            )
+            good = record.total == 0 if role is Role.SANITY else _power(run, phase, record) >= POWER_MINIMUM
+            yield ControlResult(phase.label, role.name.lower(), record.rounds, record.violations, ended and good, ended)
 
 
 def _shown_by_each(run: _Run, kind: str) -> bool:
     """Whether each power control showed this kind often enough by itself."""
-    return all(run.shown(phase.index)[kind] >= POWER_MINIMUM for phase, _ in run.of(Role.POWER))
+    return all(record and record.violations[kind] >= POWER_MINIMUM for _, record in run.of(Role.POWER))
 
 
 def _little_power(weak: Sequence[str], experiment: str) -> str:
@@ -644,16 +616,14 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
             "the run was stopped at its first violation (--stop-on-violation): N counts up to it, and the log has no "
             "closing line"
         )
-    if run.observation.attempts > 1:
-        runs = run.observation.attempts
-        yield f"power controls were silent at first: N and the controls are those of {runs} runs together"
-    shown = {kind for phase, _ in run.of(Role.POWER) for kind, count in run.shown(phase.index).items() if count}
+    reached = [record for _, record in run.of(Role.POWER) if record]
+    shown = {kind for record in reached for kind, count in record.violations.items() if count}
     if shown:
         yield f"the power controls showed: {', '.join(sorted(shown))}"
     possible = [kind for kind in ("lost", "duplicate") if kind in run.experiment.kinds]
     weak = [kind for kind in possible if not _shown_by_each(run, kind)]
     clean = kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
-    if clean and weak and any(record and record.rounds for _, record in run.of(Role.POWER)):
+    if clean and weak and any(record.rounds for record in reached):
         yield _little_power(weak, run.experiment.name)
     if run.case.target.vga and run.case_record:
         guest = run.case_record.decode

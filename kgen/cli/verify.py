@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kgen.engine import Engine
     from kgen.lab.recipe import Choice
     from kgen.observation import Observation
-    from kgen.pipeline import Holder, Options, Progress
+    from kgen.pipeline import Options, Progress
     from kgen.platforms import Platform
     from kgen.spec import KernelSpec
     from kgen.verdict import VerdictKind
@@ -245,7 +245,8 @@ def _verify(job: _Job) -> VerdictKind:
     """Do it and tell; how it came out."""
     from rich.console import Console
 
-    from kgen.pipeline import check_available, request_of
+    from kgen.builder import build
+    from kgen.pipeline import check_available, observe, request_of
 
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
@@ -268,7 +269,8 @@ def _verify(job: _Job) -> VerdictKind:
                 from kgen.cli._suite import verify_suite
 
                 return verify_suite(console, job, live)
-            observation = _observe(job, live, hold if job.keep else None)
+            holder = hold if job.keep else None
+            observation = observe(build(job.spec), job.platform, job.options, watcher=live.show, holder=holder)
     except PlatformUnavailable as error:
         console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
         return _refused(job, error)
@@ -292,18 +294,6 @@ def _with_lab(console: Console, job: _Job) -> _Job:
     with stages(console) as show:
         lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show)
     return replace(job, options=replace(job.options, lab=lab.directory))
-
-
-def _observe(job: _Job, live: _Live, holder: Holder | None) -> Observation:
-    """What was seen of the case, in as many runs as it takes."""
-    from kgen.builder import build
-    from kgen.pipeline import ATTEMPTS, observe_until_told
-
-    def say(attempt: int) -> None:
-        click.echo(f"kgen: a power control was too silent; run {attempt} of {ATTEMPTS}", err=True)
-
-    kernel = build(job.spec)
-    return observe_until_told(kernel, job.platform, job.options, watcher=live.show, holder=holder, repeated=say)
 
 
 def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:

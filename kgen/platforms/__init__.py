@@ -117,8 +117,7 @@ class Platform:
     not run on this host: it is given the line to the machine that runs it, a function that tells how ``command`` has
     ended ("" while it runs), and the request. ``options`` are the fields of LaunchRequest that somebody may choose
     there. ``medium`` names the image format that the platform boots for a request, "" for the ELF itself; it raises
-    SpecError for choices that do not go together. ``engine`` is the kind of program that carries the guest. Where a run
-    is ``repeatable`` a second one shows what the first did.
+    SpecError for choices that do not go together. ``engine`` is the kind of program that carries the guest.
     """
 
     name: str
@@ -135,4 +134,3 @@ class Platform:
     medium: Callable[[LaunchRequest], str] = lambda _: ""
     supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None
     engine: Literal["qemu", "bochs"] = "qemu"
-    repeatable: bool = False

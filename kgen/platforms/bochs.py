@@ -20,5 +20,4 @@ PLATFORM = Platform(
     engine="bochs",
     options=frozenset({"boot", "cpu"}),
     medium=_bochs.medium,
-    repeatable=True,
 )

@@ -298,12 +298,9 @@ def _asked(spec: KernelSpec) -> dict[str, str]:
 
 
 def events_of(result: Result) -> int | None:
-    """Rounds or batches of the case that showed anything, in all attempts; None where nobody counted them."""
+    """Rounds or batches of the case that showed anything; None where nobody counted them."""
     record = result.phase_record
-    if record is None:
-        return None
-    pooled = result.observation.pooled.get(record.index)
-    return record.events + (pooled.events if pooled else 0)
+    return record.events if record else None
 
 
 def _column(label: str, run: Run) -> Column:

@@ -69,10 +69,10 @@ def test_every_value_of_a_result_is_documented_with_its_type(results: list[tuple
 
 
 def test_every_documented_key_exists(results: list[tuple[dict[str, Any], VerdictKind]]) -> None:
-    """But for those of a repeated run, and those of a lab, for which tests/boot/test_lab.py has the run."""
+    """But for those of a lab, for which tests/boot/test_lab.py has the run."""
     documents = [document for document, _ in results]
     assert not missing(EMPTY, *documents)
-    elsewhere = below(*EMPTY, *OF_THE_LAB, ("observation", "pooled"))
+    elsewhere = below(*EMPTY, *OF_THE_LAB)
     if NO_BOCHS:
         elsewhere |= below(("observation", "environment", "bochsrc"), ("observation", "environment", "in_turn"))
     assert not missing([row for row in DOCUMENTED if row not in elsewhere], *documents)

@@ -39,7 +39,7 @@ def seen() -> Observation:
     """One run in which every case was decided; on a busy machine it takes more than one to get there."""
     for _ in range(4):
         (boot,) = observe_suite(SPEC, platforms()["qemu-tcg"], Options(timeout=110))
-        if not any(judge(SPEC, boot.observation, number).is_silent for number in range(len(CASES))):
+        if not any("showed only" in judge(SPEC, boot.observation, number).reason for number in range(len(CASES))):
             break
     return boot.observation
 

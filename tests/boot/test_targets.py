@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from _kernel import DEADLINE, built, needs, run
+from _kernel import built, decided, needs, run, run_until
 from _places import BACKED_BY_RAM, IO, check_place, spec_of
 
-from kgen.pipeline import Options, observe_until_told
 from kgen.spec import resolve_target, room
 from kgen.targets import MemoryTarget
-from kgen.verdict import VerdictKind, judge
+from kgen.verdict import VerdictKind
 
 
 def check(target: MemoryTarget, rounds: int = 0, **case: Any) -> None:
@@ -20,8 +19,7 @@ def check(target: MemoryTarget, rounds: int = 0, **case: Any) -> None:
     ram = target.name in BACKED_BY_RAM
     rounds = rounds or (400 if ram or room(target, 0, 32) == 1 else 1500)
     spec = spec_of(target.name, rounds=rounds, controls=True, **case)
-    seen = observe_until_told(built(spec), needs("qemu-tcg"), Options(timeout=DEADLINE))
-    verdict = judge(spec, seen)
+    seen, verdict = run_until(decided, built(spec))
     assert verdict.kind is (VerdictKind.RAM_BACKED if ram else VerdictKind.ATOMIC), verdict.reason
     check_place(target, seen)
 

@@ -49,7 +49,7 @@ def test_the_question_is_answered(firmware: str, drive: str, kernel: Kernel, ima
         record, verdict = verdict_of(kernel.spec, listen(machine(firmware, drive, image, tmp_path)))
         assert record.boot_path is (BootPath.DISK if firmware == "seabios" else BootPath.UEFI)
         assert record.cpus_found == 4
-        if not verdict.is_silent:
+        if "showed only" not in verdict.reason:
             break
     assert verdict.kind is VerdictKind.ATOMIC, verdict.reason
 

@@ -10,7 +10,7 @@ import pytest
 
 from kgen.builder import Kernel, build
 from kgen.observation import Observation, differences
-from kgen.pipeline import Options, observe_until_told, platforms
+from kgen.pipeline import Options, observe, platforms
 from kgen.platforms import LaunchRequest
 from kgen.process import spawn
 from kgen.results import Role, ViolationKind
@@ -42,7 +42,7 @@ def load() -> Iterator[None]:
 
 def verify(kernel: Kernel, platform: str) -> tuple[Observation, Verdict]:
     """As ``kgen verify`` does it; both channels are whole and agree to the last counter."""
-    seen = observe_until_told(kernel, platforms()[platform], Options(timeout=240))
+    seen = observe(kernel, platforms()[platform], Options(timeout=240))
     verdict = judge(kernel.spec, seen)
     controls = "; ".join(f"{c.label} {dict(c.violations)} in {c.rounds}" for c in verdict.controls)
     print(f"{verdict.kind.name}: {verdict.reason}; {controls}; {seen.timings.get('run', 0):.1f} s")
@@ -74,8 +74,6 @@ def test_tcg_is_always_atomic_under_load(kernel: Kernel, time: int) -> None:
     for phase in seen.memory.phases:
         if phase.role is not Role.POWER:
             assert (phase.rounds, phase.total) == (ROUNDS, 0), "a false alarm"
-            if phase.index in seen.pooled:
-                assert not any(seen.pooled[phase.index].violations.values()), "a false alarm"
     assert verdict.kind is VerdictKind.ATOMIC, verdict.reason
 
 

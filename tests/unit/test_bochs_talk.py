@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from kgen.bochs import Talk, bytes_of, registers_of
 from kgen.cli import main
 from kgen.errors import DebuggerError, SpecError
-from kgen.pipeline import platform_named
 from kgen.platforms import LaunchRequest, _bochs
 from kgen.process import spawn
 
@@ -221,8 +220,3 @@ def test_last_words(words: str, told: str) -> None:
     with pytest.raises(DebuggerError, match=re.escape(told)):
         talk.ask("r")
     talk.child.kill()
-
-
-def test_no_run_of_it_is_made_again() -> None:
-    """It would show the same."""
-    assert platform_named("bochs").repeatable

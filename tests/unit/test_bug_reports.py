@@ -260,16 +260,6 @@ def test_what_has_no_lock_is_not_expected_to_be_atomic() -> None:
     assert blocks(text)["Expected output"] == ["NOT_ATOMIC: without LOCK nothing else is promised\n"]
 
 
-def test_what_is_expected_is_what_the_steps_ask_for() -> None:
-    """Once, where the verdict is on several runs."""
-    (run,) = runs_of("tcg-atomic")
-    (result,) = run.results
-    pooled = replace(result, verdict=replace(result.verdict, rounds=3000))
-    assert (
-        "counts:\t1000\tm\t1000-m\t0\n" in blocks(bug.render((replace(run, results=(pooled,)),)))["Expected output"][0]
-    )
-
-
 def test_of_many_runs_the_worst_are_told() -> None:
     text = bug.render((*runs_of("tcg-atomic") * 100, *runs_of("kvm-lost")))
     assert text.startswith("# XCHG of 32 bits on vga-text is not atomic")

@@ -1,54 +1,24 @@
-"""When a run is made again: while power controls are silent; and from the next case on, where one ended the machine."""
+"""When a suite is booted again: from the next case on, where one ended the machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from _changes import both, say
+from _changes import both
 from recordings import load
 
 from kgen import pipeline
-from kgen.builder import Kernel, build
-from kgen.observation import Observation, Pooled, Record, Witness
-from kgen.pipeline import (
-    ATTEMPT_SECONDS,
-    ATTEMPTS,
-    Boot,
-    Options,
-    case_of,
-    observe_suite,
-    observe_until_told,
-    platforms,
-)
+from kgen.observation import Observation, Record
+from kgen.pipeline import Boot, Options, case_of, observe_suite, platforms
 from kgen.plan import phases, phases_of
-from kgen.results import KernelState, PhaseStatus, ViolationKind
+from kgen.results import KernelState, PhaseStatus
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import VerdictKind, judge
 
-ONE = load("tcg-atomic")
 SUITE = load("tcg-suite")
 TCG = platforms()["qemu-tcg"]
-
-
-def silent(lost: int) -> Observation:
-    """The recorded run as if its first power control had lost so many tokens in 1000 rounds."""
-
-    def change(record: Record) -> Record:
-        counts = record.phases[1].counts
-        new = (
-            replace(counts[0], puts=1000),
-            replace(counts[1], takes=1000 - lost, tries=1000),
-            replace(counts[2], takes=0, tries=1000),
-        )
-        witnesses = tuple(witness for witness in record.witnesses if witness.phase != 1)
-        made = tuple(Witness(90 + at, 1, ViolationKind.LOST, at + 1, 0, 1, 0, 0, None, 0) for at in range(min(lost, 8)))
-        said = say(record, 1, rounds=1000, judged=1000, counts=new, lost=lost, duplicate=0, events=lost)
-        return replace(said, witnesses=(*witnesses, *made))
-
-    return replace(both(change)(ONE.observed()), timings={"run": 1.0})
 
 
 class Runs:
@@ -59,75 +29,10 @@ class Runs:
         self.made = 0
         self.specs: list[KernelSpec] = []
 
-    def __call__(self, kernel: Any, *_: object, **__: object) -> Observation:
+    def __call__(self, kernel: KernelSpec, *_: object, **__: object) -> Observation:
         self.made += 1
-        self.specs.append(kernel.spec if isinstance(kernel, Kernel) else kernel)
+        self.specs.append(kernel)
         return next(self.left)
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    return build(ONE.spec)
-
-
-def told(
-    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, *seen: Observation, **options: Any
-) -> tuple[Observation, int, list[int]]:
-    """What comes out, how many runs were made, and what was said of them."""
-    runs, said = Runs(*seen), list[int]()
-    monkeypatch.setattr(pipeline, "observe", runs)
-    found = observe_until_told(kernel, TCG, Options(**options), repeated=said.append)
-    return found, runs.made, said
-
-
-def test_a_run_that_tells_is_enough(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
-    found, made, said = told(monkeypatch, kernel, silent(5))
-    assert (made, said, found.attempts, found.pooled) == (1, [], 1, {})
-    assert judge(kernel.spec, found).kind is VerdictKind.ATOMIC
-
-
-def test_silent_runs_are_pooled_until_they_tell(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
-    found, made, said = told(monkeypatch, kernel, silent(2), silent(0), silent(2), silent(1), silent(9))
-    assert (made, said, found.attempts) == (4, [2, 3, 4], 4)
-    assert found.pooled[1] == Pooled(3000, 4, 3000, {"lost": 4, "duplicate": 0, "torn": 0, "stale": 0})
-    assert found.pooled[3].rounds == 3000
-    verdict = judge(kernel.spec, found)
-    assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, 4000)
-    assert verdict.controls[1].violations["lost"] == 5
-
-
-def test_a_case_that_fails_in_a_later_run_ends_it(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
-    bad = load("kvm-lost")
-    found, made, _ = told(monkeypatch, kernel, silent(2), bad.observed())
-    assert made == 2
-    assert judge(kernel.spec, found).kind is VerdictKind.NOT_ATOMIC
-
-
-def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
-    found, made, said = told(monkeypatch, kernel, *[silent(0)] * (ATTEMPTS + 1))
-    assert (made, said[-1], found.attempts) == (ATTEMPTS, ATTEMPTS, ATTEMPTS)
-    verdict = judge(kernel.spec, found)
-    assert verdict.is_silent
-    assert f"showed only 0 events in {1000 * ATTEMPTS} rounds" in verdict.reason
-
-
-@pytest.mark.parametrize(
-    ("seen", "options"),
-    [
-        (silent(0), {"seconds": 5.0}),
-        (replace(silent(0), timings={"run": ATTEMPT_SECONDS}), {}),
-        (replace(silent(0), cut="the run was stopped by Ctrl-C"), {}),
-        (replace(silent(0), problems=("gdb died",)), {}),
-    ],
-    ids=["seconds", "long", "stopped", "error"],
-)
-def test_a_run_that_is_not_made_again(
-    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, seen: Observation, options: dict[str, Any]
-) -> None:
-    assert told(monkeypatch, kernel, seen, silent(9), **options)[1] == 1
-
-
-# --- suites
 
 
 def part(

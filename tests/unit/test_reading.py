@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,41 @@ def test_the_words_of_a_verdict_may_be_another_versions() -> None:
     value["verdict"] |= {"reason": "in other words", "notes": []}
     ((result,),) = [run.results for run in reading.load(json.dumps(value).encode(), "x.json")]
     assert result.verdict.reason == "in other words"
+
+
+def repeated(name: str) -> Any:
+    """The document of a case that an earlier kgen ran twice and judged by the sum of both runs."""
+    value = json.loads(written(name))
+    value["verdict"] |= {"kind": "ATOMIC", "exit_code": 0, "rounds": 2000, "judged": 2000, "bound": 3 / 2000}
+    violations = {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0}
+    pooled = {"1": {"rounds": 1000, "events": 6, "judged": 1000, "violations": violations}}
+    value["observation"] |= {"attempts": 2, "pooled": pooled}
+    return value
+
+
+@pytest.mark.parametrize("name", ["tcg-atomic", "tcg-no-controls"])
+def test_of_repeated_runs_the_last_is_judged(name: str) -> None:
+    recording = load(name)
+    last = judge(recording.spec, recording.observed())
+    one = repeated(name)
+    whole = {key: one[key] for key in ("schema", "kgen", "invocation", "platform", "verdict")}
+    several = whole | {"runs": [{"where": "1", **one}, {"where": "2", **json.loads(written("tcg-atomic"))}]}
+    for value in (one, several):
+        runs = reading.load(json.dumps(value).encode(), "x.json")
+        (result,) = runs[0].results
+        note = "of 2 runs only the last is in this document"
+        assert result.verdict == replace(last, notes=(*last.notes, note))
+        assert result.observation == recording.observed()
+        assert note in result.explain()
+        again = reading.load(to_json(runs).encode(), "y.json")
+        assert [run.results[0].verdict for run in again] == [run.results[0].verdict for run in runs]
+
+
+@pytest.mark.parametrize("attempts", ["2", None, 1.5, -1, 0])
+def test_a_verdict_on_no_number_of_runs_is_refused(attempts: object) -> None:
+    value = repeated("tcg-atomic")
+    value["observation"]["attempts"] = attempts
+    assert _refused(value).startswith("x.json: ")
 
 
 @pytest.mark.parametrize("name", ["kvm-lost", "tcg-suite"])

@@ -532,11 +532,3 @@ def test_other_kinds_are_told_apart() -> None:
     verdict = judge(BAD.spec, BAD.observed())
     assert set(verdict.violations) == {"lost", "duplicate", "torn", "stale"}
     assert verdict.violations["lost"] > 0
-
-
-def test_only_a_silent_power_control_is_worth_another_run() -> None:
-    silent_run = judge(GOOD.spec, silent(POWER, 4)(GOOD.observed()))
-    assert silent_run.kind is VerdictKind.INCONCLUSIVE
-    assert silent_run.is_silent
-    assert not judge(GOOD.spec, GOOD.observed()).is_silent
-    assert not judge(GOOD.spec, replace(GOOD.observed(), memory=None)).is_silent

@@ -1,4 +1,4 @@
-"""Verdicts on the cases of a suite, each for itself, and on runs that were pooled."""
+"""Verdicts on the cases of a suite, each for itself."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from _changes import Change, both, chain, fault, memory, phase, say, serial
 from recordings import Recording, load
 
 from kgen.mtree import NOT_ASKED
-from kgen.observation import EMULATION_FAILURE, Count, Observation, Pooled, Record, pool
+from kgen.observation import EMULATION_FAILURE, Count, Observation, Record
 from kgen.plan import POWER_ENOUGH_IN_SUITE, phases_of
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, ViolationKind
 from kgen.verdict import POWER_MINIMUM, VerdictKind, judge, was_run
 
 GOOD = load("tcg-suite")
 BAD = load("kvm-suite")
-SINGLE = load("tcg-atomic")
 SEEN = GOOD.observed()
 CASES = range(len(GOOD.spec.cases))
 #: The cases of the recorded suites, by what they are of, and the indices of their phases.
@@ -240,22 +239,25 @@ def test_each_case_has_its_own_path(number: int) -> None:
 # --- power
 
 
-def power(kinds: dict[str, int], events: int, status: PhaseStatus | None = None) -> Change:
-    """XCHG's first power control with these violations, in as many rounds as its case. In a suite it is done when it
-    has failed often enough, and not before."""
+def power(kinds: dict[str, int], events: int, status: PhaseStatus | None = None, *, times: int = 1) -> Change:
+    """XCHG's first power control with these violations, in ``times`` as many rounds as its case. In a suite it is
+    done when it has failed often enough, and not before."""
     status = status or (PhaseStatus.DONE if events >= POWER_ENOUGH_IN_SUITE else PhaseStatus.LIMIT)
     first = phases_of(GOOD.spec, XCHG)[1].index
 
     def change(record: Record) -> Record:
         case = record.phases[phases_of(GOOD.spec, XCHG)[-1].index]
-        plain = dict.fromkeys(("lost", "duplicate", "torn", "stale", "left", "foreign"), 0) | {"judged": case.judged}
-        takes = case.rounds - kinds.get("lost", 0)
-        counts = (Count(0, case.rounds, 0, 0), Count(1, 0, takes, case.rounds), Count(2, 0, 0, case.rounds))
+        plain = dict.fromkeys(("lost", "duplicate", "torn", "stale", "left", "foreign"), 0) | {
+            "judged": times * case.judged
+        }
+        rounds = times * case.rounds
+        takes = rounds - kinds.get("lost", 0)
+        counts = (Count(0, rounds, 0, 0), Count(1, 0, takes, rounds), Count(2, 0, 0, rounds))
         here = [kind for kind in ViolationKind for _ in range(min(2, kinds.get(kind.name.lower(), 0)))]
         witness = record.witnesses[0]
         others = tuple(entry for entry in record.witnesses if entry.phase != first)
         made = tuple(replace(witness, index=90 + at, phase=first, kind=kind) for at, kind in enumerate(here))
-        said = say(record, first, status=status, rounds=case.rounds, counts=counts, events=events, **(plain | kinds))
+        said = say(record, first, status=status, rounds=rounds, counts=counts, events=events, **(plain | kinds))
         return replace(said, witnesses=(*others, *made))
 
     return both(change)
@@ -280,11 +282,11 @@ def test_power_is_what_tells(shown: dict[str, int], events: int, kind: VerdictKi
     assert POWER_MINIMUM == 5
     verdict = judge(GOOD.spec, power(shown, events)(SEEN), XCHG)
     assert verdict.kind is kind, verdict.reason
-    assert verdict.is_silent == (kind is VerdictKind.INCONCLUSIVE)
+    assert ("showed only" in verdict.reason) == (kind is VerdictKind.INCONCLUSIVE)
     control = verdict.controls[1]
     assert (control.role, control.enough) == ("power", kind is VerdictKind.ATOMIC)
     assert control.violations == {name: shown.get(name, 0) for name in ("lost", "duplicate", "torn", "stale")}
-    if verdict.is_silent:
+    if kind is VerdictKind.INCONCLUSIVE:
         assert "try a larger --budget" in verdict.reason
 
 
@@ -294,59 +296,15 @@ def test_a_control_is_weighed_where_it_came_to_an_end() -> None:
     done = judge(GOOD.spec, power({"lost": 6}, 6, PhaseStatus.DONE)(SEEN), XCHG)
     assert done.kind is VerdictKind.ERROR
     assert "phase 1 says it is done after" in done.reason
-    assert judge(GOOD.spec, power({"lost": 3}, 3, PhaseStatus.LIMIT)(SEEN), XCHG).is_silent
+    assert "showed only 3 events" in judge(GOOD.spec, power({"lost": 3}, 3, PhaseStatus.LIMIT)(SEEN), XCHG).reason
     stopped = judge(GOOD.spec, power({"lost": 6}, 6, PhaseStatus.STOPPED)(SEEN), XCHG)
-    assert (stopped.kind, stopped.is_silent) == (VerdictKind.INCONCLUSIVE, False)
+    assert stopped.kind is VerdictKind.INCONCLUSIVE
+    assert "did not run to its end" in stopped.reason
 
 
-# --- pooled runs
-
-
-def silent(record: Record) -> Record:
-    """A run of one case whose first power control showed three losses in 1000 rounds."""
-    counts = (Count(0, 1000, 0, 0), Count(1, 0, 997, 1000), Count(2, 0, 0, 1000))
-    witnesses = tuple(witness for witness in record.witnesses if witness.phase != 1)
-    made = tuple(replace(record.witnesses[0], index=90 + at, phase=1, kind=ViolationKind.LOST) for at in range(3))
-    quiet = dict.fromkeys(("duplicate", "torn", "stale", "left", "foreign"), 0)
-    said = say(record, 1, rounds=1000, judged=1000, counts=counts, lost=3, events=3, **quiet)
-    return replace(said, witnesses=(*witnesses, *made))
-
-
-def test_runs_are_pooled() -> None:
-    """Twice three losses are six, in twice as many rounds, of control and case."""
-    once = both(silent)(SINGLE.observed())
-    verdict = judge(SINGLE.spec, once)
-    assert verdict.is_silent
-    assert "showed only 3 events in 1000 rounds; 5 are needed: " in verdict.reason
-    pooled = pool(once)
-    assert pooled[1] == Pooled(1000, 3, 1000, {"lost": 3, "duplicate": 0, "torn": 0, "stale": 0})
-    assert pooled[3].rounds == 1000
-    twice = replace(once, pooled=pooled, attempts=2)
-    verdict = judge(SINGLE.spec, twice)
-    assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, 2000)
-    assert verdict.bound == pytest.approx(3 / 2000)
-    control = verdict.controls[1]
-    assert (control.rounds, control.violations["lost"], control.enough) == (2000, 6, True)
-    assert any("those of 2 runs together" in note for note in verdict.notes)
-    assert pool(twice)[1] == Pooled(2000, 6, 2000, {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0})
-
-
-def test_a_pooled_control_is_weighed_at_the_cases_n() -> None:
-    """Earlier runs of the control alone do not make it stronger."""
-    once = both(silent)(SINGLE.observed())
-    many = {1: Pooled(9000, 6, 9000, {"lost": 6, "duplicate": 0, "torn": 0, "stale": 0})}
-    verdict = judge(SINGLE.spec, replace(once, pooled=many, attempts=2))
-    assert verdict.is_silent
-    assert "showed only 9 events in 10000 rounds, as much as 0.9 in the case's 1000; 5 are needed: " in verdict.reason
-
-
-def test_a_violation_in_a_later_run_is_one() -> None:
-    """The rounds before do not dilute it."""
-    bad = load("kvm-lost")
-    seen = replace(bad.observed(), pooled=pool(bad.observed()), attempts=2)
-    assert judge(bad.spec, seen).kind is VerdictKind.NOT_ATOMIC
-    assert judge(bad.spec, seen).violations == judge(bad.spec, bad.observed()).violations
-
-
-def test_nothing_is_pooled_of_what_was_not_seen() -> None:
-    assert pool(replace(SINGLE.observed(), serial=None, memory=None)) == {}
+def test_a_control_is_weighed_at_the_cases_n() -> None:
+    """More rounds of the control alone do not make it stronger."""
+    seen = power({"lost": 9}, 9, PhaseStatus.LIMIT, times=10)(SEEN)
+    verdict = judge(GOOD.spec, seen, XCHG)
+    assert verdict.kind is VerdictKind.INCONCLUSIVE
+    assert f"showed only 9 events in {10 * verdict.rounds} rounds, as much as 0.9 in the case's" in verdict.reason
