@@ -28,7 +28,7 @@ crc_table:
 plan:
 {% for phase in phases %}
     .long {{ phase.role.value }}, {{ phase.case }}, {{ phase.last }}, {{ phase.address }}, {{ phase.setup }}, {{ phase.cells }}, {{ phase.rounds }}, {{ phase.repeat }}
-    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}, {{ phase.video }}
+    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}, {{ phase.video }}, {{ phase.turns }}, {{ phase.turns_to_proof }}, {{ phase.may_be_silent }}, {{ phase.pairs }}
     .long {{ phase.stride }}, {{ phase.work }}, {{ phase.put }}, {{ phase.take }}, load_{{ phase.width }}, store_{{ phase.width }}, {{ phase.data }}, {{ phase.operand }}
     .long {{ phase.inverse }}, {{ phase.returns }}, {{ phase.token_mask }}, {{ phase.cell_mask }}, {{ phase.facts }}
 {% endfor %}
@@ -166,6 +166,16 @@ struck:
 .align 4
 tallies:
     .skip Tally.SIZE * CPUS_NEEDED
+; each CPU's operations of the current batch, and which of them each ticket belongs to
+operations:
+    .skip LOG_BYTES * CPUS_NEEDED
+ticket_slots:
+    .skip 4 * TICKETS
+; a chain's operations by the number of the value that they got, and that they wrote
+chain_readers:
+    .skip 4 * CHAIN_VALUES
+chain_writers:
+    .skip 4 * CHAIN_VALUES
 ; what each consumer found in each cell of the current batch; 0 means nothing
 takes:
     .skip 4 * MAX_BATCH * CPUS_NEEDED
@@ -292,9 +302,35 @@ phase_ebp:
     .skip 4
 phase_ebx:
     .skip 4
-phase_batches:
+group_first:
     .skip 4
-walkers:
+group_end:
+    .skip 4
+group_running:
+    .skip 4
+group_limited:
+    .skip 4
+turn_left:
+    .skip 4
+case_live:
+    .skip 4
+race_ticks:
+    .skip 4
+chain_base:
+    .skip 4
+chain_each:
+    .skip 4
+chain_starts:
+    .skip 4
+chain_total:
+    .skip 4
+chain_wrote:
+    .skip 4
+chain_bad:
+    .skip 4
+chain_last:
+    .skip 4
+chain_last_log:
     .skip 4
 rounds_needed:
     .skip 4
@@ -329,6 +365,12 @@ serial_deadline:
     .skip 8
 screen_deadline:
     .skip 8
+; all CPUs change these at each operation: a cache line for each
+.align 64
+sequence:
+    .skip 64
+race_line:
+    .skip 64
 .align 4096
 stacks:
     .skip CPU_TABLE * STACK_SIZE

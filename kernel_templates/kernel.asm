@@ -24,6 +24,7 @@ work_begin:
 {% include "probe.asm" %}
 {% include "cells.asm" %}
 {% include "walk.asm" %}
+{% include "live.asm" %}
 {% for template in experiment_templates %}
 {% include template %}
 {% endfor %}

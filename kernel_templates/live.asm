@@ -227,7 +227,7 @@ live_needed:
     push edi
     mov ebx, dword ptr [ecx + StyleCount.violated]
     ; EDI = violated - isqrt(3 * violated) - 1
-    lea eax, [2 * ebx + ebx]
+    lea eax, [ebx + 2 * ebx]
     xor edi, edi
 .root:
     lea edx, [edi + 1]

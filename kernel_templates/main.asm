@@ -48,12 +48,11 @@ main:
 {% endif %}
     xor ebx, ebx
 .phase:
-    mov dword ptr [results + Results.phase_index], ebx
     mov eax, ebx
-    call run_phase
+    call run_group
     cmp dword ptr [results + Results.stop], 0
     jne .stopped
-    inc ebx
+    add ebx, eax
     cmp ebx, PHASES
     jb .phase
     mov eax, KernelState.FINISHED

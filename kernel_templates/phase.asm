@@ -1,25 +1,102 @@
 ; Phases: from the announcement to the result, and what lies between. All of this runs on the BSP.
 
-; One phase. in: EAX index; clobbers: EAX, ECX, EDX, ESI, EDI, EBP
-run_phase:
+; Phases that take turns, batch by batch, so that all see the same host: those of a group, which is one phase or more.
+; in: EAX index of the first; out: EAX how many they are; clobbers: ECX, EDX, ESI, EDI, EBP
+run_group:
     push ebx
+    mov dword ptr [group_first], eax
+    imul ebp, eax, Plan.SIZE
+    mov ecx, dword ptr [plan + ebp + Plan.turns]
+    add ecx, eax
+    mov dword ptr [group_end], ecx
+.open:
+    call open_phase
+    mov eax, dword ptr [results + Results.phase_index]
+    inc eax
+    cmp eax, dword ptr [group_end]
+    jb .open
+    call restart_row_deadline
+    call restart_beat
+    call limit_group
+.round:
+    mov eax, dword ptr [group_first]
+    mov dword ptr [group_running], 0
+.turn:
+    call take_turn
+    cmp dword ptr [results + Results.stop], 0
+    jne .stopped
+    cmp dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    jne .next
+    inc dword ptr [group_running]
+.next:
+    mov eax, dword ptr [results + Results.phase_index]
+    inc eax
+    cmp eax, dword ptr [group_end]
+    jb .turn
+    cmp dword ptr [group_running], 0
+    je .done
+    cmp dword ptr [ebp + Plan.turns_to_proof], 0
+    je .limited
+    ; the last one is what the others are for
+    cmp dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    jne .done
+    call proof_reached
+    jnc .done
+.limited:
+    call limit_reached
+    jc .round
+    mov esi, PhaseStatus.LIMIT
+    jmp .close
+.done:
+    mov esi, PhaseStatus.DONE
+    jmp .close
+.stopped:
+    mov esi, PhaseStatus.STOPPED
+.close:
+    mov eax, dword ptr [group_first]
+.end:
+    mov dword ptr [results + Results.phase_index], eax
     imul ebp, eax, Plan.SIZE
     add ebp, plan
     imul ebx, eax, Phase.SIZE
     add ebx, results + Results.phase
-    ; where to come back to when the instruction under test raises an exception on this CPU
-    mov dword ptr [phase_esp], esp
-    mov dword ptr [phase_ebp], ebp
-    mov dword ptr [phase_ebx], ebx
+    cmp dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    jne .ended
+    mov dword ptr [ebx + Phase.status], esi
+.ended:
+    push esi
+    call show_phase
+    cmp dword ptr [ebp + Plan.announce], 0
+    je .no_row
+    cmp dword ptr [row_pending], 0
+    je .no_row
+    call put_table_row
+.no_row:
+    call report_phase
+    call end_phase
+    pop esi
+    mov eax, dword ptr [results + Results.phase_index]
+    inc eax
+    cmp eax, dword ptr [group_end]
+    jb .end
+    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WAITING
+    sub eax, dword ptr [group_first]
+    pop ebx
+    ret
+
+; Makes one phase ready: its target, what it says of itself, its probes. in: EAX index; out: Results.phase_index
+; clobbers: EAX, EBX, ECX, EDX, ESI, EDI, EBP
+open_phase:
+    mov dword ptr [results + Results.phase_index], eax
+    imul ebp, eax, Plan.SIZE
+    add ebp, plan
+    imul ebx, eax, Phase.SIZE
+    add ebx, results + Results.phase
     call begin_case
     mov eax, dword ptr [ebp + Plan.role]
     mov dword ptr [ebx + Phase.role], eax
     mov eax, dword ptr [ebp + Plan.cells]
     mov dword ptr [ebx + Phase.cells], eax
-    lea esi, [ebp + Plan.task]
-    mov edi, results + Results.handshake + Handshake.task
-    mov ecx, Task.SIZE / 4
-    rep movsd
     mov dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
     mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WORKING
     ; every phase counts from zero
@@ -35,20 +112,18 @@ run_phase:
     jb .reset
     mov dword ptr [next_token], eax
     mov dword ptr [row_pending], eax
-    mov dword ptr [phase_batches], eax
     mov dword ptr [results + Results.handshake + Handshake.repeat], eax
     ; nothing is drawn while targets are made ready
     mov byte ptr [screen_live], 0
     call find_target
     mov dword ptr [ebx + Phase.address], edi
-    mov dword ptr [results + Results.handshake + Handshake.address], edi
     push eax
-    push edi
+    call set_task
+    mov edi, dword ptr [ebx + Phase.address]
     call screen_claim
-    pop edi
     push dword ptr [ebp + Plan.rounds]
     push dword ptr [ebp + Plan.cells]
-    push edi
+    push dword ptr [ebx + Phase.address]
     push dword ptr [ebp + Plan.label]
     push dword ptr [results + Results.phase_index]
     push format_phase
@@ -67,7 +142,6 @@ run_phase:
 .latency:
     call probe_latency
     mov dword ptr [ebx + Phase.latency], eax
-    mov dword ptr [results + Results.handshake + Handshake.latency], eax
     push eax
     push dword ptr [ebx + Phase.decode]
     push dword ptr [results + Results.phase_index]
@@ -75,15 +149,88 @@ run_phase:
     call record
     add esp, 16
     cmp dword ptr [ebp + Plan.announce], 0
-    je .begin
+    je .return
     call put_table_header
-.begin:
+.return:
+    ret
+.absent:
+    mov dword ptr [ebx + Phase.status], PhaseStatus.ABSENT
+    ret
+.no_storage:
+    mov dword ptr [ebx + Phase.status], PhaseStatus.NO_STORAGE
+    ret
+
+; Tells all CPUs what a phase does, and where. in: EBX phase, EBP plan row; clobbers: EAX, ECX, ESI, EDI
+set_task:
+    mov eax, dword ptr [ebp + Plan.cells]
+    mov dword ptr [results + Results.handshake + Handshake.cells], eax
+    mov eax, dword ptr [ebx + Phase.address]
+    mov dword ptr [results + Results.handshake + Handshake.address], eax
+    mov eax, dword ptr [ebx + Phase.latency]
+    mov dword ptr [results + Results.handshake + Handshake.latency], eax
+    lea esi, [ebp + Plan.task]
+    mov edi, results + Results.handshake + Handshake.task
+    mov ecx, Task.SIZE / 4
+    rep movsd
+    ret
+
+; Makes a phase the present one: its counters are the CPUs' own while it runs. in: EAX its index; out: EBX phase, EBP plan
+; row, Results.phase_index; clobbers: EAX, ECX, EDX, ESI, EDI
+show_phase:
+    imul ebp, eax, Plan.SIZE
+    add ebp, plan
+    imul ebx, eax, Phase.SIZE
+    add ebx, results + Results.phase
+    lea esi, [ebx + Phase.cpu]
+    mov edi, results + Results.cpu
+    mov edx, CPUS_NEEDED
+.cpu:
+    mov ecx, Counters.SIZE / 4
+    push edi
+    rep movsd
+    pop edi
+    add edi, Cpu.SIZE
+    dec edx
+    jnz .cpu
+    mov dword ptr [results + Results.phase_index], eax
+    jmp set_task
+
+; Keeps the present phase's counters. in: EBX phase; clobbers: ECX, EDX, ESI, EDI
+keep_counters:
+    mov esi, results + Results.cpu
+    lea edi, [ebx + Phase.cpu]
+    mov edx, CPUS_NEEDED
+.cpu:
+    mov ecx, Counters.SIZE / 4
+    push esi
+    rep movsd
+    pop esi
+    add esi, Cpu.SIZE
+    dec edx
+    jnz .cpu
+    ret
+
+; A few batches of a phase, if it still runs. in: EAX its index; out: EBX phase, EBP plan row
+; clobbers: EAX, ECX, EDX, ESI, EDI
+take_turn:
+    imul ebx, eax, Phase.SIZE
+    add ebx, results + Results.phase
+    cmp dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    je .runs
+    mov dword ptr [results + Results.phase_index], eax
+    imul ebp, eax, Plan.SIZE
+    add ebp, plan
+    ret
+.runs:
+    call show_phase
+    ; where to come back to when the instruction under test raises an exception on this CPU
+    mov dword ptr [phase_esp], esp
+    mov dword ptr [phase_ebp], ebp
+    mov dword ptr [phase_ebx], ebx
+    mov dword ptr [turn_left], TURN
     rdtsc
     mov dword ptr [phase_start], eax
     mov dword ptr [phase_start + 4], edx
-    call restart_row_deadline
-    call restart_beat
-    call limit_phase
 .batch:
     call dword ptr [ebp + Plan.batch]
     jc .not_parked
@@ -92,67 +239,54 @@ run_phase:
     call dword ptr [ebp + Plan.judge]
     jc .unstable
     call count_events
+    jc .tickets
     call maybe_row
     call maybe_progress
     call screen_poll
     call serial_check_stop
     cmp dword ptr [results + Results.stop], 0
-    jne .stopped
-    call violated_enough
+    jne .rest
+    call enough_violations
     jnc .done
     call enough_rounds
     jnc .done
     call limit_reached
-    jc .batch
-    mov eax, PhaseStatus.LIMIT
+    jnc .rest
+    dec dword ptr [turn_left]
+    jnz .batch
+.rest:
+    mov eax, PhaseStatus.RUNNING
     jmp .end
 .done:
     mov eax, PhaseStatus.DONE
     jmp .end
-.stopped:
-    mov eax, PhaseStatus.STOPPED
-    jmp .end
 .unstable:
     mov eax, PhaseStatus.UNSTABLE
     jmp .end
-.absent:
-    mov eax, PhaseStatus.ABSENT
-    jmp .status
-.no_storage:
-    mov eax, PhaseStatus.NO_STORAGE
-    jmp .status
+.tickets:
+    mov eax, PhaseStatus.TICKETS
+    jmp .end
 .faulted:
-    ; nobody waits for what will not come
+    ; no CPU waits for what will not come
     mov dword ptr [results + Results.handshake + Handshake.filled], 0x7FFFFFFF
     mov dword ptr [results + Results.handshake + Handshake.muster], 0
+    mov dword ptr [race_line], 0x3FFFFFFF
     call wait_idle
     jc .not_parked
     call take_fault
     mov eax, PhaseStatus.FAULTED
 .end:
-    push eax
+    mov dword ptr [ebx + Phase.status], eax
     rdtsc
     sub eax, dword ptr [phase_start]
     sbb edx, dword ptr [phase_start + 4]
-    mov dword ptr [ebx + Phase.ticks], eax
-    mov dword ptr [ebx + Phase.ticks + 4], edx
-    cmp dword ptr [ebp + Plan.announce], 0
-    je .no_row
-    cmp dword ptr [row_pending], 0
-    je .no_row
-    call put_table_row
-.no_row:
-    pop eax
-.status:
-    mov dword ptr [ebx + Phase.status], eax
-    mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WAITING
-    call report_phase
-    call end_phase
-    pop ebx
-    ret
+    add dword ptr [ebx + Phase.ticks], eax
+    adc dword ptr [ebx + Phase.ticks + 4], edx
+    jmp keep_counters
 .not_parked:
     ; some CPU may still be at work on the cells: nothing more can be said, nothing more may be tried
     mov dword ptr [ebx + Phase.status], PhaseStatus.NOT_PARKED
+    call keep_counters
     call report_phase
     mov eax, KernelState.NOT_PARKED
     jmp finish
@@ -162,7 +296,7 @@ phase_aborted:
     mov esp, dword ptr [phase_esp]
     mov ebp, dword ptr [phase_ebp]
     mov ebx, dword ptr [phase_ebx]
-    jmp run_phase.faulted
+    jmp take_turn.faulted
 
 ; Makes the phase's target ready. in: EBP plan row; out: EAX 0 where the machine has none, EDI the first cell's address
 ; clobbers: ECX, EDX, ESI
@@ -262,32 +396,50 @@ begin_case:
 .return:
     ret
 
-; clobbers: EAX, ECX, EDX
-limit_phase:
+; How long the phases that take turns may go on. in: EBP plan row of any of them; clobbers: EAX, ECX, EDX
+limit_group:
+    mov dword ptr [group_limited], 0
 {% if budget_ms %}
-    push ebx
     mov eax, dword ptr [case_share]
     shr eax, 1
+{% else %}
+    mov eax, PROOF_MS
+    cmp dword ptr [ebp + Plan.turns_to_proof], 0
+    je .return
+{% endif %}
+    push ebx
     mov ebx, phase_deadline
     call set_deadline
     pop ebx
-{% endif %}
+    inc dword ptr [group_limited]
+.return:
     ret
 
-; Has the phase had its share of the budget? out: CF clear if so; clobbers: EAX, EDX
+; Have they had their time? out: CF clear if so; clobbers: EAX, EDX
 limit_reached:
-{% if budget_ms %}
+    cmp dword ptr [group_limited], 1
+    jb .return
     push ebx
     mov ebx, phase_deadline
     call check_deadline
     pop ebx
-{% else %}
-    stc
-{% endif %}
+.return:
     ret
 
 ; Has it run as many rounds as it must? in: EBX phase, EBP plan row; out: CF clear if so; clobbers: EAX, EDX
 enough_rounds:
+    cmp dword ptr [ebp + Plan.turns_to_proof], 0
+    je .counted
+    ; what is to go on until the proof is reached; a sanity control has then done enough that has met as often as the case
+    cmp dword ptr [ebp + Plan.role], Role.SANITY
+    jne .no
+{% for style in range(styles) %}
+    cmp dword ptr [ebx + Phase.style + {{ style }} * StyleCount.SIZE + StyleCount.live], LIVE_LEAST
+    jb .no
+{% endfor %}
+    clc
+    ret
+.counted:
     mov eax, dword ptr [ebp + Plan.rounds]
     cmp dword ptr [ebp + Plan.adaptive], 0
     je .limit
@@ -373,50 +525,70 @@ take_fault:
     pop ebp
     ret
 
-; Has a phase shown what decides it? in: EBX phase, EBP plan row; out: CF clear if so
-; clobbers: EAX, EDX
-violated_enough:
-    cmp dword ptr [ebp + Plan.enough], 0
-    je .no
-    mov eax, dword ptr [ebx + Phase.events]
-    mov edx, dword ptr [ebx + Phase.events + 4]
-    sub eax, dword ptr [ebp + Plan.enough]
-    sbb edx, 0
+; Has a phase shown what decides it? A power control of a walk has once it has failed so often in each style, live.
+; in: EBX phase, EBP plan row; out: CF clear if so; clobbers: EAX, EDX
+enough_violations:
+    mov edx, dword ptr [ebp + Plan.enough]
+    test edx, edx
+    jz .no
+    cmp dword ptr [ebp + Plan.role], Role.POWER
+    jne .events
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .events
+{% for style in range(styles) %}
+    cmp dword ptr [ebx + Phase.style + {{ style }} * StyleCount.SIZE + StyleCount.violated], edx
+    jb .return
+{% endfor %}
+    ret
+.events:
+    cmp dword ptr [ebx + Phase.events + 4], 0
+    jne .return
+    cmp dword ptr [ebx + Phase.events], edx
+.return:
     ret
 .no:
     stc
     ret
 
-; Copies the CPUs' counters into the phase and prints them and the result. in: EBX phase
-; clobbers: EAX, ECX, EDX, ESI, EDI
+; Prints the phase's counters and its result. in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 report_phase:
     push ebp
-    xor ebp, ebp
-    mov esi, results + Results.cpu
+    xor esi, esi
     lea edi, [ebx + Phase.cpu]
 .cpu:
-{% for counter in ("puts", "takes", "tries") %}
-{% for half in (0, 4) %}
-    mov eax, dword ptr [esi + Cpu.{{ counter }} + {{ half }}]
-    mov dword ptr [edi + Counters.{{ counter }} + {{ half }}], eax
-{% endfor %}
-{% endfor %}
     lea eax, [edi + Counters.tries]
     push eax
     lea eax, [edi + Counters.takes]
     push eax
     lea eax, [edi + Counters.puts]
     push eax
-    push ebp
+    push esi
     push dword ptr [results + Results.phase_index]
     push format_count
     call record
     add esp, 24
-    add esi, Cpu.SIZE
     add edi, Counters.SIZE
-    inc ebp
-    cmp ebp, CPUS_NEEDED
+    inc esi
+    cmp esi, CPUS_NEEDED
     jb .cpu
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .result
+    xor esi, esi
+    lea edi, [ebx + Phase.style]
+.style:
+{% for field in ("struck", "blind_violated", "blind", "switches", "violated", "live", "batches") %}
+    push dword ptr [edi + StyleCount.{{ field }}]
+{% endfor %}
+    push esi
+    push dword ptr [results + Results.phase_index]
+    push format_live
+    call record
+    add esp, 40
+    add edi, StyleCount.SIZE
+    inc esi
+    cmp esi, {{ styles }}
+    jb .style
+.result:
 {% for field in ("ticks", "judged", "events", "foreign", "left", "stale", "torn", "duplicate", "lost", "rounds") %}
     lea eax, [ebx + Phase.{{ field }}]
     push eax
@@ -430,8 +602,8 @@ report_phase:
     ret
 
 ; Counts this batch's chances of an event, and the events. For tokens each cell is a chance, since CPUs meet at each. A
-; walk is one: one stale write may cost thousands of updates, and CPUs that have drifted apart stay so to its end.
-; in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX
+; walk is one: one stale write may cost many updates, and CPUs that have drifted apart stay so to its end.
+; in: EBX phase, EBP plan row; out: CF set if a walk's tickets make no sense; clobbers: EAX, ECX, EDX, ESI, EDI
 count_events:
     xor ecx, ecx
     xor edx, edx
@@ -453,6 +625,8 @@ count_events:
     adc dword ptr [ebx + Phase.events + 4], 0
     add dword ptr [ebx + Phase.judged], ecx
     adc dword ptr [ebx + Phase.judged + 4], 0
+    cmp dword ptr [ebp + Plan.prepare], 0
+    jne count_live
     ret
 
 ; in: EBX phase; out: EDX:EAX
@@ -511,9 +685,14 @@ restart_beat:
     pop ebx
     ret
 
-; Where there is no table, a sign of life now and then. in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX
+; Where there is no table, a sign of life now and then, of the last of the phases that take turns.
+; in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX
 maybe_progress:
     cmp dword ptr [ebp + Plan.announce], 0
+    jne .return
+    mov eax, dword ptr [results + Results.phase_index]
+    inc eax
+    cmp eax, dword ptr [group_end]
     jne .return
     push ebx
     mov ebx, beat_deadline

@@ -301,7 +301,8 @@ class Handshake(LittleEndianStructure):
 
 class PlanEntry(LittleEndianStructure):
     """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
-    added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns; ``last`` marks
+    added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns,
+    ``turns_to_proof`` marks those that do so until the proof is reached; ``last`` marks
     the last phase of a case, ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction
     beside one of two, ``pairs`` an experiment for two CPUs at a time; ``step`` is what one operation adds; ``video`` marks a target that may be the
     display adapter's memory at another address than 0xa0000-0xbffff."""
@@ -326,6 +327,7 @@ class PlanEntry(LittleEndianStructure):
         ("announce", c_uint32),
         ("video", c_uint32),
         ("turns", c_uint32),
+        ("turns_to_proof", c_uint32),
         ("may_be_silent", c_uint32),
         ("pairs", c_uint32),
         ("task", Task),

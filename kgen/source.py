@@ -27,8 +27,10 @@ from kgen.results import (
     NO_PHASE,
     Cpu,
     KernelState,
+    Operation,
     PhaseStatus,
     Role,
+    Style,
     ViolationKind,
 )
 from kgen.spec import MAX_BATCH, PAGE, KernelSpec, resolve_target
@@ -192,6 +194,7 @@ class _PhaseView:
     announce: int
     video: int
     turns: int
+    turns_to_proof: int
     may_be_silent: int
     pairs: int
     stride: int
@@ -308,6 +311,7 @@ def _view(
         announce=int(case and not suite and phase.experiment == "token"),
         video=int(target.video),
         turns=sum(other.group == phase.index for other in phases(spec)),
+        turns_to_proof=int(phase.counts_meetings and not phase.rounds and bool(spec.proof_seconds or spec.budget)),
         may_be_silent=int(may_be_silent(spec, phase)),
         pairs=int(experiment.pairs),
         stride=phase.stride,
@@ -365,6 +369,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "CHAIN_TOP": CHAIN_TOP,
         "CHAIN_VALUES": _chain_values(spec),
         "LOG_OPERATIONS": _log_operations(spec),
+        "LOG_BYTES": _log_operations(spec) * ctypes.sizeof(Operation),
+        "TICKETS": 2 * _log_operations(spec) * spec.case.cpus,
+        "REPEAT_SHIFT": FIRST_REPEAT.bit_length() - 1,
         "LIVE_LEAST": live.LEAST,
         "LIVE_MOST": live.MOST,
         "STRUCK_MOST": live.MOST_VIOLATED,
@@ -558,6 +565,7 @@ def render(spec: KernelSpec) -> Source:
         statuses=[status.name.lower().replace("_", " ") for status in PhaseStatus],
         states=[_STATES.get(state, state.name.lower()) for state in KernelState],
         kinds=len(ViolationKind),
+        styles=len(Style),
         tabled=not spec.suite and spec.case.experiment == "token",
         spec_magic=SPEC_MAGIC.decode(),
         spec_parts=spec_parts(spec.to_text()),

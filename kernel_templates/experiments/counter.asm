@@ -4,7 +4,7 @@
 ; Gives each cell a start value of its own. in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 counter_prepare:
     mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
-    imul eax, dword ptr [walkers]
+    imul eax, dword ptr [results + Results.handshake + Handshake.walkers]
     mov dword ptr [counter_total], eax
     ; what bears no mark was given back to nobody
     imul eax, dword ptr [results + Results.handshake + Handshake.cells]
@@ -29,26 +29,19 @@ counter_prepare:
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 counter_visit:
-    call keep_together
-    mov esi, dword ptr [results + Results.handshake + Handshake.repeat]
-    mov eax, esi
+    mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
     call count_operations
-    cmp dword ptr [results + Results.handshake + Handshake.task + Task.returns], 0
-    jne .marked
-.add:
-    mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
-    dec esi
-    jnz .add
-    ret
-.marked:
+    push eax
     ; this cell's marks
     mov ebp, dword ptr [counter_total]
     imul ebp, ecx
     add ebp, owners
 .again:
     mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    mov esi, dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    call operate
+    cmp dword ptr [results + Results.handshake + Handshake.task + Task.returns], 0
+    je .next
     ; the how manieth addition was it that found this value?
     mov edx, eax
     sub eax, dword ptr [starts + 4 * ecx]
@@ -80,8 +73,9 @@ counter_visit:
     push ViolationKind.TORN
     call note
 .next:
-    dec esi
+    dec dword ptr [esp]
     jnz .again
+    pop eax
     ret
 
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was

@@ -15,17 +15,18 @@ mutex_prepare:
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 mutex_visit:
-    call keep_together
-    mov esi, dword ptr [results + Results.handshake + Handshake.repeat]
-    mov eax, esi
+    mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
     call count_operations
+    push eax
     call cpu_index
     mov ebp, eax
 .try:
     mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    mov esi, dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    call operate
     test eax, eax
     jz .owner
+    call shows_nothing
     cmp eax, 1
     je .next
     push NO_CPU
@@ -66,8 +67,9 @@ mutex_visit:
     call dword ptr [results + Results.handshake + Handshake.task + Task.put]
 .next:
     pause
-    dec esi
+    dec dword ptr [esp]
     jnz .try
+    pop eax
     ret
 
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was

@@ -19,23 +19,32 @@ own_bits_prepare:
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 own_bits_visit:
-    call keep_together
     call cpu_index
     imul ebp, eax, OwnBits.SIZE
     add ebp, dword ptr [results + Results.handshake + Handshake.task + Task.data]
-    xor esi, esi
+    push 0
 .change:
     mov eax, dword ptr [ebp + OwnBits.operand]
-    call dword ptr [ebp + OwnBits.routine]
+    mov esi, dword ptr [ebp + OwnBits.routine]
+    call operate
     mov eax, 1
     call count_operations
+    mov esi, dword ptr [esp]
+    inc dword ptr [esp]
+    ; bits that are set already and set again change nothing
+    mov eax, dword ptr [ebp + 4 * esi + OwnBits.values]
     inc esi
+    cmp eax, dword ptr [ebp + 4 * esi + OwnBits.values]
+    jne .changed
+    call shows_nothing
+.changed:
     call dword ptr [results + Results.handshake + Handshake.task + Task.load]
     and eax, dword ptr [ebp + OwnBits.mask]
     cmp eax, dword ptr [ebp + 4 * esi + OwnBits.values]
     jne .undone
     cmp esi, dword ptr [ebp + OwnBits.repeats]
     jb .change
+    pop eax
     ret
 .undone:
     push NO_CPU
@@ -47,6 +56,7 @@ own_bits_visit:
     call cpu_index
     imul eax, eax, MAX_BATCH
     mov byte ptr [owners + eax + ecx], 1
+    pop eax
     ret
 
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was

@@ -1,4 +1,4 @@
-; The parity experiment: of each cell two CPUs take one turn each, with an operation that undoes itself.
+; The parity experiment: two CPUs change each cell equally often, with an operation that undoes itself.
 {% from "macros.asm" import witness %}
 
 ; The start value and what one operation makes of it. in: ESI cell; out: EAX points to both; clobbers: nothing
@@ -24,52 +24,19 @@ parity_prepare:
     jb .cell
     ret
 
-; Both change it so many times: once, so that no loss can hide behind another, up to eight times, which meet more often.
-; Where all take part, cell i of batch b is for CPUs i + b and i + b + 1, modulo their number. in: EBX this CPU's entry, ECX cell, EDI its address
-; clobbers: EAX, EDX, EBP, ESI
+; Both change it so many times: once, so that no loss can hide behind another, up to four times, which meet more often.
+; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 parity_visit:
-    cmp dword ptr [walkers], 2
-    je .two
-    call cpu_index
-    mov esi, eax
-    mov eax, ecx
-    add eax, dword ptr [results + Results.handshake + Handshake.batch]
-    xor edx, edx
-    mov ebp, CPUS_NEEDED
-    div ebp
-    ; EDX is one of the two, the next one the other
-    lea eax, [edx + 1]
-    cmp eax, CPUS_NEEDED
-    jb .pair
-    xor eax, eax
-.pair:
-    cmp esi, edx
-    je .turn
-    cmp esi, eax
-    jne .return
-    mov eax, edx
-.turn:
-    imul edx, eax, Cpu.SIZE
-    add edx, results + Results.cpu
-    call keep_with
-    jmp .begin
-.two:
-    call keep_together
-.begin:
-    mov eax, ecx
-    mov ecx, dword ptr [results + Results.handshake + Handshake.batch]
-    and ecx, 3
-    mov esi, 1
-    shl esi, cl
-    mov ecx, eax
-    mov eax, esi
+    mov ebp, dword ptr [results + Results.handshake + Handshake.repeat]
+    shr ebp, REPEAT_SHIFT
+    mov eax, ebp
     call count_operations
 .change:
     mov eax, dword ptr [results + Results.handshake + Handshake.task + Task.operand]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
-    dec esi
+    mov esi, dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    call operate
+    dec ebp
     jnz .change
-.return:
     ret
 
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was

@@ -7,20 +7,20 @@ torn_prepare:
 
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 torn_visit:
-    call keep_together
-    mov esi, dword ptr [results + Results.handshake + Handshake.repeat]
-    mov eax, esi
+    mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
     call count_operations
+    push eax
     call cpu_index
     imul ebp, eax, 5
 .again:
     ; a nibble that differs from this CPU's last one and, mostly, from the others'
-    lea eax, [ebp + esi]
+    mov eax, ebp
+    add eax, dword ptr [esp]
     and eax, 15
     imul eax, eax, 0x11111111
     and eax, dword ptr [results + Results.handshake + Handshake.task + Task.cell_mask]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
-    call dword ptr [results + Results.handshake + Handshake.task + Task.load]
+    mov esi, torn_access
+    call operate
     mov edx, eax
     and edx, 15
     imul edx, edx, 0x11111111
@@ -42,9 +42,15 @@ torn_visit:
     inc dword ptr [edi + Tally.facts]
     pop edi
 .next:
-    dec esi
+    dec dword ptr [esp]
     jnz .again
+    pop eax
     ret
+
+; A store and a load. in: EAX value, EDI cell; out: EAX; clobbers: EDX
+torn_access:
+    call dword ptr [results + Results.handshake + Handshake.task + Task.put]
+    jmp dword ptr [results + Results.handshake + Handshake.task + Task.load]
 
 ; in: EBX phase, EBP plan row; out: CF clear; clobbers: EAX, ECX, EDX, ESI, EDI
 torn_judge:
