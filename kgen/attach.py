@@ -74,6 +74,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         problems=(*foreign, *seen.problems, *other),
         cells=seen.cells,
         registers=seen.registers,
+        symbols=seen.symbols,
         rows=log.rows if log else (),
         log=wanted.log.decode("latin-1") if wanted.log is not None else "",
         environment=about,

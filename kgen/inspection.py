@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from kgen.consistency import symbols_of
 from kgen.engine import Frozen
 from kgen.errors import DebuggerError, ProtocolError
 from kgen.observation import Record, from_memory
@@ -18,12 +19,14 @@ from kgen.units import Section
 @dataclass(frozen=True)
 class Inspection:
     """``memory`` is None where there is no results block (yet); ``cells`` are the operands of the last phase, all of
-    them, empty where the debugger cannot read them; ``problems`` says what did not fit."""
+    them, empty where the debugger cannot read them; ``problems`` says what did not fit; ``symbols`` are those of the
+    kernel's addresses that the memory is compared with."""
 
     memory: Record | None
     cells: tuple[int, ...]
     registers: tuple[Mapping[str, Any], ...]
     problems: tuple[str, ...]
+    symbols: Mapping[str, int] = field(default_factory=dict)
 
 
 def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None = None) -> tuple[int, int] | None:
@@ -64,7 +67,7 @@ def inspect(
     last = phases(spec)[-1]
     where = cell_range(last, symbols, memory)
     cells = _cells(machine, last, where[0], known=symbols["results"]) if where else ()
-    return Inspection(memory, cells, registers, tuple(problems))
+    return Inspection(memory, cells, registers, tuple(problems), symbols_of(spec, symbols))
 
 
 def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Sequence[Section]) -> list[str]:

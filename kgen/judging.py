@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from kgen import __version__, capture, dump, filekind, loaders, original
+from kgen.consistency import symbols_of
 from kgen.elf import LoadedElf
 from kgen.elf import read as read_elf
 from kgen.errors import KgenError, LinkError, ProtocolError, SpecError
@@ -305,12 +306,14 @@ def _of_block(memory: dump.Memory, block: dump.Block, named: Named | None, name:
         verdict = Verdict(kind, ProtocolError(block.problem, where=name).line)
         return Run(where, None, _dumped(None), verdict)
     problems: tuple[str, ...] = ()
+    symbols: Mapping[str, int] = {}
     if named is not None and block.build_id != named.build_id:
         problems = (f"the dump is of build {_short(block.build_id)}, {named.name} of build {_short(named.build_id)}",)
     elif named is not None and named.kernel is not None:
         problems = dump.altered(memory, block, named.kernel)
+        symbols = symbols_of(named.spec, named.kernel.symbols)
     spec = named.spec if named else block.spec
-    return Run(where, spec, replace(_dumped(block.record), problems=problems))
+    return Run(where, spec, replace(_dumped(block.record), problems=problems, symbols=symbols))
 
 
 def _dumped(record: Record | None) -> Observation:
@@ -326,6 +329,7 @@ def _both(log: Run, memory: Run) -> Run:
         platform=MEMORY_DUMP,
         memory=memory.observation.memory,
         problems=log.observation.problems + memory.observation.problems,
+        symbols=memory.observation.symbols,
     )
     if log.known is not None and log.known.kind is VerdictKind.ERROR:
         seen = replace(seen, problems=(log.known.reason, *seen.problems))

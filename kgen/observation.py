@@ -39,8 +39,9 @@ _FIXED_AT_END = ("state", "cpus_found", "lines", "phase")
 #: Fields of a phase that stand in a line of their own, which a log that was cut may lack.
 _ANNOUNCED = ("role", "address", "cells")
 _PROBED = ("decode", "latency")
-#: Fields of a phase that memory does not hold.
+#: Fields of a phase that memory does not hold, and that only memory holds.
 _SERIAL_FIELDS = ("label", "limit")
+_MEMORY_FIELDS = ("witnesses",)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class PhaseRecord:
     ``role``, ``address`` (physical, of the first cell) and ``cells`` (of a batch) are what the guest says it was about
     to do; ``label`` and ``limit`` (rounds, 0 for no limit) too, which only the serial channel holds ("" and None).
     ``judged`` counts the chances of an event, rounds of tokens and of all else batches, ``events`` those of them that
-    showed anything.
+    showed anything. ``witnesses`` is how many witnesses the guest says it recorded, by kind in lower case; only memory
+    holds it (None elsewhere).
     """
 
     index: int
@@ -102,6 +104,7 @@ class PhaseRecord:
     decode: Decode
     latency: int
     counts: tuple[Count, ...]
+    witnesses: Mapping[str, int] | None = None
 
     @property
     def violations(self) -> dict[str, int]:
@@ -151,6 +154,34 @@ class CpuRecord:
 
 
 @dataclass(frozen=True)
+class Handshake:
+    """What the BSP had told the other CPUs to do when the machine was frozen: the place of the cells, and the fields of
+    kgen.results.Task. Addresses are physical."""
+
+    #: Of the first cell.
+    address: int
+    #: Cells of the batch.
+    cells: int
+    #: The distance of cells in bytes.
+    stride: int
+    #: Addresses of routines; 0 for none.
+    work: int
+    visit: int
+    put: int
+    take: int
+    load: int
+    store: int
+    #: The address of the experiment's table; 0 for none.
+    data: int
+    operand: int
+    inverse: int
+    returns: int
+    token_mask: int
+    cell_mask: int
+    facts: int
+
+
+@dataclass(frozen=True)
 class Record:
     """One channel's account of a run. ``complete`` says that it reaches the end unbroken, ``gap`` why it does not;
     ``contradiction`` is what an undamaged account says against itself.
@@ -158,7 +189,8 @@ class Record:
     ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
     the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
     which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), ``said``
-    its last sentence for people (protocol.SENTENCES); both are "" in memory's account.
+    its last sentence for people (protocol.SENTENCES); both are "" in memory's account. ``phase_index`` is the phase
+    whose turn it was, and ``handshake`` what the CPUs were told for it; both are None in the serial account.
     """
 
     channel: str
@@ -185,6 +217,8 @@ class Record:
     closed: int = 0
     spec: str = ""
     said: str = ""
+    phase_index: int | None = None
+    handshake: Handshake | None = None
 
     @property
     def cpu_numbers(self) -> dict[int, int]:
@@ -294,12 +328,24 @@ class Observation:
     """Everything seen of one run.
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
+<<<<<<< HEAD
     ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
     what the hypervisor's kernel logged meanwhile, None where nobody listened, and ``trace`` what it recorded of the
     accesses to one cell around a witness, where it records them. ``path`` is that of the cells of the last case,
     ``paths`` are those of the cases of a suite by the index of their phase, asked when the guest had parked before
     them. ``scene`` is there where the run was stopped at the case's first violation, which is then the last that is
     known of it.
+=======
+    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``attempts`` is
+    which run this is: one whose power control was too silent is repeated, and ``pooled`` is what the phases did in
+    those before, by their index: nothing of it is thrown away. ``kernel_log`` is what the hypervisor's kernel logged
+    meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to one cell around a witness,
+    where it records them. ``path`` is that of the cells of the last case, ``paths`` are those of the cases of a suite
+    by the index of their phase, asked when the guest had parked before them. ``scene`` is there where the run was
+    stopped at the case's first violation, which is then the last that is known of it. ``symbols`` are the addresses, by
+    the names in the kernel's ELF, that the handshake in memory is compared with (kgen.consistency.symbols_of); empty
+    where there is no ELF.
+>>>>>>> h-read
     """
 
     platform: str
@@ -319,6 +365,7 @@ class Observation:
     trace: tuple[TraceEvent, ...] = ()
     paths: Mapping[int, PathEvidence] = field(default_factory=dict)
     scene: Scene | None = None
+    symbols: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def best(self) -> Record | None:
@@ -389,6 +436,7 @@ def _phase(
         decode=Decode(probe.number("decode")) if probe else Decode.UNKNOWN,
         latency=probe.number("latency") if probe else 0,
         counts=counts,
+        witnesses=None,
         **{name: result.number(name) for name in names},
     )
 
@@ -613,6 +661,15 @@ def _from_block(layout: ResultsLayout, block: Any) -> Record:
         faults=faults,
         cpus=cpus,
         closed=block.cases_done,
+        phase_index=block.phase_index,
+        handshake=_handshake_from_block(block.handshake),
+    )
+
+
+def _handshake_from_block(handshake: Any) -> Handshake:
+    own = {name: getattr(handshake, name) for name in ("address", "cells")}
+    return Handshake(
+        **own, **{item.name: getattr(handshake.task, item.name) for item in fields(Handshake) if item.name not in own}
     )
 
 
@@ -648,6 +705,7 @@ def _phase_from_block(index: int, block: Any) -> PhaseRecord:
         decode=Decode(phase.decode.value),
         latency=phase.latency,
         counts=counts,
+        witnesses={kind.name.lower(): phase.witnesses[kind] for kind in ViolationKind},
         **{name: getattr(phase, name) for name in names},
     )
 
@@ -693,14 +751,18 @@ def differences(serial: Record, memory: Record) -> tuple[str, ...]:
         found.append("the witnesses differ")
     elif not set(serial.witnesses) <= set(memory.witnesses):
         found.append("serial has witnesses that memory does not")
-    # A CPU may fault after the BSP has printed what it knows, so memory may hold more.
     if not set(serial.faults) <= set(memory.faults):
         found.append("serial has faults that memory does not")
+    # The BSP prints each fault that ends a phase. A CPU may fault after the BSP has printed what it knows, so of those
+    # that end the run memory may hold more.
+    ending = {fault for fault in memory.faults if fault.phase is not None}
+    if serial.complete and memory.complete and not ending <= set(serial.faults):
+        found.append("memory has faults of phases that serial does not")
     return tuple(found)
 
 
 def _phase_differences(serial: PhaseRecord, memory: PhaseRecord, complete: bool) -> list[str]:
-    skipped = set(_SERIAL_FIELDS)
+    skipped = {*_SERIAL_FIELDS, *_MEMORY_FIELDS}
     if not complete:
         # a log that lost lines may lack these, and counters, but may not have other counters
         skipped |= {"counts", *_PROBED}

@@ -329,6 +329,47 @@ def _view(
     )
 
 
+@functools.lru_cache(maxsize=16)
+def tasks(spec: KernelSpec) -> tuple[Mapping[str, int | str], ...]:
+    """What each phase's Task holds, by its fields' names: a number, or the label whose address it is."""
+    return tuple(_task(view) for view in _views(spec))
+
+
+def _task(view: _PhaseView) -> Mapping[str, int | str]:
+    work, visit = view.work.split(", ")
+    return {
+        "stride": view.stride,
+        "work": work,
+        "visit": _number(visit),
+        "put": view.put,
+        "take": view.take,
+        "load": f"load_{view.width}",
+        "store": f"store_{view.width}",
+        "data": _number(view.data),
+        "operand": _number(view.operand),
+        "inverse": _number(view.inverse),
+        "returns": view.returns,
+        "token_mask": _number(view.token_mask),
+        "cell_mask": _number(view.cell_mask),
+        "facts": view.facts,
+    }
+
+
+def _number(text: str) -> int | str:
+    """The value of what stands in a row of the plan, where it is a number: as many bits as the row has room for."""
+    return int(text, 0) & 0xFFFFFFFF if text[0].isdigit() else text
+
+
+def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
+    """All phases, as the plan in the kernel has them."""
+    planned = phases(spec)
+    works = [_work(spec, phase) for phase in planned]
+    tables, setups = _tables(works), _setups(phase.target for phase in planned)
+    return tuple(
+        _view(phase, work, tables, setups, spec) for phase, work in zip(planned, works, strict=True)
+    )
+
+
 def crc_table() -> tuple[int, ...]:
     """The sixteen steps of CRC-32 (reflected polynomial 0xEDB88320) over four bits."""
     table = []
@@ -531,9 +572,7 @@ def render(spec: KernelSpec) -> Source:
     text = render_template(
         "kernel.asm",
         constants=constants(spec),
-        phases=[
-            _view(phase, work, tables, setups, spec) for phase, work in zip(planned, works, strict=True)
-        ],
+        phases=_views(spec),
         routines=list(_routines(works).values()),
         tables=list(tables.values()),
         setups=list(setups.values()),

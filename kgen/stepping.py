@@ -247,6 +247,7 @@ class Stepper:
             problems=found.problems,
             cells=found.cells,
             registers=found.registers,
+            symbols=found.symbols,
             rows=log.rows,
             log=heard.decode("latin-1"),
         )

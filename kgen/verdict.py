@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from kgen import consistency
 from kgen.experiments import Account, Experiment
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import (
@@ -292,10 +293,12 @@ def _contradictions(run: _Run) -> Iterator[str]:
         for phase in run.planned:
             for record in channel.phases:
                 if record.index == phase.index:
-                    yield from (f"phase {phase.index} {text}" for text in _inconsistencies(phase, record, channel))
+                    yield from (f"phase {phase.index} {text}" for text in _inconsistencies(phase, record, channel, run))
                     yield from (f"phase {phase.index} {text}" for text in _witnessed(phase, record, channel, run))
+                    yield from (f"phase {phase.index} {text}" for text in consistency.told(record, channel))
         if channel.complete:
             yield from _whole(channel, run)
+    yield from consistency.handshake(run.spec, run.observation, {phase.index for phase in run.planned})
     if run.observation.memory and run.observation.memory.complete:
         yield from _unparked(run.observation.memory, run.spec.case.cpus)
     tabled = run.experiment.name == "token" and not run.spec.suite
@@ -303,17 +306,17 @@ def _contradictions(run: _Run) -> Iterator[str]:
         yield from _rows(run.observation, run.case)
 
 
-def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record) -> Iterator[str]:
+def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _Run) -> Iterator[str]:
     """Counters that contradict each other or the plan."""
     if record.role is not None and (record.role is not phase.role or record.cells != phase.cells):
         yield f"ran as {record.role.name} with {record.cells} cells, planned was {phase.role.name} with {phase.cells}"
     if record.decode is not Decode.UNKNOWN and not phase.target.vga:
         yield f"was probed as {record.decode.name}, and there is no probe for {phase.target.name}"
-    if record.role is not None and phase.target.symbol and not channel.abridged and record.address < LOAD_ADDRESS:
-        yield f"ran at {record.address:#x}, which is not in the kernel's memory"
-    if record.role is not None and phase.target.address is not None and record.status is not PhaseStatus.ABSENT:
-        planned = phase.target.address + phase.offset
-        if record.address != planned:
+    planned = consistency.planned_address(phase, run.observation.symbols)
+    if record.role is not None and not (phase.target.symbol and channel.abridged):
+        if planned is None and phase.target.symbol and record.address < LOAD_ADDRESS:
+            yield f"ran at {record.address:#x}, which is not in the kernel's memory"
+        if planned is not None and record.address != planned and record.status is not PhaseStatus.ABSENT:
             yield f"ran at {record.address:#x}, planned was {planned:#x}"
     if record.limit is not None and (record.label, record.limit) != (phase.label, phase.rounds):
         yield f"is announced as {record.label} of {record.limit} rounds, planned was {phase.label} of {phase.rounds}"

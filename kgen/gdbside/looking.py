@@ -93,6 +93,7 @@ class Judge(Command):
             problems=seen.problems,
             cells=seen.cells,
             registers=seen.registers,
+            symbols=seen.symbols,
         )
         verdict = judge(image.spec, observation)
         say(f"{verdict.kind.name}: {verdict.reason}")

@@ -10,7 +10,7 @@ from _kernel import built, memory_of, replaced, run, run_until, spec_of
 from kgen.builder import Kernel
 from kgen.observation import Observation
 from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, VerdictKind
+from kgen.verdict import Verdict, VerdictKind, judge
 
 
 def test_patched_bytes(spec: KernelSpec) -> None:
@@ -78,6 +78,27 @@ def test_a_guest_that_hides_its_losses_from_both(spec: KernelSpec) -> None:
     seen, verdict = run_until(missing, kernel)
     assert missing(seen, verdict), "nothing to hide"
     assert verdict.kind is VerdictKind.ERROR
+
+
+def test_a_case_that_is_moved_after_its_probe() -> None:
+    """The cells at VGA are probed and attested, then the CPUs are sent to RAM, where nothing is ever lost."""
+    known = "    mov dword ptr [results + Results.handshake + Handshake.latency], eax\n"
+    move = (
+        "    cmp dword ptr [ebp + Plan.role], Role.CASE\n    jne .honest\n"
+        "    mov dword ptr [results + Results.handshake + Handshake.address], ram_cells\n.honest:\n"
+    )
+    kernel = built(spec_of(target="vga-text", controls=True, rounds=600), replaced(known, known + move))
+    seen, verdict = run(kernel)
+    memory = memory_of(seen)
+    assert memory.phases[-1].address == 0xB8000
+    assert seen.path.kind == "io"
+    assert verdict.kind is VerdictKind.ERROR
+    assert f"the handshake's address is {kernel.elf.symbols['ram_cells']:#x}, and the phase ran at 0xb8000" in (
+        verdict.reason
+    )
+    # nothing else gives it away
+    without = dataclasses.replace(seen, memory=dataclasses.replace(memory, handshake=None))
+    assert judge(kernel.spec, without).kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
 
 
 def test_counters_agree_to_the_last(spec: KernelSpec) -> None:

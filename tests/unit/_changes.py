@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kgen.observation import FaultRecord, Observation, Record
+from kgen.results import ViolationKind
 
 Change = Callable[[Observation], Observation]
 
@@ -23,9 +24,19 @@ def both(change: Callable[[Record], Record]) -> Change:
     def apply(seen: Observation) -> Observation:
         assert seen.serial is not None
         assert seen.memory is not None
-        return replace(seen, serial=change(seen.serial), memory=change(seen.memory))
+        return replace(seen, serial=change(seen.serial), memory=_counted(change(seen.memory)))
 
     return apply
+
+
+def _counted(memory: Record) -> Record:
+    """Memory's record, with each phase's count of witnesses as the guest would have it."""
+
+    def count(index: int) -> dict[str, int]:
+        kinds = [witness.kind for witness in memory.witnesses if witness.phase == index]
+        return {kind.name.lower(): kinds.count(kind) for kind in ViolationKind}
+
+    return replace(memory, phases=tuple(replace(phase, witnesses=count(phase.index)) for phase in memory.phases))
 
 
 def phase(index: int, **changes: Any) -> Change:

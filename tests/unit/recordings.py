@@ -12,11 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kgen.builder import Kernel
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import SERIAL_ONLY, Observation, from_log, from_memory
-from kgen.plan import layout_of
+from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
 from kgen.results import LAYOUT_VERSION, ResultsLayout
+from kgen.source import tasks
 from kgen.spec import KernelSpec
 
 DIRECTORY = Path(__file__).parents[1] / "replay" / "logs"
@@ -104,6 +106,26 @@ def fill(value: Any, kept: Mapping[str, Any]) -> None:
                 fill(getattr(value, name), entry)
             else:
                 setattr(value, name, entry.encode() if isinstance(entry, str) else entry)
+
+
+def moved(run: Recording, kernel: Kernel) -> tuple[bytes, list[str]]:
+    """The block and the log's lines as ``kernel``, another build of what was recorded, would have left them: its build
+    id, its routines, and its memory for the cells in RAM."""
+    block: Any = run.layout.parse(run.block)
+    symbols = kernel.elf.symbols
+    ctypes.memmove(block.build_id, kernel.elf.build_id, len(kernel.elf.build_id))
+    texts = [(bytes(run.layout.parse(run.block).build_id).hex(), kernel.elf.build_id.hex())]
+    for phase in phases(run.spec):
+        if phase.target.symbol and block.phase[phase.index].status.value:
+            address = symbols[phase.target.symbol] + phase.offset
+            texts.append((f"address={block.phase[phase.index].address:08x}", f"address={address:08x}"))
+            block.phase[phase.index].address = address
+    for name, value in tasks(run.spec)[block.phase_index].items():
+        setattr(block.handshake.task, name, symbols[value] if isinstance(value, str) else value)
+    lines = run.lines
+    for old, new in texts:
+        lines = [line.replace(old, new) for line in lines]
+    return bytes(block), lines
 
 
 def signed(lines: Sequence[str]) -> bytes:

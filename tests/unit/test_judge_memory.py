@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import load, signed
+from recordings import load, moved, signed
 from rich.console import Console
 
 from kgen import dump
@@ -22,7 +22,7 @@ from kgen.errors import ProtocolError
 from kgen.judging import Run, from_capture, from_dump, from_elf, results
 from kgen.protocol import SPEC_MAGIC
 from kgen.report.writing import to_json
-from kgen.results import BUILD_ID_BYTES, MAGIC
+from kgen.results import MAGIC
 from kgen.verdict import Verdict, VerdictKind, judge
 
 ATOMIC, NOT_ATOMIC, INCONCLUSIVE = VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
@@ -49,17 +49,15 @@ class Machine:
 
 
 def machine(name: str) -> Machine:
-    """The recorded block was left by an older build of the same kernel: it is given the id of this one."""
+    """The recorded block was left by an older build of the same kernel: it is given what this one would have left."""
     run = load(name)
     kernel = build(run.spec)
     flat = flat_image(kernel.elf.sections)
     address = kernel.elf.symbols["results"]
-    block = run.block[:ID_AT] + kernel.elf.build_id + run.block[ID_AT + BUILD_ID_BYTES :]
+    block, lines = moved(run, kernel)
     memory = bytearray(flat.data.ljust(flat.bss_end - flat.load_address, b"\0"))
     at = address - flat.load_address
     memory[at : at + len(block)] = block
-    old = run.block[ID_AT : ID_AT + BUILD_ID_BYTES].hex()
-    lines = [line.replace(f"build={old}", f"build={kernel.elf.build_id.hex()}") for line in run.lines]
     return Machine(kernel, flat.load_address, bytes(memory), address, signed(lines))
 
 

@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("builder", "kits"),
     ("mtree", "interleaving"),
     ("observation",),
-    ("glance",),
+    ("glance", "consistency"),
     ("verdict", "dump"),
     ("report", "original", "code"),
     ("judging", "files"),

@@ -114,6 +114,16 @@ def silent(index: int, left: int) -> Change:
     return both(change)
 
 
+def told_otherwise(**changes: int) -> Change:
+    """Another handshake."""
+
+    def change(record: Record) -> Record:
+        assert record.handshake is not None
+        return replace(record, handshake=replace(record.handshake, **changes))
+
+    return lambda seen: replace(seen, memory=change(seen.memory)) if seen.memory else seen
+
+
 def without_the_case(seen: Observation) -> Observation:
     """The kernel ended after its controls."""
     assert seen.memory is not None
@@ -123,7 +133,7 @@ def without_the_case(seen: Observation) -> Observation:
         for entry, count in zip(seen.memory.cpus, counted, strict=True)
     )
     seen = both(lambda record: replace(record, phases=record.phases[:CASE]))(seen)
-    return replace(memory(cpus=cpus)(seen), rows=())
+    return replace(memory(cpus=cpus, phase_index=None, handshake=None)(seen), rows=())
 
 
 RAM = PathEvidence("ram", "pc.ram", "... (prio 0, ram): pc.ram", "FlatView #1")
@@ -222,7 +232,7 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     # SKIP
     (
         "absent",
-        phase(CASE, status=PhaseStatus.ABSENT, rounds=0, address=0),
+        chain(phase(CASE, status=PhaseStatus.ABSENT, rounds=0, address=0), told_otherwise(address=0)),
         VerdictKind.SKIP,
         "the machine has no vga-text",
     ),
@@ -313,7 +323,7 @@ LADDER: list[tuple[Change, VerdictKind]] = [
     (violated(CASE, 3), VerdictKind.NOT_ATOMIC),
     (phase(CASE, status=PhaseStatus.UNSTABLE), VerdictKind.NO_STORAGE),
     (phase(CASE, status=PhaseStatus.ABSENT), VerdictKind.SKIP),
-    (both(lambda r: replace(r, faults=(fault(1, 6, CASE),))), VerdictKind.UNSUPPORTED),
+    (ended_by(CASE, 1, 6), VerdictKind.UNSUPPORTED),
     (lambda seen: replace(seen, crash="triple fault"), VerdictKind.CRASH),
     (lambda seen: replace(seen, problems=("gdb died",)), VerdictKind.ERROR),
 ]
