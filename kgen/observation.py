@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from kgen.errors import ProtocolError
 from kgen.interleaving import TraceEvent
+from kgen.live import Live
 from kgen.mtree import PathEvidence
 from kgen.protocol import Line, Log
 from kgen.results import (
-    LAYOUT_VERSION,
     MAGIC,
     NO_CPU,
     NO_PHASE,
@@ -24,6 +24,7 @@ from kgen.results import (
     PhaseStatus,
     ResultsLayout,
     Role,
+    Style,
     ViolationKind,
 )
 
@@ -105,6 +106,8 @@ class PhaseRecord:
     latency: int
     counts: tuple[Count, ...]
     witnesses: Mapping[str, int] | None = None
+    #: what is counted of live batches, by style in the order of kgen.results.Style; empty where a kernel counts none
+    live: tuple[Live, ...] = ()
 
     @property
     def violations(self) -> dict[str, int]:
@@ -419,7 +422,11 @@ def _fault(line: Line) -> FaultRecord:
 
 
 def _phase(
-    result: Line, announced: Mapping[int, Line], probes: Mapping[int, Line], counts: tuple[Count, ...]
+    result: Line,
+    announced: Mapping[int, Line],
+    probes: Mapping[int, Line],
+    counts: tuple[Count, ...],
+    live: tuple[Live, ...],
 ) -> PhaseRecord:
     names = ("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "events", "judged", "ticks")
     index = result.number("phase")
@@ -437,6 +444,7 @@ def _phase(
         latency=probe.number("latency") if probe else 0,
         counts=counts,
         witnesses=None,
+        live=live,
         **{name: result.number(name) for name in names},
     )
 
@@ -444,6 +452,17 @@ def _phase(
 def _count(line: Line) -> tuple[int, Count]:
     counts = (line.number(name) for name in ("cpu", "puts", "takes", "tries"))
     return line.number("phase"), Count(*counts)
+
+
+_LIVE = tuple(item.name for item in fields(Live))
+
+
+def _live(line: Line) -> tuple[int, Style, Live]:
+    return (
+        line.number("phase"),
+        Style(line.number("style")),
+        Live(**{name: line.number(name) for name in _LIVE}),
+    )
 
 
 #: A phase that ended so may have ended before its cells were looked at.
@@ -456,6 +475,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "probe": ("phase",),
     "witness": ("index",),
     "count": ("phase", "cpu"),
+    "live": ("phase", "style"),
     "result": ("phase",),
     "fault": ("cpu", "phase"),
     "code": ("text",),
@@ -482,7 +502,7 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
     if codes != (len(closed) if lines[0].text("case").startswith("suite:") else 1):
         return f"there are {codes} result codes"
     announced = {key[1] for key in seen if key[0] == "phase"}
-    for kind in ("probe", "count", "result"):
+    for kind in ("probe", "count", "live", "result"):
         stray = {key[1] for key in seen if key[0] == kind} - announced
         if stray:
             return f"a {kind} line is of phase {min(stray)}, which was not announced"
@@ -520,10 +540,15 @@ def from_log(log: Log) -> Record | None:
     announced = dict(each("phase", lambda line: (line.number("index"), line)))
     probes = dict(each("probe", lambda line: (line.number("phase"), line)))
     counts = each("count", _count)
+    styles = each("live", _live)
     phases = each(
         "result",
         lambda line: _phase(
-            line, announced, probes, tuple(count for phase, count in counts if phase == line.number("phase"))
+            line,
+            announced,
+            probes,
+            tuple(count for phase, count in counts if phase == line.number("phase")),
+            tuple(live for phase, _, live in sorted(styles, key=lambda each: each[1]) if phase == line.number("phase")),
         ),
     )
     boot = each(
@@ -597,10 +622,10 @@ def from_memory(layout: ResultsLayout, data: bytes) -> Record:
         raise ProtocolError("there is no results block in memory", hint="has the kernel booted?")
     if block.size != layout.size:
         raise ProtocolError(f"the results block has {block.size} bytes where its ELF says {layout.size}")
-    if block.version != LAYOUT_VERSION or block.cpus_needed != layout.cpus:
+    if block.version != layout.version or block.cpus_needed != layout.cpus:
         raise ProtocolError(
             f"the results block is of layout {block.version} for {block.cpus_needed} CPUs "
-            f"where its ELF says layout {LAYOUT_VERSION} for {layout.cpus}"
+            f"where its ELF says layout {layout.version} for {layout.cpus}"
         )
     if block.witness_count > len(block.witness):
         raise ProtocolError(f"the results block counts {block.witness_count} witnesses, there is no room for so many")
@@ -688,8 +713,8 @@ def _fault_from_block(fault: Any, cpu: int, phase: int | None) -> FaultRecord:
 def _phase_from_block(index: int, block: Any) -> PhaseRecord:
     phase = block.phase[index]
     status = PhaseStatus(phase.status.value)
-    # The counters are copied into the phase when it ends; until then they are the CPU table's.
-    source = block.cpu if status is PhaseStatus.RUNNING else phase.cpu
+    # A phase keeps its counters when its turn is over; until then they are the CPU table's.
+    source = block.cpu if status is PhaseStatus.RUNNING and index == block.phase_index else phase.cpu
     counts = tuple(
         Count(cpu, source[cpu].puts, source[cpu].takes, source[cpu].tries) for cpu in range(block.cpus_needed)
     )
@@ -705,6 +730,7 @@ def _phase_from_block(index: int, block: Any) -> PhaseRecord:
         decode=Decode(phase.decode.value),
         latency=phase.latency,
         counts=counts,
+        live=tuple(Live(**{name: getattr(style, name) for name in _LIVE}) for style in getattr(phase, "style", ())),
         witnesses={kind.name.lower(): phase.witnesses[kind] for kind in ViolationKind},
         **{name: getattr(phase, name) for name in names},
     )

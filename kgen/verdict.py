@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from kgen import consistency
+from kgen import consistency, proof
 from kgen.experiments import Account, Experiment
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import (
@@ -58,7 +58,7 @@ class VerdictKind(Enum):
 @dataclass(frozen=True)
 class ControlResult:
     """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
-    it behaved as a control must."""
+    it behaved as a control must. ``power`` says in words how often a power control failed in live batches."""
 
     label: str
     role: str
@@ -66,13 +66,14 @@ class ControlResult:
     violations: Mapping[str, int]
     enough: bool
     ended: bool = True
+    power: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``rounds`` is N in the experiment's unit, ``judged`` in chances of an event: rounds of tokens; of all else
-    batches, since in one of those violations come in bursts. ``bound`` is the upper limit on the rate of events at
-    95 % (the rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes``
+    """``rounds`` is N in the experiment's unit, ``judged`` the chances of an event, ``chance`` what one of them is: for
+    a verdict that counts no violation a live batch, else a round of tokens or a batch. ``bound`` is the upper limit on
+    the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes``
     are facts that did not decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where
     it gives none."""
 
@@ -81,6 +82,7 @@ class Verdict:
     rounds: int = 0
     violations: Mapping[str, int] = field(default_factory=dict)
     judged: int = 0
+    chance: str = "live batches"
     bound: float | None = None
     controls: tuple[ControlResult, ...] = ()
     witnesses: tuple[Witness, ...] = ()
@@ -118,6 +120,30 @@ class _Run:
         return experiment_of(self.case)
 
     @property
+    def weighed(self) -> Phase:
+        """The phase whose live batches are the proof: the case, or what stands for it."""
+        return next((phase for phase in self.planned if phase.role is Role.PROOF), self.case)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether that is not the case."""
+        return self.weighed is not self.case
+
+    @property
+    def group(self) -> proof.Group | None:
+        """The phases that took turns for the proof, None where it was not recorded."""
+        together = [
+            proof.Weighed(phase, self.found[phase.index])
+            for phase in self.planned
+            if phase.counts_meetings and phase.experiment == self.weighed.experiment and phase.index in self.found
+        ]
+        case = next((each for each in together if each.phase is self.weighed), None)
+        if case is None:
+            return None
+        controls = tuple(each for each in together if each.phase.role is Role.POWER)
+        return proof.Group(self.spec, case, controls, tuple(together), self.record.khz)
+
+    @property
     def locked(self) -> bool:
         return self.spec.cases[self.number].lock
 
@@ -131,16 +157,26 @@ class _Run:
         return self.number == len(self.spec.cases) - 1
 
     @property
+    def told(self) -> Phase:
+        """The phase that a verdict counts violations of: the case, or what stands for it where only that has any."""
+        return self.weighed if not any(self._kinds(self.case).values()) and self.stands_in else self.case
+
+    @property
     def witnesses(self) -> tuple[Witness, ...]:
-        """The case's."""
-        return tuple(witness for witness in self.record.witnesses if witness.phase == self.case.index)
+        """The case's, or those of what stands for it."""
+        return tuple(witness for witness in self.record.witnesses if witness.phase == self.told.index)
 
     @property
     def violations(self) -> dict[str, int]:
-        """The case's, by kind. A log that breaks off before its counters still has its witnesses."""
-        if self.case_record and self.case_record.total:
-            return self.case_record.violations
-        seen = Counter(witness.kind for witness in self.witnesses)
+        """The case's, by kind, or those of what stands for it."""
+        return self._kinds(self.told)
+
+    def _kinds(self, phase: Phase) -> dict[str, int]:
+        """A phase's violations. A log that breaks off before its counters still has its witnesses."""
+        record = self.found.get(phase.index)
+        if record and record.total:
+            return record.violations
+        seen = Counter(witness.kind for witness in self.record.witnesses if witness.phase == phase.index)
         return {kind.name.lower(): seen[kind] for kind in ViolationKind}
 
     @property
