@@ -95,11 +95,12 @@ def _settled(record: PhaseRecord, memory: Record, *, caught: bool) -> bool:
     """Whether the handshake is that of the phase. ``caught`` says that the machine was stopped at a violation.
 
     Between two batches the guest may be changing it: of a running guest only a batch under way tells, and of a phase
-    that had one before, because only then its own fields are written."""
+    that had one before, because only then its own fields are written. CPU 0 does not tell: an exception may have broken
+    off its part of an earlier batch."""
     if record.status is not PhaseStatus.RUNNING:
         return memory.state in _ENDED
     begun = record.rounds > 0 or any(witness.phase == record.index for witness in memory.witnesses)
-    under_way = any(entry.started != entry.ack for entry in memory.cpus[: memory.cpus_needed])
+    under_way = any(entry.started != entry.ack for entry in memory.cpus[1 : memory.cpus_needed])
     return begun and (caught or under_way)
 
 

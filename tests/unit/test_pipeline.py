@@ -65,7 +65,9 @@ def part(
             record = replace(
                 record, complete=False, gap="died", state=KernelState.RUNNING, phase=died_in, closed=closed
             )
-        return replace(record, phases=tuple(kept), witnesses=tuple(witnesses))
+        # what memory says last is of a phase that may not be in this part
+        known = replace(record, phase_index=None, handshake=None)
+        return replace(known, phases=tuple(kept), witnesses=tuple(witnesses))
 
     made = both(change)(seen)
     paths = {new[old]: path for old, path in seen.paths.items() if old in new}

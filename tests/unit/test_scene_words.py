@@ -254,7 +254,7 @@ def scene(kind: ViolationKind = ViolationKind.LOST) -> tuple[Scene, Observation]
     witness = Witness(20, CASE.index, kind, 3, 2, 0xA, 0, 0, None, 500_000)
     counters = dict.fromkeys(("rounds", "lost", "duplicate", "torn", "stale", "left", "foreign", "events", "judged"), 0)
     last = replace(seen.memory.phases[-1], status=PhaseStatus.RUNNING, **counters)
-    last = replace(last, **{kind.name.lower(): 1})
+    last = replace(last, witnesses={kind.name.lower(): 1}, **{kind.name.lower(): 1})
     kept = tuple(entry for entry in seen.memory.witnesses if entry.phase != CASE.index)
     record = replace(
         seen.memory,

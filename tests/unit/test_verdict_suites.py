@@ -98,7 +98,7 @@ def test_a_run_that_was_stopped_has_cases_that_were_not_begun() -> None:
             for entry, count in zip(record.cpus, counts, strict=False)
         )
         witnesses = tuple(witness for witness in record.witnesses if witness.phase <= POWER_XADD)
-        return replace(stopped, witnesses=witnesses, closed=2, cpus=cpus)
+        return replace(stopped, witnesses=witnesses, closed=2, cpus=cpus, phase_index=None, handshake=None)
 
     seen = replace(both(change)(SEEN), cut="the run was stopped by Ctrl-C", cells=(), path=NOT_ASKED)
     assert kinds(seen) == [VerdictKind.ATOMIC, VerdictKind.RAM_BACKED, *[VerdictKind.INCONCLUSIVE] * 2]
