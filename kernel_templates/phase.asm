@@ -98,6 +98,11 @@ open_phase:
     mov eax, dword ptr [ebp + Plan.cells]
     mov dword ptr [ebx + Phase.cells], eax
     mov dword ptr [ebx + Phase.status], PhaseStatus.RUNNING
+    ; batches of tokens are not counted by their style
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .tokens
+    mov dword ptr [ebx + Phase.styles], {{ styles }}
+.tokens:
     mov dword ptr [results + Results.cpu + Cpu.state], CpuState.WORKING
     ; every phase counts from zero
     xor eax, eax

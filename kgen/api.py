@@ -129,7 +129,7 @@ def verify(
     A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
     """
-    from kgen.asking import scale
+    from kgen.asking import PROOF_SECONDS
     from kgen.errors import SpecError
     from kgen.pipeline import platform_named
     from kgen.spec import Case, KernelSpec
@@ -137,11 +137,12 @@ def verify(
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
     check_seconds("seconds", seconds, 0.1)
+    proof_seconds = PROOF_SECONDS if rounds is None and not seconds else 0
     if rounds is None:
-        rounds = 0 if seconds else there.rounds * scale(case)
+        rounds = 0 if seconds else there.rounds
     if rounds == 0 and not seconds:
         raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
-    spec = KernelSpec(case=case, rounds=rounds, controls=controls)
+    spec = KernelSpec(case=case, rounds=rounds, controls=controls, proof_seconds=proof_seconds)
     return _carry_out(spec, there, _options(timeout, seconds, choices, stop_on_violation), _lab(there, choices))
 
 
@@ -211,7 +212,7 @@ def build(
     ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
     """
     from kgen import builder
-    from kgen.asking import DEFAULT_ROUNDS, scale
+    from kgen.asking import DEFAULT_ROUNDS, PROOF_SECONDS
     from kgen.spec import Case, KernelSpec, unknown
 
     check_all(case, Case)
@@ -220,8 +221,9 @@ def build(
     for name in formats:
         if name not in known:
             raise unknown("image format", name, known)
-    rounds = DEFAULT_ROUNDS * scale(asked) if rounds is None else rounds
-    return builder.write(builder.build(KernelSpec(case=asked, rounds=rounds)), Path(directory), tuple(formats))
+    proof_seconds = PROOF_SECONDS if rounds is None else 0
+    spec = KernelSpec(case=asked, rounds=DEFAULT_ROUNDS if rounds is None else rounds, proof_seconds=proof_seconds)
+    return builder.write(builder.build(spec), Path(directory), tuple(formats))
 
 
 @_checked

@@ -7,19 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from kgen.errors import SpecError
-from kgen.spec import MAX_BUDGET, MIN_CPUS, Case, KernelSpec, experiments
+from kgen.spec import MAX_BUDGET, MIN_CPUS, Case, KernelSpec
 from kgen.suites import DEFAULT_BUDGET, load
 
-#: Tokens of a run where nobody says otherwise, and how many plain operations are worth as much.
+#: Tokens of a run that names no number of rounds, and how long its case may then go on for its proof, in seconds.
 DEFAULT_ROUNDS = 10_000
-OPERATIONS_A_TOKEN = 5
+PROOF_SECONDS = 60
 #: How long a run may take where it has an end, in seconds.
 DEFAULT_TIMEOUT = 600.0
-
-
-def scale(case: Case) -> int:
-    """How many operations of the case's experiment stand for one token."""
-    return OPERATIONS_A_TOKEN if experiments()[case.experiment].walk else 1
 
 
 def suite_spec(

@@ -20,7 +20,7 @@ from kgen.filekind import PACKED
 from kgen.observation import Record, from_memory
 from kgen.plan import layout_of
 from kgen.protocol import SPEC_MAGIC
-from kgen.results import BUILD_ID_BYTES, LAYOUT_VERSION, MAGIC, KernelState
+from kgen.results import BUILD_ID_BYTES, LAYOUT_VERSION, LAYOUT_WITHOUT_MEETINGS, MAGIC, KernelState
 from kgen.spec import MAX_CPUS, MIN_CPUS, KernelSpec
 
 #: Read at a time, in bytes.
@@ -213,7 +213,7 @@ def _header(memory: Memory, address: int) -> _Header:
     _, version, size, build_id, state, _, _, _, cpus = _HEADER.unpack(data)
     if not memory.is_core and address % ALIGNMENT:
         raise ProtocolError("the memory does not stand in one piece in this file: something lies between its pages")
-    if version != LAYOUT_VERSION:
+    if version not in (LAYOUT_VERSION, LAYOUT_WITHOUT_MEETINGS):
         raise ProtocolError(f"the results block is of layout {version}, this kgen reads layout {LAYOUT_VERSION}")
     known = state in {int(value) for value in KernelState}
     if not known or not MIN_CPUS <= cpus <= MAX_CPUS or not _HEADER.size < size <= MAX_BLOCK:

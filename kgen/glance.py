@@ -10,7 +10,7 @@ from typing import Any
 from kgen.errors import ProtocolError
 from kgen.observation import FINAL_STATES
 from kgen.plan import Phase
-from kgen.results import LAYOUT_VERSION, MAGIC, Cpu, CpuState, KernelState, PhaseStatus, ResultsLayout, ViolationKind
+from kgen.results import MAGIC, Cpu, CpuState, KernelState, PhaseStatus, ResultsLayout, ViolationKind
 
 #: Cells that are looked at: the first ones, as far as so many bytes reach.
 CELLS = 8
@@ -71,10 +71,10 @@ def look(read: Read, layout: ResultsLayout, results: int, phases: tuple[Phase, .
     block = _part(layout, read, results, 0, _field(kind, "cpu").offset + layout.cpus * ctypes.sizeof(Cpu))
     if bytes(block.magic) != MAGIC:
         return None
-    if (block.version, block.size, block.cpus_needed) != (LAYOUT_VERSION, layout.size, layout.cpus):
+    if (block.version, block.size, block.cpus_needed) != (layout.version, layout.size, layout.cpus):
         raise ProtocolError(
             f"the results block in memory (layout {block.version}, {block.size} bytes, {block.cpus_needed} CPUs) is "
-            f"not this ELF's (layout {LAYOUT_VERSION}, {layout.size} bytes, {layout.cpus} CPUs)"
+            f"not this ELF's (layout {layout.version}, {layout.size} bytes, {layout.cpus} CPUs)"
         )
     index = int(block.phase_index)
     if index >= layout.phases:

@@ -730,7 +730,10 @@ def _phase_from_block(index: int, block: Any) -> PhaseRecord:
         decode=Decode(phase.decode.value),
         latency=phase.latency,
         counts=counts,
-        live=tuple(Live(**{name: getattr(style, name) for name in _LIVE}) for style in getattr(phase, "style", ())),
+        live=tuple(
+            Live(**{name: getattr(phase.style[number], name) for name in _LIVE})
+            for number in range(min(getattr(phase, "styles", 0), len(Style)))
+        ),
         witnesses={kind.name.lower(): phase.witnesses[kind] for kind in ViolationKind},
         **{name: getattr(phase, name) for name in names},
     )

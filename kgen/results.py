@@ -395,7 +395,7 @@ def _phase_class(cpus: int, version: int) -> type[LittleEndianStructure]:
         ("cpu", Counters * cpus),
     )
     if version != LAYOUT_WITHOUT_MEETINGS:
-        fields += (("batches", c_uint32), ("spare", c_uint32), ("style", StyleCount * len(Style)))
+        fields += (("batches", c_uint32), ("styles", c_uint32), ("style", StyleCount * len(Style)))
     return type("Phase", (LittleEndianStructure,), {"_fields_": fields})
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 
 from kgen import consistency, proof
 from kgen.experiments import Account, Experiment
+from kgen.live import needed
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import (
     EMULATION_FAILURE,
@@ -25,7 +26,7 @@ from kgen.observation import (
 from kgen.plan import Phase, experiment_of, layout_of, phases, phases_of
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.source import LOAD_ADDRESS
-from kgen.spec import KernelSpec
+from kgen.spec import OLD_RULES, KernelSpec
 
 #: A power control must fail this often before a clean case means something.
 POWER_MINIMUM = 5
@@ -37,6 +38,11 @@ _ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT
 _CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
 #: What Linux logs, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
 CONFESSION = "emulating exchange as write"
+#: Why a clean run of an older kernel is no proof.
+OLD_PROOF = (
+    "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds of "
+    "one batch are not independent chances: run it again with this version"
+)
 #: The kernel came to its end in order.
 _ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
 
@@ -159,7 +165,8 @@ class _Run:
     @property
     def told(self) -> Phase:
         """The phase that a verdict counts violations of: the case, or what stands for it where only that has any."""
-        return self.weighed if not any(self._kinds(self.case).values()) and self.stands_in else self.case
+        only = self.stands_in and not any(self._kinds(self.case).values()) and any(self._kinds(self.weighed).values())
+        return self.weighed if only else self.case
 
     @property
     def witnesses(self) -> tuple[Witness, ...]:
@@ -192,13 +199,34 @@ class _Run:
 
     @property
     def rounds(self) -> int:
-        """How many rounds the case ran. A record counts a batch when it has been judged to its end."""
-        return max(self.case_record.rounds, self.stopped_after) if self.case_record else 0
+        """How many rounds the phase ran that is told of. A record counts a batch when it has been judged to its end."""
+        record = self.found.get(self.told.index)
+        return max(record.rounds, self.stopped_after if self.told is self.case else 0) if record else 0
 
     @property
     def judged(self) -> int:
-        """How many chances of an event there were in the case."""
-        return self.case_record.judged if self.case_record else 0
+        """How many chances of an event there were: live batches where they are counted and nothing was violated."""
+        if self.counts_live and not any(self.violations.values()):
+            return self.group.case.total if self.group else 0
+        record = self.found.get(self.told.index)
+        return record.judged if record else 0
+
+    @property
+    def counts_live(self) -> bool:
+        """Whether the kernel counted live batches."""
+        return self.spec.rules != OLD_RULES
+
+    @property
+    def chance(self) -> str:
+        """What ``judged`` counts."""
+        if self.counts_live and not any(self.violations.values()):
+            return "live batches"
+        return "batches" if experiment_of(self.told).walk else "rounds"
+
+    @property
+    def now(self) -> int:
+        """The index of the phase whose turn it was last, as far as that is known."""
+        return self.record.phase if self.record.phase_index is None else self.record.phase_index
 
     def of(self, role: Role) -> Iterator[tuple[Phase, PhaseRecord | None]]:
         for phase in self.planned:
@@ -228,8 +256,9 @@ def judge(spec: KernelSpec, observation: Observation, number: int = -1) -> Verdi
         reason=reason,
         rounds=run.rounds,
         violations=run.violations,
-        bound=min(1.0, 3 / run.judged) if kind is VerdictKind.ATOMIC else None,
+        bound=3 / run.judged if kind is VerdictKind.ATOMIC else None,
         judged=run.judged,
+        chance=run.chance,
         controls=tuple(_controls(run)),
         witnesses=run.witnesses,
         notes=tuple(_notes(run, kind)),
@@ -253,20 +282,31 @@ def _rules(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
     place = run.case.target.name
     if case and case.status is PhaseStatus.ABSENT:
         yield VerdictKind.SKIP, f"the machine has no {place}"
-    if case and case.status in (PhaseStatus.NO_STORAGE, PhaseStatus.UNSTABLE):
+    ends = {run.found[phase.index].status for phase in (run.weighed, run.case) if phase.index in run.found}
+    if ends & {PhaseStatus.NO_STORAGE, PhaseStatus.UNSTABLE}:
         yield VerdictKind.NO_STORAGE, f"the cells at {place} do not hold what is written to them"
     if not _identified(run):
         yield VerdictKind.INCONCLUSIVE, "the log's first line is missing: it does not say what kernel it is of"
-    unit = run.experiment.unit
-    kinds = ", ".join(f"{count} {name}" for name, count in run.violations.items() if count)
+    unit = experiment_of(run.told).unit
+    kinds = _kinds(run.violations)
     if kinds:
-        rounds = _count(run.rounds, unit) if case else f"{unit} that were not counted"
-        yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}"
+        rounds = _count(run.rounds, unit) if run.told.index in run.found else f"{unit} that were not counted"
+        how = f" ({run.told.experiment})" if run.told is not run.case else ""
+        yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}{how}"
     if run.case.target.declared == "io" and _path(run) == "ram":
         yield VerdictKind.RAM_BACKED, f"{place} is ordinary memory here: nothing was learnt about memory-mapped I/O"
     for reason in _doubts(run):
         yield VerdictKind.INCONCLUSIVE, reason
-    yield VerdictKind.ATOMIC, f"no violation in {_count(run.rounds, unit)}"
+    if not run.counts_live:
+        yield VerdictKind.INCONCLUSIVE, OLD_PROOF
+    also = f", nor in {_count(run.judged, 'live batches')}"
+    if run.stands_in:
+        also += f" of its {run.weighed.experiment}"
+    yield VerdictKind.ATOMIC, f"no violation in {_count(run.rounds, unit)}{also}"
+
+
+def _kinds(violations: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in violations.items() if count)
 
 
 def _identified(run: _Run) -> bool:
@@ -302,6 +342,12 @@ def _errors(run: _Run) -> Iterator[str]:
     mine = {phase.index for phase in run.planned}
     if stuck & mine or (run.record.state is KernelState.NOT_PARKED and not run.spec.suite):
         yield "a CPU did not finish its batch in time: nothing can be said about its token"
+    for phase in run.planned:
+        if phase.index in run.found and run.found[phase.index].status is PhaseStatus.TICKETS:
+            yield (
+                f"phase {phase.index} was given a ticket twice or not at all: LOCK XADD on RAM is not atomic here, and "
+                "nothing can be said about any order"
+            )
     for phase, record in run.of(Role.SANITY):
         if record and record.total:
             times = _count(record.total, "time")
@@ -309,10 +355,10 @@ def _errors(run: _Run) -> Iterator[str]:
     yield from _contradictions(run)
 
 
-def _too_few(found: int, needed: int, said: str) -> str:
+def _too_few(found: int, wanted: int, said: str) -> str:
     """That CPUs are missing, with the reason that the guest gives behind the counts (protocol.SENTENCES)."""
     why = said.partition(" CPUs started: ")[2]
-    return f"only {_count(found, 'CPU')} started and the case needs {needed}" + (f": {why}" if why else "")
+    return f"only {_count(found, 'CPU')} started and the case needs {wanted}" + (f": {why}" if why else "")
 
 
 def _count(number: int, what: str) -> str:
@@ -379,6 +425,7 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _R
         yield f"counts {record.events} events in {record.judged} chances and {record.total} violations"
     if record.judged > record.rounds or bool(record.judged) != bool(record.rounds):
         yield f"judged {record.judged} chances in {record.rounds} rounds"
+    yield from proof.inconsistencies(record, counts=phase.counts_meetings, abridged=channel.abridged)
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
@@ -466,8 +513,11 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
 
 
 def _short(phase: Phase, record: PhaseRecord) -> bool:
-    """Whether a phase that says it is done ran too few rounds. A power control may end once it has failed enough; one
-    without a limit is never done otherwise."""
+    """Whether a phase that says it is done ran too few rounds. One may end once it has been violated enough; one that
+    goes on until its proof is reached has no number of rounds."""
+    if phase.counts_meetings:
+        struck = [live.violated for live in record.live] if phase.role is Role.POWER else [record.events]
+        return record.rounds < phase.rounds and not (phase.enough and min(struck, default=0) >= phase.enough)
     grows = phase.adaptive and phase.role is Role.POWER
     short = not phase.rounds or grows or record.rounds < phase.rounds
     return short and not (phase.enough and record.events >= phase.enough)
@@ -484,13 +534,13 @@ def _crashes(run: _Run) -> Iterator[tuple[VerdictKind, str]]:
         )
     if run.observation.crash and not survived:
         # Only the form under test says something about itself.
-        if run.observation.crash.startswith(EMULATION_FAILURE) and run.record.phase == run.case.index:
+        if run.observation.crash.startswith(EMULATION_FAILURE) and run.now in (run.case.index, run.weighed.index):
             yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} could not be carried out: {run.observation.crash}"
         yield VerdictKind.CRASH, run.observation.crash
     for fault in run.record.faults:
         if fault.phase is None and not survived:
             yield VerdictKind.CRASH, f"the guest faulted: {_place(fault)}"
-        if fault.phase == run.case.index:
+        if fault.phase in (run.case.index, run.weighed.index):
             if fault.vector in REFUSALS:
                 raised = f"{run.case.form.name} raised {REFUSALS[fault.vector]} ({_place(fault)})"
                 yield VerdictKind.UNSUPPORTED, raised
@@ -559,11 +609,31 @@ def _doubts(run: _Run) -> Iterator[str]:
             yield f"the power control {phase.label} did not run to its end"
         elif record.decode is not case.decode:
             yield f"the power control {phase.label} did not run on what the case ran on"
-        elif _power(run, phase, record) < POWER_MINIMUM:
+    yield from _unproven(run) if run.counts_live else _silent(run)
+
+
+def _unproven(run: _Run) -> Iterator[str]:
+    """Why the live batches are no proof."""
+    weighed = run.found.get(run.weighed.index)
+    if not run.weighed.counts_meetings:
+        yield f"{run.experiment.name} alone is no proof, and no experiment that is one takes {run.case.form.name}"
+    elif run.group is None or weighed is None or weighed.status not in _ACCOUNTED or not weighed.rounds:
+        yield f"{run.weighed.label}, which the verdict rests on, was not run to its end"
+    else:
+        idle = [count.cpu for count in weighed.counts if not count.puts]
+        if idle:
+            yield f"CPU {idle[0]} never tried in {run.weighed.label}"
+        yield from proof.lacks(run.group, in_turn=bool(run.observation.environment.get("in_turn")))
+
+
+def _silent(run: _Run) -> Iterator[str]:
+    """What the rules of older kernels held against a clean case."""
+    for phase, record in run.of(Role.POWER):
+        if record and _power(run, phase, record) < POWER_MINIMUM:
             yield (
                 f"the power control {phase.label} showed only {_count(record.events, 'event')} in "
                 f"{_count(record.rounds, run.experiment.unit)}{_weighed(run, phase, record)}; {POWER_MINIMUM} are "
-                f"needed: a defect might not have shown either; {_advice(run)}"
+                f"needed: a defect might not have shown either"
             )
 
 
@@ -573,13 +643,6 @@ def _weighed(run: _Run, phase: Phase, record: PhaseRecord) -> str:
     if power == record.events:
         return ""
     return f", as much as {power:.3g} in the case's {run.rounds}"
-
-
-def _advice(run: _Run) -> str:
-    more = "try a larger --budget" if run.spec.budget else "try more --rounds"
-    if run.observation.environment.get("in_turn"):
-        return f"{more}; but this emulator's CPUs take turns, and a control of one instruction never fails on it"
-    return f"{more}, or a less busy machine"
 
 
 def _missing(run: _Run) -> Iterator[str]:
@@ -612,8 +675,19 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
             if record is None:
                 continue
             ended = record.status in _CAME_OUT
-            good = record.total == 0 if role is Role.SANITY else _power(run, phase, record) >= POWER_MINIMUM
-            yield ControlResult(phase.label, role.name.lower(), record.rounds, record.violations, ended and good, ended)
+            good = record.total == 0 if role is Role.SANITY else _shows(run, phase, record)
+            power = proof.power(proof.Weighed(phase, record)) if role is Role.POWER and phase.counts_meetings else ""
+            yield ControlResult(
+                phase.label, role.name.lower(), record.rounds, record.violations, ended and good, ended, power
+            )
+
+
+def _shows(run: _Run, phase: Phase, record: PhaseRecord) -> bool:
+    """Whether a power control says something about the case."""
+    if not phase.counts_meetings:
+        return _power(run, phase, record) >= POWER_MINIMUM
+    silent = {control.phase for control in run.group.silent} if run.group else set()
+    return phase in silent or all(needed(live) is not None for live in record.live)
 
 
 def _shown_by_each(run: _Run, kind: str) -> bool:
@@ -664,6 +738,14 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
     clean = kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
     if clean and weak and any(record.rounds for record in reached):
         yield _little_power(weak, run.experiment.name)
+    if run.group is not None:
+        yield from proof.findings(run.group)
+        also = run.group.case.record
+        if run.stands_in and run.told is run.case and also.total:
+            yield (
+                f"in the same boot {run.weighed.experiment} had {_kinds(also.violations)} in "
+                f"{_count(also.rounds, experiment_of(run.weighed).unit)}"
+            )
     if run.case.target.vga and run.case_record:
         guest = run.case_record.decode
         kind_seen = _evidence(run).kind

@@ -141,7 +141,14 @@ _CASE_OPTIONS = (
         "--rounds",
         type=int,
         metavar="N",
-        help="Tokens, or operations; 0: until stopped.  [default: 10000 tokens, 50000 operations; kvm-lab: a tenth]",
+        help="Just so many tokens, or operations; 0: until stopped.  [default: 10000 tokens, and until the proof]",
+    ),
+    option(
+        _CASE,
+        "--proof-seconds",
+        type=int,
+        metavar="S",
+        help="How long it may go on for its proof.  [default: 60; with --rounds: not at all]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(
@@ -202,7 +209,7 @@ _SUITE_OPTIONS = (
     ),
 )
 #: What belongs to one case and has no meaning for a suite.
-_OF_A_CASE = ("instruction", "width", "lock", "target", "experiment", "source", "offset", "batch", "print_every")
+_OF_A_CASE = ("instruction", "width", "lock", "target", "experiment", "source", "offset", "batch", "print_every", "proof_seconds")
 
 
 def case_options(function: F) -> F:
@@ -311,17 +318,19 @@ def lab_choice(values: dict[str, Any]) -> Any:
 
 def make_spec(values: dict[str, Any]) -> Any:
     """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
-    from kgen.asking import DEFAULT_ROUNDS
+    from kgen.asking import DEFAULT_ROUNDS, PROOF_SECONDS
     from kgen.experiments import Poll
     from kgen.spec import Case, KernelSpec
 
-    scaled = 1 if suite_of(values) else scale_of(values)
     case = {name: values.pop(name) for name in CASE_FIELDS}
-    names = ("rounds", "controls", "batch", "print_every", "serial_port", "baud")
+    names = ("rounds", "proof_seconds", "controls", "batch", "print_every", "serial_port", "baud")
     rest = {name: values.pop(name) for name in names}
     rest["poll"] = Poll[values.pop("poll").upper()]
+    to_proof = rest["rounds"] is None
     if rest["rounds"] is None:
-        rest["rounds"] = DEFAULT_ROUNDS * scaled
+        rest["rounds"] = DEFAULT_ROUNDS
+    if rest["proof_seconds"] is None:
+        rest["proof_seconds"] = PROOF_SECONDS if to_proof and values["suite"] is None else 0
     suite = {name: values.pop(name) for name in ("suite", "only", "skip", "budget")}
     if suite["suite"] is not None:
         return _suite_spec(suite, case["cpus"], rest)
@@ -336,14 +345,6 @@ def make_spec(values: dict[str, Any]) -> Any:
 def suite_of(values: dict[str, Any]) -> bool:
     """Whether a suite was asked for."""
     return values["suite"] is not None
-
-
-def scale_of(values: dict[str, Any]) -> int:
-    """How many operations of the experiment stand for one token, from a command's values. Raises SpecError."""
-    from kgen.asking import scale
-    from kgen.spec import Case
-
-    return scale(Case(**{name: values[name] for name in CASE_FIELDS})) if values["instruction"] else 1
 
 
 def _suite_spec(suite: dict[str, Any], cpus: int, rest: dict[str, Any]) -> Any:

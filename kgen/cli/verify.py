@@ -24,7 +24,6 @@ from kgen.cli._options import (
     make_spec,
     option,
     parse_cpus,
-    scale_of,
     seconds_from,
     suite_of,
 )
@@ -158,7 +157,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     Raises SpecError, OutputError and click.UsageError.
     """
-    from kgen.asking import DEFAULT_TIMEOUT
+    from kgen.asking import DEFAULT_TIMEOUT, PROOF_SECONDS
     from kgen.pipeline import Options, check_choices, platform_named, request_of
     from kgen.platforms import CHOICES
     from kgen.trial import check_arguments
@@ -168,7 +167,9 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
     if values["rounds"] is None and seconds:
         values["rounds"] = 0
     elif values["rounds"] is None and not suite_of(values):
-        values["rounds"] = platform.rounds * scale_of(values)
+        values["rounds"] = platform.rounds
+        if values["proof_seconds"] is None:
+            values["proof_seconds"] = PROOF_SECONDS
     endless = values["rounds"] == 0 and not seconds
     if endless and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)

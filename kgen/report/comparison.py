@@ -17,7 +17,7 @@ from kgen.errors import SpecError
 from kgen.report.chance import LEVEL, excess
 from kgen.report.matrix import SEVERITY
 from kgen.report.reading import Result, Run
-from kgen.report.words import chances, fact
+from kgen.report.words import fact
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
 
@@ -60,7 +60,7 @@ class Column:
 class Cell:
     """What one run says of one case.
 
-    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event, ``events`` those that showed anything
+    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event (``chance`` names them), ``events`` those that showed anything
     (None where that is not known), ``bound`` the upper limit on their rate at 95 % (ATOMIC only). ``asked`` is the part
     of the request that bears on it.
     """
@@ -73,6 +73,7 @@ class Cell:
     events: int | None
     bound: float | None
     asked: Mapping[str, str]
+    chance: str
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -201,7 +202,7 @@ def _new_kind(name: str, before: Cell, now: Cell) -> str:
     """What to say of a kind of violation that the baseline does not have, where that cannot be chance."""
     if before.violations.get(name):
         return ""
-    (found, exact), of = _events_with(name, now), chances(now.rounds, now.judged)
+    (found, exact), of = _events_with(name, now), now.chance
     if excess(0, before.judged, found, now.judged) >= LEVEL:
         return ""
     count = f"{found}" if exact else f"at least {found}"
@@ -237,7 +238,7 @@ def _rates(before: Cell, now: Cell) -> list[str]:
     # either way counts, so each has half of what may happen by chance
     if 2 * min(excess(*old, *new), excess(*new, *old)) >= LEVEL:
         return []
-    of = chances(now.rounds, now.judged)
+    of = now.chance
     change = "more" if old[0] * new[1] < new[0] * old[1] else "less"
     return [
         f"violations show {change} often: in {new[0]} of {new[1]} {of} ({new[0] / new[1]:.2g}), it was {old[0]} of "
@@ -250,7 +251,7 @@ def _events_with(name: str, cell: Cell) -> tuple[int, bool]:
     than one kind: then it is the least, for no more can be without it than there were violations of other kinds."""
     if cell.events is None:
         return cell.violations[name], True
-    if cell.judged == cell.rounds:
+    if cell.chance == "rounds":
         return min(cell.violations[name], cell.events), True
     others = sum(count for kind, count in cell.violations.items() if kind != name)
     return (cell.events, True) if not others else (max(1, cell.events - others), False)
@@ -282,6 +283,7 @@ def _cell(result: Result, run: Run) -> Cell:
         violations=verdict.violations,
         rounds=verdict.rounds,
         judged=verdict.judged,
+        chance=verdict.chance,
         events=events_of(result),
         bound=verdict.bound,
         asked=_asked(spec) if spec else {},

@@ -12,7 +12,7 @@ from kgen.observation import Observation, PhaseRecord, Record, Witness
 from kgen.plan import experiment_of, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
-from kgen.report.words import chances, fact, plural, printable
+from kgen.report.words import fact, plural, printable
 from kgen.results import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.spec import KernelSpec, resolve_target
 from kgen.verdict import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
@@ -96,11 +96,8 @@ def show_unknown(console: Console, observation: Observation, verdict: Verdict) -
 def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[str, ...]:
     """Why the verdict on a case, the last where no ``number`` is given, is what it is, one sentence each."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
-    unit = experiment_of(phases_of(spec, number)[-1]).unit
     if verdict.bound is not None:
-        batches = f" in {verdict.judged} batches" if chances(verdict.rounds, verdict.judged) == "batches" else ""
-        bound = bound_words(verdict.rounds, verdict.judged, verdict.bound)
-        found.append(f"N = {verdict.rounds} {unit}{batches}: {bound}, for this contention on this machine")
+        found.append(f"N = {verdict.judged} {verdict.chance}: {bound_words(verdict.bound)}, for this machine as it was")
     sane = any(control.role == "sanity" and control.enough for control in verdict.controls)
     if verdict.kind is VerdictKind.NOT_ATOMIC and spec.cases[number].lock and sane:
         found.append("the sanity control, the same instruction on RAM, was never violated: the defect is in the target")
@@ -108,11 +105,9 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
     return tuple(found)
 
 
-def bound_words(rounds: int, judged: int, bound: float) -> str:
-    """The upper limit on the rate of violations, with what it is a rate of."""
-    if chances(rounds, judged) == "rounds":
-        return f"the rate of violations is below {bound:.2g} a round at 95 %"
-    return f"the rate of batches that show a violation is below {bound:.2g} at 95 %"
+def bound_words(bound: float) -> str:
+    """Return the upper limit on the rate of violations, with what it is a rate of."""
+    return f"at most {bound:.2g} of live batches show a violation, at 95 %"
 
 
 def as_text(tell: Callable[[Console], None]) -> str:

@@ -11,11 +11,6 @@ def plural(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
 
 
-def chances(rounds: int, judged: int) -> str:
-    """What the chances of an event are that a verdict counts (verdict.Verdict.judged): rounds of tokens, or batches."""
-    return "rounds" if judged == rounds else "batches"
-
-
 def fact(values: Any, *names: str) -> str:
     """A text or number in nested objects of a result that may be damaged, "" where there is none."""
     for name in names:

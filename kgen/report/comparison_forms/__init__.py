@@ -72,7 +72,7 @@ def verdict_of(entry: Entry) -> str:
     cell = entry.cell
     if cell is None:
         return "not there"
-    bound = f"; {bound_words(cell.rounds, cell.judged, cell.bound)}" if cell.bound is not None else ""
+    bound = f"; {bound_words(cell.bound)}" if cell.bound is not None else ""
     return f"{cell.verdict.name}: {one_line(cell.reason)}{bound}"
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from kgen.report.comparison import events_of
 from kgen.report.intervals import Rate, rate
 from kgen.report.reading import Result
-from kgen.report.words import chances
 
 _ANY = "any"
 #: A token is a chance of its own and is lost once; of updates any number may be in one.
@@ -53,7 +52,7 @@ def rate_rows(result: Result) -> tuple[RateRow, ...]:
     if judged <= 0:
         return ()
     total = sum(verdict.violations.values())
-    unit = chances(verdict.rounds, judged)
+    unit = verdict.chance
     rows = [RateRow(_ANY, total, _rate(events, judged), False, unit)]
     token = result.spec is not None and result.spec.cases[result.number].experiment == _ONE_EACH
     for kind, count in verdict.violations.items():
