@@ -5,13 +5,26 @@
 walk_batch:
     mov eax, dword ptr [ebp + Plan.cells]
     mov dword ptr [results + Results.handshake + Handshake.cells], eax
-    ; the styles take turns
+    ; The styles take turns, and half of the batches are of the one that has fewer live ones. Whether a batch was violated
+    ; plays no part.
     mov ecx, dword ptr [ebx + Phase.batches]
     inc dword ptr [ebx + Phase.batches]
     mov eax, ecx
     and eax, 1
+    test ecx, 4
+    jz .style
+    mov edx, dword ptr [ebx + Phase.style + StyleCount.live]
+    cmp edx, dword ptr [ebx + Phase.style + StyleCount.SIZE + StyleCount.live]
+    je .style
+    mov eax, Style.FREE
+    jb .style
+    mov eax, Style.RACE
+.style:
     mov dword ptr [results + Results.handshake + Handshake.style], eax
-    shr ecx, 1
+    ; its number among those of its style
+    imul eax, eax, StyleCount.SIZE
+    mov ecx, dword ptr [ebx + eax + Phase.style + StyleCount.batches]
+    add ecx, dword ptr [ebx + eax + Phase.style + StyleCount.blind]
     ; Tickets may serialise what they measure: some batches draw none, and their violations are compared.
     lea eax, [ecx + 1]
     xor edx, edx
@@ -28,6 +41,11 @@ walk_batch:
     xor edx, edx
     mov esi, 3
     div esi
+    ; one that cannot run at once with the others holds all of them up in each operation of a race
+    test edi, edi
+    jnz .size
+    xor edx, edx
+.size:
     push ecx
     mov ecx, edx
     mov eax, FIRST_REPEAT
