@@ -331,24 +331,13 @@ class Observation:
     """Everything seen of one run.
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
-<<<<<<< HEAD
     ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
     what the hypervisor's kernel logged meanwhile, None where nobody listened, and ``trace`` what it recorded of the
     accesses to one cell around a witness, where it records them. ``path`` is that of the cells of the last case,
     ``paths`` are those of the cases of a suite by the index of their phase, asked when the guest had parked before
     them. ``scene`` is there where the run was stopped at the case's first violation, which is then the last that is
-    known of it.
-=======
-    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``attempts`` is
-    which run this is: one whose power control was too silent is repeated, and ``pooled`` is what the phases did in
-    those before, by their index: nothing of it is thrown away. ``kernel_log`` is what the hypervisor's kernel logged
-    meanwhile, None where nobody listened, and ``trace`` what it recorded of the accesses to one cell around a witness,
-    where it records them. ``path`` is that of the cells of the last case, ``paths`` are those of the cases of a suite
-    by the index of their phase, asked when the guest had parked before them. ``scene`` is there where the run was
-    stopped at the case's first violation, which is then the last that is known of it. ``symbols`` are the addresses, by
-    the names in the kernel's ELF, that the handshake in memory is compared with (kgen.consistency.symbols_of); empty
-    where there is no ELF.
->>>>>>> h-read
+    known of it. ``symbols`` are the addresses, by the names in the kernel's ELF, that the handshake in memory is
+    compared with (kgen.consistency.symbols_of); empty where there is no ELF.
     """
 
     platform: str

@@ -29,9 +29,7 @@ RECORDS: Mapping[str, str] = {
     "probe": "phase=%u decode=%u latency=%u",
     "witness": "index=%u phase=%u kind=%u round=%q cell=%u token=%x value=%x cpu=%u other=%u tsc=%q",
     "count": "phase=%u cpu=%u puts=%q takes=%q tries=%q",
-    "live": (
-        "phase=%u style=%u batches=%u live=%u violated=%u switches=%u blind=%u blind_violated=%u struck=%u"
-    ),
+    "live": ("phase=%u style=%u batches=%u live=%u violated=%u switches=%u blind=%u blind_violated=%u struck=%u"),
     "result": (
         "phase=%u status=%u rounds=%q lost=%q duplicate=%q torn=%q stale=%q left=%q foreign=%q events=%q judged=%q "
         "ticks=%q"

@@ -51,8 +51,8 @@ class Role(IntEnum):
 
 class PhaseStatus(IntEnum):
     """How far a phase came. LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an
-    exception. ABSENT: the machine has no such target. TICKETS: one was given twice or not at all, so LOCK XADD on RAM is
-    not atomic and no order can be told."""
+    exception. ABSENT: the machine has no such target. TICKETS: one was given twice or not at all, so LOCK XADD on RAM
+    is not atomic and no order can be told."""
 
     PENDING = 0
     RUNNING = 1
@@ -68,7 +68,8 @@ class PhaseStatus(IntEnum):
 
 
 class Style(IntEnum):
-    """How the CPUs of a batch set out. FREE: each after a random delay of its own. RACE: before each operation they wait
+    """How the CPUs of a batch set out. FREE: each after a random delay of its own. RACE: before each operation they
+    wait
     for each other, with a bound."""
 
     FREE = 0
@@ -277,8 +278,8 @@ class Handshake(LittleEndianStructure):
     """What the BSP tells the others. ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its
     size, ``repeat`` the operations on each, ``latency`` a read's time in TSC ticks; ``style`` is the batch's,
     ``tickets`` whether its operations draw tickets, ``walkers`` how many CPUs take part; ``halt`` sends the others to
-    rest, ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing the
-    number in its ``go`` and writing it to its ``ack``."""
+    rest, ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing
+    the number in its ``go`` and writing it to its ``ack``."""
 
     _fields_ = (
         ("batch", c_uint32),
@@ -302,10 +303,10 @@ class Handshake(LittleEndianStructure):
 class PlanEntry(LittleEndianStructure):
     """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
     added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns,
-    ``turns_to_proof`` marks those that do so until the proof is reached; ``last`` marks
-    the last phase of a case, ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction
-    beside one of two, ``pairs`` an experiment for two CPUs at a time; ``step`` is what one operation adds; ``video`` marks a target that may be the
-    display adapter's memory at another address than 0xa0000-0xbffff."""
+    ``turns_to_proof`` marks those that do so until the proof is reached; ``last`` marks the last phase of a case,
+    ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction beside one of two,
+    ``pairs`` an experiment for two CPUs at a time; ``step`` is what one operation adds; ``video`` marks a target that
+    may be the display adapter's memory at another address than 0xa0000-0xbffff."""
 
     _fields_ = (
         ("role", c_uint32),

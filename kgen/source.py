@@ -110,8 +110,8 @@ BLIND_EVERY = 8
 #: Of so many batches of each style the first is for all CPUs, the others are for two. Odd, so that some of either kind
 #: draw no tickets.
 ALL_EVERY = 15
-#: How long, in milliseconds, a CPU waits in a race for the others to come to the next operation. Measured on a busy KVM:
-#: with 0.77 ms four times as many violated batches a second as with 77 ms.
+#: How long, in milliseconds, a CPU waits in a race for the others to come to the next operation. Measured on a busy
+#: KVM: with 0.77 ms four times as many violated batches a second as with 77 ms.
 RACE_MS = 1
 #: Looks at the line of a race between one PAUSE and the next.
 LOOKS_A_PAUSE = 64
@@ -366,9 +366,7 @@ def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
     planned = phases(spec)
     works = [_work(spec, phase) for phase in planned]
     tables, setups = _tables(works), _setups(phase.target for phase in planned)
-    return tuple(
-        _view(phase, work, tables, setups, spec) for phase, work in zip(planned, works, strict=True)
-    )
+    return tuple(_view(phase, work, tables, setups, spec) for phase, work in zip(planned, works, strict=True))
 
 
 def crc_table() -> tuple[int, ...]:

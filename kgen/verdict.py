@@ -40,8 +40,8 @@ _CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
 CONFESSION = "emulating exchange as write"
 #: Why a clean run of an older kernel is no proof.
 OLD_PROOF = (
-    "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds of "
-    "one batch are not independent chances: run it again with this version"
+    "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds "
+    "of one batch are not independent chances: run it again with this version"
 )
 #: The kernel came to its end in order.
 _ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})

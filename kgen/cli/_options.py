@@ -209,7 +209,18 @@ _SUITE_OPTIONS = (
     ),
 )
 #: What belongs to one case and has no meaning for a suite.
-_OF_A_CASE = ("instruction", "width", "lock", "target", "experiment", "source", "offset", "batch", "print_every", "proof_seconds")
+_OF_A_CASE = (
+    "instruction",
+    "width",
+    "lock",
+    "target",
+    "experiment",
+    "source",
+    "offset",
+    "batch",
+    "print_every",
+    "proof_seconds",
+)
 
 
 def case_options(function: F) -> F:

@@ -6,7 +6,6 @@ from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operati
 from kgen.instructions import Form, Instruction, Use
 
 
-
 def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     width = min(form.width, 32)
     operand = instruction.step(width)

@@ -60,10 +60,9 @@ class Column:
 class Cell:
     """What one run says of one case.
 
-    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event (``chance`` names them), ``events`` those that showed anything
-    (None where that is not known), ``bound`` the upper limit on their rate at 95 % (ATOMIC only). ``asked`` is the part
-    of the request that bears on it.
-    """
+    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event (``chance`` names them), ``events``
+    those that showed anything (None where that is not known), ``bound`` the upper limit on their rate at 95 % (ATOMIC
+    only). ``asked`` is the part of the request that bears on it."""
 
     verdict: VerdictKind
     reason: str
