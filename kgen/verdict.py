@@ -79,9 +79,9 @@ class ControlResult:
 class Verdict:
     """``rounds`` is N in the experiment's unit, ``judged`` the chances of an event, ``chance`` what one of them is: for
     a verdict that counts no violation a live batch, else a round of tokens or a batch. ``bound`` is the upper limit on
-    the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), given for ATOMIC only. ``violations`` are the case's, by kind. ``notes``
-    are facts that did not decide. ``cause`` is what the hypervisor itself gives as the reason of a violation, "" where
-    it gives none."""
+    the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), given for ATOMIC only.
+    ``violations`` are the case's, by kind. ``notes`` are facts that did not decide. ``cause`` is what the hypervisor
+    itself gives as the reason of a violation, "" where it gives none."""
 
     kind: VerdictKind
     reason: str
