@@ -406,7 +406,10 @@ limit_group:
     mov dword ptr [group_limited], 0
 {% if budget_ms %}
     mov eax, dword ptr [case_share]
+    cmp dword ptr [ebp + Plan.turns_to_proof], 0
+    jne .share
     shr eax, 1
+.share:
 {% else %}
     mov eax, PROOF_MS
     cmp dword ptr [ebp + Plan.turns_to_proof], 0

@@ -101,7 +101,7 @@ def _smoke(cpus: int) -> Iterator[Case]:
 BUILT_IN: Mapping[str, Callable[[int], Iterable[Case]]] = {"full": _full, "smoke": _smoke}
 
 #: Seconds that a suite gets where nobody says otherwise.
-DEFAULT_BUDGET: Mapping[str, int] = {"full": 240, "smoke": 30}
+DEFAULT_BUDGET: Mapping[str, int] = {"full": 560, "smoke": 30}
 
 _FIELDS = {"instr": "instruction", "width": "width", "lock": "lock", "target": "target", "experiment": "experiment"}
 _FIELDS |= {"source": "source", "offset": "offset"}

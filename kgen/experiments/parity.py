@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
 from kgen.instructions import STEP, Form, Instruction, Use
 
 #: The turns of a CPU on a cell are 1, 2 and 4 in different batches.
@@ -19,7 +19,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
         # odd, so that the negative of it is another value
         start = ((number + 1) * STEP % (1 << form.width)) | 1
         table += [start, instruction.semantics(start, operand, 0, form.width, 0).value]
-    return Work(put=put, take=put, operand=operand, turns=MOST_TURNS, data=tuple(table))
+    return Work(put=put, take=put, operand=operand, repeat=MOST_OPERATIONS, turns=MOST_TURNS, data=tuple(table))
 
 
 EXPERIMENT = Experiment(
