@@ -21,8 +21,8 @@ _REASON = 120
 
 def contradiction(verdict: Verdict, spec: KernelSpec | None, number: int, observation: Observation) -> str:
     """How a verdict differs from what its evidence comes to, as the predicate of a sentence, "" where it does not. Its
-    words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version said ATOMIC by its
-    own rules, these rules come to INCONCLUSIVE, which is no difference."""
+    words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version said
+    ATOMIC by its own rules, these rules come to INCONCLUSIVE, which is no difference."""
     if spec is None:
         return _unasked(verdict)
     if _was_refused(verdict, observation):

@@ -363,7 +363,8 @@ def _value(kind: Any, value: Any) -> Any:
         key, entry_kind = arguments
         return {(int(name) if key is int else name): _value(entry_kind, entry) for name, entry in value.items()}
     if dataclasses.is_dataclass(kind):
-        given, fields = {**_ABSENT.get(kind, {}), **_typed(dict, value)}, _fields(typing.cast(type, kind))
+        of = typing.cast(type, kind)
+        given, fields = {**_ABSENT.get(of, {}), **_typed(dict, value)}, _fields(of)
         taken = {
             name: _value(each, given[name])
             for name, (each, optional) in fields.items()
@@ -372,7 +373,7 @@ def _value(kind: Any, value: Any) -> Any:
         for name, each in taken.items():
             if type(each) is int and each < _LEAST.get(name, 0):
                 raise ValueError(f"{name} is {each}")
-        return typing.cast(type, kind)(**taken)
+        return of(**taken)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind[_typed(str, value) if kind is VerdictKind else _typed(str, value).upper()]
     if kind is float and type(value) is int:
