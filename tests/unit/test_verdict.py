@@ -15,7 +15,7 @@ from kgen.observation import EMULATION_FAILURE, FaultRecord, Observation, Record
 from kgen.plan import phases
 from kgen.proof import UNINTERRUPTED
 from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, Style, ViolationKind
-from kgen.verdict import OLD_PROOF, POWER_MINIMUM, VerdictKind, bisect_code, judge
+from kgen.verdict import OLD_KERNEL, OLD_PROOF, POWER_MINIMUM, VerdictKind, bisect_code, judge
 
 GOOD = load("tcg-atomic")
 BAD = load("kvm-lost")
@@ -402,6 +402,8 @@ def test_old_rules_are_no_proof() -> None:
     verdict = judge(OLD.spec, OLD.observed())
     assert (verdict.kind, verdict.reason, verdict.bound) == (VerdictKind.INCONCLUSIVE, OLD_PROOF, None)
     assert verdict.reason.startswith("its own rules said ATOMIC; ")
+    assert OLD_KERNEL in verdict.notes
+    assert OLD_KERNEL not in judge(GOOD.spec, replace(SEEN, cells=(1,))).notes
     assert (verdict.judged, verdict.chance) == (1000, "rounds")
 
 
