@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from kgen import __version__, capture, dump, filekind, loaders, original
+from kgen.asking import DEFAULT_ROUNDS, PROOF_SECONDS
 from kgen.consistency import symbols_of
 from kgen.elf import LoadedElf
 from kgen.elf import read as read_elf
@@ -24,7 +25,7 @@ from kgen.plan import phases
 from kgen.protocol import Log, is_foreign, parse_log
 from kgen.report import reading
 from kgen.report.writing import run_of_one_boot
-from kgen.spec import Case, KernelSpec
+from kgen.spec import OLD_RULES, Case, KernelSpec
 from kgen.verdict import Verdict, VerdictKind, judge
 
 NAME_IT = "name the kernel with --elf or --manifest"
@@ -249,11 +250,17 @@ def _asked(record: Record, log: Log) -> KernelSpec | None:
     limits = [line.number("rounds") for line in log.lines if line.kind == "phase"]
     if not record.digest or not limits:
         return None
+    controls = any(line.kind == "phase" and line.text("label").startswith("power:") for line in log.lines)
     try:
-        guess = KernelSpec(Case.from_id(record.case), rounds=limits[-1], controls=record.planned > 1)
+        asked = KernelSpec(Case.from_id(record.case), rounds=limits[-1] or DEFAULT_ROUNDS, controls=controls)
     except SpecError:
         return None
-    return guess if guess.digest() == record.digest else None
+    guesses = (
+        replace(asked, proof_seconds=PROOF_SECONDS),
+        asked,
+        replace(asked, rules=OLD_RULES),
+    )
+    return next((guess for guess in guesses if guess.digest() == record.digest), None)
 
 
 def _unknown(record: Record) -> str:

@@ -20,6 +20,7 @@ from kgen.cli.judge import _tell
 from kgen.judging import Named, Run, from_capture, of_code, results, verdicts
 from kgen.plan import phases
 from kgen.report.writing import to_json
+from kgen.results import Role
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
 
@@ -241,17 +242,25 @@ def test_without_its_first_line_the_rest_tells() -> None:
         assert judged(b"\r\n".join(lines_of(run)[1:]) + b"\r\n") == [kind]
 
 
-def test_without_the_request_its_digest_proves_a_guess() -> None:
-    lines = lines_of(BAD)
+@pytest.mark.parametrize("name", ["tcg-no-lock", "old-kvm-lost", "old-tcg-no-lock"])
+def test_without_the_request_its_digest_proves_a_guess(name: str) -> None:
+    lines = lines_of(load(name))
     assert judged(b"\r\n".join(lines[:1] + lines[2:])) == [NOT_ATOMIC]
+
+
+def test_a_guess_that_the_digest_does_not_prove_is_none() -> None:
+    """By default a proof takes no ten minutes."""
+    lines = lines_of(BAD)
+    assert BAD.spec.proof_seconds == 600
+    assert judged(b"\r\n".join(lines[:1] + lines[2:])) == [INCONCLUSIVE]
 
 
 def test_without_either_the_kernel_must_be_named() -> None:
     log = b"\r\n".join(lines_of(BAD)[2:]) + b"\r\n"
     assert judged(log) == [INCONCLUSIVE]
     assert "does not say what was asked (line 0 is missing); name the kernel with --elf or --manifest" in reason(log)
-    case = phases(BAD.spec)[-1].index
-    witnesses = len(re.findall(rb" witness index=[0-9]+ phase=%d " % case, BAD.log))
+    telling = [phase.index for phase in phases(BAD.spec) if phase.role in (Role.PROOF, Role.CASE)]
+    witnesses = sum(len(re.findall(rb" witness index=[0-9]+ phase=%d " % index, BAD.log)) for index in telling)
     assert f"{witnesses} witnesses of violations that may be the case's" in reason(log)
     named = Named("kernel.elf", BAD.spec, "00" * 20, None)
     assert judged(log, named) == [INCONCLUSIVE]  # who says that it is of this kernel?
@@ -291,7 +300,9 @@ def test_the_guest_s_own_reason_for_missing_cpus_is_told() -> None:
     assert reason(load("tcg-two-cpus").log) == "only 2 CPUs started and the case needs 3: give the machine 3 CPUs"
 
 
-@pytest.mark.parametrize(("name", "told"), [("tcg-atomic", True), ("kvm-lost", False), ("tcg-vga-none", False)])
+@pytest.mark.parametrize(
+    ("name", "told"), [("old-tcg-atomic", True), ("old-kvm-lost", False), ("old-tcg-vga-none", False)]
+)
 def test_what_might_have_been_missed_is_said_of_clean_cases_only(name: str, told: bool) -> None:
     """In each of them a power control showed fewer than five duplicates."""
     (verdict,) = verdicts(only(load(name).log))
@@ -322,7 +333,7 @@ def test_a_log_of_another_kgen_is_one_clear_line() -> None:
     assert "the kernel is of kgen 0.0.1" in " ".join(verdicts(only(older))[0].notes)
     for log, words in (
         (relined(older, " x2apic=0", ""), "its line 'kgen:2 cpus' is in another form"),
-        (relined(older, " phases=4", " phases=4 more=1"), "its line 'kgen:0 boot' is in another form"),
+        (relined(older, " phases=6", " phases=6 more=1"), "its line 'kgen:0 boot' is in another form"),
         (relined(older, '"poll":2,', ""), "not a kernel specification"),
         (relined(older, '"rounds":1000', '"rounds":1001'), "its digest is another"),
     ):

@@ -736,9 +736,8 @@ def test_the_command_writes_a_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["kit", "usb", "--instr", "xchg", "-o", str(folder)], prog_name="kgen")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [str(path) for path in sorted(folder.iterdir())]
-    assert (folder / "write.sh").read_bytes() == files(KITS["usb"], fitted(KITS["usb"], KernelSpec(Case("xchg")))[1])[
-        "write.sh"
-    ]
+    _, facts = fitted(KITS["usb"], KernelSpec(Case("xchg"), proof_seconds=60))
+    assert (folder / "write.sh").read_bytes() == files(KITS["usb"], facts)["write.sh"]
 
 
 @pytest.mark.parametrize(

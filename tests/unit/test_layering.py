@@ -19,7 +19,7 @@ import pytest
 #: From the bottom up. A module imports only from layers below its own and from its own package;
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units", "ending"),
+    ("errors", "units", "ending", "live"),
     ("arguments",),
     ("interleaving_model",),
     ("data", "registry", "font"),
@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("builder", "kits"),
     ("mtree", "interleaving"),
     ("observation",),
-    ("glance", "consistency"),
+    ("glance", "consistency", "proof"),
     ("verdict", "dump"),
     ("report", "original", "code"),
     ("judging", "files"),
