@@ -15,9 +15,10 @@ from kgen.report.html.heat import style_of
 from kgen.report.html.rates import RateRow, rate_rows
 from kgen.report.reading import Result
 from kgen.report.scene import cell_lines, cpu_lines, timeline_lines
-from kgen.report.text import explanations, extent, mark, meaning, summary
+from kgen.report.text import explanations, mark, meaning, summary
 from kgen.report.words import plural
 from kgen.results import Decode
+from kgen.verdict import ControlResult
 
 #: CPUs whose counters are shown, lines of the kernel's log, notes, controls, and witnesses in a table.
 _CPUS = 16
@@ -159,6 +160,13 @@ def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bo
     return f"{path.kind}: {path.line.strip()}" if path.line.strip() else path.kind
 
 
+def _control(control: ControlResult, stopped: bool) -> tuple[str, str, str, str]:
+    # the last column alone is broken into lines, and a file may say anything
+    power = f"; violated in {control.power}" if control.power else ""
+    outcome = f"{control.unit}: {mark(control, stopped)}{power}"
+    return control.label, summary(control.violations), str(control.rounds), outcome
+
+
 def _controls(result: Result) -> Table | None:
     found = result.verdict.controls
     if not found:
@@ -168,8 +176,9 @@ def _controls(result: Result) -> Table | None:
     shown = found[:_CONTROLS]
     return Table(
         caption="Controls: sanity must pass, power must fail",
-        columns=("control", "seen", "in", "is"),
-        rows=tuple((each.label, summary(each.violations), extent(each), mark(each, stopped)) for each in shown),
+        columns=("control", "seen", "in", "of, and is"),
+        numbers=frozenset({2}),
+        rows=tuple(_control(each, stopped) for each in shown),
         more=f"{plural(rest, 'more control')}" if rest > 0 else "",
     )
 
