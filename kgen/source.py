@@ -135,8 +135,12 @@ SERIAL_MS = 10_000
 #: A host that attends has so long to look at the machine; then it sends this.
 ATTEND_MS = 30_000
 ATTEND_BYTE = b"g"
-#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, or an even share where that is more.
+#: The same, where ordinary memory lies behind what was declared to be i/o: nothing can be learnt there, so be brief.
+ATTEND_BRIEF_BYTE = b"r"
+#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, but not more than GREED_SHARES even shares; an even
+#: share where that is more.
 GREED_SHIFT = 3
+GREED_SHARES = 4
 LEAST_SHARE_MS = 200
 #: The screen: lines of text below those that are left to cells, and the milliseconds between one drawing and the next.
 #: The usual cells take up to 128 x 8 bytes, six lines and a half of 160; on the eighth 18 lines are left of 25.
@@ -426,7 +430,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "SERIAL_MS": SERIAL_MS,
         "ATTEND_MS": ATTEND_MS,
         "ATTEND_BYTE": ATTEND_BYTE[0],
+        "ATTEND_BRIEF_BYTE": ATTEND_BRIEF_BYTE[0],
         "GREED_SHIFT": GREED_SHIFT,
+        "GREED_SHARES": GREED_SHARES,
         "LEAST_SHARE_MS": LEAST_SHARE_MS,
         "PCI_WINDOW": PCI_WINDOW,
         "SCREEN_COLUMNS": SCREEN_COLUMNS,

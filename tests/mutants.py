@@ -12,7 +12,14 @@ _COUNT = "dword ptr [results + Results.cpu + 255 * Cpu.SIZE + Cpu.reserved]"
 #: What takes the place of an exchange: EAX is the new value, EDI the cell; EAX gives the old one, EDX may change.
 _READ_THEN_WRITE = ("mov edx, dword ptr [edi]", "jmp .split", ".split:", "mov dword ptr [edi], eax", "mov eax, edx")
 _NOT_WRITTEN = ("mov eax, dword ptr [edi]",)
-_NOT_CLEARED = ("xchg dword ptr [edi], eax", "mov edx, eax", "test edx, edx", "jz .empty", "mov dword ptr [edi], edx", ".empty:")
+_NOT_CLEARED = (
+    "xchg dword ptr [edi], eax",
+    "mov edx, eax",
+    "test edx, edx",
+    "jz .empty",
+    "mov dword ptr [edi], edx",
+    ".empty:",
+)
 _NEIGHBOUR = ("xchg dword ptr [edi], eax", "mov dword ptr [edi + 4], 0")
 _HALF = ("mov edx, dword ptr [edi]", "mov word ptr [edi], ax", "mov eax, edx")
 
@@ -31,7 +38,10 @@ class Mutant:
         statements = ["cmp edi, 0xA0000", "jb .whole", "cmp edi, 0xC0000", "jae .whole", *self.only]
         if self.every > 1:
             statements += [f"dec {_COUNT}", "jns .whole", f"mov {_COUNT}, {self.every - 1:#x}"]
-        return "".join(f"    {line}\n" if not line.endswith(":") else f"{line}\n" for line in (*statements, *self.code, "ret", ".whole:"))
+        return "".join(
+            f"    {line}\n" if not line.endswith(":") else f"{line}\n"
+            for line in (*statements, *self.code, "ret", ".whole:")
+        )
 
     def edit(self, text: str) -> str:
         """Change a kernel's source."""
