@@ -57,7 +57,7 @@ def test_one_case_has_one_digest_however_it_is_written() -> None:
         ({"source": "imm"}, "xchg has no form with source 'imm'"),
         (
             {"experiment": "own-bits"},
-            "own-bits with xchg.32: it takes what can lane; experiments that fit: mutex, token",
+            "own-bits with xchg.32: it takes what can lane; experiments that fit: chain, mutex, token",
         ),
         ({"instruction": "or", "width": 8, "cpus": 9}, "8 bits are too few for 9 CPUs; give fewer --cpus"),
         ({"instruction": "xor", "width": 8, "cpus": 9}, "too few for 9 CPUs; experiments that fit: parity"),
