@@ -119,8 +119,7 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
         for experiment, part in _parts(spec, case, proof):
             first = len(made)
             walk = experiments()[experiment].walk and spec.rules == RULES
-            # what has another experiment for its proof comes in the number that was asked for
-            to_proof = walk and experiment == (proof or experiment) and bool(spec.proof_seconds or spec.budget)
+            to_proof = goes_on_to_proof(spec, case, experiment)
             for role, form, target in part:
                 key = (form.name, experiment, case.offset)
                 if role is Role.SANITY and key in sanities:
@@ -181,6 +180,13 @@ def proof_of(case: Case) -> str:
         if not any(proof.refuses(instruction, form, case.cpus) for form in (case.form, case.locked, *case.unlocked)):
             return name
     return ""
+
+
+def goes_on_to_proof(spec: KernelSpec, case: Case, experiment: str) -> bool:
+    """Return whether the phases of a case that run an experiment go on until the proof is reached. Tokens, and what
+    else has another experiment for its proof, come in the number that was asked for."""
+    proof = experiment == (proof_of(case) or case.experiment) and experiments()[experiment].walk
+    return proof and spec.rules == RULES and bool(spec.proof_seconds or spec.budget)
 
 
 def _rounds(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:

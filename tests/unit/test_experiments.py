@@ -584,7 +584,9 @@ def chain_forms() -> Iterator[tuple[Instruction, Form]]:
         for source in entry.sources:
             for width in entry.widths:
                 if experiments()["chain"].offered(entry):
-                    yield from ((entry, form) for form in (entry.form(width, source, True), *entry.unlocked(width, source)))
+                    yield from (
+                        (entry, form) for form in (entry.form(width, source, True), *entry.unlocked(width, source))
+                    )
 
 
 @pytest.mark.parametrize(("entry", "form"), list(chain_forms()), ids=lambda value: value.name)

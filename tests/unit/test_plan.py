@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from kgen.asking import PROOF_SECONDS, proof_seconds
 from kgen.instructions import Source
 from kgen.plan import (
     CASE_ENOUGH,
@@ -12,6 +15,7 @@ from kgen.plan import (
     POWER_ENOUGH,
     POWER_ENOUGH_IN_SUITE,
     PROOF_ENOUGH,
+    goes_on_to_proof,
     layout_of,
     may_be_silent,
     phases,
@@ -111,7 +115,8 @@ def test_a_token_rests_on_a_chain_that_goes_on_until_its_proof() -> None:
 
 def test_a_walk_with_a_stronger_one_beside_it_comes_in_the_number_asked_for() -> None:
     """A mutex would have no control to end it."""
-    made = phases(KernelSpec(Case("bts", experiment="mutex"), rounds=77, proof_seconds=60))
+    spec = KernelSpec(Case("bts", experiment="mutex"), rounds=77, proof_seconds=60)
+    made = phases(spec)
     assert [(each.role, each.experiment, each.group, each.rounds, each.enough) for each in made] == [
         (Role.SANITY, "mutex", 0, 77, 0),
         (Role.SANITY, "own-bits", 1, 0, 0),
@@ -122,6 +127,11 @@ def test_a_walk_with_a_stronger_one_beside_it_comes_in_the_number_asked_for() ->
     assert all(each.counts_meetings for each in made)
     # its cells are those of its own experiment
     assert [each.cells for each in made] == [1, 8, 8, 8, 1]
+    assert [goes_on_to_proof(spec, spec.case, each.experiment) for each in made] == [False, True, True, True, False]
+    # without an end it has none, and the proof has its time
+    endless = phases(replace(spec, rounds=0))
+    assert [each.rounds for each in endless] == [CONTROL_ROUNDS, 0, 0, 0, 0]
+    assert not goes_on_to_proof(spec, spec.case, endless[-1].experiment)
 
 
 def test_what_is_proof_itself_ends_with_its_proof() -> None:
@@ -421,3 +431,22 @@ def test_kernels_of_the_old_rules_are_planned_as_ever(name: str) -> None:
 
 def test_kernels_of_these_rules_have_their_own_layout() -> None:
     assert layout_of(KernelSpec(Case("xchg"))).version == LAYOUT_VERSION != LAYOUT_WITHOUT_MEETINGS
+
+
+@pytest.mark.parametrize(
+    ("case", "rounds", "seconds"),
+    [
+        (Case("xchg"), None, PROOF_SECONDS),
+        (Case("add"), None, PROOF_SECONDS),
+        # a number is a number
+        (Case("xchg"), 10_000, 0),
+        (Case("add"), 10_000, 0),
+        # the case has no end, but what comes before it has
+        (Case("xchg"), 0, PROOF_SECONDS),
+        (Case("bts", experiment="mutex"), 0, PROOF_SECONDS),
+        (Case("add"), 0, 0),
+        (Case("xchg", experiment="chain"), 0, 0),
+    ],
+)
+def test_how_long_a_proof_is_sought(case: Case, rounds: int | None, seconds: int) -> None:
+    assert proof_seconds(case, rounds) == seconds

@@ -257,7 +257,9 @@ def test_what_older_versions_wrote_is_of_the_old_rules(name: str) -> None:
     assert newer.digest() != digest
 
 
-@pytest.mark.parametrize("rest", ['"rules":1', '"rules":true', '"rules":2.0', '"rules":"2"', '"rules":3', '"rules":null'])
+@pytest.mark.parametrize(
+    "rest", ['"rules":1', '"rules":true', '"rules":2.0', '"rules":"2"', '"rules":3', '"rules":null']
+)
 def test_other_rules_are_refused(rest: str) -> None:
     """Rules 1 are never written down."""
     text = KernelSpec(Case("xchg")).to_text()
