@@ -15,7 +15,16 @@ from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
-from kgen.plan import Phase, experiment_of, layout_of, may_be_silent, phases, phases_of, work_of
+from kgen.plan import (
+    Phase,
+    experiment_of,
+    goes_on_to_proof,
+    layout_of,
+    may_be_silent,
+    phases,
+    phases_of,
+    work_of,
+)
 from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
@@ -316,7 +325,7 @@ def _view(
         announce=int(case and not suite and phase.experiment == "token"),
         video=int(target.video),
         turns=sum(other.group == phase.index for other in phases(spec)),
-        turns_to_proof=int(phase.counts_meetings and not phase.rounds and bool(spec.proof_seconds or spec.budget)),
+        turns_to_proof=int(goes_on_to_proof(spec, spec.cases[phase.case], phase.experiment)),
         may_be_silent=int(may_be_silent(spec, phase)),
         pairs=int(experiment.pairs),
         stride=phase.stride,
