@@ -6,6 +6,7 @@ groups of five; the last seven symbols are the CRC-32 of those before them. The 
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -176,6 +177,15 @@ def names() -> Iterator[tuple[int, tuple[str, int, str, str, str, bool]]]:
                             yield _name(*parts), parts
 
 
+@functools.cache
+def _known() -> dict[int, tuple[tuple[str, int, str, str, str, bool], ...]]:
+    """The cases by what stands for them."""
+    found: dict[int, tuple[tuple[str, int, str, str, str, bool], ...]] = {}
+    for name, parts in names():
+        found[name] = (*found.get(name, ()), parts)
+    return found
+
+
 def heading(spec: KernelSpec, case: Case) -> tuple[int, ...]:
     """What a code says of the request: known before the kernel runs."""
     bare = case.target not in targets()
@@ -201,7 +211,7 @@ def read_heading(reader: Reader) -> KernelSpec:
         raise ProtocolError(f"the result code is of version {version}", hint="another version of kgen wrote it")
     flags = reader.symbol()
     hashed = reader.fixed(NAME_SYMBOLS)
-    found = [parts for name, parts in names() if name == hashed]
+    found = _known().get(hashed, ())
     if len(found) != 1:
         raise ProtocolError("the result code is of a case that this kgen does not know")
     instruction, width, target, experiment, source, lock = found[0]
