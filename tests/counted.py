@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from random import Random
+from typing import Any
 
 from kgen.live import Live, needed
 from kgen.observation import Count, PhaseRecord, Record
 from kgen.plan import Phase, experiment_of, phases
-from kgen.results import BootPath, Clock, Decode, KernelState, PhaseStatus, Role, Style
+from kgen.results import BootPath, Clock, Decode, KernelState, PhaseStatus, ResultsLayout, Role, Style
 from kgen.spec import KernelSpec
 
 #: Where RAM's cells are in these.
@@ -133,3 +134,19 @@ def _phase(phase: Phase, live: tuple[Live, ...], random: Random, *, violated: bo
         live=live,
         **counts,
     )
+
+
+def block(layout: ResultsLayout, made: Record) -> bytes:
+    """The phases of a record as the results block has them."""
+    results: Any = layout.results()
+    for phase in made.phases:
+        row = results.phase[phase.index]
+        for name in ("role", "status", "decode", "rounds", "events", "judged", "left", "foreign", *_KINDS):
+            setattr(row, name, getattr(phase, name))
+        for count in phase.counts:
+            row.cpu[count.cpu] = (count.puts, count.takes, count.tries)
+        row.styles = len(phase.live)
+        for style, live in enumerate(phase.live):
+            for item in fields(live):
+                setattr(row.style[style], item.name, getattr(live, item.name))
+    return bytes(results.phase)
