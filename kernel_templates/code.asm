@@ -314,6 +314,8 @@ code_phase:
     lea ecx, [ebx + Phase.rounds]
     call code_order
 .orders:
+    cmp dword ptr [code_digits], CODE_BARE
+    je .counted
     xor esi, esi
 .order:
     bt edi, esi

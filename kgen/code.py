@@ -28,6 +28,7 @@ from kgen.results import BootPath, Clock, Decode, KernelState, PhaseStatus, Role
 from kgen.spec import OLD_RULES, KernelSpec
 from kgen.symbols import (
     AS_PLANNED,
+    BARE,
     DECODES,
     DIGITS,
     FOREIGN,
@@ -159,7 +160,7 @@ def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: in
     yield phase.status * DECODES + (0 if phase.status is PhaseStatus.TICKETS else phase.decode)
     if phase.status in UNCOUNTED:
         return
-    yield from _walk(planned, phase) if planned.counts_meetings else _tokens(planned, phase)
+    yield from _walk(planned, phase, digits) if planned.counts_meetings else _tokens(planned, phase)
     if phase.status is PhaseStatus.FAULTED:
         yield from _fault(record, planned.index)
     if planned.counts_meetings and digits and planned.role is not Role.SANITY:
@@ -193,9 +194,9 @@ def _tokens(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
         yield from number(count) if count else ()
 
 
-def _walk(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
+def _walk(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
     """What a phase counted that has live batches. Of one that a verdict may state the numbers are exact, of all others
-    their orders are kept."""
+    their orders are kept where there is room."""
     kinds = _kinds(phase)
     exact = _is_exact(planned, kinds)
     as_planned = not exact and bool(planned.rounds) and phase.rounds >= planned.rounds
@@ -206,8 +207,10 @@ def _walk(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
     elif not as_planned:
         yield order(phase.rounds)
     for count in phase.violations.values():
-        if count:
-            yield from number(count) if exact else (order(count),)
+        if count and exact:
+            yield from number(count)
+        elif count and digits != BARE:
+            yield order(count)
 
 
 def _is_exact(planned: Phase, kinds: int) -> bool:
@@ -326,8 +329,10 @@ def _read_phase(reader: Reader, planned: Phase, digits: int) -> CodePhase:
     if phase.status in UNCOUNTED:
         return phase
     flags = reader.symbol()
-    read = _read_walk if planned.counts_meetings else _read_tokens
-    phase = read(reader, planned, phase, flags)
+    if planned.counts_meetings:
+        phase = _read_walk(reader, planned, phase, flags, digits)
+    else:
+        phase = _read_tokens(reader, planned, phase, flags)
     if phase.status is PhaseStatus.FAULTED:
         phase = replace(phase, fault=_read_fault(reader))
     if planned.counts_meetings and digits and planned.role is not Role.SANITY:
@@ -335,7 +340,7 @@ def _read_phase(reader: Reader, planned: Phase, digits: int) -> CodePhase:
     return phase
 
 
-def _read_walk(reader: Reader, planned: Phase, phase: CodePhase, flags: int) -> CodePhase:
+def _read_walk(reader: Reader, planned: Phase, phase: CodePhase, flags: int, digits: int) -> CodePhase:
     kinds = flags % AS_PLANNED
     exact = _is_exact(planned, kinds)
     if flags & AS_PLANNED and (exact or not planned.rounds):
@@ -345,7 +350,8 @@ def _read_walk(reader: Reader, planned: Phase, phase: CodePhase, flags: int) -> 
     # where they are not told there was one at least
     judged = reader.number() if exact and kinds else min(rounds, 1)
     events = reader.number() if exact and kinds else min(kinds, 1)
-    violations = tuple(read() if flags >> kind & 1 else 0 for kind in ViolationKind)
+    left_out = digits == BARE and not exact
+    violations = tuple((1 if left_out else read()) if flags >> kind & 1 else 0 for kind in ViolationKind)
     return replace(phase, rounds=rounds, judged=judged, events=events, violations=violations)
 
 

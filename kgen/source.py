@@ -449,6 +449,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "CODE_STATES": symbols.STATES,
         "CODE_MOST_DIGITS": symbols.DIGITS[0],
         "CODE_LEAST_DIGITS": symbols.DIGITS[-2],
+        "CODE_BARE": symbols.BARE,
         "CODE_HIGHEST": symbols.HIGHEST,
         "CODE_IDLE": symbols.IDLE,
         "CODE_PUTS": symbols.PUTS,

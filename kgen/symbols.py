@@ -31,6 +31,8 @@ STATES = 8
 #: The digits that are tried, the first ones that make a code of no more than MOST_SHOWN symbols being taken; the last
 #: one, which leaves the counts out, only where a violation decides the verdict.
 DIGITS = (3, 2, 1, 0)
+#: With so many digits the violations of controls are left out, all but their kinds.
+BARE = 1
 MOST_SHOWN = 80
 #: Bits of the symbol that opens the case's counters: which numbers follow.
 IDLE, PUTS, REST, FOREIGN, LEFT = 1, 2, 4, 8, 16
