@@ -291,9 +291,9 @@ def test_a_code_never_claims_more_than_was_recorded(spec: KernelSpec, random: Ra
         assert again.kind is told.kind, (told.reason, again.reason)
     assert (again.rounds, again.violations) == (told.rounds, told.violations)
     assert again.judged <= told.judged
-    for phase, entry in zip(made.phases, code.phases, strict=True):
-        for counts, kept in zip(phase.live, entry.live, strict=False):
-            assert kept.violated == (counts.violated if phase.role is Role.POWER else 0)
+    for ran, entry in zip(made.phases, code.phases, strict=True):
+        for counts, kept in zip(ran.live, entry.live, strict=False):
+            assert kept.violated == (counts.violated if ran.role is Role.POWER else 0)
             assert kept.live >= counts.live if counts.violated else kept.live <= counts.live
             assert kept.switches <= counts.switches
     assert again.kind is not VerdictKind.ERROR, again.reason
