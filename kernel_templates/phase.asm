@@ -124,6 +124,7 @@ open_phase:
     mov dword ptr [ebx + Phase.address], edi
     push eax
     call set_task
+    mov eax, dword ptr [esp]
     mov edi, dword ptr [ebx + Phase.address]
     call screen_claim
     push dword ptr [ebp + Plan.rounds]

@@ -64,7 +64,8 @@ class VerdictKind(Enum):
 @dataclass(frozen=True)
 class ControlResult:
     """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
-    it behaved as a control must. ``power`` says in words how often a power control failed in live batches."""
+    it behaved as a control must. ``unit`` is what ``rounds`` counts, its own experiment's. ``power`` says in words how
+    often a power control failed in live batches, "" where none are counted."""
 
     label: str
     role: str
@@ -73,6 +74,7 @@ class ControlResult:
     enough: bool
     ended: bool = True
     power: str = ""
+    unit: str = "rounds"
 
 
 @dataclass(frozen=True)
@@ -425,11 +427,15 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _R
         yield f"counts {record.events} events in {record.judged} chances and {record.total} violations"
     if record.judged > record.rounds or bool(record.judged) != bool(record.rounds):
         yield f"judged {record.judged} chances in {record.rounds} rounds"
-    yield from proof.inconsistencies(record, counts=phase.counts_meetings, abridged=channel.abridged)
+    # lines that a log has lost are a gap, no contradiction
+    if record.live or not phase.counts_meetings or channel.complete or channel.channel == "debugger":
+        yield from proof.inconsistencies(record, counts=phase.counts_meetings, abridged=channel.abridged)
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
-    if record.status is PhaseStatus.DONE and _short(phase, record):
+    # without live batches an abridged record does not say what else ended a control
+    untold = channel.abridged and phase.counts_meetings and not record.live and phase.role is Role.POWER
+    if record.status is PhaseStatus.DONE and not untold and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
     if phase.rounds and record.rounds > phase.rounds and not phase.adaptive and not experiment.walk:
         yield f"ran {record.rounds} rounds where {phase.rounds} were planned"
@@ -516,8 +522,11 @@ def _short(phase: Phase, record: PhaseRecord) -> bool:
     """Whether a phase that says it is done ran too few rounds. One may end once it has been violated enough; one that
     goes on until its proof is reached has no number of rounds."""
     if phase.counts_meetings:
+        if phase.role is Role.POWER and not record.live:
+            # the lines that would say so are lost
+            return False
         struck = [live.violated for live in record.live] if phase.role is Role.POWER else [record.events]
-        return record.rounds < phase.rounds and not (phase.enough and min(struck, default=0) >= phase.enough)
+        return record.rounds < phase.rounds and not (phase.enough and min(struck) >= phase.enough)
     grows = phase.adaptive and phase.role is Role.POWER
     short = not phase.rounds or grows or record.rounds < phase.rounds
     return short and not (phase.enough and record.events >= phase.enough)
@@ -676,9 +685,17 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
                 continue
             ended = record.status in _CAME_OUT
             good = record.total == 0 if role is Role.SANITY else _shows(run, phase, record)
-            power = proof.power(proof.Weighed(phase, record)) if role is Role.POWER and phase.counts_meetings else ""
+            counts = role is Role.POWER and bool(record.live)
+            power = proof.power(proof.Weighed(phase, record)) if counts else ""
             yield ControlResult(
-                phase.label, role.name.lower(), record.rounds, record.violations, ended and good, ended, power
+                phase.label,
+                role.name.lower(),
+                record.rounds,
+                record.violations,
+                ended and good,
+                ended,
+                power,
+                experiment_of(phase).unit,
             )
 
 
@@ -686,6 +703,9 @@ def _shows(run: _Run, phase: Phase, record: PhaseRecord) -> bool:
     """Whether a power control says something about the case."""
     if not phase.counts_meetings:
         return _power(run, phase, record) >= POWER_MINIMUM
+    if run.record.abridged and not record.live:
+        # they are left out where a violation decides
+        return record.total >= POWER_MINIMUM
     silent = {control.phase for control in run.group.silent} if run.group else set()
     return phase in silent or all(needed(live) is not None for live in record.live)
 

@@ -17,7 +17,7 @@ from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import SERIAL_ONLY, Observation, from_log, from_memory
 from kgen.plan import layout_of, phases
 from kgen.protocol import parse_log
-from kgen.results import LAYOUT_VERSION, ResultsLayout
+from kgen.results import ResultsLayout
 from kgen.source import tasks
 from kgen.spec import KernelSpec
 
@@ -76,7 +76,7 @@ def load(name: str) -> Recording:
     layout = layout_of(spec)
     block = layout.results()
     fill(block, kept["block"])
-    block.size, block.version = layout.size, LAYOUT_VERSION
+    block.size, block.version = layout.size, layout.version
     text = (DIRECTORY / f"{name}.log").read_bytes().decode("latin-1").replace("\r", "")
     lines = re.sub(r" digest=[0-9a-f]{64} ", f" digest={spec.digest()} ", text, count=1).split("\n")[:-1]
     return Recording(

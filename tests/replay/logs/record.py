@@ -3,6 +3,9 @@
 Each run leaves NAME.log, the bytes of its serial port, and NAME.json, everything else that was observed. The results
 block is kept by field names (zeros left out), so that a field that moves or comes anew does not make it unreadable.
 A run that came out otherwise than it should is made again: what is kept is what the tests need.
+
+The recordings named ``old-*`` are of kernels of a version that counted no live batches (rules 1). No kernel that is
+built now leaves such a record, so they are kept and never made again.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from kgen.observation import Observation, Record, from_memory
 from kgen.pipeline import Options, observe, platform_named
 from kgen.results import ResultsLayout
 from kgen.spec import Case, KernelSpec
-from kgen.verdict import POWER_MINIMUM, Verdict, VerdictKind, judge
+from kgen.verdict import Verdict, VerdictKind, judge
 
 HERE = Path(__file__).resolve().parent
 
@@ -44,37 +47,34 @@ class Run:
 
 
 def below_zero(log: str, verdict: Verdict) -> bool:
-    """Whether the table alone tells that a token was taken twice."""
-    return re.search(r"^counts:(\t[0-9]+){3}\t-", log, re.MULTILINE) is not None
+    """Whether the table alone tells that a token was taken twice; and tokens were lost, too."""
+    return verdict.violations["lost"] > 0 and re.search(r"^counts:(\t[0-9]+){3}\t-", log, re.MULTILINE) is not None
 
 
-def few_duplicates(log: str, verdict: Verdict) -> bool:
-    """Whether a power control showed so few that a defect which only duplicates might have been missed."""
-    powers = [control for control in verdict.controls if control.role == "power"]
-    return any(control.violations["duplicate"] < POWER_MINIMUM for control in powers)
-
-
-ONE = KernelSpec(Case("xchg"), rounds=1000)
+#: Until its proof is reached, however busy the host is.
+ONE = KernelSpec(Case("xchg"), rounds=1000, proof_seconds=600)
+#: Where no proof is needed: as many operations as rounds.
+SHORT = replace(ONE, proof_seconds=0)
 #: Long enough for a sign of life, and with a case on what is RAM behind most hypervisors in the middle.
 SUITE = KernelSpec(
     Case("xchg"),
     more=(Case("or", target="framebuffer"), Case("xadd"), Case("not")),
     rounds=1000,
     suite="recorded",
-    budget=30,
+    budget=1200,
 )
 
 ATOMIC, NOT_ATOMIC, INCONCLUSIVE = VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
 RAM_BACKED, ERROR = VerdictKind.RAM_BACKED, VerdictKind.ERROR
 
 RUNS = {
-    "tcg-atomic": Run("qemu-tcg", ONE, (ATOMIC,), shows=few_duplicates),
-    "tcg-no-lock": Run("qemu-tcg", KernelSpec(Case("xchg", lock=False), rounds=1000), (NOT_ATOMIC,)),
-    "tcg-no-controls": Run("qemu-tcg", KernelSpec(Case("xchg"), rounds=1000, controls=False), (INCONCLUSIVE,)),
-    "tcg-vga-none": Run("qemu-tcg", ONE, (RAM_BACKED,), extra=("-vga", "none"), shows=few_duplicates),
+    "tcg-atomic": Run("qemu-tcg", ONE, (ATOMIC,)),
+    "tcg-no-lock": Run("qemu-tcg", replace(SHORT, case=Case("xchg", lock=False)), (NOT_ATOMIC,)),
+    "tcg-no-controls": Run("qemu-tcg", replace(SHORT, controls=False), (INCONCLUSIVE,)),
+    "tcg-vga-none": Run("qemu-tcg", SHORT, (RAM_BACKED,), extra=("-vga", "none")),
     "tcg-two-cpus": Run("qemu-tcg", ONE, (ERROR,), extra=("-smp", "2")),
     "tcg-suite": Run("qemu-tcg", SUITE, (ATOMIC, RAM_BACKED, ATOMIC, ATOMIC)),
-    "kvm-lost": Run("qemu-kvm", ONE, (NOT_ATOMIC,), shows=lambda *seen: below_zero(*seen) and few_duplicates(*seen)),
+    "kvm-lost": Run("qemu-kvm", ONE, (NOT_ATOMIC,), shows=below_zero),
     "kvm-suite": Run("qemu-kvm", SUITE, (NOT_ATOMIC, RAM_BACKED, NOT_ATOMIC, NOT_ATOMIC)),
 }
 
@@ -120,7 +120,7 @@ def record(name: str, run: Run) -> None:
 def seen(run: Run) -> Observation:
     """The first run that came out as it should."""
     for _ in range(ATTEMPTS):
-        observation = observe(build(run.spec), platform_named(run.platform), Options(extra=run.extra, timeout=120))
+        observation = observe(build(run.spec), platform_named(run.platform), Options(extra=run.extra, timeout=1800))
         verdicts = [judge(run.spec, observation, number) for number in range(len(run.spec.cases))]
         print("; ".join(f"{verdict.kind.name}: {verdict.reason}" for verdict in verdicts))
         if tuple(verdict.kind for verdict in verdicts) == run.known and run.shows(observation.log, verdicts[0]):
