@@ -43,6 +43,8 @@ from kgen.source import STACK_SIZE, TOKEN_STEP
 from kgen.spec import MAX_BATCH, Case, KernelSpec, instructions
 
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=1000, controls=False)
+#: The case, and the chain that its verdict rests on as well.
+OWN, PROOF = 1, 0
 CELL = 0xB8000
 TOKEN = 7 * TOKEN_STEP & 0xFFFFFFFF
 
@@ -115,7 +117,8 @@ def machine(image: Image) -> Machine:
         cpu.go = cpu.started = cpu.ack = 4 if at else 0
         stack = image.symbols["stacks"] + (at + 1) * STACK_SIZE - 64
         made.cpus.append(CpuRegisters(at + 1, f"CPU#{at}", at, image.symbols["doze"], stack, *[0] * 8))
-    phase = block.phase[0]
+    block.phase_index = OWN
+    phase = block.phase[OWN]
     phase.role.value, phase.status.value, phase.address, phase.cells = Role.CASE, PhaseStatus.RUNNING, CELL, MAX_BATCH
     phase.rounds = 4
     hand = block.handshake
@@ -130,9 +133,9 @@ def machine(image: Image) -> Machine:
 def lose(machine: Machine) -> None:
     """The token of round 7, in cell 2, is lost, and has just been recorded so."""
     place, back = machine.image.place_of_violation()
-    phase, entry = machine.block.phase[0], machine.block.witness[0]
+    phase, entry = machine.block.phase[OWN], machine.block.witness[0]
     phase.lost = machine.block.witness_count = 1
-    entry.round, entry.cell, entry.token, entry.other = 7, 2, TOKEN, NO_CPU
+    entry.round, entry.cell, entry.token, entry.other, entry.phase = 7, 2, TOKEN, NO_CPU, OWN
     machine.cpus[0] = replace(machine.cpus[0], eip=place)
     machine.put(machine.cpus[0].esp, back)
 
@@ -361,11 +364,11 @@ def test_tokens_that_come_again_do_not_bring_an_old_batch_back(machine: Machine)
     """Every token of BTS is 1: what stands there is of another round."""
     lose(machine)
     assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0])
-    machine.block.phase[0].rounds = 12
+    machine.block.phase[OWN].rounds = 12
     assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0]), "tokens of 32 bits do not"
     machine.block.handshake.task.token_mask = 1
     assert "First look, the kernel's" in told(machine)
-    machine.block.phase[0].rounds = 6
+    machine.block.phase[OWN].rounds = 6
     assert "First look, at the machine" in told(machine)
 
 
@@ -398,7 +401,7 @@ def test_what_runs_no_more_is_not_told_to_run(machine: Machine) -> None:
     assert "until-violation" not in told(machine)
     with pytest.raises(ProtocolError, match="the run is over: nothing more will happen"):
         machine.snapshot().must_not_be_over()
-    machine.block.witness_count = machine.block.phase[0].lost = 0
+    machine.block.witness_count = machine.block.phase[OWN].lost = 0
     with pytest.raises(ProtocolError) as caught:
         proof.witness_to_prove(machine.snapshot())
     assert caught.value.line == "no violation has been recorded"
@@ -408,7 +411,7 @@ def test_a_token_taken_twice(machine: Machine) -> None:
     lose(machine)
     entry = machine.block.witness[0]
     entry.kind.value, entry.value, entry.cpu, entry.other = ViolationKind.DUPLICATE, TOKEN, 1, 2
-    machine.block.phase[0].lost, machine.block.phase[0].duplicate = 0, 1
+    machine.block.phase[OWN].lost, machine.block.phase[OWN].duplicate = 0, 1
     for cpu in (1, 2):
         machine.word("takes", MAX_BATCH * (cpu - 1) + 2, TOKEN)
     said = told(machine)
@@ -486,12 +489,12 @@ def test_where_a_platform_can_be_stopped() -> None:
 def test_a_run_that_came_to_its_end_is_not_said_to_be_elsewhere(
     machine: Machine, moment: str, lost: int, words: str
 ) -> None:
-    machine.block.phase[0].lost = lost
+    machine.block.phase[OWN].lost = lost
     record = machine.snapshot().record
     over = Observation("qemu-tcg", None, replace(record, complete=True), NOT_ASKED)
-    assert _reached(moment, over) == words
+    assert _reached(moment, over, {PROOF, OWN}) == words
     stands = replace(over, memory=replace(record, complete=False))
-    assert ("end" in _reached(moment, stands)) == (moment == "end")
+    assert ("end" in _reached(moment, stands, {PROOF, OWN})) == (moment == "end")
 
 
 @pytest.mark.parametrize(
