@@ -454,6 +454,11 @@ def _live(line: Line) -> tuple[int, Style, Live]:
     )
 
 
+def _by_style(found: Mapping[Style, Live]) -> tuple[Live, ...]:
+    """Return the counts in the order of styles; nothing where a line of one is lost: the other alone proves nothing."""
+    return tuple(found[style] for style in Style) if len(found) == len(Style) else ()
+
+
 #: A phase that ended so may have ended before its cells were looked at.
 _UNPROBED = frozenset({PhaseStatus.NO_STORAGE, PhaseStatus.ABSENT, PhaseStatus.FAULTED})
 #: What may stand in a log only once: a kind, and within it these numbers.
@@ -537,7 +542,7 @@ def from_log(log: Log) -> Record | None:
             announced,
             probes,
             tuple(count for phase, count in counts if phase == line.number("phase")),
-            tuple(live for phase, _, live in sorted(styles, key=lambda each: each[1]) if phase == line.number("phase")),
+            _by_style({style: live for phase, style, live in styles if phase == line.number("phase")}),
         ),
     )
     boot = each(

@@ -64,7 +64,8 @@ class VerdictKind(Enum):
 @dataclass(frozen=True)
 class ControlResult:
     """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
-    it behaved as a control must. ``power`` says in words how often a power control failed in live batches."""
+    it behaved as a control must. ``unit`` is what ``rounds`` counts, its own experiment's. ``power`` says in words how
+    often a power control failed in live batches, "" where none are counted."""
 
     label: str
     role: str
@@ -73,6 +74,7 @@ class ControlResult:
     enough: bool
     ended: bool = True
     power: str = ""
+    unit: str = "rounds"
 
 
 @dataclass(frozen=True)
@@ -425,7 +427,9 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _R
         yield f"counts {record.events} events in {record.judged} chances and {record.total} violations"
     if record.judged > record.rounds or bool(record.judged) != bool(record.rounds):
         yield f"judged {record.judged} chances in {record.rounds} rounds"
-    yield from proof.inconsistencies(record, counts=phase.counts_meetings, abridged=channel.abridged)
+    # lines that a log has lost are a gap, no contradiction
+    if record.live or not phase.counts_meetings or channel.complete or channel.channel == "debugger":
+        yield from proof.inconsistencies(record, counts=phase.counts_meetings, abridged=channel.abridged)
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
@@ -516,8 +520,11 @@ def _short(phase: Phase, record: PhaseRecord) -> bool:
     """Whether a phase that says it is done ran too few rounds. One may end once it has been violated enough; one that
     goes on until its proof is reached has no number of rounds."""
     if phase.counts_meetings:
+        if phase.role is Role.POWER and not record.live:
+            # the lines that would say so are lost
+            return False
         struck = [live.violated for live in record.live] if phase.role is Role.POWER else [record.events]
-        return record.rounds < phase.rounds and not (phase.enough and min(struck, default=0) >= phase.enough)
+        return record.rounds < phase.rounds and not (phase.enough and min(struck) >= phase.enough)
     grows = phase.adaptive and phase.role is Role.POWER
     short = not phase.rounds or grows or record.rounds < phase.rounds
     return short and not (phase.enough and record.events >= phase.enough)
@@ -678,7 +685,14 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
             good = record.total == 0 if role is Role.SANITY else _shows(run, phase, record)
             power = proof.power(proof.Weighed(phase, record)) if role is Role.POWER and phase.counts_meetings else ""
             yield ControlResult(
-                phase.label, role.name.lower(), record.rounds, record.violations, ended and good, ended, power
+                phase.label,
+                role.name.lower(),
+                record.rounds,
+                record.violations,
+                ended and good,
+                ended,
+                power,
+                experiment_of(phase).unit,
             )
 
 

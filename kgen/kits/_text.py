@@ -40,7 +40,7 @@ def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapp
             blocks[-1][1].append(text)
     more = [block for block in blocks if block[0] not in _FIRST or len(block[1]) > 1]
     more.append(
-        ("INCONCLUSIVE", ["kgen judge says why; mostly more rounds help: build the kit again with --rounds 100000."])
+        ("INCONCLUSIVE", ["kgen judge says why. Mostly more time helps: make the kit again with more --proof-seconds."])
     )
     if facts.unproven:
         more.append(("ATOMIC", [unproven(facts)]))

@@ -17,6 +17,7 @@ from kgen.errors import SpecError
 from kgen.report.chance import LEVEL, excess
 from kgen.report.matrix import SEVERITY
 from kgen.report.reading import Result, Run
+from kgen.report.text import bound_words
 from kgen.report.words import fact
 from kgen.spec import KernelSpec
 from kgen.verdict import VerdictKind
@@ -202,6 +203,9 @@ def _new_kind(name: str, before: Cell, now: Cell) -> str:
     if before.violations.get(name):
         return ""
     (found, exact), of = _events_with(name, now), now.chance
+    if before.chance != of and before.verdict is now.verdict:
+        # a round of tokens and a batch are no chances of one kind
+        return ""
     if excess(0, before.judged, found, now.judged) >= LEVEL:
         return ""
     count = f"{found}" if exact else f"at least {found}"
@@ -218,7 +222,7 @@ def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
         if name in before.asked and before.asked[name] != now.asked[name]
     ]
     if before.bound is not None and now.bound is not None and now.bound >= WEAKER * before.bound:
-        found.append(f"the proof is weaker: the rate is below {now.bound:.2g}, it was below {before.bound:.2g}")
+        found.append(f"the proof is weaker: {bound_words(now.bound)}, it was {before.bound:.2g}")
     if VerdictKind.NOT_ATOMIC is before.verdict is now.verdict:
         for name in now.kinds:
             if not before.violations.get(name) and not _new_kind(name, before, now):
@@ -232,6 +236,8 @@ def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
 def _rates(before: Cell, now: Cell) -> list[str]:
     """What to say where violations show more often than before, or less often, and that cannot be chance."""
     if before.events is None or now.events is None or not (before.judged > 0 and now.judged > 0):
+        return []
+    if before.chance != now.chance:
         return []
     old, new = (before.events, before.judged), (now.events, now.judged)
     # either way counts, so each has half of what may happen by chance
@@ -299,8 +305,9 @@ def _asked(spec: KernelSpec) -> dict[str, str]:
 
 
 def events_of(result: Result) -> int | None:
-    """Rounds or batches of the case that showed anything; None where nobody counted them."""
-    record = result.phase_record
+    """Return how many rounds or batches showed anything, of the phase whose violations the verdict counts; None where
+    they were not counted."""
+    record = result.told_record
     return record.events if record else None
 
 

@@ -13,7 +13,9 @@ from kgen.plan import phases
 from kgen.spec import KernelSpec
 from kgen.verdict import Verdict
 
-SCHEMA = 3
+SCHEMA = 4
+#: Documents from this version on are still read.
+OLDEST_SCHEMA = 3
 
 
 def document(

@@ -9,7 +9,7 @@ from kgen.observation import Observation
 from kgen.report.strict import quoted
 from kgen.report.words import one_line
 from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.verdict import OLD_PROOF, Verdict, VerdictKind, judge
 
 #: What an error that kept a run from starting comes to (kgen.trial.refused).
 _REFUSED = frozenset({VerdictKind.SKIP, VerdictKind.ERROR, VerdictKind.CRASH})
@@ -21,12 +21,18 @@ _REASON = 120
 
 def contradiction(verdict: Verdict, spec: KernelSpec | None, number: int, observation: Observation) -> str:
     """How a verdict differs from what its evidence comes to, as the predicate of a sentence, "" where it does not. Its
-    words (reason, notes, cause) may be another version's."""
+    words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version said
+    ATOMIC by its own rules, these rules come to INCONCLUSIVE, which is no difference."""
     if spec is None:
         return _unasked(verdict)
     if _was_refused(verdict, observation):
         return ""
     return next(_differences(verdict, judge(spec, observation, number)), "")
+
+
+def said_atomic(found: Verdict) -> bool:
+    """Return whether a kernel's own, older rules said ATOMIC of what is no proof now."""
+    return found.kind is VerdictKind.INCONCLUSIVE and found.reason == OLD_PROOF
 
 
 def _unasked(verdict: Verdict) -> str:
@@ -47,6 +53,9 @@ def _was_refused(verdict: Verdict, observation: Observation) -> bool:
 
 
 def _differences(stated: Verdict, found: Verdict) -> Iterator[str]:
+    if said_atomic(found) and stated.kind is VerdictKind.ATOMIC:
+        # the rule of three over rounds of tokens, or over batches
+        found = replace(found, kind=VerdictKind.ATOMIC, bound=3 / found.judged)
     if stated.kind is not found.kind:
         why = quoted(one_line(found.reason), _REASON)
         yield f"states {stated.kind.name}, and its own evidence comes to {found.kind.name} ({why})"
@@ -56,9 +65,11 @@ def _differences(stated: Verdict, found: Verdict) -> Iterator[str]:
             yield (
                 f"states {stated.kind.name} with {name} {_shown(mine)}, and its own evidence comes to {_shown(others)}"
             )
-    for name in ("controls", "witnesses"):
-        if getattr(stated, name) != getattr(found, name):
-            yield f"states {stated.kind.name} with {name} that are not those of its own evidence"
+    mine, others = (tuple(replace(each, power="", unit="") for each in verdict.controls) for verdict in (stated, found))
+    if mine != others:
+        yield f"states {stated.kind.name} with controls that are not those of its own evidence"
+    if stated.witnesses != found.witnesses:
+        yield f"states {stated.kind.name} with witnesses that are not those of its own evidence"
 
 
 def _shown(value: object) -> str:

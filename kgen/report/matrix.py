@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,10 +82,10 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
     bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
     if bounds:
-        counted = _range([f"{verdict.rounds}" for verdict in sorted(clean, key=lambda verdict: verdict.rounds)])
+        counted = _range([f"{number}" for number in sorted(verdict.judged for verdict in clean)])
         rates = _range([f"{bound:.2g}" for bound in sorted(bounds)])
-        what = "the rate of rounds or batches that show a violation"
-        say.line(f"where ATOMIC, N is {counted}; {what} is below {rates} at 95 %")
+        middle = f", in the median {statistics.median(bounds):.2g}" if len(bounds) > 1 else ""
+        say.line(f"where ATOMIC, N is {counted} live batches: at most {rates} per live batch at 95 %{middle}")
     say.line(sum_of(kinds), STYLES.get(worst(kinds), "bold yellow"))
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal, Union
 from kgen.errors import KgenError, SpecError
 from kgen.observation import Observation, PhaseRecord
 from kgen.plan import phases_of
-from kgen.report.document import SCHEMA
-from kgen.report.evidence import contradiction
+from kgen.report.document import OLDEST_SCHEMA, SCHEMA
+from kgen.report.evidence import contradiction, said_atomic
 from kgen.report.strict import Refused, parse, quoted
 from kgen.report.words import one_line
-from kgen.spec import KernelSpec, unknown
+from kgen.results import Role
+from kgen.spec import OLD_RULES, KernelSpec, unknown
 from kgen.verdict import Verdict, VerdictKind, judge
 
 _HINT = "name a file that 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote"
@@ -27,6 +28,8 @@ _CHANGED = "it was changed, or another kgen wrote it: give its log to 'kgen judg
 _SHOWN = 300
 #: Whose numbers may be below 0: -1 is no phase.
 _LEAST = {"phase": -1}
+#: What a file of an older version means that lacks a field.
+_ABSENT: Mapping[type, Mapping[str, Any]] = {KernelSpec: {"rules": OLD_RULES}}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ class Result:
             return None
         index = phases_of(self.spec, self.number)[-1].index
         return next((phase for phase in record.phases if phase.index == index), None)
+
+    @property
+    def told_record(self) -> PhaseRecord | None:
+        """What was seen of the phase whose violations the verdict counts: the case, or its proof where only that was
+        violated."""
+        record, seen = self.phase_record, self.observation.best
+        if self.spec is None or seen is None or (record and record.total) or not any(self.verdict.violations.values()):
+            return record
+        proof = {phase.index for phase in phases_of(self.spec, self.number) if phase.role is Role.PROOF}
+        return next((phase for phase in seen.phases if phase.index in proof and phase.total), record)
 
     def explain(self) -> str:
         """What the verdict rests on, as text for people; it does nothing to a terminal."""
@@ -180,9 +193,9 @@ def load(data: bytes, where: str) -> tuple[Run, ...]:
     if "evidence_about_lock" in document:
         raise SpecError("is of 'kgen interleave', which states no verdict that could be told", where=where, hint=_HINT)
     schema = document["schema"]
-    if type(schema) is not int or schema != SCHEMA:
+    if type(schema) is not int or not OLDEST_SCHEMA <= schema <= SCHEMA:
         raise SpecError(
-            f"has schema {quoted(one_line(str(schema)))}, and this kgen reads {SCHEMA}",
+            f"has schema {quoted(one_line(str(schema)))}, and this kgen reads {OLDEST_SCHEMA} to {SCHEMA}",
             where=where,
             hint="write it again",
         )
@@ -218,11 +231,14 @@ def _attempts(run: Mapping[str, Any]) -> int:
 
 
 def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
-    """Raises SpecError where a document states another verdict than those of its runs come to."""
+    """Raises SpecError where a document states another verdict than those of its runs come to, by these rules or by
+    those of the version that wrote it."""
     from kgen.report.matrix import worst
 
-    total, kind = worst([run.kind for run in runs]), _value(VerdictKind, stated["kind"])
-    if kind is not total:
+    results = [result for run in runs for result in run.results]
+    total, kind = worst([each.kind for each in results]), _value(VerdictKind, stated["kind"])
+    before = worst([VerdictKind.ATOMIC if said_atomic(each.verdict) else each.kind for each in results])
+    if kind not in (total, before):
         raise SpecError(f"states {kind.name}, and its cases come to {total.name}", hint=_CHANGED)
     if _value(int, stated["exit_code"]) != kind.value:
         text = f"states {kind.name} with exit code {stated['exit_code']}, and that of {kind.name} is {kind.value}"
@@ -254,6 +270,9 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
             verdict = dataclasses.replace(verdict, notes=(*verdict.notes, note))
         elif wrong := contradiction(verdict, boot[0], number, boot[1]):
             raise SpecError(f"{case}: {wrong}" if "boots" in document else wrong, hint=_CHANGED)
+        elif boot[0] is not None and boot[0].rules == OLD_RULES and boot[1].best is not None:
+            # an older version's: what it says by its own rules is not what it says by these
+            verdict = judge(boot[0], boot[1], number)
         return Result(
             where=where,
             case=case,
@@ -344,7 +363,8 @@ def _value(kind: Any, value: Any) -> Any:
         key, entry_kind = arguments
         return {(int(name) if key is int else name): _value(entry_kind, entry) for name, entry in value.items()}
     if dataclasses.is_dataclass(kind):
-        given, fields = _typed(dict, value), _fields(typing.cast(type, kind))
+        of = typing.cast(type, kind)
+        given, fields = {**_ABSENT.get(of, {}), **_typed(dict, value)}, _fields(of)
         taken = {
             name: _value(each, given[name])
             for name, (each, optional) in fields.items()
@@ -353,7 +373,7 @@ def _value(kind: Any, value: Any) -> Any:
         for name, each in taken.items():
             if type(each) is int and each < _LEAST.get(name, 0):
                 raise ValueError(f"{name} is {each}")
-        return typing.cast(type, kind)(**taken)
+        return of(**taken)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind[_typed(str, value) if kind is VerdictKind else _typed(str, value).upper()]
     if kind is float and type(value) is int:

@@ -146,6 +146,7 @@ def kernel_words(spec: KernelSpec, choice: Chosen | None = None) -> tuple[tuple[
     else:
         words, text = _case_words(spec.case), ""
     rest = ["--cpus", str(spec.case.cpus), "--rounds", str(spec.rounds)]
+    rest += ["--proof-seconds", str(spec.proof_seconds)] if spec.proof_seconds else []
     rest += ["--budget", f"{spec.budget}s"] if spec.suite else []
     rest += [] if spec.controls else ["--no-controls"]
     usual = {field.name: field.default for field in fields(KernelSpec)}

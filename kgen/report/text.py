@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kgen.interleaving import remarks
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Record, Witness
-from kgen.plan import experiment_of, phases, phases_of
+from kgen.plan import phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
 from kgen.report.words import fact, plural, printable
@@ -57,7 +57,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
             _cells(say, spec, case, observation)
         if record.state is not KernelState.TOO_FEW_CPUS:
             _path(say, observation, case)
-        _controls(say, verdict, experiment_of(phases(spec)[-1]).unit, observation.scene is not None)
+        _controls(say, verdict, observation.scene is not None)
         _witnesses(say, verdict, phases(spec)[-1].experiment)
         _trace(say, record, observation)
         _scene(say, record, observation)
@@ -72,7 +72,7 @@ def show_case(console: Console, spec: KernelSpec, number: int, observation: Obse
     say = Printer(console)
     case = phases_of(spec, number)[-1]
     say.line(f"{spec.cases[number].id} on {observation.platform}", "bold")
-    _controls(say, verdict, experiment_of(case).unit, observation.scene is not None)
+    _controls(say, verdict, observation.scene is not None)
     _witnesses(say, verdict, case.experiment)
     say.line("")
     say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
@@ -107,7 +107,7 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
 
 def bound_words(bound: float) -> str:
     """Return the upper limit on the rate of violations, with what it is a rate of."""
-    return f"at most {bound:.2g} of live batches show a violation, at 95 %"
+    return f"at most {bound:.2g} per live batch, at 95 %"
 
 
 def as_text(tell: Callable[[Console], None]) -> str:
@@ -214,21 +214,30 @@ def mark(control: ControlResult, stopped: bool = False) -> str:
         many = sum(control.violations.values()) >= POWER_MINIMUM
         if many and stopped:
             return "it failed, as it must; the case was stopped too soon to compare"
+        if control.power:
+            return "too few live batches were violated to tell how often a defect would show"
+        # by the rules of kernels that counted no live batches
         least = f"fewer than {POWER_MINIMUM} events"
         return f"by that rate, {least} in as few as the case ran" if many else f"{least} at the case's N"
     return "not comparable: it did not run to its end"
 
 
-def _control(control: ControlResult, unit: str, stopped: bool) -> str:
-    return f"  {control.label:<44} {summary(control.violations)} in {control.rounds} {unit}: {mark(control, stopped)}"
+def extent(control: ControlResult) -> str:
+    """Return how far a control ran, in its own experiment's unit, and how often a power control failed."""
+    power = f", violated in {control.power}" if control.power else ""
+    return f"{control.rounds} {control.unit}{power}"
 
 
-def _controls(say: Printer, verdict: Verdict, unit: str, stopped: bool = False) -> None:
+def _control(control: ControlResult, stopped: bool) -> str:
+    return f"  {control.label:<44} {summary(control.violations)} in {extent(control)}: {mark(control, stopped)}"
+
+
+def _controls(say: Printer, verdict: Verdict, stopped: bool = False) -> None:
     if not verdict.controls:
         return
     say.line("controls (sanity must pass, power must fail):")
     for control in verdict.controls:
-        say.line(_control(control, unit, stopped))
+        say.line(_control(control, stopped))
 
 
 def meaning(kind: ViolationKind, experiment: str = "token") -> str:

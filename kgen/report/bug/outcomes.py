@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from kgen.plan import experiment_of, phases_of
+from kgen.plan import experiment_of, phases_of, proof_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.marks import code, words
 from kgen.report.matrix import SIGNS, sum_of
 from kgen.report.reading import Result, Run
-from kgen.report.text import explanations, mark, summary
+from kgen.report.text import explanations, extent, mark, summary
 from kgen.report.words import one_line, plural
 from kgen.spec import Case, resolve_target
 from kgen.verdict import VerdictKind
@@ -169,11 +169,14 @@ def expected(run: Run) -> list[str]:
     if result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result):
         return ["NOT_ATOMIC: without LOCK nothing else is promised"]
     phase = phases_of(run.spec, 0)[-1]
-    # The steps run to their end, also where this run was stopped, and once where the verdict is on several runs. A walk
-    # over cells may go on a little beyond what it was asked for.
+    # The steps run to their end, also where this run was stopped. A walk over cells may go on a little beyond what it
+    # was asked for, and one that goes on until its proof has no number.
     record = result.phase_record
-    rounds, unit = str(max(phase.rounds, record.rounds if record else 0) or "N"), experiment_of(phase).unit
-    end = f"ATOMIC: no violation in {rounds} {unit.removesuffix('s') if rounds == '1' else unit}"
+    least = max(phase.rounds, record.rounds if record else 0) if phase.rounds else 0
+    rounds, unit = str(least or "N"), experiment_of(phase).unit
+    proof = proof_of(run.spec.case)
+    live = f"nor in L live batches{f' of its {proof}' if proof else ''}"
+    end = f"ATOMIC: no violation in {rounds} {unit.removesuffix('s') if rounds == '1' else unit}, {live}"
     if phase.experiment != "token":
         return [end]
     # how the consumers share the tokens is left to chance; that nothing is missing is not
@@ -272,4 +275,4 @@ def _case(result: Result) -> Iterator[str]:
         yield f"- {words(line)}"
     for control in verdict.controls:
         state = "as it must" if control.enough else mark(control)
-        yield f"- control {code(control.label)}: {words(summary(control.violations))} in {control.rounds}, {state}"
+        yield f"- control {code(control.label)}: {words(summary(control.violations))} in {extent(control)}: {state}"

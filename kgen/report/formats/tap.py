@@ -37,6 +37,8 @@ def _point(number: int, place: str, result: Result) -> Iterator[str]:
     yield f"  verdict: {verdict.kind.name}"
     yield f"  message: {_scalar(verdict.reason)}"
     yield f"  rounds: {verdict.rounds}"
+    yield f"  judged: {verdict.judged}"
+    yield f"  chance: {_scalar(verdict.chance)}"
     if verdict.violations:
         yield "  violations:"
         for kind, count in verdict.violations.items():

@@ -15,7 +15,7 @@ from kgen.report.html.heat import style_of
 from kgen.report.html.rates import RateRow, rate_rows
 from kgen.report.reading import Result
 from kgen.report.scene import cell_lines, cpu_lines, timeline_lines
-from kgen.report.text import explanations, mark, meaning, summary
+from kgen.report.text import explanations, extent, mark, meaning, summary
 from kgen.report.words import plural
 from kgen.results import Decode
 
@@ -169,8 +169,7 @@ def _controls(result: Result) -> Table | None:
     return Table(
         caption="Controls: sanity must pass, power must fail",
         columns=("control", "seen", "in", "is"),
-        rows=tuple((each.label, summary(each.violations), str(each.rounds), mark(each, stopped)) for each in shown),
-        numbers=frozenset({2}),
+        rows=tuple((each.label, summary(each.violations), extent(each), mark(each, stopped)) for each in shown),
         more=f"{plural(rest, 'more control')}" if rest > 0 else "",
     )
 

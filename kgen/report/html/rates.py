@@ -11,7 +11,7 @@ from kgen.report.reading import Result
 
 _ANY = "any"
 #: A token is a chance of its own and is lost once; of updates any number may be in one.
-_ONE_EACH = "token"
+_ONE_EACH = "rounds"
 _LOST = "lost"
 
 
@@ -54,7 +54,7 @@ def rate_rows(result: Result) -> tuple[RateRow, ...]:
     total = sum(verdict.violations.values())
     unit = verdict.chance
     rows = [RateRow(_ANY, total, _rate(events, judged), False, unit)]
-    token = result.spec is not None and result.spec.cases[result.number].experiment == _ONE_EACH
+    token = unit == _ONE_EACH
     for kind, count in verdict.violations.items():
         most = None if events is None else min(count, events)
         exact = not count or (token and (kind == _LOST or total == events))
@@ -63,7 +63,7 @@ def rate_rows(result: Result) -> tuple[RateRow, ...]:
 
 
 def overall(result: Result) -> Rate | None:
-    """The rate of rounds or batches that showed any violation."""
+    """The rate of rounds, batches or live batches that showed any violation."""
     return _rate(_events(result), result.verdict.judged)
 
 

@@ -47,8 +47,8 @@ class Run:
 
 
 def below_zero(log: str, verdict: Verdict) -> bool:
-    """Whether the table alone tells that a token was taken twice."""
-    return re.search(r"^counts:(\t[0-9]+){3}\t-", log, re.MULTILINE) is not None
+    """Whether the table alone tells that a token was taken twice; and tokens were lost, too."""
+    return verdict.violations["lost"] > 0 and re.search(r"^counts:(\t[0-9]+){3}\t-", log, re.MULTILINE) is not None
 
 
 #: Until its proof is reached, however busy the host is.
