@@ -86,7 +86,8 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
     Raises DebuggerError, also where a CPU was at work: then nothing is certain.
     """
     own = {phase.index: phase for phase in decisive(kernel.spec)}
-    witness = next((entry for entry in record.witnesses if entry.phase in own), None)
+    # what was recorded last is what the machine stands at
+    witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
     if witness is None:
         return None
     phase = own[witness.phase]

@@ -101,6 +101,7 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
             yield "The two looks are for tokens that are lost or taken twice."
         yield "Why this is a proof:"
         yield from _text(experiment_of(phase).argument)
+        yield from _text(_says(phase))
         return
     yield from _prologue(snapshot, witness, phase)
     pattern = _pattern(snapshot, witness, phase)
@@ -271,13 +272,15 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
         "token must be in exactly one place, with one consumer or in the cell. "
         f"{where}, so some exchange was not atomic. How that comes about: {how}"
     )
-    if phase.form.lock:
-        yield from _text(
-            f"{phase.form.mnemonic.upper()} is LOCKed here, so this must not happen: it is NOT ATOMIC on "
-            f"{phase.target.name}."
-        )
-    else:
-        yield from _text(without_lock(phase))
+    yield from _text(_says(phase))
+
+
+def _says(phase: Phase) -> str:
+    """What a violation says of the machine."""
+    if not phase.form.lock:
+        return without_lock(phase)
+    name = phase.form.mnemonic.upper()
+    return f"{name} is LOCKed here, so this must not happen: it is NOT ATOMIC on {phase.target.name}."
 
 
 def without_lock(phase: Phase) -> str:
