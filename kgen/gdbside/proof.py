@@ -136,7 +136,9 @@ def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
     elif number >= chain.starts:
         yield f"Cell {number - chain.starts} began batch {snapshot.block.handshake.batch} with {value:08x}."
     yield f"The operations that had to do with it, by the log of batch {snapshot.block.handshake.batch}:"
-    for entry in concerned(operations_of(snapshot.memory, snapshot.block, snapshot.image.spec, phase), witness):
+    logged = operations_of(snapshot.memory, snapshot.block, snapshot.image.spec, phase)
+    # by their first tickets, where there are any
+    for entry in sorted(concerned(logged, witness), key=lambda entry: entry.tickets or (0, 0)):
         yield f"{_INDENT}CPU {entry.cpu}, its operation {entry.number}: {in_words(entry)}"
     yield f"{_INDENT}at the end cell {witness.cell} held {snapshot.word('finals', witness.cell):08x}"
 
