@@ -296,10 +296,10 @@ class SceneEvent:
 
     "witness" is an entry of the witness ring, and the last one is the scene's own. In between stands what happened to
     its cell: "batch" (it was opened), "put" (the token, or the value in question of a chain, was exchanged into the
-    cell; it is ``value``), "take" (an exchange got ``value``), "empty" (its exchanges got nothing), "work" (its operations on the batch's cells), "parked"
-    (the CPU has acknowledged the batch: it touches no cell any more) and "read" (what CPU 0 then found in the cell).
-    ``phase`` and ``batch`` number what it belongs to, ``batch`` is None where that is not kept; ``tsc`` is in ticks of
-    CPU 0, None where nobody took the time.
+    cell; it is ``value``), "take" (an exchange got ``value``), "empty" (its exchanges got nothing), "work" (its
+    operations on the batch's cells), "parked" (the CPU has acknowledged the batch: it touches no cell any more) and
+    "read" (what CPU 0 then found in the cell). ``phase`` and ``batch`` number what it belongs to, ``batch`` is None
+    where that is not kept; ``tsc`` is in ticks of CPU 0, None where nobody took the time.
     """
 
     step: int
