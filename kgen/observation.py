@@ -489,6 +489,10 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
         if key in seen:
             return f"line {line.sequence} repeats a {line.kind} line"
         seen.add(key)
+    numbered = {key[1] for key in seen if key[0] == "witness"}
+    missing = next((str(number) for number in range(len(numbered)) if str(number) not in numbered), "")
+    if missing:
+        return f"witness {missing} is missing"
     closed = [line.text("case") for line in lines if line.kind == "done"]
     if closed != [str(number) for number in range(len(closed))]:
         return "the cases did not end in order"

@@ -43,6 +43,11 @@ OLD_PROOF = (
     "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds "
     "of one batch are not independent chances: run it again with this version"
 )
+#: What to do with such a kernel, whatever its run showed.
+OLD_KERNEL = (
+    "this kernel counted no live batches, so no run of it proves anything: make it, or its image or kit, again with "
+    "this version"
+)
 #: The kernel came to its end in order.
 _ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
 
@@ -736,6 +741,8 @@ def _notes(run: _Run, kind: VerdictKind) -> Iterator[str]:
         yield "it rests on a result code: the guest's own account of itself, without witnesses, copied by hand"
     if run.observation.kernel_log is not None and kind is VerdictKind.NOT_ATOMIC and not _cause(run, kind):
         yield f"the hypervisor's kernel did not log '{CONFESSION}': nothing names the cause"
+    if kind is VerdictKind.INCONCLUSIVE and not run.counts_live:
+        yield OLD_KERNEL
     if run.observation.cut:
         yield run.observation.cut
     if run.observation.scene:

@@ -271,8 +271,10 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
         elif wrong := contradiction(verdict, boot[0], number, boot[1]):
             raise SpecError(f"{case}: {wrong}" if "boots" in document else wrong, hint=_CHANGED)
         elif boot[0] is not None and boot[0].rules == OLD_RULES and boot[1].best is not None:
-            # an older version's: what it says by its own rules is not what it says by these
-            verdict = judge(boot[0], boot[1], number)
+            # an older version's: what is no proof by these rules, and what a chance is, and the controls' units
+            found = judge(boot[0], boot[1], number)
+            same = dataclasses.replace(verdict, chance=found.chance, controls=found.controls)
+            verdict = same if verdict.kind is found.kind else found
         return Result(
             where=where,
             case=case,

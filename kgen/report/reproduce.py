@@ -119,6 +119,8 @@ def steps(run: Run) -> Steps:
 def _hand_seconds(run: Run, least: int) -> int:
     # what has no end is ended about when the run was
     endless = run.spec is not None and not run.spec.rounds
+    # and what goes on for its proof may take longer than it did
+    least += run.spec.proof_seconds if run.spec is not None else 0
     return math.ceil(max(1, run.seconds) if endless else max(least, HAND_PATIENCE * run.seconds))
 
 

@@ -112,7 +112,7 @@ def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[
 
 
 def bound_words(bound: float) -> str:
-    """Return the upper limit on the rate of violations, with what it is a rate of."""
+    """Return the upper limit on the rate of violations, with its unit."""
     return f"at most {bound:.2g} per live batch, at 95 %"
 
 

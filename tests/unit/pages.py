@@ -13,6 +13,7 @@ from recordings import load
 from kgen.errors import KgenError
 from kgen.interleaving import TraceEvent
 from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+from kgen.plan import phases
 from kgen.report import reading
 from kgen.report.reading import Run
 from kgen.report.writing import run_of_case, run_of_one_boot, to_json
@@ -53,8 +54,9 @@ def with_scene() -> dict[str, Any]:
     run = load("kvm-lost")
     seen = run.observed()
     assert seen.best is not None
-    witness = next(each for each in seen.best.witnesses if each.phase == 3)
-    own = {"phase": 3, "batch": 7, "cell": witness.cell, "tsc": None}
+    case = phases(run.spec)[-1].index
+    witness = next(each for each in seen.best.witnesses if each.phase == case)
+    own = {"phase": case, "batch": 7, "cell": witness.cell, "tsc": None}
     scene = Scene(
         witness=witness,
         cpus=tuple(

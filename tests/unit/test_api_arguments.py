@@ -102,7 +102,7 @@ def test_what_is_missing_is_pythons_own_affair() -> None:
 def test_what_fits_is_let_through(tmp_path: Path) -> None:
     paths = api.build(tmp_path, "xchg", formats=("img",), rounds=10, lock=False, width=8)
     assert {path.suffix for path in paths} >= {".elf", ".img"}
-    assert api.cases("smoke", only=["xchg.8"]) == ("xchg.8.pc-testdev.token",)
+    assert api.cases("smoke", only=["xchg.8"]) == ("xchg.8.pc-testdev.chain",)
     assert api.compare(run(), fatal=set()).failed == ()
 
 

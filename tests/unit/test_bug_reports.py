@@ -26,6 +26,7 @@ from kgen.report.document import document
 from kgen.report.formats import formats
 from kgen.report.marks import code, cut, fence, field, words
 from kgen.report.rebuilt import rebuilt
+from kgen.report.text import summary
 from kgen.spec import Case, KernelSpec, experiments
 from kgen.suites import BUILT_IN
 from kgen.verdict import Verdict, VerdictKind
@@ -131,8 +132,13 @@ def test_a_case_of_a_suite_is_told_as_itself() -> None:
     """The suite's last case counts operations, its first one rounds."""
     (run,) = runs_of("tcg-suite")
     text = bug.render((replace(run, results=run.results[:1]),))
-    assert f"N = {run.results[0].verdict.rounds} rounds" in text
-    assert " operations" not in text.partition("## Explanation")[2].partition("## Code")[0]
+    first = run.results[0]
+    assert f"N = {first.verdict.judged} live batches" in text
+    told = text.partition("## Explanation")[2].partition("## Code")[0]
+    # each control in the unit of its own experiment
+    for control in first.verdict.controls:
+        assert f"`{control.label}`: {summary(control.violations)} in {control.rounds} {control.unit}" in told
+    assert {control.unit for control in first.verdict.controls} == {"rounds", "operations"}
 
 
 def test_the_code_is_that_of_the_kernel() -> None:
@@ -290,11 +296,13 @@ def test_a_scene_expects_a_whole_run() -> None:
     assert run.spec is not None
     (expected,) = blocks(bug.render((run,)))["Expected output"]
     rounds = run.spec.rounds
-    assert expected.endswith(f"counts:\t{rounds}\tm\t{rounds}-m\t0\n\nATOMIC: no violation in {rounds} rounds\n")
+    end = f"ATOMIC: no violation in {rounds} rounds, nor in L live batches of its chain"
+    assert expected.endswith(f"counts:\t{rounds}\tm\t{rounds}-m\t0\n\n{end}\n")
 
 
 def test_a_stranger_is_told_what_the_words_mean() -> None:
     text = bug.render(runs_of("kvm-lost"))
+    assert "- live batch: a batch in which operations of different CPUs overlapped, so that " in text
     before = text.partition("## Environment")[0]
     assert "\nThe target: `vga-text` is legacy VGA text memory at 0xb8000.\n" in before
     assert "kernel bug 216867" in before

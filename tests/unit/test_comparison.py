@@ -62,7 +62,7 @@ def altered(of: Run, where: str, **verdicts: Mapping[str, Any] | None) -> Run:
 
 
 def cell(kind: VerdictKind, events: int = 0, judged: int = 1000, **violations: int) -> Cell:
-    return Cell(kind, "because", violations, judged, judged, events, None, {})
+    return Cell(kind, "because", violations, judged, judged, events, None, {}, "rounds")
 
 
 def shown(comparison: Comparison, form: str = "text", everything: bool = False, width: int = 80) -> str:
@@ -123,8 +123,15 @@ def test_a_new_kind_of_violation_is_worse_unless_it_may_be_chance(events: int, t
 def test_of_what_comes_in_bursts_only_the_least_counts(lost: int, said: str) -> None:
     """All that is torn may be of one batch, unless what else was seen is too little for the others."""
     before, now = cell(V.NOT_ATOMIC, 50, lost=50, torn=0), cell(V.NOT_ATOMIC, 40, lost=lost, torn=900)
-    kind, why = difference(replace(before, judged=60), replace(now, judged=60))
+    kind, why = difference(*(replace(each, judged=60, chance="batches") for each in (before, now)))
     assert (kind, said in why) == (D.WORSE if said else D.SAME, True)
+
+
+def test_chances_of_two_kinds_are_not_compared() -> None:
+    """Tokens were lost before, now the chain alone is violated: its batches are no rounds."""
+    before, now = cell(V.NOT_ATOMIC, 300, lost=300), cell(V.NOT_ATOMIC, 900, lost=900, torn=900)
+    assert difference(before, now)[0] is D.WORSE
+    assert difference(before, replace(now, chance="batches")) == (D.SAME, "")
 
 
 def test_runs_that_were_in_no_file_have_names() -> None:
@@ -167,8 +174,8 @@ def test_remarks_decide_nothing() -> None:
 
 def test_a_weaker_proof_and_another_request_are_remarked() -> None:
     good, without = run("tcg-atomic"), run("tcg-no-controls")
-    weaker = altered(good, "w.json", xchg={"bound": 0.03})
-    assert _remarks(good, weaker) == "the proof is weaker: the rate is below 0.03, it was below 0.003"
+    weaker = altered(good, "w.json", xchg={"bound": 0.13})
+    assert _remarks(good, weaker) == "the proof is weaker: at most 0.13 per live batch, at 95 %, it was 0.011"
     assert _remarks(weaker, good) == ""
     assert _remarks(good, altered(good, "w.json", xchg={"bound": 0.02})) == ""
     assert _remarks(good, without) == "asked with controls on before, off now"
@@ -345,25 +352,26 @@ ok ATOMIC  NOT NOT_ATOMIC  ? INCONCLUSIVE
 alike in every column: 1 RAM_BACKED (--all shows them)
 
 worse: xchg.32.vga-text.token in patched: was ATOMIC, is NOT_ATOMIC
-  known    ATOMIC: no violation in 1024 rounds; the rate of violations is below
-           0.0029 a round at 95 %
+  known    ATOMIC: no violation in 2944 rounds, nor in 215 live batches of its
+           chain; at most 0.014 per live batch, at 95 %
   patched  NOT_ATOMIC: 1 torn in 4480 rounds
 
 vanished: not.32.vga-text.parity in today: was ATOMIC, is not there
 
 unproven: not.32.vga-text.parity in patched: was ATOMIC, is INCONCLUSIVE: the
   proof is gone
-  known    ATOMIC: no violation in 5760 operations; the rate of batches that
-           show a violation is below 0.25 at 95 %
-  patched  INCONCLUSIVE: no violation in 5760 operations
+  known    ATOMIC: no violation in 44944 operations, nor in 333 live batches; at
+           most 0.009 per live batch, at 95 %
+  patched  INCONCLUSIVE: no violation in 44944 operations, nor in 333 live
+           batches
 
 new: xadd.32.vga-text.counter in patched: is ATOMIC, was not there
-  patched  ATOMIC: no violation in 6400 operations; the rate of batches that
-           show a violation is below 0.27 at 95 %
+  patched  ATOMIC: no violation in 22128 operations, nor in 235 live batches; at
+           most 0.013 per live batch, at 95 %
 
 new: xadd.32.vga-text.counter in today: is ATOMIC, was not there
-  today  ATOMIC: no violation in 6400 operations; the rate of batches that show
-         a violation is below 0.27 at 95 %
+  today  ATOMIC: no violation in 22128 operations, nor in 235 live batches; at
+         most 0.013 per live batch, at 95 %
 
 patched: 1 worse, 1 unproven, 1 new, 1 same
 today: 1 vanished, 1 new, 2 same

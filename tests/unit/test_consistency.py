@@ -29,6 +29,8 @@ from kgen.verdict import Verdict, VerdictKind, judge
 
 Change = Callable[[Any], None]
 NAMES = ("tcg-atomic", "kvm-lost", "kvm-suite", "tcg-suite", "tcg-vga-none")
+#: The last phase of one case: the case itself.
+CASE = 5
 FIELDS = tuple(item.name for item in fields(Handshake))
 
 
@@ -127,10 +129,10 @@ def test_a_phase_index_out_of_range_is_named() -> None:
     assert "phase_index is 77, and no such phase was begun" in verdict.reason
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, 1, 2, 3, 4])
 def test_cells_in_ram_lie_at_their_symbol(index: int) -> None:
-    """Both channels say that the sanity control ran elsewhere in the kernel's memory; the power controls are at VGA."""
-    old = kept("tcg-atomic")[2]["ram_cells"] if index == 0 else 0xB8000
+    """Both channels say that the sanity controls ran elsewhere in the kernel's memory; power and proof are at VGA."""
+    old = kept("tcg-atomic")[2]["ram_cells"] if index < 2 else 0xB8000
     new = old + 0x10000
 
     def elsewhere(block: Any) -> None:
@@ -151,7 +153,7 @@ def test_cells_in_ram_lie_at_their_symbol(index: int) -> None:
 
 def running(block: Any, *, rounds: int, under_way: bool) -> None:
     """The case is still at it."""
-    block.state, block.phase[3].status, block.phase[3].rounds = KernelState.RUNNING, PhaseStatus.RUNNING, rounds
+    block.state, block.phase[CASE].status, block.phase[CASE].rounds = KernelState.RUNNING, PhaseStatus.RUNNING, rounds
     block.cpu[1].state = CpuState.WORKING
     block.cpu[1].started += under_way
 
@@ -171,7 +173,7 @@ def test_of_a_guest_that_runs_only_a_later_batch_under_way_tells(rounds: int, un
 def test_a_phase_that_runs_may_have_counted_the_witness_that_it_enters() -> None:
     def change(block: Any, more: int) -> None:
         running(block, rounds=84, under_way=True)
-        block.phase[3].witnesses[ViolationKind.TORN] += more
+        block.phase[CASE].witnesses[ViolationKind.TORN] += more
 
     for more, error in ((0, False), (1, False), (2, True)):
         observation = replace(seen("kvm-lost", functools.partial(change, more=more)), serial=None)
@@ -183,7 +185,7 @@ def test_a_phase_that_runs_may_have_counted_the_witness_that_it_enters() -> None
 
 
 @pytest.mark.parametrize("kind", list(ViolationKind))
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(CASE + 1))
 @pytest.mark.parametrize("step", [-1, 1])
 def test_every_phases_count_of_witnesses_is_compared(kind: ViolationKind, index: int, step: int) -> None:
     def change(block: Any) -> None:
@@ -195,7 +197,7 @@ def test_every_phases_count_of_witnesses_is_compared(kind: ViolationKind, index:
     assert f"witnesses of kind {kind.name.lower()}" in verdict.reason
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(CASE + 1))
 def test_a_fault_that_only_memory_has(index: int) -> None:
     def change(block: Any) -> None:
         block.phase[index].fault.vector_plus_1 = 7
@@ -211,10 +213,10 @@ def test_a_fault_that_only_memory_has(index: int) -> None:
 def faulted(log: bytes, *, cpu: int, line: bool) -> bytes:
     """The log of a case that an exception ended: its status, and its line."""
     text = log.decode("latin-1").replace("\r", "").split("\n")[:-1]
-    told = f"kgen:0 fault cpu={cpu} vector=6 error=00000000 eip=00100000 eflags=00000002 cr2=00000000 phase=3"
+    told = f"kgen:0 fault cpu={cpu} vector=6 error=00000000 eip=00100000 eflags=00000002 cr2=00000000 phase={CASE}"
     made = []
     for each in text:
-        if " result phase=3 " in each:
+        if f" result phase={CASE} " in each:
             made += [f"{told} crc=00000000"] if line else []
             each = each.replace(f"status={PhaseStatus.DONE.value} ", f"status={PhaseStatus.FAULTED.value} ")
         made.append(each)
@@ -228,14 +230,14 @@ def faulted(log: bytes, *, cpu: int, line: bool) -> bytes:
         (0, 1, 1, True, "serial has faults that memory does not"),
         (7, 2, 1, True, "serial has faults that memory does not"),
         (7, 1, 1, False, "memory has faults of phases that serial does not"),
-        (0, 0, 1, False, "phase 3 says that an exception ended it, and there is no fault"),
+        (0, 0, 1, False, "phase 5 says that an exception ended it, and there is no fault"),
     ],
 )
 def test_the_fault_of_a_phase_stands_in_both_channels(
     vector: int, told: int, cpu: int, line: bool, reason: str
 ) -> None:
     def change(block: Any) -> None:
-        phase = block.phase[3]
+        phase = block.phase[CASE]
         phase.status, phase.fault_cpu = PhaseStatus.FAULTED, told
         phase.fault.vector_plus_1 = vector
         phase.fault.eip, phase.fault.eflags = 0x100000, 2

@@ -274,9 +274,13 @@ def test_a_kernel_that_has_not_begun(good: Machine) -> None:
 def test_memory_with_something_between_its_pages_is_refused(bad: Machine) -> None:
     """A migration stream puts eight bytes in front of each page: its counters would be garbage."""
     pages = [bad.raw[at : at + 4096] for at in range(0, len(bad.raw), 4096)]
-    verdict = only(b"".join(at.to_bytes(8, "little") + page for at, page in enumerate(pages)))
-    assert verdict.kind is ERROR
-    assert "something lies between its pages" in verdict.reason
+    reasons = []
+    for first in range(2):
+        verdict = only(b"".join(at.to_bytes(8, "little") + page for at, page in enumerate(pages[first:])))
+        assert verdict.kind is ERROR
+        reasons.append(verdict.reason)
+    # where what was put in comes to a multiple of the block's alignment by chance, the block itself makes no sense
+    assert any("something lies between its pages" in reason for reason in reasons)
 
 
 def test_a_magic_across_two_parts_of_the_search_is_found() -> None:

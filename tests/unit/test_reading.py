@@ -27,7 +27,7 @@ from kgen.report.document import document
 from kgen.report.formats import formats
 from kgen.report.writing import run_of_one_boot, to_json
 from kgen.trial import refused
-from kgen.verdict import judge
+from kgen.verdict import OLD_PROOF, VerdictKind, judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
 
@@ -160,11 +160,11 @@ def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
         (f'{{"schema": 3, "kgen": "0", "khz": {10**400}}}', f"holds a number of more than 64 bits: 1{'0' * 39}..."),
         (f'{{"schema": {"1" * 5_000}}}', f"holds a number of more than 64 bits: {'1' * 40}..."),
         (f'{{"schema": 3, "kgen": "0", "khz": {1 << 64}}}', f"holds a number of more than 64 bits: {1 << 64}"),
-        ('{"schema": true, "kgen": "0"}', "has schema True, and this kgen reads 3"),
-        ('{"schema": 3.0, "kgen": "0"}', "has schema 3.0, and this kgen reads 3"),
+        ('{"schema": true, "kgen": "0"}', "has schema True, and this kgen reads 3 to 4"),
+        ('{"schema": 3.0, "kgen": "0"}', "has schema 3.0, and this kgen reads 3 to 4"),
         (
             json.dumps({"schema": [1] * 5_000, "kgen": "0"}),
-            f"has schema {str([1] * 99)[:40]}..., and this kgen reads 3",
+            f"has schema {str([1] * 99)[:40]}..., and this kgen reads 3 to 4",
         ),
         ('{"schema": 3, "kgen": "0", "runs": []}', "holds no run"),
         (
@@ -245,7 +245,7 @@ def repeated(name: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize("name", ["tcg-atomic", "tcg-no-controls"])
+@pytest.mark.parametrize("name", ["old-tcg-atomic", "old-tcg-no-controls"])
 def test_of_repeated_runs_the_last_is_judged(name: str) -> None:
     recording = load(name)
     last = judge(recording.spec, recording.observed())
@@ -263,9 +263,90 @@ def test_of_repeated_runs_the_last_is_judged(name: str) -> None:
         assert [run.results[0].verdict for run in again] == [run.results[0].verdict for run in runs]
 
 
+def of_schema_3(name: str, kind: str = "ATOMIC") -> dict[str, Any]:
+    """A document as the version wrote it that counted no live batches and called this ATOMIC."""
+    value: dict[str, Any] = json.loads(written(name))
+    stated = [value, *value.get("cases", [])]
+    for holder in (value, *value.get("boots", [])):
+        del holder["spec"]["rules"], holder["spec"]["proof_seconds"]
+        for channel in ("serial", "memory") if "observation" in holder else ():
+            for phase in holder["observation"][channel]["phases"]:
+                del phase["live"]
+    for each in stated:
+        verdict = each["verdict"]
+        if verdict["kind"] == "INCONCLUSIVE":
+            verdict |= {"kind": kind, "exit_code": VerdictKind[kind].value}
+            verdict |= {"reason": "no violation", "bound": 3 / verdict["judged"]} if "judged" in verdict else {}
+        verdict.pop("chance", None)
+        for control in verdict.get("controls", []):
+            del control["power"], control["unit"]
+    return value | {"schema": 3}
+
+
+def test_what_an_older_version_called_atomic_is_no_proof() -> None:
+    value = of_schema_3("old-tcg-atomic")
+    assert value["verdict"]["bound"] == 3e-3
+    for document_ in (value, value | {"schema": 4}):
+        (run,) = reading.load(json.dumps(document_).encode(), "x.json")
+        verdict = run.verdict
+        assert verdict == judge(load("old-tcg-atomic").spec, load("old-tcg-atomic").observed())
+        assert (verdict.kind, verdict.reason, verdict.bound) == (VerdictKind.INCONCLUSIVE, OLD_PROOF, None)
+        assert verdict.reason.startswith("its own rules said ATOMIC; ")
+        assert (verdict.judged, verdict.chance) == (1000, "rounds")
+        assert OLD_PROOF in run.explain()
+        # written by this version it states what this version says
+        (again,) = reading.load(to_json([run]).encode(), "y.json")
+        assert again.verdict == verdict
+
+
+def test_a_suite_of_an_older_version_is_read() -> None:
+    value = of_schema_3("old-tcg-suite")
+    assert "states ATOMIC, and its cases come to INCONCLUSIVE" in _refused(value)
+    # its worst case is what it was by the rules of its time
+    value["verdict"] |= {"kind": "RAM_BACKED", "exit_code": 5}
+    (run,) = reading.load(json.dumps(value).encode(), "x.json")
+    assert [result.kind.name for result in run.results] == ["INCONCLUSIVE", "RAM_BACKED", *["INCONCLUSIVE"] * 2]
+    assert run.kind is VerdictKind.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", ["old-kvm-lost", "old-tcg-no-lock", "old-tcg-vga-none"])
+def test_what_an_older_version_says_otherwise_stays(name: str) -> None:
+    (run,) = reading.load(json.dumps(of_schema_3(name)).encode(), "x.json")
+    assert run.verdict == judge(load(name).spec, load(name).observed())
+    assert run.verdict.chance == "rounds"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("old-kvm-lost", {"kind": "ATOMIC", "exit_code": 0}),
+        ("old-tcg-atomic", {"bound": 3 / 2000}),
+        ("old-tcg-atomic", {"judged": 999, "bound": 3 / 999}),
+        ("old-tcg-atomic", {"kind": "NOT_ATOMIC", "exit_code": 3}),
+        ("old-tcg-vga-none", {"kind": "ATOMIC", "exit_code": 0}),
+    ],
+)
+def test_an_older_verdict_that_its_own_rules_do_not_come_to_is_refused(name: str, changes: dict[str, Any]) -> None:
+    value = of_schema_3(name)
+    value["verdict"] |= changes
+    assert " states " in _refused(value)
+
+
+def test_a_new_kernels_record_without_live_batches_is_no_older_one() -> None:
+    """What states ATOMIC, and lacks what it rests on, is refused."""
+    value: dict[str, Any] = json.loads(written("tcg-atomic"))
+    for channel in ("serial", "memory"):
+        for phase in value["observation"][channel]["phases"]:
+            phase["live"] = []
+    assert "comes to ERROR (phase 1 counts live batches of 0 styles)" in _refused(value)
+    old = json.loads(written("tcg-atomic"))
+    del old["spec"]["rules"], old["spec"]["proof_seconds"]
+    assert "comes to ERROR" in _refused(old)
+
+
 @pytest.mark.parametrize("attempts", ["2", None, 1.5, -1, 0])
 def test_a_verdict_on_no_number_of_runs_is_refused(attempts: object) -> None:
-    value = repeated("tcg-atomic")
+    value = repeated("old-tcg-atomic")
     value["observation"]["attempts"] = attempts
     assert _refused(value).startswith("x.json: ")
 

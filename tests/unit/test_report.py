@@ -19,6 +19,7 @@ from kgen.report.words import plural
 from kgen.verdict import VerdictKind, judge
 
 GOOD = load("tcg-atomic")
+OLD = load("old-tcg-atomic")
 BAD = load("kvm-lost")
 
 
@@ -72,8 +73,8 @@ def test_numbers_of_things() -> None:
 
 def test_an_atomic_run_states_its_bound() -> None:
     lines = shown(GOOD, GOOD.observed()).splitlines()
-    at = lines.index("ATOMIC: no violation in 1000 rounds")
-    assert "N = 1000 rounds: the rate of violations is below 0.003 a round at 95 %" in lines[at + 1]
+    at = lines.index("ATOMIC: no violation in 1000 rounds, nor in 274 live batches of its chain")
+    assert "N = 274 live batches: at most 0.011 per live batch, at 95 %, for this machine as it was" in lines[at + 1]
     assert any(line.startswith("path: io (") for line in lines)
     assert "witnesses" not in "\n".join(lines)
 
@@ -125,13 +126,33 @@ def test_a_control_that_is_not_as_it_must_be_says_so() -> None:
     assert line.endswith("3 lost in 1000 rounds: VIOLATED")
 
 
-def test_a_control_that_showed_enough_for_a_longer_run_says_so() -> None:
-    """A case that was stopped early ran too few rounds for its controls to tell anything: that is not their silence."""
+def test_each_control_has_its_own_unit_and_what_it_showed() -> None:
+    lines = [line.strip() for line in shown(GOOD, GOOD.observed()).splitlines()]
+    sanity, chain, power, _ = (line for line in lines if line.startswith(("sanity:", "power:")))
+    assert sanity.endswith(" no violation in 1000 rounds: ok")
+    assert chain.endswith(" no violation in 42488 operations: ok")
+    styles = "77 of 86 live batches free (design effect 1.2), 64 of 87 live batches race (design effect 1.0)"
+    assert power.endswith(f" duplicate in 24208 operations, violated in {styles}: ok")
+
+
+def test_a_control_that_was_violated_too_seldom_says_so() -> None:
     observation = GOOD.observed()
+    assert observation.memory is not None
+    few = tuple(replace(live, violated=4) for live in observation.memory.phases[2].live)
+    lines = shown(GOOD, phase(2, live=few)(observation)).splitlines()
+    (line,) = (line for line in lines if line.strip().startswith("power:mov-mov"))
+    assert "violated in 4 of 86 live batches free" in line
+    assert line.endswith(": too few live batches were violated to tell how often a defect would show")
+    assert all("by that rate" not in line for line in lines)
+
+
+def test_a_control_of_an_older_kernel_that_showed_enough_for_a_longer_run_says_so() -> None:
+    """A case that was stopped early ran too few rounds for its controls to tell anything: that is not their silence."""
+    observation = OLD.observed()
     assert observation.memory is not None
     last = len(observation.memory.phases) - 1
     short = phase(last, rounds=1, judged=1)(observation)
-    lines = [line for line in shown(GOOD, short).splitlines() if line.strip().startswith("power:")]
+    lines = [line for line in shown(OLD, short).splitlines() if line.strip().startswith("power:")]
     assert lines
     assert all(line.endswith(": by that rate, fewer than 5 events in as few as the case ran") for line in lines)
 
@@ -139,7 +160,7 @@ def test_a_control_that_showed_enough_for_a_longer_run_says_so() -> None:
 def test_a_case_that_was_stopped_does_not_blame_its_controls() -> None:
     (run,) = runs_of(with_scene())
     (result,) = run.results
-    enough = result.verdict.controls[1]
+    enough = next(control for control in result.verdict.controls if control.role == "power")
     little = replace(enough, enough=False)
     assert sum(little.violations.values()) >= 5
     stopped = replace(result, verdict=replace(result.verdict, controls=(little,)))

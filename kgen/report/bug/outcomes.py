@@ -61,6 +61,11 @@ _TERMS = (
         "cells that the CPUs go through without waiting, before all meet and CPU 0 counts what came of it",
     ),
     (
+        "live batch",
+        "live batch",
+        "a batch in which operations of different CPUs overlapped, so that one carried out in halves would have shown",
+    ),
+    (
         "sanity:",
         "sanity control",
         "the same on ordinary memory, where it is known to be atomic; a violation would make the experiment unsound",
