@@ -114,7 +114,7 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
     sanities: dict[object, Phase] = {}
     for number, case in enumerate(spec.cases):
         own: list[Phase] = []
-        proof = proof_of(case) if spec.rules == RULES else ""
+        proof = proof_of(case) if _wants_proof(spec) else ""
         # the case comes last: the machine is frozen in it
         for experiment, part in _parts(spec, case, proof):
             first = len(made)
@@ -169,6 +169,18 @@ def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Par
     yield case.experiment, [part for part in controls if part[0] is Role.SANITY]
     yield proof, [*controls, (Role.PROOF, case.form, target)]
     yield case.experiment, [(Role.CASE, case.form, target)]
+
+
+def _wants_proof(spec: KernelSpec) -> bool:
+    """Return whether cases have phases that prove them. A single round without controls proves nothing in any case: it
+    is to be stepped through, and has no phase but its own."""
+    return spec.rules == RULES and (spec.controls or spec.rounds != 1)
+
+
+def decisive(spec: KernelSpec, case: int = -1) -> tuple[Phase, ...]:
+    """Return the phases whose violations make a case NOT_ATOMIC, the kernel's last one where none is given: the case,
+    and before it the one that its verdict rests on as well. They are the last of the case's phases."""
+    return tuple(phase for phase in phases_of(spec, case) if phase.role in (Role.PROOF, Role.CASE))
 
 
 def proof_of(case: Case) -> str:

@@ -59,6 +59,7 @@ TRAMPOLINE_ADDRESS = 0x8000
 STACK_SIZE = 2048
 #: A token is its round times this odd number modulo 2^32 (2^32 divided by the golden ratio).
 TOKEN_STEP = 0x9E3779B1
+TOKEN_INVERSE = pow(TOKEN_STEP, -1, 1 << 32)
 #: Rounds at the start that make a batch of their own, so that each has its row.
 SINGLE_ROUNDS = 20
 ROW_MS = 100
@@ -421,9 +422,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "RANDOM_STEP": RANDOM_STEP,
         "CHAIN_TOP": CHAIN_TOP,
         "CHAIN_VALUES": _chain_values(spec),
-        "LOG_OPERATIONS": _log_operations(spec),
-        "LOG_BYTES": _log_operations(spec) * ctypes.sizeof(Operation),
-        "TICKETS": 2 * _log_operations(spec) * spec.case.cpus,
+        "LOG_OPERATIONS": log_operations(spec),
+        "LOG_BYTES": log_operations(spec) * ctypes.sizeof(Operation),
+        "TICKETS": 2 * log_operations(spec) * spec.case.cpus,
         "REPEAT_SHIFT": FIRST_REPEAT.bit_length() - 1,
         "LIVE_LEAST": live.LEAST,
         "LIVE_MOST": live.MOST,
@@ -483,7 +484,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "LOSS_PROOF_MS": LOSS_PROOF_MS,
         "LOSS_CHECK_MS": LOSS_CHECK_MS,
         "TOKEN_STEP": TOKEN_STEP,
-        "TOKEN_INVERSE": pow(TOKEN_STEP, -1, 1 << 32),
+        "TOKEN_INVERSE": TOKEN_INVERSE,
         "DISK_MAGIC": DISK_MAGIC,
         "UEFI_MAGIC": UEFI_MAGIC,
         "CODE_SELECTOR": 0x08,
@@ -567,19 +568,19 @@ def _walks(spec: KernelSpec) -> list[Phase]:
     return [phase for phase in phases(spec) if experiment_of(phase).walk]
 
 
-def _log_operations(spec: KernelSpec) -> int:
+def log_operations(spec: KernelSpec) -> int:
     """Return the most operations of one CPU in one batch, at least 1."""
     return max((phase.cells * _work(spec, phase).most for phase in _walks(spec)), default=1)
 
 
 def _chain_values(spec: KernelSpec) -> int:
     """Return the most values of one batch: one an operation, and one a cell."""
-    return spec.case.cpus * _log_operations(spec) + MAX_BATCH
+    return spec.case.cpus * log_operations(spec) + MAX_BATCH
 
 
 def _owners(spec: KernelSpec) -> int:
     """Return the bytes for the marks of the operations of one batch, and for one a cell and CPU."""
-    return max(spec.case.cpus * _log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))
+    return max(spec.case.cpus * log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))
 
 
 def render(spec: KernelSpec) -> Source:

@@ -195,20 +195,20 @@ class _Run:
 
     @property
     def stopped_after(self) -> int:
-        """Where the machine was stopped in the middle of a batch in which the case had been violated: the rounds up to
-        its last violation, or all operations where those are counted; 0 elsewhere."""
+        """Where the machine was stopped in the middle of a batch in which a violation had been found: the rounds up to
+        the last one, or all operations where those are counted; 0 elsewhere."""
         memory = self.observation.memory
-        case = next((phase for phase in memory.phases if phase.index == self.case.index), None) if memory else None
+        own = next((phase for phase in memory.phases if phase.index == self.told.index), None) if memory else None
         last = max((witness.round for witness in self.witnesses), default=0)
-        if case is None or last <= case.rounds:
+        if own is None or last <= own.rounds:
             return 0
-        return sum(count.puts for count in case.counts) if self.experiment.walk else last
+        return sum(count.puts for count in own.counts) if experiment_of(self.told).walk else last
 
     @property
     def rounds(self) -> int:
         """How many rounds the phase ran that is told of. A record counts a batch when it has been judged to its end."""
         record = self.found.get(self.told.index)
-        return max(record.rounds, self.stopped_after if self.told is self.case else 0) if record else 0
+        return max(record.rounds, self.stopped_after) if record else 0
 
     @property
     def judged(self) -> int:
