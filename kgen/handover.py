@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from kgen.engine import Engine
 from kgen.errors import DebuggerError, GuestCrash, OutputError, SpecError
 from kgen.observation import Observation
 from kgen.pipeline import Options, Watcher, observe
+from kgen.plan import decisive
 from kgen.platforms import Platform
 from kgen.process import foreground
-from kgen.results import Role
 
 #: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
 LOG = "serial.log"
@@ -65,7 +65,8 @@ def hand_over(
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
         if observation.crash:
             raise GuestCrash(observation.crash, where=platform.name)
-        tell(f"{platform.name} is frozen {_reached(moment, observation)}; when gdb ends, so does the machine")
+        own = {phase.index for phase in decisive(kernel.spec)}
+        tell(f"{platform.name} is frozen {_reached(moment, observation, own)}; when gdb ends, so does the machine")
         place = log or elf.with_name(LOG)
         fate = "" if log else ", which goes with the machine (--log FILE keeps it)"
         tell(f"the guest's serial log goes on in {place}{fate}")
@@ -113,8 +114,9 @@ def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
         time.sleep(LISTEN_SECONDS)
 
 
-def _reached(moment: str, observation: Observation) -> str:
-    """Where it stands: not every run is violated, and some are cut short."""
+def _reached(moment: str, observation: Observation, own: Container[int]) -> str:
+    """Where it stands: not every run is violated, and some are cut short. ``own`` are the indexes of the phases whose
+    violations are the case's."""
     if observation.cut:
         return f"where it was: {observation.cut}"
     memory = observation.memory
@@ -122,7 +124,6 @@ def _reached(moment: str, observation: Observation) -> str:
         return _WHERE[moment]
     if moment != "violation":
         return f"at its end: it was never {_WHERE[moment]}"
-    last = memory.phases[-1] if memory.phases else None
-    if last is not None and last.role is Role.CASE and last.total:
+    if any(phase.total for phase in memory.phases if phase.index in own):
         return "at its end: the case was violated, and no breakpoint stopped it there"
     return "at its end: the case was not violated"

@@ -295,11 +295,11 @@ class SceneEvent:
     are known to be in their order.
 
     "witness" is an entry of the witness ring, and the last one is the scene's own. In between stands what happened to
-    its cell: "batch" (it was opened), "put" (a token was exchanged into the cell; ``value`` is the token), "take" (an
-    exchange got ``value``), "empty" (its exchanges got nothing), "work" (its operations on the batch's cells), "parked"
-    (the CPU has acknowledged the batch: it touches no cell any more) and "read" (what CPU 0 then found in the cell).
-    ``phase`` and ``batch`` number what it belongs to, ``batch`` is None where that is not kept; ``tsc`` is in ticks of
-    CPU 0, None where nobody took the time.
+    its cell: "batch" (it was opened), "put" (the token, or the value in question of a chain, was exchanged into the
+    cell; it is ``value``), "take" (an exchange got ``value``), "empty" (its exchanges got nothing), "work" (its
+    operations on the batch's cells), "parked" (the CPU has acknowledged the batch: it touches no cell any more) and
+    "read" (what CPU 0 then found in the cell). ``phase`` and ``batch`` number what it belongs to, ``batch`` is None
+    where that is not kept; ``tsc`` is in ticks of CPU 0, None where nobody took the time.
     """
 
     step: int
@@ -315,7 +315,8 @@ class SceneEvent:
 
 @dataclass(frozen=True)
 class Scene:
-    """The machine at the moment at which the case's first violation had been recorded, and nothing done since.
+    """The machine at the moment at which the first violation of the case, or of what its verdict rests on as well, had
+    been recorded, and nothing done since.
 
     ``timeline`` is in order of time: the witnesses before this one, the history of its cell in its batch, itself.
     """

@@ -27,7 +27,7 @@ from kgen.interleaving import TraceEvent, surroundings
 from kgen.listing import listing
 from kgen.mtree import NOT_ASKED, PathEvidence
 from kgen.observation import Observation, Record, Scene, from_log
-from kgen.plan import Phase, layout_of, phases
+from kgen.plan import Phase, decisive, layout_of, phases
 from kgen.platforms import CHOICES, LaunchRequest, Platform
 from kgen.process import noted_ctrl_c
 from kgen.protocol import TABLE_HEADER, parse_line, parse_log, parse_row
@@ -177,7 +177,8 @@ def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest
 
 
 class _Watch:
-    """Follows the serial log as it grows. Lines are looked at once; the record itself is parsed at the end."""
+    """Follows the serial log as it grows. Lines are looked at once; the record itself is parsed at the end. Phases that
+    take turns are announced together: what is said of a phase names it."""
 
     def __init__(self, spec: KernelSpec, watcher: Watcher | None) -> None:
         self.data = bytearray()
@@ -190,6 +191,11 @@ class _Watch:
         self._rows_are_timed = not spec.print_every
         self._planned = phases(spec)
         self.suite = bool(spec.suite)
+        #: By case, the phases whose violations are the case's.
+        self._decisive = [{phase.index for phase in decisive(spec, number)} for number in range(len(spec.cases))]
+        self._violations: dict[int, int] = {}
+        #: The phase that is shown.
+        self._shown = -1
         #: The case before which a suite's guest waits for a look at the machine: its phase and the address it named.
         self.waiting: tuple[Phase, int] | None = None
         self._watcher = watcher
@@ -225,21 +231,40 @@ class _Watch:
         elif line.kind == "phase":
             self._phase(line.fields.get("index", ""), int(line.fields["address"], 16))
         elif line.kind == "progress":
-            self._show(replace(self._progress, rounds=int(line.fields["rounds"])))
+            phase = self._named(line.fields.get("phase", ""))
+            if phase is not None:
+                self._show(self._progress_of(phase, int(line.fields["rounds"])))
         elif line.kind == "witness":
-            self.case_witnessed |= self._progress.role is Role.CASE
-            self._show(replace(self._progress, violations=self._progress.violations + 1))
+            self._witness(line.fields.get("phase", ""))
+
+    def _named(self, index: str) -> Phase | None:
+        return self._planned[int(index)] if index.isdigit() and int(index) < len(self._planned) else None
 
     def _phase(self, index: str, address: int) -> None:
-        if not index.isdigit() or int(index) >= len(self._planned):
+        phase = self._named(index)
+        if phase is None:
             return
-        phase = self._planned[int(index)]
         if phase.role is Role.CASE:
             self.case_since = time.monotonic()
-            self.case_witnessed = False
             self.waiting = (phase, address) if address else None
+        if phase.role in (Role.CASE, Role.PROOF):
+            self.case_witnessed = any(index in self._violations for index in self._decisive[phase.case])
+        self._show(self._progress_of(phase, 0))
+
+    def _witness(self, index: str) -> None:
+        phase = self._named(index)
+        if phase is None:
+            return
+        self._violations[phase.index] = self._violations.get(phase.index, 0) + 1
+        self.case_witnessed |= phase.index in self._decisive[phase.case]
+        if phase.index == self._shown:
+            self._show(replace(self._progress, violations=self._violations[phase.index]))
+
+    def _progress_of(self, phase: Phase, rounds: int) -> Progress:
+        self._shown = phase.index
         done = f"{phase.case + 1} of {self._planned[-1].case + 1}: " if self.suite else ""
-        self._show(Progress(f"{done}{phase.label}", phase.role, 0, 0 if self.suite else phase.rounds, 0))
+        limit = 0 if self.suite else phase.rounds
+        return Progress(f"{done}{phase.label}", phase.role, rounds, limit, self._violations.get(phase.index, 0))
 
     def _show(self, progress: Progress) -> None:
         self._progress = progress
@@ -314,7 +339,7 @@ def _look(machine: Engine, watch: _Watch) -> None:
     assert watch.waiting
     phase, address = watch.waiting
     watch.waiting = None
-    watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus)
+    watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus, declared=phase.target.declared)
 
 
 def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
@@ -527,16 +552,15 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: _Watch, 
 
 def _trace(kernel: Kernel, machine: Engine, record: Record | None) -> tuple[TraceEvent, ...]:
     """What the hypervisor's kernel recorded around the case's first witness of which it has a record."""
-    last = len(phases(kernel.spec)) - 1
-    case = next((phase for phase in record.phases if phase.index == last), None) if record else None
-    if record is None or case is None or machine.supervisor is None:
+    if record is None or machine.supervisor is None:
         return ()
+    own = {phase.index: phase for phase in decisive(kernel.spec)}
+    begin = {phase.index: phase.address for phase in record.phases}
     # in the order in which they were found: the recorder was stopped at the first
-    witnesses = [entry for entry in record.witnesses if entry.phase == last][:TRACED]
-    step = phases(kernel.spec)[-1].stride
-    cells = {case.address + step * entry.cell: entry for entry in reversed(witnesses)}
-    events = machine.supervisor.read_trace(list(cells))
-    found = (surroundings(events, case.address + step * entry.cell, entry.token) for entry in witnesses)
+    witnesses = [entry for entry in record.witnesses if entry.phase in own][:TRACED]
+    places = [begin[entry.phase] + own[entry.phase].stride * entry.cell for entry in witnesses]
+    events = machine.supervisor.read_trace(list(dict.fromkeys(places)))
+    found = (surroundings(events, place, entry.token) for place, entry in zip(places, witnesses, strict=True))
     return next((part for part in found if part), ())
 
 

@@ -1,5 +1,7 @@
 """The crime scene: a machine that was stopped where the case's first violation had just been recorded, described.
 
+A violation of the experiment that the verdict on the case rests on as well (kgen.plan.Role.PROOF) is one of the case.
+
 The place is the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
 (witness.asm) after a witness was recorded and printed. Only CPU 0 comes there, and only when every CPU of the batch has
 acknowledged it; nothing has been done to the cells since the violation was established.
@@ -20,10 +22,11 @@ from kgen.decode import disassemble
 from kgen.engine import CpuRegisters, Frozen
 from kgen.errors import DebuggerError
 from kgen.observation import Record, Scene, SceneCell, SceneCpu, SceneLine, Witness
-from kgen.plan import Phase, layout_of, phases
+from kgen.operations import Memory
+from kgen.plan import Phase, decisive, layout_of, phases
 from kgen.results import CpuState
 from kgen.source import stored
-from kgen.timeline import Word, reader, timeline
+from kgen.timeline import timeline
 from kgen.units import Assembly, Line, Symbol
 
 #: Instructions of a routine that are shown, and how many of them before the one at EIP where there are as many behind.
@@ -40,15 +43,16 @@ _WORD = 0xFFFFFFFF
 
 def place_to_stop(kernel: Kernel) -> tuple[int, str]:
     """Where to lie in wait for the case's first violation: the address of an instruction, and what must hold there, in
-    the words of gdb: it returns to ``violation``, and the running phase is the last one, the case.
+    the words of gdb: it returns to ``violation``, and the phase whose turn it is is the case, or what its verdict rests
+    on as well; these are the last ones.
 
     Raises LookupError for a kernel without such a place.
     """
     call = _only(kernel, "violation", "call record")
     back = call.run_address + len(call.data)
     phase = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
-    last = len(phases(kernel.spec)) - 1
-    condition = f"*(unsigned int *)$sp == {back:#x} && *(unsigned int *){phase:#x} == {last}"
+    first = decisive(kernel.spec)[0].index
+    condition = f"*(unsigned int *)$sp == {back:#x} && *(unsigned int *){phase:#x} >= {first}"
     return _only(kernel, "record", "ret").run_address, condition
 
 
@@ -81,25 +85,29 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
 
     Raises DebuggerError, also where a CPU was at work: then nothing is certain.
     """
-    case = phases(kernel.spec)[-1]
-    witness = next((entry for entry in record.witnesses if entry.phase == case.index), None)
-    place = next((phase.address for phase in record.phases if phase.index == case.index), 0)
-    if witness is None or not place:
+    own = {phase.index: phase for phase in decisive(kernel.spec)}
+    # what was recorded last is what the machine stands at
+    witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
+    if witness is None:
+        return None
+    phase = own[witness.phase]
+    place = next((entry.address for entry in record.phases if entry.index == phase.index), 0)
+    if not place:
         return None
     layout = layout_of(kernel.spec)
     block = layout.parse(machine.read_memory(kernel.elf.symbols["results"], layout.size))
-    busy = [cpu for cpu in range(1, case.cpus) if block.cpu[cpu].go != block.cpu[cpu].ack]
+    busy = [cpu for cpu in range(1, phase.cpus) if block.cpu[cpu].go != block.cpu[cpu].ack]
     if busy:
         raise DebuggerError(f"CPU {busy[0]} had not acknowledged its batch when a violation was recorded")
-    word = reader(machine, kernel.elf.symbols)
+    memory = Memory(machine, kernel.elf.symbols)
     numbers = record.cpu_numbers
     text = _Text.of(kernel)
     cpus = [_cpu(text, machine, block, numbers.get(_number(entry)), entry) for entry in machine.threads()]
     return Scene(
         witness=witness,
         cpus=tuple(sorted(cpus, key=lambda cpu: _WORD if cpu.cpu is None else cpu.cpu)),
-        cell=_cell(machine, word, block, case, place, witness),
-        timeline=timeline(word, block, case, phases(kernel.spec), record.witnesses, witness),
+        cell=_cell(memory, block, phase, place, witness),
+        timeline=timeline(memory, block, kernel.spec, phase, record.witnesses, witness),
     )
 
 
@@ -210,21 +218,21 @@ def _readable(machine: Frozen, address: int, length: int) -> bytes:
 # --- the cell ------------------------------------------------------------------------------------------------------
 
 
-def _cell(machine: Frozen, word: Word, block: Any, case: Phase, place: int, witness: Witness) -> SceneCell:
+def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness) -> SceneCell:
     """``place`` is the first cell's address. Its neighbours are read where the batch's cells lie close together: beyond
     them may be a device's registers, which reading can change."""
-    address, size = place + case.stride * witness.cell, case.form.width // 8
+    address, size = place + phase.stride * witness.cell, phase.form.width // 8
     start, end = address, address + size
-    if case.stride <= _AROUND:
-        start = max(place, address - _AROUND // case.stride * case.stride)
-        end = min(place + case.length, end + (_AROUND - case.stride) // case.stride * case.stride)
-    around = _readable(machine, start, end - start)
+    if phase.stride <= _AROUND:
+        start = max(place, address - _AROUND // phase.stride * phase.stride)
+        end = min(place + phase.length, end + (_AROUND - phase.stride) // phase.stride * phase.stride)
+    around = _readable(memory.machine, start, end - start)
     own = around[address - start :][:size]
-    before = _BEFORES[case.experiment](word, block, witness) if case.experiment in _BEFORES else None
+    before = _BEFORES[phase.experiment](memory, block, witness) if phase.experiment in _BEFORES else None
     return SceneCell(
         address=address,
-        width=case.form.width,
-        before=None if before is None else stored(before, case.form.width),
+        width=phase.form.width,
+        before=None if before is None else stored(before, phase.form.width),
         after=int.from_bytes(own, "little") if own else None,
         start=start,
         around=around.hex(),
@@ -232,11 +240,12 @@ def _cell(machine: Frozen, word: Word, block: Any, case: Phase, place: int, witn
 
 
 #: What the cell held before the violation, by experiment, as its template leaves it: the token, or the start value.
-_BEFORES: Mapping[str, Callable[[Word, Any, Witness], int]] = {
-    "token": lambda word, block, witness: word("tokens", witness.cell),
-    "counter": lambda word, block, witness: word("starts", witness.cell),
-    "own-bits": lambda word, block, witness: int(block.handshake.task.operand),
-    "parity": lambda word, block, witness: witness.token,
-    "mutex": lambda word, block, witness: 0,
-    "torn": lambda word, block, witness: 0,
+_BEFORES: Mapping[str, Callable[[Memory, Any, Witness], int]] = {
+    "token": lambda memory, block, witness: memory.word("tokens", witness.cell),
+    "chain": lambda memory, block, witness: memory.word("starts", witness.cell),
+    "counter": lambda memory, block, witness: memory.word("starts", witness.cell),
+    "own-bits": lambda memory, block, witness: int(block.handshake.task.operand),
+    "parity": lambda memory, block, witness: witness.token,
+    "mutex": lambda memory, block, witness: 0,
+    "torn": lambda memory, block, witness: 0,
 }

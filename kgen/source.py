@@ -15,7 +15,16 @@ from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
-from kgen.plan import Phase, experiment_of, layout_of, may_be_silent, phases, phases_of, work_of
+from kgen.plan import (
+    Phase,
+    experiment_of,
+    goes_on_to_proof,
+    layout_of,
+    may_be_silent,
+    phases,
+    phases_of,
+    work_of,
+)
 from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
@@ -50,6 +59,7 @@ TRAMPOLINE_ADDRESS = 0x8000
 STACK_SIZE = 2048
 #: A token is its round times this odd number modulo 2^32 (2^32 divided by the golden ratio).
 TOKEN_STEP = 0x9E3779B1
+TOKEN_INVERSE = pow(TOKEN_STEP, -1, 1 << 32)
 #: Rounds at the start that make a batch of their own, so that each has its row.
 SINGLE_ROUNDS = 20
 ROW_MS = 100
@@ -135,8 +145,12 @@ SERIAL_MS = 10_000
 #: A host that attends has so long to look at the machine; then it sends this.
 ATTEND_MS = 30_000
 ATTEND_BYTE = b"g"
-#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, or an even share where that is more.
+#: The same, where ordinary memory lies behind what was declared to be i/o: nothing can be learnt there, so be brief.
+ATTEND_BRIEF_BYTE = b"r"
+#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, but not more than GREED_SHARES even shares; an even
+#: share where that is more.
 GREED_SHIFT = 3
+GREED_SHARES = 4
 LEAST_SHARE_MS = 200
 #: The screen: lines of text below those that are left to cells, and the milliseconds between one drawing and the next.
 #: The usual cells take up to 128 x 8 bytes, six lines and a half of 160; on the eighth 18 lines are left of 25.
@@ -312,7 +326,7 @@ def _view(
         announce=int(case and not suite and phase.experiment == "token"),
         video=int(target.video),
         turns=sum(other.group == phase.index for other in phases(spec)),
-        turns_to_proof=int(phase.counts_meetings and not phase.rounds and bool(spec.proof_seconds or spec.budget)),
+        turns_to_proof=int(goes_on_to_proof(spec, spec.cases[phase.case], phase.experiment)),
         may_be_silent=int(may_be_silent(spec, phase)),
         pairs=int(experiment.pairs),
         stride=phase.stride,
@@ -408,9 +422,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "RANDOM_STEP": RANDOM_STEP,
         "CHAIN_TOP": CHAIN_TOP,
         "CHAIN_VALUES": _chain_values(spec),
-        "LOG_OPERATIONS": _log_operations(spec),
-        "LOG_BYTES": _log_operations(spec) * ctypes.sizeof(Operation),
-        "TICKETS": 2 * _log_operations(spec) * spec.case.cpus,
+        "LOG_OPERATIONS": log_operations(spec),
+        "LOG_BYTES": log_operations(spec) * ctypes.sizeof(Operation),
+        "TICKETS": 2 * log_operations(spec) * spec.case.cpus,
         "REPEAT_SHIFT": FIRST_REPEAT.bit_length() - 1,
         "LIVE_LEAST": live.LEAST,
         "LIVE_MOST": live.MOST,
@@ -426,7 +440,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "SERIAL_MS": SERIAL_MS,
         "ATTEND_MS": ATTEND_MS,
         "ATTEND_BYTE": ATTEND_BYTE[0],
+        "ATTEND_BRIEF_BYTE": ATTEND_BRIEF_BYTE[0],
         "GREED_SHIFT": GREED_SHIFT,
+        "GREED_SHARES": GREED_SHARES,
         "LEAST_SHARE_MS": LEAST_SHARE_MS,
         "PCI_WINDOW": PCI_WINDOW,
         "SCREEN_COLUMNS": SCREEN_COLUMNS,
@@ -445,6 +461,12 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "CODE_GROUP": symbols.GROUP,
         "CODE_DECODES": symbols.DECODES,
         "CODE_AS_PLANNED": symbols.AS_PLANNED,
+        "CODE_SHOWN": symbols.MOST_SHOWN - symbols.WORD_SYMBOLS,
+        "CODE_STATES": symbols.STATES,
+        "CODE_MOST_DIGITS": symbols.DIGITS[0],
+        "CODE_LEAST_DIGITS": symbols.DIGITS[-2],
+        "CODE_BARE": symbols.BARE,
+        "CODE_HIGHEST": symbols.HIGHEST,
         "CODE_IDLE": symbols.IDLE,
         "CODE_PUTS": symbols.PUTS,
         "CODE_REST": symbols.REST,
@@ -462,7 +484,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "LOSS_PROOF_MS": LOSS_PROOF_MS,
         "LOSS_CHECK_MS": LOSS_CHECK_MS,
         "TOKEN_STEP": TOKEN_STEP,
-        "TOKEN_INVERSE": pow(TOKEN_STEP, -1, 1 << 32),
+        "TOKEN_INVERSE": TOKEN_INVERSE,
         "DISK_MAGIC": DISK_MAGIC,
         "UEFI_MAGIC": UEFI_MAGIC,
         "CODE_SELECTOR": 0x08,
@@ -546,19 +568,19 @@ def _walks(spec: KernelSpec) -> list[Phase]:
     return [phase for phase in phases(spec) if experiment_of(phase).walk]
 
 
-def _log_operations(spec: KernelSpec) -> int:
+def log_operations(spec: KernelSpec) -> int:
     """Return the most operations of one CPU in one batch, at least 1."""
     return max((phase.cells * _work(spec, phase).most for phase in _walks(spec)), default=1)
 
 
 def _chain_values(spec: KernelSpec) -> int:
     """Return the most values of one batch: one an operation, and one a cell."""
-    return spec.case.cpus * _log_operations(spec) + MAX_BATCH
+    return spec.case.cpus * log_operations(spec) + MAX_BATCH
 
 
 def _owners(spec: KernelSpec) -> int:
     """Return the bytes for the marks of the operations of one batch, and for one a cell and CPU."""
-    return max(spec.case.cpus * _log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))
+    return max(spec.case.cpus * log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))
 
 
 def render(spec: KernelSpec) -> Source:

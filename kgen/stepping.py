@@ -44,10 +44,9 @@ from kgen.machine import Machine, launch
 from kgen.mtree import PathEvidence, attest
 from kgen.observation import Observation, from_log
 from kgen.pipeline import Options, check_available, platform_named, request_of
-from kgen.plan import phases, work_of
+from kgen.plan import layout_of, phases, work_of
 from kgen.platforms import LaunchRequest, Platform
 from kgen.protocol import parse_log
-from kgen.results import results_layout
 from kgen.scratch import scratch
 from kgen.source import TOKEN_STEP
 from kgen.spec import Case, KernelSpec, resolve_target
@@ -146,7 +145,7 @@ class Stepper:
     def open(self) -> None:
         """Bring the machine to the window and take the snapshot. Raises DebuggerError, MachineError, GuestCrash."""
         symbols = self.kernel.elf.symbols
-        layout = results_layout(self.kernel.spec.case.cpus, 1).constants()
+        layout = layout_of(self.kernel.spec).constants()
         self._break_at({symbols["token_batch"]})
         boot = self._stub.run(self._stub.numbers, BOOT_SECONDS)
         batch = symbols["results"] + layout["Results.handshake"] + layout["Handshake.batch"]

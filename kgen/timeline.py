@@ -7,51 +7,57 @@ behind its last access, and CPU 0 looks when all have. How the others stand to e
 
 A token that is lost was gone when those last exchanges found nothing. What wiped it out, the late write of an exchange
 that had read the cell before the put, is noted by nobody.
+
+A chain keeps what each operation wrote and got. Where operations drew tickets these tell which of them had ended when
+another one began; of operations that overlapped the order is open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kgen.engine import Frozen
 from kgen.observation import SceneEvent, Witness
-from kgen.plan import Phase, experiment_of
+from kgen.operations import Memory, concerned, in_words, operations_of, style_words, walkers
+from kgen.plan import Phase, experiment_of, phases
 from kgen.report.words import plural
 from kgen.results import ViolationKind
 from kgen.source import LOSS_PROOF_MS
-from kgen.spec import MAX_BATCH
+from kgen.spec import MAX_BATCH, KernelSpec
 
 #: Experiments whose final look at the cells the guest keeps.
-_LOOKED_AT = frozenset({"counter", "mutex", "own-bits", "parity"})
-
-Word = Callable[[str, int], int]
-
-
-def reader(machine: Frozen, symbols: Mapping[str, int]) -> Word:
-    """A function that reads the guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
-
-    def word(name: str, index: int) -> int:
-        return int.from_bytes(machine.read_memory(symbols[name] + 4 * index, 4), "little")
-
-    return word
+_LOOKED_AT = frozenset({"chain", "counter", "mutex", "own-bits", "parity"})
+#: Later than every ticket: a CPU that has acknowledged does so for the rest of the batch.
+_FOR_GOOD = float("inf")
+#: A CPU acknowledges after its last ticket, and perhaps before the next one was drawn.
+_AFTER = 0.5
 
 
 def timeline(
-    word: Word, block: Any, phase: Phase, planned: Sequence[Phase], ring: Sequence[Witness], witness: Witness
+    memory: Memory, block: Any, spec: KernelSpec, phase: Phase, ring: Sequence[Witness], witness: Witness
 ) -> tuple[SceneEvent, ...]:
     """All events up to ``witness``. ``block`` is the results block, ``phase`` the witness's own, ``ring`` the witnesses
     in the order in which they were recorded. Raises DebuggerError."""
+    planned = phases(spec)
     found = [
         replace(_recorded(entry, f"{planned[entry.phase].label}: "), step=step)
         for step, entry in enumerate(ring)
         if entry.index < witness.index
     ]
-    history = list((_walk if experiment_of(phase).walk else _tokens)(word, block, phase, witness))
+    history = list(_history(memory, block, spec, phase, witness))
     history.sort(key=lambda event: (event.step, event.cpu))
     found += [replace(event, step=event.step + len(ring)) for event in history]
     return (*found, replace(_recorded(witness, ""), step=found[-1].step + 1, batch=block.handshake.batch))
+
+
+def _history(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
+    """What happened to the witness's cell in its batch."""
+    if not experiment_of(phase).walk:
+        return _tokens(memory, block, phase, witness)
+    if phase.experiment == "chain":
+        return _chain(memory, block, spec, phase, witness)
+    return _walk(memory, block, phase, witness)
 
 
 def _recorded(entry: Witness, where: str) -> SceneEvent:
@@ -59,14 +65,14 @@ def _recorded(entry: Witness, where: str) -> SceneEvent:
     return SceneEvent(0, 0, "witness", entry.phase, None, entry.cell, entry.token, entry.tsc, text)
 
 
-def _tokens(word: Word, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
+def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
     """The history of a token."""
     batch, cell = block.handshake.batch, witness.cell
     own = {"phase": phase.index, "batch": batch, "tsc": None}
     text = f"CPU 0 opens batch {batch} of {plural(block.handshake.cells, 'cell')}"
     yield SceneEvent(0, 0, "batch", cell=None, value=None, text=text, **own)
-    token, old = word("tokens", cell), word("olds", cell)
-    took = [word("takes", MAX_BATCH * (cpu - 1) + cell) for cpu in range(1, phase.cpus)]
+    token, old = memory.word("tokens", cell), memory.word("olds", cell)
+    took = [memory.word("takes", MAX_BATCH * (cpu - 1) + cell) for cpu in range(1, phase.cpus)]
     text = f"CPU 0 exchanges {token:08x} into cell {cell} and finds {f'{old:08x} there' if old else 'it empty'}"
     yield SceneEvent(1, 0, "put", cell=cell, value=token, text=text, **own)
     for cpu, value in enumerate(took, 1):
@@ -88,21 +94,65 @@ def _tokens(word: Word, block: Any, phase: Phase, witness: Witness) -> Iterator[
         yield SceneEvent(3, 0, "read", cell=cell, value=0, text=text, **own)
 
 
-def _walk(word: Word, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
+def _walk(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
     """The history of a cell that all CPUs of a batch work on, in no known order."""
-    batch, cell = block.handshake.batch, witness.cell
-    own = {"phase": phase.index, "batch": batch, "tsc": None}
-    walkers = [cpu for cpu in range(phase.cpus) if block.cpu[cpu].walks == batch]
-    text = f"CPU 0 opens batch {batch} of {plural(block.handshake.cells, 'cell')} for {plural(len(walkers), 'CPU')}"
-    yield SceneEvent(0, 0, "batch", cell=None, value=None, text=text, **own)
-    for cpu in walkers:
+    own = {"phase": phase.index, "batch": block.handshake.batch, "tsc": None}
+    yield _opened(block, phase, own)
+    taking_part = walkers(block, phase.cpus)
+    for cpu in taking_part:
         text = f"CPU {cpu} does its operations on the batch's cells: {phase.form.name}"
         yield SceneEvent(1, cpu, "work", cell=None, value=None, text=text, **own)
-    yield from _parked(block, walkers, 1, own)
+    yield from _parked(block, taking_part, 1, own)
+    yield from _read(memory, phase, witness.cell, 2, own)
+
+
+def _chain(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
+    """The history of a value that was exchanged into a cell: who wrote it, and who got it."""
+    own = {"phase": phase.index, "batch": block.handshake.batch, "tsc": None}
+    yield _opened(block, phase, own)
+    everything = operations_of(memory, block, spec, phase)
+    shown = concerned(everything, witness)
+    ends = {entry.cpu: entry.tickets[1] for entry in everything if entry.tickets}
+    spans: list[tuple[float, float]] = [entry.tickets or (0, _FOR_GOOD) for entry in shown]
+    spans += [(ends[cpu] + _AFTER if cpu in ends else 0, _FOR_GOOD) for cpu in walkers(block, phase.cpus)]
+    steps = in_steps(spans)
+    for entry, step in zip(shown, steps, strict=False):
+        puts = entry.wrote is not None and entry.wrote == witness.token
+        text = f"CPU {entry.cpu} {in_words(entry)}"
+        value = entry.wrote if puts else entry.found
+        yield SceneEvent(step, entry.cpu, "put" if puts else "take", cell=entry.cell, value=value, text=text, **own)
+    last = max(steps, default=1)
+    yield from _parked(block, walkers(block, phase.cpus), last, own)
+    yield from _read(memory, phase, witness.cell, last + 1, own)
+
+
+def in_steps(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """Return a step, from 1 on, for each of these spans of tickets: those that overlap share one, and so do those that
+    others join, so that of two steps one had ended before the other began."""
+    found = [0] * len(spans)
+    step, latest = 0, -1.0
+    for at in sorted(range(len(spans)), key=lambda number: spans[number]):
+        begin, end = spans[at]
+        if begin > latest:
+            step += 1
+        latest = max(latest, end)
+        found[at] = step
+    return found
+
+
+def _opened(block: Any, phase: Phase, own: Mapping[str, Any]) -> SceneEvent:
+    hand = block.handshake
+    cpus = plural(len(walkers(block, phase.cpus)), "CPU")
+    text = f"CPU 0 opens batch {hand.batch} of {plural(hand.cells, 'cell')} for {cpus}: {style_words(block)}"
+    return SceneEvent(0, 0, "batch", cell=None, value=None, text=text, **own)
+
+
+def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
+    """What CPU 0 found in the cell at last, where the guest keeps it."""
     if phase.experiment in _LOOKED_AT:
-        value = word("finals", cell)
+        value = memory.word("finals", cell)
         text = f"CPU 0 finds {value:08x} in the cell"
-        yield SceneEvent(2, 0, "read", cell=cell, value=value, text=text, **own)
+        yield SceneEvent(step, 0, "read", cell=cell, value=value, text=text, **own)
 
 
 def _parked(block: Any, cpus: Sequence[int], step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:

@@ -195,20 +195,20 @@ class _Run:
 
     @property
     def stopped_after(self) -> int:
-        """Where the machine was stopped in the middle of a batch in which the case had been violated: the rounds up to
-        its last violation, or all operations where those are counted; 0 elsewhere."""
+        """Where the machine was stopped in the middle of a batch in which a violation had been found: the rounds up to
+        the last one, or all operations where those are counted; 0 elsewhere."""
         memory = self.observation.memory
-        case = next((phase for phase in memory.phases if phase.index == self.case.index), None) if memory else None
+        own = next((phase for phase in memory.phases if phase.index == self.told.index), None) if memory else None
         last = max((witness.round for witness in self.witnesses), default=0)
-        if case is None or last <= case.rounds:
+        if own is None or last <= own.rounds:
             return 0
-        return sum(count.puts for count in case.counts) if self.experiment.walk else last
+        return sum(count.puts for count in own.counts) if experiment_of(self.told).walk else last
 
     @property
     def rounds(self) -> int:
         """How many rounds the phase ran that is told of. A record counts a batch when it has been judged to its end."""
         record = self.found.get(self.told.index)
-        return max(record.rounds, self.stopped_after if self.told is self.case else 0) if record else 0
+        return max(record.rounds, self.stopped_after) if record else 0
 
     @property
     def judged(self) -> int:
@@ -438,7 +438,9 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _R
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
-    if record.status is PhaseStatus.DONE and _short(phase, record):
+    # without live batches an abridged record does not say what else ended a control
+    untold = channel.abridged and phase.counts_meetings and not record.live and phase.role is Role.POWER
+    if record.status is PhaseStatus.DONE and not untold and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
     if phase.rounds and record.rounds > phase.rounds and not phase.adaptive and not experiment.walk:
         yield f"ran {record.rounds} rounds where {phase.rounds} were planned"
@@ -688,7 +690,8 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
                 continue
             ended = record.status in _CAME_OUT
             good = record.total == 0 if role is Role.SANITY else _shows(run, phase, record)
-            power = proof.power(proof.Weighed(phase, record)) if role is Role.POWER and phase.counts_meetings else ""
+            counts = role is Role.POWER and bool(record.live)
+            power = proof.power(proof.Weighed(phase, record)) if counts else ""
             yield ControlResult(
                 phase.label,
                 role.name.lower(),
@@ -705,6 +708,9 @@ def _shows(run: _Run, phase: Phase, record: PhaseRecord) -> bool:
     """Whether a power control says something about the case."""
     if not phase.counts_meetings:
         return _power(run, phase, record) >= POWER_MINIMUM
+    if run.record.abridged and not record.live:
+        # they are left out where a violation decides
+        return record.total >= POWER_MINIMUM
     silent = {control.phase for control in run.group.silent} if run.group else set()
     return phase in silent or all(needed(live) is not None for live in record.live)
 

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 
 from kgen.errors import DebuggerError
 from kgen.gdbside.snapshot import Snapshot
+from kgen.operations import chain_of, walkers
 from kgen.report.words import plural
-from kgen.source import TOKEN_STEP, stored
+from kgen.source import TOKEN_INVERSE, stored
 
 _WORD = 0xFFFFFFFF
-_INVERSE = pow(TOKEN_STEP, -1, 1 << 32)
+_BEFORE = "what was there before: no batch has begun"
+_HALVES = "halves of two different values"
 #: Cells that are told one by one.
 SHOWN = 16
 
 
 def round_of(token: int) -> int:
     """The round that a token of 32 bits was put in."""
-    return token * _INVERSE & _WORD
+    return token * TOKEN_INVERSE & _WORD
 
 
 def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
@@ -27,16 +29,15 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
     if snapshot.is_over:
         return "out of use"
     if phase.experiment != "token":
-        return _of_a_walk(snapshot, cell, value)
+        return _of_a_walk(snapshot, cell, value) if snapshot.block.handshake.batch else _BEFORE
     if value == 0:
         return "empty"
     if not snapshot.block.handshake.cells:
-        return "what was there before: no batch has begun"
+        return _BEFORE
     own = snapshot.word("tokens", cell)
-    narrow = phase.form.width
-    low = value & _WORD if narrow == 64 else value
-    if narrow == 64 and value >> 32 != low:
-        return "halves of two different values"
+    low = _low(value, phase.form.width)
+    if low is None:
+        return _HALVES
     if low == own:
         which = f"the token of round {round_of(own)}" if snapshot.has_unique_tokens else "this batch's token"
         return f"{which}, which CPU 0 put there"
@@ -48,15 +49,40 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
     return "neither empty, nor this round's token, nor an earlier one"
 
 
+def _low(value: int, width: int) -> int | None:
+    """The 32 bits that a cell holds, once or, where it is wider, twice; None where the halves differ."""
+    return value & _WORD if width <= 32 or value >> 32 == value & _WORD else None
+
+
 def _of_a_walk(snapshot: Snapshot, cell: int, value: int) -> str:
     phase = snapshot.phase
     assert phase is not None
     if phase.experiment == "mutex":
         return "the lock is free" if value == 0 else "the lock is taken"
+    if phase.experiment == "chain":
+        return _of_a_chain(snapshot, value)
     if phase.experiment == "counter":
         start, width = snapshot.word("starts", cell), phase.form.width
         return f"a counter that began this batch at {stored(start, width):0{width // 4}x}"
     return f"what the CPUs of the experiment '{phase.experiment}' have made of it"
+
+
+def _of_a_chain(snapshot: Snapshot, value: int) -> str:
+    """Whose value it is: each operation of a batch has one of its own."""
+    assert snapshot.phase is not None
+    low = _low(value, snapshot.phase.form.width)
+    if low is None:
+        return _HALVES
+    chain = chain_of(snapshot.memory, snapshot.block)
+    number = chain.number(low)
+    if number is None:
+        return "no value of this batch"
+    if number >= chain.starts:
+        return f"the value that cell {number - chain.starts} began this batch with"
+    rank, own = divmod(number, chain.each)
+    cpu = next((cpu for cpu in walkers(snapshot.block, snapshot.cpus) if snapshot.block.cpu[cpu].rank == rank), None)
+    who = f"operation {own + 1} of CPU {cpu}" if cpu is not None else "an operation"
+    return f"the value of {who} in this batch"
 
 
 def line(snapshot: Snapshot, cell: int) -> str:

@@ -20,7 +20,8 @@ class FreezeProof(Command):
 
     It speaks of a violation whose batch still stands ('kgen until-violation' stops there), so that you see the evidence
     itself; where none does, of one of the case, by what the kernel recorded of it. A lost token goes before one that
-    was taken twice, a later one before an earlier one."""
+    was taken twice, a later one before an earlier one. Of a chain it lists the operations that wrote and got the value
+    in question; nothing is moved then."""
 
     name = "freeze-proof"
     words = ("still",)
@@ -32,7 +33,7 @@ class FreezeProof(Command):
         witness = proof.witness_to_prove(seen)
         first = second = None
         between = ""
-        if seen.in_place(witness):
+        if seen.in_place(witness) and proof.can_be_looked_at(seen, witness):
             first = proof.look(seen, witness)
             second, between = (None, "You asked that nothing be moved.") if still else _second(seen, witness)
         say(proof.told(seen, witness, first, second, between))

@@ -58,7 +58,7 @@ class Witnesses(Command):
 
     kgen witnesses
 
-    Power controls must show some; what counts is the case, the last phase."""
+    Power controls must show some; what counts is the case, the last phase, and the proof, if there is one."""
 
     name = "witnesses"
 

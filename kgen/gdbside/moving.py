@@ -12,7 +12,7 @@ from kgen.gdbside import places, session
 from kgen.gdbside.command import Command, say
 from kgen.gdbside.image import Image
 from kgen.gdbside.snapshot import Snapshot
-from kgen.plan import layout_of, phases
+from kgen.plan import decisive, layout_of
 from kgen.report.text import describe
 from kgen.results import KernelState
 
@@ -121,8 +121,9 @@ class UntilViolation(Command):
 
     kgen until-violation [any] [SECONDS]
 
-    With 'any', violations of the controls count as well, which power controls must have. SECONDS is a limit, 600 by
-    default; Ctrl-C stops earlier. It stops, too, where the run ends."""
+    One of the experiment that the verdict on the case rests on as well is one of the case. With 'any', violations of
+    the controls count as well, which power controls must have. SECONDS is a limit, 600 by default; Ctrl-C stops
+    earlier. It stops, too, where the run ends."""
 
     name = "until-violation"
     category = gdb.COMMAND_RUNNING
@@ -156,7 +157,8 @@ class _Points:
         condition = f"*(unsigned int *)$sp == {back:#x}"
         if not anywhere:
             phase = image.symbols["results"] + layout_of(image.spec).constants()["Results.phase_index"]
-            condition += f" && *(unsigned int *){phase:#x} == {len(phases(image.spec)) - 1}"
+            # the phases whose violations are the case's are the last ones
+            condition += f" && *(unsigned int *){phase:#x} >= {decisive(image.spec)[0].index}"
         # the other CPUs rest a little earlier, when the state is not final yet
         state = image.symbols["results"] + layout_of(image.spec).constants()["Results.state"]
         over = f"*(unsigned int *){state:#x} >= {int(KernelState.FINISHED)}"

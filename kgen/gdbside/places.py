@@ -9,7 +9,7 @@ from kgen.errors import DebuggerError
 from kgen.gdbside.accesses import describe, routines
 from kgen.gdbside.snapshot import Snapshot
 from kgen.report.words import plural
-from kgen.results import CpuState, KernelState
+from kgen.results import CpuState, KernelState, Style
 from kgen.scene import words
 from kgen.source import LOSS_PROOF_MS
 
@@ -18,6 +18,7 @@ _STACK_WORDS = 48
 _CALL_BYTES = 2
 _PRINTS = "prints a line of its record on the serial port"
 _PROBES = "tries what lies behind the cells"
+_OPERATES = "draws a ticket for an operation, or logs it"
 
 
 def sentence(snapshot: Snapshot, cpu: int) -> str:
@@ -74,12 +75,21 @@ def _unseen(snapshot: Snapshot, cpu: int) -> str:
 
 # --- consumers -----------------------------------------------------------------------------------------------------
 
-_AT_WORK: Mapping[str, str] = {
+
+def _sets_out(snapshot: Snapshot) -> str:
+    """What ``set_out`` does before an operation, by the batch's style."""
+    if snapshot.block.handshake.style == Style.RACE:
+        return "waits for the others to come to their next operation"
+    return "lets a random moment pass before its next operation"
+
+
+#: By routine, the innermost that says something decides. A text or what makes it.
+_AT_WORK: Mapping[str, str | Callable[[Snapshot], str]] = {
     "jitter": "lets a moment pass before it goes for the next cell",
     "muster": "waits at the start line for the others",
-    "stagger": "lets a moment pass before it begins",
-    "keep_together": "waits for the others to come to the same cell",
-    "keep_with": "waits for the others to come to the same cell",
+    "set_out": _sets_out,
+    "note": "notes a violation for CPU 0 to record",
+    "operate": _OPERATES,
     "load_8": "reads the cell, which is only a hint",
     "load_16": "reads the cell, which is only a hint",
     "load_32": "reads the cell, which is only a hint",
@@ -93,11 +103,17 @@ def _consumer(snapshot: Snapshot, cpu: int, frames: Sequence[str]) -> str:
     own = snapshot.block.cpu[cpu]
     if own.started != own.go:
         return f"has been set to work on batch {own.go} and has not begun: it wakes up"
-    doing = next((_AT_WORK[name] for name in frames if name in _AT_WORK), "works")
+    doing = _innermost(snapshot, _AT_WORK, frames) or "works"
     cells = snapshot.block.handshake.cells
     if cells and own.cell >= cells:
         return f"has all {plural(cells, 'cell')} of batch {own.go} behind it and is about to acknowledge"
     return f"is at cell {own.cell} of batch {own.go} ({plural(cells, 'cell')}): it {doing}"
+
+
+def _innermost(snapshot: Snapshot, story: Mapping[str, str | Callable[[Snapshot], str]], frames: Sequence[str]) -> str:
+    """What the innermost routine that says something says, "" where none does."""
+    told = next((story[name] for name in frames if name in story), "")
+    return told if isinstance(told, str) else told(snapshot)
 
 
 # --- the producer --------------------------------------------------------------------------------------------------
@@ -125,18 +141,27 @@ def _judges(snapshot: Snapshot) -> str:
     return f"accounts for what batch {snapshot.block.handshake.batch} left"
 
 
-#: By routine, the innermost that says something decides. A text or what makes it.
 _STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
     "wait_crew": _waits,
     "await_consumer": _holds,
     "token_put": _puts,
     "token_judge": _judges,
+    "chain_judge": _judges,
+    "chain_follow": lambda snapshot: f"follows the values that batch {snapshot.block.handshake.batch} exchanged",
     "counter_judge": _judges,
     "mutex_judge": _judges,
     "own_bits_judge": _judges,
     "parity_judge": _judges,
     "torn_judge": _judges,
     "take_notes": _judges,
+    "finals_stay": "makes sure that no write to the cells is still on its way",
+    "find_meeting": lambda snapshot: f"looks which operations of batch {snapshot.block.handshake.batch} met",
+    "count_live": lambda snapshot: f"counts batch {snapshot.block.handshake.batch} by what it showed",
+    "count_events": lambda snapshot: f"counts batch {snapshot.block.handshake.batch} by what it showed",
+    "proof_reached": "weighs whether the proof is reached",
+    "set_out": _sets_out,
+    "operate": _OPERATES,
+    "walk_work": "works on the batch's cells like the others",
     "release_crew": lambda snapshot: f"opens batch {snapshot.block.handshake.batch}",
     "wait_idle": "waits for the others to come to rest",
     "halt_crew": "sends the other CPUs to rest",
@@ -155,7 +180,7 @@ _STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
     "find_target": "makes the target ready",
     "attend": "has told what the phase will do and is about to begin it",
     "token_batch": "sets up the next batch",
-    "walk_batch": "sets up the next batch, or works on it like the others",
+    "walk_batch": "sets up the next batch",
     "start_cpus": "starts the other CPUs",
     "wait_for_cpus": "waits for the other CPUs to come up",
     "clock_init": "measures its clock",
@@ -165,7 +190,9 @@ _STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
     "find_madt": "looks for the firmware's list of CPUs",
     "final_park": "rests: the run is over",
     "finish": "ends the run",
-    "run_phase": "is between two batches",
+    "open_phase": "makes a phase ready",
+    "take_turn": "is between two batches",
+    "run_group": "is between the turns of two phases",
     "boot_common": "has just been started",
     "entry": "is at the kernel's first instructions",
     "main": "prepares the run",
@@ -180,13 +207,13 @@ def _producer(snapshot: Snapshot, frames: Sequence[str]) -> str:
     if "token_judge" in frames and "wait_ms" in frames:
         pattern = f"it stored a pattern there and watches it for {LOSS_PROOF_MS} ms"
         return f"misses a token of batch {_batch(snapshot)} and makes sure that nobody writes to its cell: {pattern}"
-    told = next((_STORY[name] for name in frames if name in _STORY), None)
+    told = _innermost(snapshot, _STORY, frames)
     asleep = "sleeps: it " if "doze" in frames else ""
-    if told is None:
+    if not told:
         if snapshot.is_over:
             return "rests: the run is over"
         return f"is {KernelState(snapshot.block.state.value).name.lower().replace('_', ' ')}"
-    return asleep + (told if isinstance(told, str) else told(snapshot))
+    return asleep + told
 
 
 def _batch(snapshot: Snapshot) -> int:

@@ -73,10 +73,12 @@ class ResultsPrinter(_Struct):
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:
         """Arrays entry by entry, as far as they are used."""
-        begun = int(self._value["phase_index"]) + 1 if int(self._value["state"]) > 1 else 0
+        # phases begin in their order, and of those that take turns several run
+        phase = self._value["phase"]
+        low, high = phase.type.range()
         used = {
             "cpu": int(self._value["cpus_found"]),
-            "phase": begun,
+            "phase": sum(1 for at in range(low, high + 1) if int(phase[at]["status"])),
             "witness": int(self._value["witness_count"]),
         }
         for name, value in super().children():

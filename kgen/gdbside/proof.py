@@ -1,5 +1,5 @@
-"""Why a token is lost, or taken twice, told to somebody who sees this kernel for the first time: two looks at a machine
-that stands still."""
+"""Why a violation is proven, for a reader who sees this kernel for the first time: of a token two looks at a machine
+that stands still, of a chain the operations that had to do with the value."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kgen.experiments import Work
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.snapshot import Snapshot
 from kgen.observation import Witness
+from kgen.operations import chain_of, concerned, in_words, operations_of, value_of
 from kgen.plan import Phase, experiment_of, work_of
 from kgen.report.text import describe
 from kgen.results import Role, ViolationKind
@@ -76,12 +77,11 @@ def witness_to_prove(snapshot: Snapshot) -> Witness:
     before any other, the last one of those. Raises ProtocolError where there is none."""
     if not snapshot.record.witnesses:
         raise ProtocolError("no violation has been recorded", hint="" if snapshot.is_over else _HOW)
-    case = len(snapshot.planned) - 1
     return max(
         snapshot.record.witnesses,
         key=lambda entry: (
             snapshot.in_place(entry),
-            entry.phase == case,
+            entry.phase in snapshot.decisive,
             entry.kind is ViolationKind.LOST,
             entry.kind is ViolationKind.DUPLICATE,
             entry.index,
@@ -93,10 +93,15 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
     """The proof. ``first`` and ``second`` are the two looks, None where the batch is gone by or a second look could not
     be had; ``between`` says what the machine did in the meantime, or why it did nothing."""
     phase = snapshot.planned[witness.phase]
-    if phase.experiment != "token" or witness.kind not in (ViolationKind.LOST, ViolationKind.DUPLICATE):
+    if not can_be_looked_at(snapshot, witness):
         yield f"{phase.label}: {describe(witness, phase.experiment)}"
-        yield "The two looks are for tokens that are lost or taken twice. Why this is a proof:"
+        if phase.experiment == "chain":
+            yield from _operations(snapshot, witness)
+        else:
+            yield "The two looks are for tokens that are lost or taken twice."
+        yield "Why this is a proof:"
         yield from _text(experiment_of(phase).argument)
+        yield from _text(_says(phase))
         return
     yield from _prologue(snapshot, witness, phase)
     pattern = _pattern(snapshot, witness, phase)
@@ -109,6 +114,33 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
             yield f"   AGAINST IT: {against}. This is no proof."
             return
     yield from _conclusion(witness, phase)
+
+
+def can_be_looked_at(snapshot: Snapshot, witness: Witness) -> bool:
+    """Whether the two looks say something about that violation."""
+    is_token = snapshot.planned[witness.phase].experiment == "token"
+    return is_token and witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE)
+
+
+def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
+    """What the log of a chain's batch says of the value."""
+    value = value_of(witness)
+    if not snapshot.in_place(witness):
+        yield f"Its batch is gone, and with it the log of its operations. To look yourself: {_HOW}."
+        return
+    phase = snapshot.planned[witness.phase]
+    chain = chain_of(snapshot.memory, snapshot.block)
+    number = chain.number(value)
+    if number is None:
+        yield f"No operation of the batch has the value {value:08x}, and no cell began with it."
+    elif number >= chain.starts:
+        yield f"Cell {number - chain.starts} began batch {snapshot.block.handshake.batch} with {value:08x}."
+    yield f"The operations that had to do with it, by the log of batch {snapshot.block.handshake.batch}:"
+    logged = operations_of(snapshot.memory, snapshot.block, snapshot.image.spec, phase)
+    # by their first tickets, where there are any
+    for entry in sorted(concerned(logged, witness), key=lambda entry: entry.tickets or (0, 0)):
+        yield f"{_INDENT}CPU {entry.cpu}, its operation {entry.number}: {in_words(entry)}"
+    yield f"{_INDENT}at the end cell {witness.cell} held {snapshot.word('finals', witness.cell):08x}"
 
 
 def _text(text: str) -> Iterator[str]:
@@ -242,13 +274,15 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
         "token must be in exactly one place, with one consumer or in the cell. "
         f"{where}, so some exchange was not atomic. How that comes about: {how}"
     )
-    if phase.form.lock:
-        yield from _text(
-            f"{phase.form.mnemonic.upper()} is LOCKed here, so this must not happen: it is NOT ATOMIC on "
-            f"{phase.target.name}."
-        )
-    else:
-        yield from _text(without_lock(phase))
+    yield from _text(_says(phase))
+
+
+def _says(phase: Phase) -> str:
+    """What a violation says of the machine."""
+    if not phase.form.lock:
+        return without_lock(phase)
+    name = phase.form.mnemonic.upper()
+    return f"{name} is LOCKed here, so this must not happen: it is NOT ATOMIC on {phase.target.name}."
 
 
 def without_lock(phase: Phase) -> str:

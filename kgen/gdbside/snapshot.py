@@ -11,7 +11,8 @@ from kgen.engine import CpuRegisters, Frozen
 from kgen.errors import ProtocolError
 from kgen.gdbside.image import Image
 from kgen.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
-from kgen.plan import Phase, layout_of, phases
+from kgen.operations import Memory
+from kgen.plan import Phase, decisive, experiment_of, layout_of, phases
 from kgen.results import KernelState
 from kgen.source import STACK_SIZE
 from kgen.spec import MAX_BATCH
@@ -60,13 +61,22 @@ class Snapshot:
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that was begun last, None before the first."""
-        return self.planned[self.record.phase] if 0 <= self.record.phase < len(self.planned) else None
+        """The phase whose turn it is, None before the first has begun."""
+        begun = {entry.index for entry in self.record.phases}
+        # the index goes on a moment before its phase begins
+        index = self.block.phase_index if self.block.phase_index in begun else self.record.phase
+        return self.planned[index] if 0 <= index < len(self.planned) else None
+
+    @cached_property
+    def decisive(self) -> frozenset[int]:
+        """The indexes of the phases whose violations are the case's."""
+        return frozenset(phase.index for phase in decisive(self.image.spec))
 
     @property
     def phase_record(self) -> PhaseRecord | None:
         """What it has come to so far."""
-        return next((entry for entry in self.record.phases if entry.index == self.record.phase), None)
+        index = self.phase.index if self.phase else -1
+        return next((entry for entry in self.record.phases if entry.index == index), None)
 
     @cached_property
     def registers_of(self) -> Mapping[int, CpuRegisters]:
@@ -80,10 +90,14 @@ class Snapshot:
         owners = {(entry.esp - 1 - start) // STACK_SIZE: entry for entry in self.registers}
         return {cpu: entry for cpu, entry in owners.items() if 0 <= cpu < self.record.cpus_found}
 
+    @property
+    def memory(self) -> Memory:
+        """The guest's words by symbol."""
+        return Memory(self.machine, self.image.symbols)
+
     def word(self, name: str, index: int) -> int:
         """The guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
-        address = self.image.symbols[name] + 4 * index
-        return int.from_bytes(self.machine.read_memory(address, 4), "little")
+        return self.memory.word(name, index)
 
     def takes(self, cell: int) -> dict[int, int]:
         """What each consumer took out of a cell in the current batch, 0 for nothing. Raises DebuggerError."""
@@ -122,13 +136,17 @@ class Snapshot:
     def in_place(self, witness: Witness) -> bool:
         """Whether the memory of the witness's batch still is as it was when it was judged, the cell included.
 
-        Tokens are named anew before anybody touches a cell of the next batch. Those of few bits come again: of them the
-        batch alone that is being judged can be known, whose rounds do not count yet."""
-        if self.phase is None or witness.phase != self.phase.index or self.phase.experiment != "token" or self.is_over:
+        Tokens are named anew before any CPU touches a cell of the next batch. Those of few bits come again, and where
+        there are no tokens nothing names a batch: of these the batch alone that is being judged can be known, whose
+        rounds do not count yet."""
+        if self.phase is None or witness.phase != self.phase.index or self.is_over:
             return False
         if witness.cell >= self.block.handshake.cells or self.unacknowledged:
             return False
-        if not self.has_unique_tokens and (self.phase_record is None or witness.round <= self.phase_record.rounds):
+        is_judged = self.phase_record is not None and witness.round > self.phase_record.rounds
+        if experiment_of(self.phase).walk:
+            return is_judged
+        if not self.has_unique_tokens and not is_judged:
             return False
         return self.word("tokens", witness.cell) == witness.token
 

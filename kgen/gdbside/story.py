@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kgen.gdbside import cells
 from kgen.gdbside.places import place, sentence
 from kgen.gdbside.snapshot import Snapshot
 from kgen.observation import PhaseRecord
+from kgen.operations import style_words, walkers
 from kgen.plan import Phase, experiment_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.text import describe
@@ -18,6 +19,7 @@ from kgen.results import KernelState, PhaseStatus, Role
 _ROLES = {
     Role.SANITY: "the sanity control, the same instruction on RAM, which must never be violated",
     Role.POWER: "a power control, the same without LOCK, which must be violated",
+    Role.PROOF: "the proof, a stronger experiment that the verdict on the case rests on as well",
     Role.CASE: "the case itself",
 }
 _STATES = {
@@ -46,13 +48,10 @@ def status(snapshot: Snapshot) -> Iterator[str]:
     yield f"  phase {phase.index + 1} of {len(snapshot.planned)}, {phase.label}: {_ROLES[phase.role]}"
     yield f"  {_progress(snapshot, phase, entry)}"
     yield f"  {_violations(phase, entry)}"
-    before = [other for other in record.phases if other.index < phase.index]
-    if before:
-        yield "  before it:"
-    for other in before:
-        planned = snapshot.planned[other.index]
-        seen = violations_in_words(other.violations)
-        yield f"    {planned.label}: {seen} in {other.rounds} {experiment_of(planned).unit}"
+    in_turn = [other for other in record.phases if other.index != phase.index and _takes_turns(snapshot, other, phase)]
+    before = [other for other in record.phases if other.index < phase.index and other not in in_turn]
+    yield from _others(snapshot, "in turn with it", in_turn)
+    yield from _others(snapshot, "before it", before)
     if phase.experiment == "token":
         yield TABLE_HEADER
         yield row(snapshot)
@@ -70,6 +69,20 @@ def status(snapshot: Snapshot) -> Iterator[str]:
     hint = _next(snapshot, phase, entry)
     if hint:
         yield hint
+
+
+def _takes_turns(snapshot: Snapshot, other: PhaseRecord, phase: Phase) -> bool:
+    return snapshot.planned[other.index].group == phase.group
+
+
+def _others(snapshot: Snapshot, title: str, others: Sequence[PhaseRecord]) -> Iterator[str]:
+    """What other phases have come to so far."""
+    if others:
+        yield f"  {title}:"
+    for other in others:
+        planned = snapshot.planned[other.index]
+        seen = violations_in_words(other.violations)
+        yield f"    {planned.label}: {seen} in {other.rounds} {experiment_of(planned).unit}"
 
 
 def row(snapshot: Snapshot) -> str:
@@ -133,7 +146,13 @@ def _progress(snapshot: Snapshot, phase: Phase, entry: PhaseRecord) -> str:
     status = entry.status.name.lower().replace("_", " ")
     hand = snapshot.block.handshake
     # a batch counts when all of it has been judged
-    batch = f"; batch {hand.batch} has {plural(hand.cells, 'cell')}" if entry.status is PhaseStatus.RUNNING else ""
+    batch = ""
+    if entry.status is PhaseStatus.RUNNING:
+        how = ""
+        if phase.counts_meetings and hand.batch:
+            cpus = plural(len(walkers(snapshot.block, snapshot.cpus)), "CPU")
+            how = f", for {cpus}, {style_words(snapshot.block)}"
+        batch = f"; batch {hand.batch} has {plural(hand.cells, 'cell')}{how}"
     return f"{status}: {entry.rounds}{limit} {unit} judged{batch}"
 
 
@@ -145,7 +164,7 @@ def _violations(phase: Phase, entry: PhaseRecord) -> str:
 
 
 def _next(snapshot: Snapshot, phase: Phase, entry: PhaseRecord) -> str:
-    if (entry.lost or entry.duplicate) and entry.role is not Role.POWER and phase.experiment == "token":
+    if (entry.lost or entry.duplicate) and entry.role is not Role.POWER and phase.experiment in ("token", "chain"):
         return "'kgen freeze-proof' explains why that is a proof, 'kgen witnesses' lists what was recorded"
     if entry.total:
         return "'kgen witnesses' lists what was recorded"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,20 +57,30 @@ class View:
 
 
 def rates(samples: Sequence[Sample]) -> tuple[float, ...]:
-    """Rounds a second from each look to the next, pauses included; pairs in two phases are left out."""
-    return tuple(
-        (after.seen.rounds - before.seen.rounds) / (after.at - before.at)
-        for before, after in itertools.pairwise(samples)
-        if after.seen.phase == before.seen.phase and after.at > before.at
-    )
+    """Rounds a second from the look before that found the same phase, pauses and other phases' turns included."""
+    known = (_rate(before, after) for before, after in _pairs(samples))
+    return tuple(rate for rate in known if rate is not None)
+
+
+def _rate(before: Sample | None, after: Sample) -> float | None:
+    """Rounds a second between two looks at one phase."""
+    if before is None or after.at <= before.at:
+        return None
+    return (after.seen.rounds - before.seen.rounds) / (after.at - before.at)
+
+
+def _pairs(samples: Sequence[Sample]) -> Iterator[tuple[Sample | None, Sample]]:
+    """Each look but the first, and the last one before it that found the same phase: phases take turns."""
+    latest: dict[int, Sample] = {}
+    for number, sample in enumerate(samples):
+        if number:
+            yield latest.get(sample.seen.phase), sample
+        latest[sample.seen.phase] = sample
 
 
 def increments(samples: Sequence[Sample]) -> tuple[int, ...]:
-    """Violations that each look found new; a phase counts from 0."""
-    return tuple(
-        after.seen.total - (before.seen.total if after.seen.phase == before.seen.phase else 0)
-        for before, after in itertools.pairwise(samples)
-    )
+    """Violations of the phase that each look found new; a phase counts from 0."""
+    return tuple(after.seen.total - (before.seen.total if before else 0) for before, after in _pairs(samples))
 
 
 def lost_rounds(view: View) -> float:
@@ -155,8 +164,9 @@ def _rounds(view: View, seen: Glance) -> str:
     limit = _now(view, seen).rounds
     text = f"{seen.rounds} of {limit}" if limit else f"{seen.rounds}"
     text += f" {experiment_of(_now(view, seen)).unit}"
-    known = rates(view.samples[-2:])
-    return f"{text}  {known[0]:.0f}/s" if known else text
+    pairs = list(_pairs(view.samples))
+    rate = _rate(*pairs[-1]) if pairs else None
+    return text if rate is None else f"{text}  {rate:.0f}/s"
 
 
 def _violations(seen: Glance) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kgen.interleaving import remarks
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Record, Witness
-from kgen.plan import phases, phases_of
+from kgen.plan import Phase, phases, phases_of
 from kgen.protocol import TABLE_HEADER
 from kgen.report.scene import scene_lines
 from kgen.report.words import fact, plural, printable
@@ -42,6 +42,12 @@ _UPDATES = {
     ViolationKind.STALE: "the lock is taken, and nobody holds it",
 }
 _LOCKS = _UPDATES | {ViolationKind.DUPLICATE: "two CPUs held one lock"}
+_CHAINED = {
+    ViolationKind.LOST: "the value was neither got nor left in the cell",
+    ViolationKind.DUPLICATE: "the value was got twice",
+    ViolationKind.TORN: "a value that no operation wrote",
+    ViolationKind.STALE: "the value was got out of its time",
+}
 
 
 def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
@@ -58,7 +64,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         if record.state is not KernelState.TOO_FEW_CPUS:
             _path(say, observation, case)
         _controls(say, verdict, observation.scene is not None)
-        _witnesses(say, verdict, phases(spec)[-1].experiment)
+        _witnesses(say, verdict, experiment_told(spec, verdict.witnesses, phases(spec)[-1]))
         _trace(say, record, observation)
         _scene(say, record, observation)
     say.line("")
@@ -73,7 +79,7 @@ def show_case(console: Console, spec: KernelSpec, number: int, observation: Obse
     case = phases_of(spec, number)[-1]
     say.line(f"{spec.cases[number].id} on {observation.platform}", "bold")
     _controls(say, verdict, observation.scene is not None)
-    _witnesses(say, verdict, case.experiment)
+    _witnesses(say, verdict, experiment_told(spec, verdict.witnesses, case))
     say.line("")
     say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
     for explanation in explanations(spec, verdict, number):
@@ -240,9 +246,15 @@ def _controls(say: Printer, verdict: Verdict, stopped: bool = False) -> None:
         say.line(_control(control, stopped))
 
 
+def experiment_told(spec: KernelSpec, witnesses: Sequence[Witness], case: Phase) -> str:
+    """Return the experiment that a verdict's witnesses are of: the case's, or the one that its verdict rests on."""
+    planned = {phase.index: phase.experiment for phase in phases(spec)}
+    return planned.get(witnesses[0].phase, case.experiment) if witnesses else case.experiment
+
+
 def meaning(kind: ViolationKind, experiment: str = "token") -> str:
     """What a violation of that kind is, in words."""
-    words = {"token": _MEANINGS, "mutex": _LOCKS}.get(experiment, _UPDATES)
+    words = {"token": _MEANINGS, "mutex": _LOCKS, "chain": _CHAINED}.get(experiment, _UPDATES)
     return words[kind]
 
 
@@ -253,6 +265,8 @@ def describe(witness: Witness, experiment: str = "token") -> str:
     if experiment != "token":
         place = f"about operation {witness.round}, cell {witness.cell}"
         found = f"expected {witness.token:08x}, found {witness.value:08x}"
+        if experiment == "chain":
+            found = f"value {witness.value if witness.kind is ViolationKind.TORN else witness.token:08x}"
         return f"{witness.kind.name.lower():<9} {place}, {found}{by}: {meaning(witness.kind, experiment)}"
     value = "" if witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE) else f", found {witness.value:08x}"
     return (

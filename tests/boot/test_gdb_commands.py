@@ -31,7 +31,7 @@ pytestmark = [
 REPOSITORY = Path(__file__).resolve().parents[2]
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 #: Fails on QEMU's translator within a moment, as the form without LOCK must.
-SPEC = KernelSpec(Case("xchg", lock=False), rounds=1_000_000, controls=False)
+SPEC = KernelSpec(Case("xchg", lock=False), rounds=20_000, controls=False)
 #: For gdb's Python: where each instruction begins.
 _STARTS = "from kgen.gdbside import session; starts = session.boundaries; routines = session.image().routines"
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
@@ -42,22 +42,73 @@ def kgen_gdb(*arguments: str, cwd: Path = REPOSITORY) -> Terminal:
     return Terminal(words, cwd, {"KGEN_TEST_RUN": "kgen-gdb"})
 
 
+def to_the_case(gdb: Terminal) -> str:
+    """Run on from violations of the chain that the verdict rests on to the case's own tokens; what is said there."""
+    for _ in range(40):
+        said = gdb.ask("kgen until-violation")
+        assert "stopped at witness #" in said
+        if " of case:" in said:
+            return said
+    raise AssertionError("the case was never violated")
+
+
 # --- kgen gdb ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def frozen() -> Iterator[tuple[Terminal, str]]:
     """A machine frozen at its first violation in gdb, and what was said up to gdb's first prompt."""
-    with kgen_gdb("--no-lock", "--rounds", "1000000") as terminal:
+    with kgen_gdb("--no-lock", "--rounds", "20000") as terminal:
         yield terminal, terminal.read_until(PROMPT)
         assert terminal.leave() == 0
         assert not marked("kgen-gdb")
 
 
 def test_the_machine_stands_at_its_first_violation(frozen: tuple[Terminal, str]) -> None:
+    """Which is one of the chain that the verdict on the tokens rests on as well."""
     _, said = frozen
     assert "frozen at the case's first violation" in said
+    assert "  phase 1 of 2, proof:mov-mov.32@vga-text/chain: the proof, a stronger experiment" in said
     assert re.search(r"VIOLATED: 1 (?:lost|duplicate) so far", said)
+    assert re.search(r"batch \d+ has 1 cell, for [23] CPUs, (?:a race|running free), with(?:out)? tickets", said)
+    assert re.search(r"^cell 0 at 0xb8000: [0-9a-f]{8}, the value ", said, re.MULTILINE)
+    assert re.search(r"^CPU 0 has just recorded the violation that it found", said, re.MULTILINE)
+    assert len(re.findall(r"^CPU [12] parked", said, re.MULTILINE)) == 2
+
+
+def test_a_chain_is_proven_by_its_operations(frozen: tuple[Terminal, str]) -> None:
+    """They are those of the witness, as gdb reads its memory, and nothing is moved."""
+    gdb, _ = frozen
+    kind, value = re.search(
+        r"#0 (\w+) +about operation \d+, cell 0, value ([0-9a-f]{8})", gdb.ask("kgen witnesses")
+    ).groups()  # type: ignore[union-attr]
+    before = gdb.ask("info threads")
+    proof = gdb.ask("kgen freeze-proof")
+    assert gdb.ask("info threads") == before
+    listed = re.findall(r"exchanges ([0-9a-f]{8}) into cell 0 and gets ([0-9a-f]{8})", proof)
+    if kind == "duplicate":
+        assert [got for _, got in listed].count(value) >= 2
+    else:
+        assert value in [wrote for wrote, _ in listed]
+        assert value not in [got for _, got in listed]
+    left = int(gdb.ask("p/x *(unsigned int *)&finals").split("=")[1], 16)
+    assert f"at the end cell 0 held {left:08x}" in proof
+    assert "mov-mov.32 has no LOCK" in proof
+    judged = gdb.ask("kgen judge")
+    assert re.match(rf"NOT_ATOMIC: 1 {kind} in \d+ operations of mov-mov\.32 on vga-text \(chain\)\n", judged)
+
+
+@pytest.fixture(scope="module")
+def at_token(frozen: tuple[Terminal, str]) -> Terminal:
+    """The same machine at the first violation of the case itself."""
+    to_the_case(frozen[0])
+    return frozen[0]
+
+
+def test_it_runs_on_to_the_case(at_token: Terminal) -> None:
+    said = at_token.ask("kgen status")
+    assert "  phase 2 of 2, case:mov-mov.32@vga-text: the case itself" in said
+    assert re.search(r"  before it:\n    proof:mov-mov.32@vga-text/chain: \d+ .* in \d+ operations", said)
     assert "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\ncounts:\t" in said
     assert re.search(r"^cell \d+ at 0xb8[0-9a-f]{3}: [0-9a-f]{8}, ", said, re.MULTILINE)
     assert "CPU 0 (producer) has just recorded the violation" in said
@@ -105,8 +156,8 @@ def test_every_command_has_help_and_is_completed(frozen: tuple[Terminal, str]) -
     assert gdb.ask("complete kgen step 1 ").split() == "kgen step 1 0 kgen step 1 1 kgen step 1 2".split()
 
 
-def test_wrong_words_get_a_line(frozen: tuple[Terminal, str]) -> None:
-    gdb, _ = frozen
+def test_wrong_words_get_a_line(at_token: Terminal) -> None:
+    gdb = at_token
     for command, line in {
         "kgen bogus": "kgen: there is no command 'bogus'; 'help kgen' lists them\n",
         "kgen status now": "kgen: 'kgen status' does not take 'now'; see 'help kgen status'\n",
@@ -117,18 +168,23 @@ def test_wrong_words_get_a_line(frozen: tuple[Terminal, str]) -> None:
         assert gdb.ask(command) == line
 
 
-def test_what_is_said_agrees(frozen: tuple[Terminal, str]) -> None:
+def test_what_is_said_agrees(at_token: Terminal) -> None:
     """Status, the witness, and gdb's own reading of the same memory."""
-    gdb, _ = frozen
+    gdb = at_token
     witness = gdb.ask("kgen witnesses")
-    assert "<- its batch still stands as it was" in witness
-    kind, round_, cell, token = re.search(r"#0 (\w+) +round (\d+), cell (\d+), token ([0-9a-f]{8})", witness).groups()  # type: ignore[union-attr]
-    printed = gdb.ask("p results.witness[0]")
+    number, kind, round_, cell, token = re.search(  # type: ignore[union-attr]
+        r"#(\d+) (\w+) +round (\d+), cell (\d+), token ([0-9a-f]{8}).*<- its batch still stands as it was", witness
+    ).groups()
+    assert witness.count("<- its batch") == 1
+    printed = gdb.ask(f"p results.witness[{number}]")
     assert f"{kind}, round {round_}, cell {cell}, token {token}" in printed
     assert f"= {int(token, 16)}\n" in gdb.ask(f"p ((unsigned int *)&tokens)[{cell}]")
-    assert "unused" in gdb.ask("p results.witness[20]")
+    assert "unused" in gdb.ask(f"p results.witness[{int(number) + 1}]")
     assert "reserved" not in gdb.ask("p results.cpu[1]")
-    assert "witness[1]" not in gdb.ask("p results")
+    whole = gdb.ask("p results")
+    assert f"witness[{number}]" in whole
+    assert f"witness[{int(number) + 1}]" not in whole
+    assert "phase[1]" in whole
     assert f"cell {cell} at " in gdb.ask(f"kgen cell {cell}")
     assert "by QEMU's word: io (" in gdb.ask("kgen cell")
     # the round of the violation counts, as at the scene of 'kgen verify --stop-on-violation'
@@ -137,8 +193,8 @@ def test_what_is_said_agrees(frozen: tuple[Terminal, str]) -> None:
     assert "  mov-mov.32 has no LOCK, so this may happen. It says nothing against the machine;" in judged
 
 
-def test_it_runs_on_to_a_loss_and_proves_it(frozen: tuple[Terminal, str]) -> None:
-    gdb, _ = frozen
+def test_it_runs_on_to_a_loss_and_proves_it(at_token: Terminal) -> None:
+    gdb = at_token
     for _ in range(40):
         said = gdb.ask("kgen until-violation")
         assert "stopped at witness #" in said
@@ -180,7 +236,7 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
 
 def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
     """gdb disassembles the kernel's 32-bit code as 64-bit code there: 'inc esi' would be a prefix."""
-    with kgen_gdb("--rounds", "1000000", "--no-lock", "--qemu", "qemu-system-x86_64") as gdb:
+    with kgen_gdb("--rounds", "20000", "--no-lock", "--qemu", "qemu-system-x86_64") as gdb:
         gdb.read_until(PROMPT)
         stepped = gdb.ask("kgen step 5 0")
         assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+>    kernel\.s:\d+  ret$", stepped, re.MULTILINE)
@@ -188,7 +244,7 @@ def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
         gdb.ask(f"python {_STARTS}")
         there = gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))")
         assert gdb.leave() == 0
-    with kgen_gdb("--rounds", "1000000", "--no-lock") as gdb:
+    with kgen_gdb("--rounds", "20000", "--no-lock") as gdb:
         gdb.read_until(PROMPT)
         gdb.ask(f"python {_STARTS}")
         assert gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))") == there
@@ -200,16 +256,18 @@ def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
         assert gdb.leave() == 0
 
 
-def test_ctrl_c_stops_the_machine(frozen: tuple[Terminal, str]) -> None:
+def test_ctrl_c_stops_the_machine() -> None:
     """gdb, the machine and kgen live on."""
-    gdb, _ = frozen
-    # no violation is the case's any more, so nothing else stops it for long
-    gdb.ask("set variable results.phase_index = 1")
-    gdb.type("kgen until-violation\n")
-    time.sleep(0.3)
-    assert "stopped before a violation was recorded, by Ctrl-C" in gdb.interrupt()
-    gdb.ask("set variable results.phase_index = 0")
-    assert "CPU 0 (producer) " in gdb.ask("kgen status")
+    with kgen_gdb("--no-lock", "--rounds", "0", "--stop", "case") as gdb:
+        gdb.read_until(PROMPT)
+        # it takes every kind's witnesses for recorded, so no violation stops it
+        for kind in range(4):
+            gdb.ask(f"set variable results.phase[1].witnesses[{kind}] = 8")
+        gdb.type("kgen until-violation\n")
+        time.sleep(0.3)
+        assert "stopped before a violation was recorded, by Ctrl-C" in gdb.interrupt()
+        assert "CPU 0 (producer) " in gdb.ask("kgen status")
+        assert gdb.leave() == 0
 
 
 @pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
@@ -217,6 +275,8 @@ def test_kvm_loses_a_locked_token() -> None:
     with kgen_gdb("--platform", "qemu-kvm") as gdb:
         said = gdb.read_until(PROMPT)
         assert re.search(r"VIOLATED: 1 \w+ so far", said)
+        assert "XCHG is LOCKed here, so this must not happen" in gdb.ask("kgen freeze-proof")
+        to_the_case(gdb)
         proof = gdb.ask("kgen freeze-proof")
         assert "XCHG is LOCKed here, so this must not happen: it is NOT ATOMIC on vga-text." in proof
         assert "Nothing has changed." in proof
@@ -229,6 +289,7 @@ def test_a_machine_that_qemu_has_given_up_is_not_waited_for() -> None:
     """A software breakpoint does that on a KVM that does not know it; elsewhere it is hit, and nothing is asked."""
     with kgen_gdb("--platform", "qemu-kvm") as gdb:
         gdb.read_until(PROMPT)
+        to_the_case(gdb)
         gdb.ask("break token_batch")
         gdb.ask("continue")
         if "internal-error" not in gdb.ask("monitor info status"):
@@ -292,7 +353,8 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
                 r"thread 1  now at f000:[0-9a-f]{4}, in real mode: .*\n\(stepped alone.*\n",
                 gdb.ask("kgen step"),
             )
-            assert "stopped at witness #0 of case:mov-mov.32@vga-text" in gdb.ask("kgen until-violation 50")
+            assert "stopped at witness #0 of proof:mov-mov.32@vga-text/chain" in gdb.ask("kgen until-violation 50")
+            to_the_case(gdb)
             judged = gdb.ask("kgen judge").split("\n")[0]
             gdb.ask("disconnect")
             gdb.leave()

@@ -15,6 +15,7 @@ from kgen.data import data_dir
 from kgen.machine import Machine, launch
 from kgen.observation import Observation
 from kgen.pipeline import Options, observe
+from kgen.plan import phases
 from kgen.platforms import LaunchRequest
 from kgen.spec import MAX_ROUNDS
 
@@ -44,7 +45,8 @@ def test_a_frozen_machine() -> None:
     said: list[str] = []
 
     def join(machine: Machine, elf: Path, _: Observation) -> None:
-        commands = ("p results", "p results.cpu[1]", "ptype results.cpu[1]", "p results.phase[0].rounds")
+        rounds = f"p results.phase[{phases(kernel.spec)[-1].index}].rounds"
+        commands = ("p results", "p results.cpu[1]", "ptype results.cpu[1]", rounds)
         said.append(
             gdb(machine.gdb_address, elf, *commands, "whatis results", "info threads", "info line main", "list main")
         )

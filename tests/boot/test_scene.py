@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from running import Run, in_gdb, kgen
 
+from kgen import pipeline
 from kgen.builder import Kernel, build
 from kgen.listing import listing
-from kgen.observation import Observation, Scene
-from kgen.pipeline import platform_named
-from kgen.plan import phases
+from kgen.observation import Observation, Scene, SceneEvent
+from kgen.pipeline import Options, observe, platform_named
+from kgen.plan import decisive, phases
 from kgen.platforms import LaunchRequest
 from kgen.report import reading
 from kgen.report.scene import scene_lines
 from kgen.report.writing import run_of_case, to_json
 from kgen.results import CpuState, KernelState, ViolationKind
-from kgen.spec import KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.scene import place_to_stop
+from kgen.spec import Case, KernelSpec
+from kgen.verdict import VerdictKind, judge
 
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 RUN = ("verify", "--instr", "xchg", "--stop-on-violation")
@@ -49,10 +52,16 @@ def check(file: Path) -> tuple[reading.Result, Scene]:
     result, scene = result_of(file)
     kernel = build(spec_of(result))
     check_run(result, scene)
-    check_cpus(kernel, result.observation, scene)
+    chain = is_chain(result, scene)
+    check_cpus(kernel, result.observation, scene, "chain_" if chain else "token_judge")
     check_cell(result, scene)
-    check_timeline(result.observation, scene)
+    events = check_timeline(result.observation, scene)
+    (check_chain if chain else check_token)(scene, events)
     return result, scene
+
+
+def is_chain(result: reading.Result, scene: Scene) -> bool:
+    return phases(spec_of(result))[scene.witness.phase].experiment == "chain"
 
 
 def check_run(result: reading.Result, scene: Scene) -> None:
@@ -62,20 +71,26 @@ def check_run(result: reading.Result, scene: Scene) -> None:
     assert memory is not None
     assert memory.state is KernelState.RUNNING
     assert serial.witnesses == memory.witnesses
-    assert [entry for entry in memory.witnesses if entry.phase == memory.phase] == [scene.witness]
-    assert memory.phase == len(phases(spec_of(result))) - 1
+    assert [entry for entry in memory.witnesses if entry.phase == memory.phase_index] == [scene.witness]
+    assert memory.phase_index in [phase.index for phase in decisive(spec_of(result))]
     assert not re.search(r"^kgen:\d+ end ", result.observation.log, re.MULTILINE)
     assert result.verdict.kind is VerdictKind.NOT_ATOMIC
-    assert result.verdict.rounds == scene.witness.round
     kind = scene.witness.kind.name.lower()
     assert result.verdict.violations[kind] == 1
-    assert f"1 {kind} in {scene.witness.round} round" in result.verdict.reason
+    if is_chain(result, scene):
+        # all operations up to the end of the batch
+        assert result.verdict.rounds >= scene.witness.round
+        assert f"1 {kind} in {result.verdict.rounds} operations" in result.verdict.reason
+        assert "(chain)" in result.verdict.reason
+    else:
+        assert result.verdict.rounds == scene.witness.round
+        assert f"1 {kind} in {scene.witness.round} round" in result.verdict.reason
     assert any("stopped at its first violation" in note for note in result.verdict.notes)
     assert not result.observation.cut
     assert not result.observation.problems
 
 
-def check_cpus(kernel: Kernel, observation: Observation, scene: Scene) -> None:
+def check_cpus(kernel: Kernel, observation: Observation, scene: Scene, finder: str) -> None:
     """Every CPU is where the code says that it is; the code is what was built."""
     assert [cpu.cpu for cpu in scene.cpus] == [0, 1, 2]
     text = kernel.assembly.section(".text")
@@ -98,15 +113,21 @@ def check_cpus(kernel: Kernel, observation: Observation, scene: Scene) -> None:
             assert cpu.place.startswith("parked")
             assert f"batch {record.ack}" in cpu.place
     assert scene.cpus[0].routine.startswith("record+")
-    assert "token_judge" in scene.cpus[0].place
+    assert f"the violation that {finder}" in scene.cpus[0].place
 
 
 def check_cell(result: reading.Result, scene: Scene) -> None:
-    """Before it held the token; now it holds what the debugger reads with all other cells."""
+    """Before it held the token, or what the batch began with; now it holds what the debugger reads with all others."""
     witness, cell = scene.witness, scene.cell
     assert cell.address == 0xB8000 + 4 * witness.cell
-    assert (cell.width, cell.before) == (32, witness.token)
+    assert cell.width == 32
     assert cell.after == result.observation.cells[witness.cell]
+    if is_chain(result, scene):
+        # one cell, whose every value is written once
+        assert cell.before not in (0, None, cell.after)
+        assert len(cell.around) == 8
+        return
+    assert cell.before == witness.token
     if witness.kind is ViolationKind.LOST:
         assert cell.after == 0
     around = bytes.fromhex(cell.around)
@@ -116,8 +137,8 @@ def check_cell(result: reading.Result, scene: Scene) -> None:
     assert len(cells) > 1
 
 
-def check_timeline(observation: Observation, scene: Scene) -> None:
-    """It leads from the opened batch to the witness; who took what adds up to the violation."""
+def check_timeline(observation: Observation, scene: Scene) -> tuple[SceneEvent, ...]:
+    """It leads from the opened batch to the witness. Those events."""
     witness = scene.witness
     assert observation.memory is not None
     assert [event.step for event in scene.timeline] == sorted(event.step for event in scene.timeline)
@@ -127,6 +148,25 @@ def check_timeline(observation: Observation, scene: Scene) -> None:
     events = scene.timeline[len(ring) - 1 :]
     assert events[0].kind == "batch"
     assert (events[-1].kind, events[-1].tsc, events[-1].value) == ("witness", witness.tsc, witness.token)
+    return events
+
+
+def check_chain(scene: Scene, events: Sequence[SceneEvent]) -> None:
+    """The operations that wrote and got the value are there, and what the cell held at last."""
+    witness = scene.witness
+    wrote = [event.cpu for event in events if event.kind == "put" and event.value == witness.token]
+    got = [event.cpu for event in events if event.kind == "take" and event.value == witness.token]
+    if witness.kind is ViolationKind.LOST:
+        assert (wrote, got) == ([] if witness.cpu is None else [witness.cpu], [])
+    elif witness.kind is ViolationKind.DUPLICATE and witness.other is not None:
+        assert {witness.cpu, witness.other} <= set(got)
+    assert len([event for event in events if event.kind == "parked"]) in (2, 3)
+    assert [event.value for event in events if event.kind == "read"] == [scene.cell.after]
+
+
+def check_token(scene: Scene, events: Sequence[SceneEvent]) -> None:
+    """Who took what adds up to the violation."""
+    witness = scene.witness
     assert [event.value for event in events if event.kind == "put"] == [witness.token]
     assert [event.cpu for event in events if event.kind in ("take", "empty")] == [1, 2]
     assert [event.cpu for event in events if event.kind == "parked"] == [1, 2]
@@ -159,15 +199,34 @@ def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
         run.assert_nothing_left()
 
 
+def test_a_violation_of_the_tokens_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the proof was not violated before; here it was, and was not stopped at."""
+    spec = KernelSpec(Case("xchg", lock=False), rounds=4000, controls=False)
+
+    def only_in_the_case(kernel: Kernel) -> tuple[int, str]:
+        place, condition = place_to_stop(kernel)
+        own = condition.replace(f">= {decisive(spec)[0].index}", f"== {phases(spec)[-1].index}")
+        assert own != condition
+        return place, own
+
+    monkeypatch.setattr(pipeline, "place_to_stop", only_in_the_case)
+    seen = observe(build(spec), platform_named("qemu-tcg"), Options(stop_on_violation=True))
+    file = tmp_path / "r.json"
+    file.write_text(to_json([run_of_case(spec, seen, judge(spec, seen))]))
+    result, scene = check(file)
+    assert not is_chain(result, scene)
+
+
 @pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
 def test_kvm_stands_there(tmp_path: Path) -> None:
     """And not at a violation of a control, of which there are many before."""
     file = tmp_path / "r.json"
     run = kgen(tmp_path / "tmp", *RUN, "--rounds", "300", "--platform", "qemu-kvm", "--json", str(file))
     assert (run.process.returncode, run.stderr) == (VerdictKind.NOT_ATOMIC.value, "")
-    result, scene = check(file)
-    assert scene.witness.index > 0
-    assert [control.ended for control in result.verdict.controls] == [True] * 3
+    result, _ = check(file)
+    # a control that takes turns with the proof may still be running
+    assert [control.role for control in result.verdict.controls] == ["sanity", "sanity", "power", "power"]
+    assert result.verdict.controls[0].ended
 
 
 def test_a_run_without_a_violation_ends_as_ever(tmp_path: Path) -> None:

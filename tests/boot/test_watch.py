@@ -28,7 +28,7 @@ from kgen.stub import UNKNOWN, Stub
 pytestmark = pytest.mark.boot
 
 ENDLESS = KernelSpec(Case("xchg"), rounds=0, controls=False)
-OTHER = KernelSpec(Case("xchg"), rounds=1, controls=False)
+OTHER = KernelSpec(Case("xchg"), rounds=2, controls=False)
 SHOW_CURSOR = "\x1b[?25h"
 LEFT_RUNNING = "the machine was left running (found running)"
 
@@ -240,7 +240,7 @@ def test_by_tcp_to_the_end_of_the_run() -> None:
         result = watch(machine, "--continue", "--interval", "0.1", "--cost", "5%")
         assert result.exit_code == 0, result.output
         assert "the run is over; the machine was left running (found stopped: prelaunch)" in result.output
-        assert "4 of 4 case:xchg.32@vga-text DONE  50 of 50 rounds" in result.output
+        assert "6 of 6 case:xchg.32@vga-text DONE  50 of 50 rounds" in result.output
 
 
 def test_by_tcp_to_the_end_of_the_machine(tmp_path: Path) -> None:

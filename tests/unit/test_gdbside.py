@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from kgen.cli import main
 from kgen.decode import disassemble
 from kgen.engine import CpuRegisters
 from kgen.errors import DebuggerError, LinkError, ProtocolError, SpecError
-from kgen.gdbside import cells, proof, story
+from kgen.gdbside import cells, places, proof, story
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
@@ -27,22 +28,26 @@ from kgen.handover import _reached, moment_for
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation
 from kgen.pipeline import platform_named
-from kgen.plan import layout_of
+from kgen.plan import layout_of, phases
 from kgen.results import (
     LAYOUT_VERSION,
     MAGIC,
     NO_CPU,
     CpuState,
     KernelState,
+    Operation,
     PhaseStatus,
     Role,
+    Style,
     ViolationKind,
 )
 from kgen.scene import place_to_stop
-from kgen.source import STACK_SIZE, TOKEN_STEP
+from kgen.source import STACK_SIZE, TOKEN_STEP, log_operations
 from kgen.spec import MAX_BATCH, Case, KernelSpec, instructions
 
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=1000, controls=False)
+#: The case, and the chain that its verdict rests on as well.
+OWN, PROOF = 1, 0
 CELL = 0xB8000
 TOKEN = 7 * TOKEN_STEP & 0xFFFFFFFF
 
@@ -115,7 +120,8 @@ def machine(image: Image) -> Machine:
         cpu.go = cpu.started = cpu.ack = 4 if at else 0
         stack = image.symbols["stacks"] + (at + 1) * STACK_SIZE - 64
         made.cpus.append(CpuRegisters(at + 1, f"CPU#{at}", at, image.symbols["doze"], stack, *[0] * 8))
-    phase = block.phase[0]
+    block.phase_index = OWN
+    phase = block.phase[OWN]
     phase.role.value, phase.status.value, phase.address, phase.cells = Role.CASE, PhaseStatus.RUNNING, CELL, MAX_BATCH
     phase.rounds = 4
     hand = block.handshake
@@ -127,12 +133,67 @@ def machine(image: Image) -> Machine:
     return made
 
 
+LOCKED = KernelSpec(Case("xchg"), rounds=1000, proof_seconds=60)
+CHAIN = next(phase for phase in phases(LOCKED) if phase.role is Role.PROOF)
+#: Values of a batch: what the cell held at first, then those of the operations.
+V = [number * TOKEN_STEP & 0xFFFFFFFF for number in (5, 1, 2, 3, 4)]
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    path = tmp_path_factory.mktemp("locked") / "kernel.elf"
+    path.write_bytes(build(LOCKED).elf.data)
+    return load(str(path))
+
+
+@pytest.fixture
+def chain(locked: Image) -> Machine:
+    """Batch 4 of the proof, a chain that takes turns with its controls, is being judged. CPUs 1 and 2 did two
+    operations each; both got the cell's first value in their first, which has just been recorded."""
+    made = Machine(locked)
+    block = made.block
+    block.magic, block.version, block.size = MAGIC, LAYOUT_VERSION, layout_of(LOCKED).size
+    block.build_id[:] = locked.build_id
+    block.state.value, block.cpus_found, block.cpus_needed = KernelState.RUNNING, 3, 3
+    block.phase_index = CHAIN.index
+    for phase in phases(LOCKED)[: CHAIN.index + 1]:
+        entry = block.phase[phase.index]
+        entry.role.value, entry.address, entry.cells = phase.role, CELL, phase.cells
+        entry.status.value = PhaseStatus.RUNNING if phase.group == CHAIN.group else PhaseStatus.DONE
+    entry = block.phase[CHAIN.index]
+    entry.rounds, entry.duplicate = 16, 1
+    hand = block.handshake
+    hand.batch, hand.cells, hand.address, hand.tickets, hand.style = 4, 1, CELL, 1, Style.RACE
+    hand.task.token_mask = hand.task.cell_mask = 0xFFFFFFFF
+    for name, value in (("chain_base", 0), ("chain_each", 2), ("chain_starts", 4), ("chain_total", 5)):
+        made.word(name, 0, value)
+    made.word("finals", 0, V[3])
+    room, words = log_operations(LOCKED), ctypes.sizeof(Operation) // 4
+    logs = {1: [(0, 2, V[0], 0), (4, 6, V[1], 1)], 2: [(1, 3, V[0], 2), (5, 7, V[2], 3)]}
+    for at in range(3):
+        cpu = block.cpu[at]
+        cpu.apic_id, cpu.state.value = at, CpuState.WAITING if at else CpuState.WORKING
+        cpu.go = cpu.started = cpu.ack = 4 if at else 0
+        stack = locked.symbols["stacks"] + (at + 1) * STACK_SIZE - 64
+        made.cpus.append(CpuRegisters(at + 1, f"CPU#{at}", at, locked.symbols["doze"], stack, *[0] * 8))
+        own = logs.get(at, [])
+        for number, (begin, end, found, index) in enumerate(own):
+            made.put(locked.symbols["operations"] + 4 * words * (room * at + number), begin, end, found, 0, 1, index, 1)
+        cpu.operation = locked.symbols["operations"] + 4 * words * (room * at + len(own))
+        cpu.walks, cpu.rank = (4 if own else 3), at - 1 if own else 0
+    block.witness_count = 1
+    witness = block.witness[0]
+    witness.phase, witness.kind.value, witness.round, witness.cell = CHAIN.index, ViolationKind.DUPLICATE, 17, 0
+    witness.token, witness.value, witness.cpu, witness.other = V[0], V[0], 1, 2
+    return made
+
+
 def lose(machine: Machine) -> None:
     """The token of round 7, in cell 2, is lost, and has just been recorded so."""
     place, back = machine.image.place_of_violation()
-    phase, entry = machine.block.phase[0], machine.block.witness[0]
+    phase, entry = machine.block.phase[OWN], machine.block.witness[0]
     phase.lost = machine.block.witness_count = 1
-    entry.round, entry.cell, entry.token, entry.other = 7, 2, TOKEN, NO_CPU
+    entry.round, entry.cell, entry.token, entry.other, entry.phase = 7, 2, TOKEN, NO_CPU, OWN
     machine.cpus[0] = replace(machine.cpus[0], eip=place)
     machine.put(machine.cpus[0].esp, back)
 
@@ -299,6 +360,99 @@ def test_what_a_cell_holds(machine: Machine, value: int, words: str) -> None:
     assert "out of use" in cells.line(machine.snapshot(), 2)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (5, "the value that cell 0 began this batch with"),
+        (1, "the value of operation 1 of CPU 1 in this batch"),
+        (4, "the value of operation 2 of CPU 2 in this batch"),
+        (6, "no value of this batch"),
+        (0, "no value of this batch"),
+    ],
+)
+def test_what_the_cell_of_a_chain_holds(chain: Machine, value: int, words: str) -> None:
+    chain.put(CELL, value * TOKEN_STEP & 0xFFFFFFFF)
+    assert cells.line(chain.snapshot(), 0).endswith(f", {words}")
+    chain.block.handshake.batch = 0
+    assert cells.line(chain.snapshot(), 0).endswith("what was there before: no batch has begun")
+
+
+def test_the_operations_of_a_value_that_was_got_twice(chain: Machine) -> None:
+    assert told(chain).split("\n")[:6] == [
+        f"proof:xchg.32@vga-text/chain: duplicate about operation 17, cell 0, value {V[0]:08x} (CPU 1 and CPU 2): "
+        "the value was got twice",
+        f"Cell 0 began batch 4 with {V[0]:08x}.",
+        "The operations that had to do with it, by the log of batch 4:",
+        f"   CPU 1, its operation 1: exchanges {V[1]:08x} into cell 0 and gets {V[0]:08x} (tickets 0 and 2)",
+        f"   CPU 2, its operation 1: exchanges {V[3]:08x} into cell 0 and gets {V[0]:08x} (tickets 1 and 3)",
+        f"   at the end cell 0 held {V[3]:08x}",
+    ]
+    assert "form one path from the start value" in " ".join(told(chain).split())
+    # its rounds count when the batch has been judged, and the next one may have begun
+    chain.block.phase[CHAIN.index].rounds = 20
+    assert "Its batch is gone" in told(chain)
+
+
+def test_a_violation_of_the_proof_is_one_of_the_case(chain: Machine) -> None:
+    """One that was recorded later of a control is not spoken of."""
+    chain.block.witness_count = 2
+    chain.block.witness[1].phase, chain.block.witness[1].round = CHAIN.group + 1, 9
+    assert proof.witness_to_prove(chain.snapshot()).phase == CHAIN.index
+    chain.block.phase[CHAIN.index].rounds = 20
+    assert proof.witness_to_prove(chain.snapshot()).phase == CHAIN.index
+    chain.block.cpu[1].go = 5
+    chain.block.phase[CHAIN.index].rounds = 4
+    assert not chain.snapshot().in_place(chain.snapshot().record.witnesses[0]), "a CPU is at work on the cell"
+
+
+def test_a_cpu_that_sets_out_in_words(chain: Machine) -> None:
+    chain.block.cpu[1].go = chain.block.cpu[1].started = 5
+    for cpu, number in ((0, "CPU 0"), (1, "is at cell 0 of batch 5 (1 cell): it ")):
+        chain.cpus[cpu] = replace(chain.cpus[cpu], eip=chain.image.symbols["set_out"])
+        front = "" if number == "CPU 0" else number
+        chain.block.handshake.style = Style.RACE
+        assert sentence(chain.snapshot(), cpu) == f"{front}waits for the others to come to their next operation"
+        chain.block.handshake.style = Style.FREE
+        assert sentence(chain.snapshot(), cpu) == f"{front}lets a random moment pass before its next operation"
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (("chain_number", "chain_note_reader", "chain_judge", "take_turn"), "accounts for what batch 4 left"),
+        (("chain_cpu", "chain_follow", "chain_judge"), "follows the values that batch 4 exchanged"),
+        (("wait_ms", "finals_stay", "chain_judge"), "makes sure that no write to the cells is still on its way"),
+        (("find_meeting", "count_live", "take_turn"), "looks which operations of batch 4 met"),
+        (("chain_value", "chain_prepare", "walk_batch"), "sets up the next batch"),
+        (("operate", "chain_visit", "walk_work", "walk_batch"), "draws a ticket for an operation, or logs it"),
+        (("live_needed", "proof_reached", "run_group"), "weighs whether the proof is reached"),
+        (("keep_counters", "take_turn", "run_group"), "is between two batches"),
+        (("show_phase", "run_group"), "is between the turns of two phases"),
+        (("set_task", "open_phase", "run_group"), "makes a phase ready"),
+    ],
+)
+def test_cpu_0_of_a_chain_in_words(chain: Machine, frames: tuple[str, ...], words: str) -> None:
+    here, *back = (chain.image.symbols[name] for name in frames)
+    chain.cpus[0] = replace(chain.cpus[0], eip=here)
+    chain.put(chain.cpus[0].esp, *(each + 5 for each in back))
+    assert sentence(chain.snapshot(), 0) == words
+
+
+def test_every_routine_that_is_spoken_of_is_in_some_kernel(image: Image, locked: Image) -> None:
+    known = {*image.symbols, *locked.symbols}
+    for name, experiment in (
+        ("xadd", "counter"),
+        ("cmpxchg", "mutex"),
+        ("or", "own-bits"),
+        ("xor", "parity"),
+        ("mov", "torn"),
+    ):
+        known |= set(build(KernelSpec(Case(name, experiment=experiment), rounds=9)).elf.symbols)
+    # a kernel has those of its own width
+    loads = {f"load_{width}" for width in (8, 16, 32, 64)}
+    assert {*places._STORY, *places._AT_WORK} - loads <= known
+
+
 def test_a_cell_that_cannot_be_read(machine: Machine) -> None:
     machine.block.handshake.address = 0xFF000000
     assert cells.line(machine.snapshot(), 0).endswith("cannot be read (there is nothing)")
@@ -315,6 +469,23 @@ def test_status(machine: Machine) -> None:
     assert "  VIOLATED: 1 lost so far" in lines
     assert any(line.startswith("CPU 0 (producer) has just recorded the violation") for line in lines)
     assert "kgen freeze-proof" in lines[-1]
+
+
+def test_status_of_phases_that_take_turns(chain: Machine) -> None:
+    """Whose turn it is, with the counters of the CPUs; of the others what they keep."""
+    chain.block.phase[CHAIN.group].rounds = 33
+    lines = list(story.status(chain.snapshot()))
+    assert lines[1].startswith(f"  phase {CHAIN.index + 1} of 6, proof:xchg.32@vga-text/chain: the proof, a stronger")
+    assert lines[2] == "  running: 16 operations judged; batch 4 has 1 cell, for 2 CPUs, a race, with tickets"
+    at = lines.index("  in turn with it:")
+    assert lines[at + 1] == "    sanity:xchg.32@ram/chain: no violation in 33 operations"
+    assert lines[at + 4] == "  before it:"
+    assert lines[at + 5].startswith("    sanity:xchg.32@ram: ")
+    # another one's turn
+    chain.block.phase_index = CHAIN.group
+    lines = list(story.status(chain.snapshot()))
+    assert "sanity:xchg.32@ram/chain: the sanity control" in lines[1]
+    assert any(line.startswith("    proof:xchg.32@vga-text/chain: 1 duplicate in 16 operations") for line in lines)
 
 
 def test_status_says_that_a_batch_is_not_all_recorded(machine: Machine) -> None:
@@ -361,11 +532,11 @@ def test_tokens_that_come_again_do_not_bring_an_old_batch_back(machine: Machine)
     """Every token of BTS is 1: what stands there is of another round."""
     lose(machine)
     assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0])
-    machine.block.phase[0].rounds = 12
+    machine.block.phase[OWN].rounds = 12
     assert machine.snapshot().in_place(machine.snapshot().record.witnesses[0]), "tokens of 32 bits do not"
     machine.block.handshake.task.token_mask = 1
     assert "First look, the kernel's" in told(machine)
-    machine.block.phase[0].rounds = 6
+    machine.block.phase[OWN].rounds = 6
     assert "First look, at the machine" in told(machine)
 
 
@@ -398,7 +569,7 @@ def test_what_runs_no_more_is_not_told_to_run(machine: Machine) -> None:
     assert "until-violation" not in told(machine)
     with pytest.raises(ProtocolError, match="the run is over: nothing more will happen"):
         machine.snapshot().must_not_be_over()
-    machine.block.witness_count = machine.block.phase[0].lost = 0
+    machine.block.witness_count = machine.block.phase[OWN].lost = 0
     with pytest.raises(ProtocolError) as caught:
         proof.witness_to_prove(machine.snapshot())
     assert caught.value.line == "no violation has been recorded"
@@ -408,7 +579,7 @@ def test_a_token_taken_twice(machine: Machine) -> None:
     lose(machine)
     entry = machine.block.witness[0]
     entry.kind.value, entry.value, entry.cpu, entry.other = ViolationKind.DUPLICATE, TOKEN, 1, 2
-    machine.block.phase[0].lost, machine.block.phase[0].duplicate = 0, 1
+    machine.block.phase[OWN].lost, machine.block.phase[OWN].duplicate = 0, 1
     for cpu in (1, 2):
         machine.word("takes", MAX_BATCH * (cpu - 1) + 2, TOKEN)
     said = told(machine)
@@ -486,12 +657,12 @@ def test_where_a_platform_can_be_stopped() -> None:
 def test_a_run_that_came_to_its_end_is_not_said_to_be_elsewhere(
     machine: Machine, moment: str, lost: int, words: str
 ) -> None:
-    machine.block.phase[0].lost = lost
+    machine.block.phase[OWN].lost = lost
     record = machine.snapshot().record
     over = Observation("qemu-tcg", None, replace(record, complete=True), NOT_ASKED)
-    assert _reached(moment, over) == words
+    assert _reached(moment, over, {PROOF, OWN}) == words
     stands = replace(over, memory=replace(record, complete=False))
-    assert ("end" in _reached(moment, stands)) == (moment == "end")
+    assert ("end" in _reached(moment, stands, {PROOF, OWN})) == (moment == "end")
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "ending", "live"),
     ("arguments",),
     ("interleaving_model",),
-    ("data", "registry", "font"),
+    ("data", "registry", "font", "live"),
     ("instructions",),
     ("targets", "experiments"),
     ("spec",),
-    ("results", "protocol", "pace"),
+    ("results", "protocol", "pace", "live"),
     ("plan", "suites", "capture", "symbols", "loaders", "filekind"),
     ("source", "asking"),
     ("expressions", "encodings"),
@@ -50,7 +50,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("machine", "debugger", "stub", "bochs"),
     ("qemu_engine",),
-    ("inspection", "timeline"),
+    ("inspection", "operations"),
+    ("timeline",),
     ("scene",),
     ("gdbside",),
     ("pipeline", "attach"),
@@ -65,7 +66,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: What deals with processes of this host. Nothing that must also work on Windows and macOS (build, kit, judge,
 #: report) may import it; the layers in ``RUNS_MACHINES`` may.
 HOST = frozenset({"process", "qmp", "scratch", "lab", "platforms", "environment", "engine", "machine", "debugger"})
-HOST |= {"bochs", "qemu_engine", "inspection", "timeline", "scene", "stub", "gdbside"}
+HOST |= {"bochs", "qemu_engine", "inspection", "operations", "timeline", "scene", "stub", "gdbside"}
 RUNS_MACHINES = HOST | {
     "pipeline",
     "attach",

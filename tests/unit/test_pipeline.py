@@ -1,4 +1,4 @@
-"""When a suite is booted again: from the next case on, where one ended the machine."""
+"""When a suite is booted again: from the next case on, where one ended the machine; and how a log is followed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 from _changes import both
-from recordings import load
+from recordings import load, signed
 
 from kgen import pipeline
 from kgen.observation import Observation, Record
-from kgen.pipeline import Boot, Options, case_of, observe_suite, platforms
-from kgen.plan import phases, phases_of
-from kgen.results import KernelState, PhaseStatus
+from kgen.pipeline import Boot, Options, Progress, case_of, observe_suite, platforms
+from kgen.plan import Phase, decisive, phases, phases_of
+from kgen.results import KernelState, PhaseStatus, Role
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import VerdictKind, judge
 
@@ -135,3 +135,62 @@ def test_a_boot_that_begins_nothing_is_not_repeated(monkeypatch: pytest.MonkeyPa
 
 def test_a_case_that_is_nowhere() -> None:
     assert case_of((Boot(SUITE.spec, SUITE.observed()),), Case("sub")) is None
+
+
+# --- following the log
+
+
+SPEC = KernelSpec(Case("xchg"), rounds=100, proof_seconds=60)
+#: The phases that take turns, the last of them what the verdict rests on; and the case after them.
+TOGETHER = [phase for phase in phases(SPEC) if phase.role is not Role.CASE and phase.counts_meetings]
+PROOF, CASE = decisive(SPEC)
+
+
+def announced(phase: Phase) -> str:
+    return f"phase index={phase.index} label={phase.label} address=000b8000 cells=1 rounds={phase.rounds}"
+
+
+def witnessed(phase: Phase) -> str:
+    return (
+        f"witness index=0 phase={phase.index} kind=1 round=1 cell=0 token=00000000 value=00000000 cpu=1 other=2 tsc=5"
+    )
+
+
+def followed(*bodies: str) -> tuple[pipeline._Watch, list[Progress]]:
+    """A watch that was fed these lines, and what it showed."""
+    shown: list[Progress] = []
+    watch = pipeline._Watch(SPEC, shown.append)
+    watch.feed(signed([f"kgen:0 {body} crc=00000000" for body in bodies]))
+    return watch, shown
+
+
+def test_a_witness_is_the_cases_by_the_phase_that_it_names() -> None:
+    """All of a group are announced before the first of them is violated."""
+    group = [announced(phase) for phase in TOGETHER]
+    controls = [witnessed(phase) for phase in TOGETHER[:-1]]
+    assert TOGETHER[-1] == PROOF
+    assert not followed(*group, *controls)[0].case_witnessed
+    assert followed(*group, *controls, witnessed(PROOF))[0].case_witnessed
+    assert followed(*group, *controls, announced(CASE), witnessed(CASE))[0].case_witnessed
+    assert not followed(*group, *controls, announced(CASE))[0].case_witnessed
+    assert followed(*group, witnessed(PROOF), announced(CASE))[0].case_witnessed, "also when the case has begun"
+    foreign = witnessed(PROOF).replace(f"phase={PROOF.index}", "phase=99")
+    assert not followed(*group, foreign)[0].case_witnessed
+
+
+def test_what_is_shown_is_of_the_phase_that_a_line_names() -> None:
+    group = [announced(phase) for phase in TOGETHER]
+    beats = [f"progress phase={PROOF.index} rounds=44", witnessed(TOGETHER[1]), witnessed(PROOF), witnessed(PROOF)]
+    _, shown = followed(*group, *beats, f"progress phase={TOGETHER[1].index} rounds=7")
+    assert [(each.phase, each.rounds, each.violations) for each in shown[len(group) :]] == [
+        (PROOF.label, 44, 0),
+        (PROOF.label, 44, 1),
+        (PROOF.label, 44, 2),
+        (TOGETHER[1].label, 7, 1),
+    ]
+
+
+def test_the_time_of_a_case_begins_with_its_own_announcement() -> None:
+    group = [announced(phase) for phase in TOGETHER]
+    assert followed(*group)[0].case_since is None
+    assert followed(*group, announced(CASE))[0].case_since is not None

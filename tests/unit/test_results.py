@@ -16,6 +16,7 @@ import pytest
 
 import kgen.results
 from kgen.builder import build
+from kgen.plan import layout_of
 from kgen.results import CPU_TABLE, MAGIC, WITNESSES_PER_KIND, Cpu, Handshake, PlanEntry, ViolationKind, results_layout
 from kgen.spec import Case, KernelSpec
 
@@ -158,5 +159,5 @@ def test_the_debugger_is_told_the_same(tmp_path: Path) -> None:
                         ].value
                         for child in entry.iter_children()
                     }
-    for struct in structures(results_layout(3, 4).results):
+    for struct in structures(layout_of(spec).results):
         assert told[struct.__name__] == {name: getattr(struct, name).offset for name, _ in struct._fields_}

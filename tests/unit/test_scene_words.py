@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import io
 import re
@@ -13,14 +14,18 @@ from typing import Any
 import iced_x86
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from recordings import load
 from rich.console import Console
 
 from kgen.builder import Kernel, build
 from kgen.cli import main
 from kgen.decode import disassemble
+from kgen.engine import CpuRegisters
 from kgen.errors import SpecError
 from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
+from kgen.operations import Memory
 from kgen.pipeline import Options, check_choices, platform_named, request_of
 from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import LaunchRequest
@@ -28,10 +33,11 @@ from kgen.report import reading
 from kgen.report.scene import cell_lines, cpu_lines, scene_lines
 from kgen.report.text import show
 from kgen.report.writing import run_of_case, to_json
-from kgen.results import CpuState, KernelState, PhaseStatus, ViolationKind
+from kgen.results import CpuState, KernelState, Operation, PhaseStatus, Role, Style, ViolationKind
 from kgen.scene import place_to_stop, words
+from kgen.source import TOKEN_STEP, log_operations
 from kgen.spec import MAX_BATCH, Case, KernelSpec
-from kgen.timeline import timeline
+from kgen.timeline import in_steps, timeline
 from kgen.verdict import VerdictKind, judge
 
 RUN = load("kvm-lost")
@@ -64,8 +70,8 @@ def test_the_place_is_behind_the_line_that_tells_a_witness(case: Case) -> None:
     source = {line.run_address: texts[line.line - 1].strip() for line in lines}
     addresses = sorted(source)
     address, condition = place_to_stop(kernel)
-    back, word, last = (
-        int(number, 0) for number in re.findall(r"== (\w+) && \*\(unsigned int \*\)(\w+) == (\w+)", condition)[0]
+    back, word, first = (
+        int(number, 0) for number in re.findall(r"== (\w+) && \*\(unsigned int \*\)(\w+) >= (\w+)", condition)[0]
     )
     assert source[address] == "ret"
     assert kernel.elf.symbols["record"] < address < kernel.elf.symbols["put_sentence"]
@@ -75,7 +81,9 @@ def test_the_place_is_behind_the_line_that_tells_a_witness(case: Case) -> None:
         *("add esp, 44", "pop edi", "ret 20"),
     ]
     assert word - kernel.elf.symbols["results"] == layout_of(kernel.spec).constants()["Results.phase_index"]
-    assert last == len(phases(kernel.spec)) - 1
+    roles = [phase.role for phase in phases(kernel.spec)]
+    assert set(roles[first:]) <= {Role.PROOF, Role.CASE}
+    assert not {Role.PROOF, Role.CASE} & set(roles[:first])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -136,17 +144,40 @@ def test_what_cannot_be_stopped_is_refused(arguments: Sequence[str], said: str) 
 # --- the order of what led there
 
 
+SIZES = ("chain_base", "chain_each", "chain_starts", "chain_total")
+NAMES = ("tokens", "olds", "finals", "takes", "operations", *SIZES)
+SYMBOLS = {name: 0x100000 * number for number, name in enumerate(NAMES, 1)}
+
+
+class Words:
+    """A machine whose memory is these words, by symbol and number; there are no others."""
+
+    def __init__(self, words: Mapping[tuple[str, int], int]) -> None:
+        self._words = {SYMBOLS[name] + 4 * at: value for (name, at), value in words.items()}
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        raise AssertionError("no timeline needs registers")
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        return b"".join(self._words[at].to_bytes(4, "little") for at in range(address, address + length, 4))
+
+
+def block_of(batch: int) -> Any:
+    """The results block, with all CPUs done with that batch."""
+    block = RUN.layout.parse(RUN.block)
+    block.handshake.batch, block.handshake.tickets = batch, 1
+    for cpu in (0, 1, 2):
+        block.cpu[cpu].ack = block.cpu[cpu].walks = block.cpu[cpu].started = batch
+    return block
+
+
 def history(kind: ViolationKind, takes: Mapping[int, int], phase: Phase = CASE) -> list[SceneEvent]:
     """The timeline of a witness of cell 2, without those before it. ``takes`` is what each consumer got."""
-    block = RUN.layout.parse(RUN.block)
-    block.handshake.batch = 7
-    for cpu in (0, 1, 2):
-        block.cpu[cpu].ack = block.cpu[cpu].walks = 7
-    memory = {("tokens", 2): 0xA, ("olds", 2): 0, ("finals", 2): 0x99}
-    memory |= {("takes", MAX_BATCH * (cpu - 1) + 2): value for cpu, value in takes.items()}
+    words = {("tokens", 2): 0xA, ("olds", 2): 0, ("finals", 2): 0x99}
+    words |= {("takes", MAX_BATCH * (cpu - 1) + 2): value for cpu, value in takes.items()}
     earlier = [Witness(n, 1, ViolationKind.LOST, n + 1, 0, 5, 0, 0, None, 100 + n) for n in range(3)]
     witness = Witness(3, phase.index, kind, 9, 2, 0xA, 0, 0, None, 500)
-    found = timeline(lambda name, at: memory[name, at], block, phase, phases(RUN.spec), [*earlier, witness], witness)
+    found = timeline(Memory(Words(words), SYMBOLS), block_of(7), RUN.spec, phase, [*earlier, witness], witness)
     assert [event.kind for event in found[:3]] == ["witness"] * 3
     assert [event.tsc for event in found[:3]] == [100, 101, 102]
     assert [event.step for event in found] == sorted(event.step for event in found)
@@ -195,6 +226,90 @@ def test_where_there_are_no_tokens() -> None:
     assert events[-2].value == 0x99
     torn = history(ViolationKind.TORN, {}, replace(CASE, experiment="torn"))
     assert "read" not in [event.kind for event in torn]
+
+
+#: Two CPUs, two operations each; the cell's first value is number 4.
+BASE, EACH, STARTS, TOTAL = 10, 2, 4, 5
+V = [(BASE + 1 + number) * TOKEN_STEP & 0xFFFFFFFF for number in range(TOTAL)]
+#: By CPU: the tickets, what was got, the number of what was written. CPU 2's first exchange lies within CPU 1's.
+SPLIT = {1: [(0, 3, V[4], 0), (4, 5, V[2], 1)], 2: [(1, 2, V[4], 2), (6, 7, V[1], 3)]}
+
+
+def chain_history(
+    witness: Witness, operations: Mapping[int, Sequence[tuple[int, int, int, int]]], *, tickets: bool = True
+) -> list[SceneEvent]:
+    phase = next(phase for phase in phases(RUN.spec) if phase.role is Role.PROOF)
+    block = block_of(7)
+    block.cpu[0].walks = 6
+    block.handshake.tickets, block.handshake.style, block.handshake.cells = int(tickets), Style.RACE, 1
+    block.handshake.task.token_mask = 0xFFFFFFFF
+    words = {("finals", 0): V[3]} | dict(zip(((name, 0) for name in SIZES), (BASE, EACH, STARTS, TOTAL), strict=True))
+    room, size = log_operations(RUN.spec), ctypes.sizeof(Operation) // 4
+    for cpu, own in operations.items():
+        at = room * size * cpu
+        for begin, end, found, number in own:
+            entry = (begin, end, found, 0, 1, max(number, 0), int(number >= 0))
+            words |= {("operations", at + n): value for n, value in enumerate(entry)}
+            at += size
+        block.cpu[cpu].operation = SYMBOLS["operations"] + 4 * at
+    told = replace(witness, phase=phase.index)
+    return list(timeline(Memory(Words(words), SYMBOLS), block, RUN.spec, phase, [told], told))
+
+
+def chain_witness(kind: ViolationKind, token: int, value: int) -> Witness:
+    return Witness(0, 0, kind, 9, 0, token, value, 1, None, 500)
+
+
+def test_a_value_of_a_chain_that_was_lost() -> None:
+    """Who wrote it, and who got what its writer got: that one wrote over it. What overlaps shares a step."""
+    events = chain_history(chain_witness(ViolationKind.LOST, V[0], V[3]), SPLIT)
+    assert steps(events) == [
+        (0, "batch", 0),
+        (1, "put", 1),
+        (1, "take", 2),
+        (2, "parked", 1),
+        (2, "parked", 2),
+        (3, "read", 0),
+        (4, "witness", 0),
+    ]
+    assert events[0].text == "CPU 0 opens batch 7 of 1 cell for 2 CPUs: a race, with tickets"
+    assert events[1].text == f"CPU 1 exchanges {V[0]:08x} into cell 0 and gets {V[4]:08x} (tickets 0 and 3)"
+    assert (events[1].value, events[2].value, events[-2].value) == (V[0], V[4], V[3])
+
+
+def test_a_value_of_a_chain_that_was_got_twice() -> None:
+    twice = {1: [(0, 1, V[4], 0), (4, 5, V[2], 1)], 2: [(2, 3, V[0], 2), (6, 7, V[2], 3)]}
+    events = chain_history(chain_witness(ViolationKind.DUPLICATE, V[2], V[2]), twice)
+    # the second to get it did so when CPU 1 may have been parked
+    assert steps(events)[1:6] == [
+        (1, "put", 2),
+        (2, "take", 1),
+        (3, "parked", 1),
+        (3, "take", 2),
+        (3, "parked", 2),
+    ]
+
+
+def test_without_tickets_the_order_is_each_cpus_own() -> None:
+    events = chain_history(chain_witness(ViolationKind.DUPLICATE, V[4], V[4]), SPLIT, tickets=False)
+    assert [step for step, kind, _ in steps(events) if kind in ("put", "take", "parked")] == [1] * 4
+    assert "without tickets" in events[0].text
+    assert not any("(tickets" in event.text for event in events)
+
+
+def test_a_value_that_nothing_wrote_was_got_by_a_failed_attempt_too() -> None:
+    torn = {1: [(0, 1, 0x1234, -1), (2, 3, V[4], 1)], 2: [(4, 5, V[1], 2)]}
+    events = chain_history(chain_witness(ViolationKind.TORN, 0, 0x1234), torn)
+    (got,) = [event for event in events if event.kind == "take"]
+    assert got.text == "CPU 1 finds 00001234 in cell 0, in an attempt that fails (tickets 0 and 1)"
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda pair: (min(pair), max(pair)))))
+def test_of_two_steps_one_had_ended_before_the_other_began(spans: list[tuple[int, int]]) -> None:
+    found = in_steps(spans)
+    for (_, end), step in zip(spans, found, strict=True):
+        assert all(end < begin for (begin, _), other in zip(spans, found, strict=True) if other > step)
+    assert set(found) == set(range(1, len(set(found)) + 1))
 
 
 # --- words

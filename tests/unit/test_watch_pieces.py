@@ -91,7 +91,11 @@ def test_bars_are_as_wide_as_asked_and_only_zero_is_lowest(values: list[float], 
 # --- a look
 
 
-def block(spec: KernelSpec = SPEC, index: int = 3, **changes: int) -> Any:
+CASE = len(phases(SPEC)) - 1
+POWER = next(phase.index for phase in phases(SPEC) if phase.role is Role.POWER)
+
+
+def block(spec: KernelSpec = SPEC, index: int = CASE, **changes: int) -> Any:
     """A results block in its ``index``-th phase, as the kernel writes it."""
     layout = layout_of(spec)
     made: Any = layout.results()
@@ -131,7 +135,7 @@ def test_a_look_takes_few_and_short_reads() -> None:
     reads: list[tuple[int, int]] = []
     seen = look(memory(block(), reads), layout_of(SPEC), RESULTS, phases(SPEC))
     assert seen is not None
-    assert (seen.state, seen.phase, seen.rounds, seen.total) == (KernelState.RUNNING, 3, 640, 7)
+    assert (seen.state, seen.phase, seen.rounds, seen.total) == (KernelState.RUNNING, CASE, 640, 7)
     assert seen.violations[ViolationKind.LOST] == 7
     assert [(cpu.state, cpu.takes, cpu.batch) for cpu in seen.cpus] == [
         (CpuState.WORKING, 100 + n, 5) for n in range(3)
@@ -145,8 +149,8 @@ def test_a_look_takes_few_and_short_reads() -> None:
 
 def test_the_counters_of_a_phase_that_is_over_are_the_phases_own() -> None:
     made = block(state=KernelState.FINISHED)
-    made.phase[3].status = PhaseStatus.DONE
-    made.phase[3].cpu[1].takes = 4711
+    made.phase[CASE].status = PhaseStatus.DONE
+    made.phase[CASE].cpu[1].takes = 4711
     seen = seen_in(made)
     assert seen.final
     assert seen.cpus[1].takes == 4711
@@ -247,9 +251,8 @@ def test_what_is_on_the_screen() -> None:
 
 
 def test_violations_of_a_power_control_are_not_alarming() -> None:
-    made = block(index=1)
+    made = block(index=POWER)
     shown = view(samples=(Sample(0.0, 0.001, seen_in(made)),))
-    assert phases(SPEC)[1].role is Role.POWER
     assert "7 (lost 7)  as a power control must" in drawn(shown, 120, color_system=None)
     assert "as a power control must" not in drawn(view(), 120, color_system=None)
 
@@ -287,10 +290,22 @@ def test_a_single_look_has_no_share() -> None:
 
 
 def test_a_new_phase_counts_from_zero() -> None:
-    first, second = seen_in(block(index=1)), seen_in(block(index=3))
+    first, second = seen_in(block(index=POWER)), seen_in(block(index=CASE))
     samples = (Sample(0.0, 0.001, first), Sample(1.0, 0.001, second))
     assert rates(samples) == ()
     assert increments(samples) == (7,)
+
+
+def test_phases_that_take_turns_are_counted_from_their_own_last_look() -> None:
+    """Looks find now one, now another of them."""
+    samples = []
+    for at, (index, rounds, lost) in enumerate([(2, 100, 4), (3, 50, 1), (2, 300, 10), (3, 50, 1), (3, 90, 1)]):
+        made = block(index=index)
+        made.phase[index].rounds, made.phase[index].lost = rounds, lost
+        samples.append(Sample(float(at), 0.001, seen_in(made)))
+    assert increments(samples) == (1, 6, 0, 0)
+    assert rates(samples) == (100.0, 0.0, 40.0)
+    assert "40/s" in line(view(samples=tuple(samples)))
 
 
 # --- what it has cost in the end

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from kgen.interleaving import remarks
 from kgen.mtree import NOT_ASKED
 from kgen.observation import Observation, PhaseRecord, Scene, Witness
-from kgen.plan import Phase, experiment_of, phases_of
+from kgen.plan import Phase, decisive, experiment_of, phases_of
 from kgen.report.html import lanes
 from kgen.report.html.chart import Strip, strips
 from kgen.report.html.heat import style_of
 from kgen.report.html.rates import RateRow, rate_rows
 from kgen.report.reading import Result
 from kgen.report.scene import cell_lines, cpu_lines, timeline_lines
-from kgen.report.text import explanations, mark, meaning, summary
+from kgen.report.text import experiment_told, explanations, mark, meaning, summary
 from kgen.report.words import plural
 from kgen.results import Decode
 from kgen.verdict import ControlResult
@@ -77,6 +77,11 @@ class CaseView:
     trace: Lanes | None
 
 
+def _own(result: Result) -> set[int]:
+    """The indexes of the phases whose violations are the case's."""
+    return {phase.index for phase in decisive(result.spec, result.number)} if result.spec else set()
+
+
 def case_view(result: Result, anchor: str) -> CaseView:
     """Everything about one case."""
     spec, seen, verdict = result.spec, result.observation, result.verdict
@@ -98,8 +103,10 @@ def case_view(result: Result, anchor: str) -> CaseView:
         controls=_controls(result),
         rates=rate_rows(result),
         unit=experiment.unit if experiment else "rounds",
-        witnesses=_witnesses(verdict.witnesses, name),
-        scene=_scene(seen.scene, seen) if seen.scene and phase and seen.scene.witness.phase == phase.index else None,
+        witnesses=_witnesses(
+            verdict.witnesses, experiment_told(spec, verdict.witnesses, phase) if phase and spec else name
+        ),
+        scene=_scene(seen.scene, seen) if seen.scene and seen.scene.witness.phase in _own(result) else None,
         trace=_trace(seen) if alone else None,
     )
 
@@ -183,6 +190,10 @@ def _controls(result: Result) -> Table | None:
     )
 
 
+#: What a witness's token is called, by experiment.
+_NAMES = {"token": "token", "chain": "value"}
+
+
 def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
     shown = lanes.in_order(witnesses)
     chart = lanes.of_witnesses(shown, experiment)
@@ -191,7 +202,7 @@ def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
     rest = len(witnesses) - len(shown)
     table = Table(
         caption="The witnesses in words",
-        columns=("round", "cell", "kind", "token" if experiment == "token" else "expected", "found", "CPUs"),
+        columns=("round", "cell", "kind", _NAMES.get(experiment, "expected"), "found", "CPUs"),
         rows=tuple(
             (
                 str(each.round),
