@@ -19,14 +19,14 @@ import pytest
 #: From the bottom up. A module imports only from layers below its own and from its own package;
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "units", "ending", "live"),
+    ("errors", "units", "ending"),
     ("arguments",),
     ("interleaving_model",),
     ("data", "registry", "font", "live"),
     ("instructions",),
     ("targets", "experiments"),
     ("spec",),
-    ("results", "protocol", "pace", "live"),
+    ("results", "protocol", "pace"),
     ("plan", "suites", "capture", "symbols", "loaders", "filekind"),
     ("source", "asking"),
     ("expressions", "encodings"),
