@@ -283,6 +283,15 @@ summary_lines:
 {% endif %}
 code_length:
     .skip 4
+code_case:
+    .skip 4
+code_state:
+    .skip 4
+; how many digits of a count of live batches are kept, and how many at least
+code_digits:
+    .skip 4
+code_least:
+    .skip 4
 code_idle:
     .skip 4
 code_rest:

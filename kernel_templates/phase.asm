@@ -124,6 +124,7 @@ open_phase:
     mov dword ptr [ebx + Phase.address], edi
     push eax
     call set_task
+    mov eax, dword ptr [esp]
     mov edi, dword ptr [ebx + Phase.address]
     call screen_claim
     push dword ptr [ebp + Plan.rounds]
@@ -352,7 +353,13 @@ attend:
     in al, dx
     cmp al, ATTEND_BYTE
     je .out
+    cmp al, ATTEND_BRIEF_BYTE
+    je .brief
     mov dword ptr [results + Results.stop], 1
+    jmp .out
+.brief:
+    ; the case is over after one turn
+    mov dword ptr [case_share], 0
 .out:
     pop ecx
     pop ebx
@@ -390,6 +397,10 @@ begin_case:
     shr esi, GREED_SHIFT
     cmp eax, esi
     jae .most
+    ; as much as some others have, and leave them theirs
+    imul eax, eax, GREED_SHARES
+    cmp eax, esi
+    jb .most
     mov eax, esi
 .most:
     cmp eax, LEAST_SHARE_MS

@@ -150,6 +150,8 @@ serial_check_stop:
     ; one that comes late from a host that attends is no such request
     cmp al, ATTEND_BYTE
     je .done
+    cmp al, ATTEND_BRIEF_BYTE
+    je .done
     mov dword ptr [results + Results.stop], 1
 .done:
     ret

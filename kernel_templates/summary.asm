@@ -200,14 +200,42 @@ summary_phases:
     mov ebp, plan
     mov ebx, results + Results.phase
 .phase:
-    mov eax, dword ptr [ebx + Phase.status]
-    push dword ptr [summary_statuses + 4 * eax]
+    push dword ptr [ebp + Plan.label]
+    push summary_label
+    call say_more
+    add esp, 8
+    ; batches show how often a control failed: their number of operations has no room in its line
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .rounds
+    cmp dword ptr [ebp + Plan.role], Role.POWER
+    je .live
+.rounds:
     lea eax, [ebx + Phase.rounds]
     push eax
-    push dword ptr [ebp + Plan.label]
-    push summary_phase
+    push summary_rounds
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .unit
+    mov dword ptr [esp], summary_operations
+.unit:
     call say_more
-    add esp, 16
+    add esp, 8
+    cmp dword ptr [ebp + Plan.prepare], 0
+    je .status
+.live:
+    mov eax, dword ptr [ebx + Phase.style + StyleCount.live]
+{% for style in range(1, styles) %}
+    add eax, dword ptr [ebx + Phase.style + {{ style }} * StyleCount.SIZE + StyleCount.live]
+{% endfor %}
+    push eax
+    push summary_live
+    call say_more
+    add esp, 8
+.status:
+    mov eax, dword ptr [ebx + Phase.status]
+    push dword ptr [summary_statuses + 4 * eax]
+    push summary_status
+    call say_more
+    add esp, 8
     call all_violations
     or eax, edx
     jnz .kinds
@@ -274,8 +302,16 @@ summary_line_name:
 summary_line_last:
     .asciz "violated: %s, and others"
 {% else %}
-summary_phase:
-    .asciz "%s: %q rounds, %s,"
+summary_label:
+    .asciz "%s:"
+summary_rounds:
+    .asciz " %q rounds,"
+summary_operations:
+    .asciz " %q operations,"
+summary_live:
+    .asciz " %u live,"
+summary_status:
+    .asciz " %s,"
 summary_none:
     .asciz " no violation"
 {% for kind in ("lost", "duplicate", "torn", "stale") %}

@@ -287,9 +287,12 @@ read_finals:
     ret
 
 ; Sees that the cells stay as they were read: a write that was still on its way would show. Called before what they
-; hold counts as a violation. in: EBX phase; out: CF set if one has changed; clobbers: EAX, ECX, EDX, ESI, EDI
+; hold counts as a violation. in: EBX phase, EBP plan row; out: CF set if one has changed; clobbers: EAX, ECX, EDX, ESI, EDI
 finals_stay:
-    ; A witness needs more patience than what is only counted.
+    ; A witness of the case needs more patience than what is only counted.
+    mov eax, LOSS_CHECK_MS
+    cmp dword ptr [ebp + Plan.role], Role.POWER
+    je .stay
     mov eax, LOSS_PROOF_MS
     cmp dword ptr [ebx + Phase.witnesses + 4 * ViolationKind.LOST], WITNESSES_PER_KIND
     jb .stay

@@ -111,6 +111,7 @@ def verify(
     experiment: str = "",
     cpus: int = 3,
     rounds: int | None = None,
+    proof_seconds: int | None = None,
     controls: bool = True,
     platform: str = "qemu-tcg",
     seconds: float | None = None,
@@ -121,15 +122,16 @@ def verify(
     """Ask about one case: build the kernel, boot it, read the frozen machine, judge. Its ``results`` has one entry.
 
     The keywords are the options of ``kgen verify``: ``width`` in bits (0: the instruction's usual one), ``offset`` in
-    bytes, ``rounds`` None for as many as ``kgen verify`` takes, ``seconds`` to end the case after that time,
-    ``timeout`` in seconds for the whole run (None: 600 and ``seconds``). ``choices`` are ``qemu`` (a program),
-    ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and
-    ``boot``; for the platform kvm-lab ``kernel``, ``modules`` and ``inner_qemu`` too.
+    bytes, ``rounds`` None for as many as ``kgen verify`` takes, ``proof_seconds`` for how long it may go on for its
+    proof (None: 60, with ``rounds`` 0), ``seconds`` to end the case after that time, ``timeout`` in seconds for the
+    whole run (None: 600 and both of them). ``choices`` are ``qemu`` (a program), ``extra`` (its further arguments),
+    ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot``; for the platform kvm-lab
+    ``kernel``, ``modules`` and ``inner_qemu`` too.
 
     A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
     """
-    from kgen.asking import PROOF_SECONDS
+    from kgen import asking
     from kgen.errors import SpecError
     from kgen.pipeline import platform_named
     from kgen.spec import Case, KernelSpec
@@ -137,13 +139,15 @@ def verify(
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
     check_seconds("seconds", seconds, 0.1)
-    proof_seconds = PROOF_SECONDS if rounds is None and not seconds else 0
+    if proof_seconds is None:
+        proof_seconds = asking.proof_seconds(case, 0 if rounds is None and seconds else rounds)
     if rounds is None:
         rounds = 0 if seconds else there.rounds
     if rounds == 0 and not seconds:
         raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
     spec = KernelSpec(case=case, rounds=rounds, controls=controls, proof_seconds=proof_seconds)
-    return _carry_out(spec, there, _options(timeout, seconds, choices, stop_on_violation), _lab(there, choices))
+    options = _options(timeout, seconds, choices, stop_on_violation, proof_seconds)
+    return _carry_out(spec, there, options, _lab(there, choices))
 
 
 @_checked
@@ -212,7 +216,7 @@ def build(
     ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
     """
     from kgen import builder
-    from kgen.asking import DEFAULT_ROUNDS, PROOF_SECONDS
+    from kgen.asking import DEFAULT_ROUNDS, proof_seconds
     from kgen.spec import Case, KernelSpec, unknown
 
     check_all(case, Case)
@@ -221,8 +225,8 @@ def build(
     for name in formats:
         if name not in known:
             raise unknown("image format", name, known)
-    proof_seconds = PROOF_SECONDS if rounds is None else 0
-    spec = KernelSpec(case=asked, rounds=DEFAULT_ROUNDS if rounds is None else rounds, proof_seconds=proof_seconds)
+    number, to_proof = DEFAULT_ROUNDS if rounds is None else rounds, proof_seconds(asked, rounds)
+    spec = KernelSpec(case=asked, rounds=number, proof_seconds=to_proof)
     return builder.write(builder.build(spec), Path(directory), tuple(formats))
 
 
@@ -329,7 +333,11 @@ def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = 
 
 
 def _options(
-    timeout: float | None, seconds: float | None, choices: Mapping[str, Any], stop_on_violation: bool = False
+    timeout: float | None,
+    seconds: float | None,
+    choices: Mapping[str, Any],
+    stop_on_violation: bool = False,
+    proof_seconds: int = 0,
 ) -> Options:
     """How to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
     from kgen.asking import DEFAULT_TIMEOUT
@@ -343,7 +351,7 @@ def _options(
     check_seconds("timeout", timeout, 1)
     return Options(
         seconds=seconds,
-        timeout=DEFAULT_TIMEOUT + (seconds or 0) if timeout is None else timeout,
+        timeout=DEFAULT_TIMEOUT + (seconds or 0) + proof_seconds if timeout is None else timeout,
         stop_on_violation=stop_on_violation,
         extra=tuple(choices.get("extra", ())),
         pin=frozenset(choices.get("pin", ())),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kgen.errors import SpecError
+from kgen.plan import proof_of
 from kgen.spec import MAX_BUDGET, MIN_CPUS, Case, KernelSpec
 from kgen.suites import DEFAULT_BUDGET, load
 
@@ -15,6 +16,13 @@ DEFAULT_ROUNDS = 10_000
 PROOF_SECONDS = 60
 #: How long a run may take where it has an end, in seconds.
 DEFAULT_TIMEOUT = 600.0
+
+
+def proof_seconds(case: Case, rounds: int | None) -> int:
+    """Return how long a case goes on for its proof where no time is given: not at all where ``rounds`` names a number.
+    Without an end (0) the proof that comes before the case still has one."""
+    endless = rounds == 0 and bool(proof_of(case))
+    return PROOF_SECONDS if rounds is None or endless else 0
 
 
 def suite_spec(

@@ -308,7 +308,7 @@ class Bochs:
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
         return NOT_ASKED
 
-    def attend(self, address: int, length: int, cpus: int) -> PathEvidence:
+    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
         # A kernel that was booted from a disk has no command line by which it could be told to wait.
         return NOT_ASKED
 

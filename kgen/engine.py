@@ -102,8 +102,9 @@ class Engine(Protocol):
         be asked. Raises MachineError, GuestCrash."""
         ...
 
-    def attend(self, address: int, length: int, cpus: int) -> PathEvidence:
-        """``attest`` while a suite's guest waits before a case, then let it begin. Raises MachineError, GuestCrash."""
+    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
+        """``attest`` while a suite's guest waits before a case, then let it begin: for a moment only, where ordinary
+        memory lies behind a target that is ``declared`` "io". Raises MachineError, GuestCrash."""
         ...
 
     def ask_to_stop(self, word: int) -> None:

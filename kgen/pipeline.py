@@ -339,7 +339,7 @@ def _look(machine: Engine, watch: _Watch) -> None:
     assert watch.waiting
     phase, address = watch.waiting
     watch.waiting = None
-    watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus)
+    watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus, declared=phase.target.declared)
 
 
 def _expired(watch: _Watch, platform: Platform, options: Options, running: float, silent: float) -> str:

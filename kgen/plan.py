@@ -118,12 +118,13 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
         # the case comes last: the machine is frozen in it
         for experiment, part in _parts(spec, case, proof):
             first = len(made)
+            walk = experiments()[experiment].walk and spec.rules == RULES
+            to_proof = goes_on_to_proof(spec, case, experiment)
             for role, form, target in part:
                 key = (form.name, experiment, case.offset)
                 if role is Role.SANITY and key in sanities:
                     own.append(sanities[key])
                     continue
-                walk = experiments()[experiment].walk and spec.rules == RULES
                 phase = Phase(
                     index=len(made),
                     role=role,
@@ -133,9 +134,9 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
                     offset=case.offset,
                     experiment=experiment,
                     cpus=case.cpus,
-                    rounds=_rounds(spec, role, experiment),
+                    rounds=_rounds(spec, role, to_proof=to_proof),
                     cells=spec.cells_of(case, target, experiment),
-                    enough=_enough(spec, role, experiment),
+                    enough=_enough(spec, role, to_proof=to_proof),
                     adaptive=bool(spec.budget) and role is not Role.SANITY and not walk,
                     group=first if walk else len(made),
                     counts_meetings=walk,
@@ -193,20 +194,25 @@ def proof_of(case: Case) -> str:
     return ""
 
 
-def _rounds(spec: KernelSpec, role: Role, experiment: str) -> int:
+def goes_on_to_proof(spec: KernelSpec, case: Case, experiment: str) -> bool:
+    """Return whether the phases of a case that run an experiment go on until the proof is reached. Tokens, and what
+    else has another experiment for its proof, come in the number that was asked for."""
+    proof = experiment == (proof_of(case) or case.experiment) and experiments()[experiment].walk
+    return proof and spec.rules == RULES and bool(spec.proof_seconds or spec.budget)
+
+
+def _rounds(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
     """Return the least rounds of a phase; 0 for one that goes on until its proof is reached, or until it is stopped."""
-    if spec.rules == RULES and experiments()[experiment].walk and (spec.proof_seconds or spec.budget):
+    if to_proof:
         return 0
     return spec.rounds if role is Role.CASE else spec.rounds or CONTROL_ROUNDS
 
 
-def _enough(spec: KernelSpec, role: Role, experiment: str) -> int:
+def _enough(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
     if role is Role.POWER:
         return POWER_ENOUGH_IN_SUITE if spec.budget else POWER_ENOUGH
     if spec.budget and role in (Role.PROOF, Role.CASE):
         return CASE_ENOUGH_IN_SUITE
-    # tokens come in the number that was asked for
-    to_proof = bool(spec.proof_seconds) and experiments()[experiment].walk
     return {Role.PROOF: PROOF_ENOUGH, Role.CASE: CASE_ENOUGH}.get(role, 0) if to_proof else 0
 
 

@@ -141,7 +141,10 @@ def power(control: Weighed) -> str:
 
 
 def inconsistencies(record: PhaseRecord, *, counts: bool, abridged: bool) -> Iterator[str]:
-    """Yield where the counts of live batches contradict each other. ``counts`` says whether there must be any."""
+    """Yield where the counts of live batches contradict each other. ``counts`` says whether there must be any; an
+    abridged record has them only where they may decide."""
+    if abridged and not record.live:
+        return
     if bool(record.live) != counts or (counts and len(record.live) != len(Style)):
         yield f"counts live batches of {len(record.live)} styles"
         return

@@ -16,7 +16,7 @@ from kgen.errors import DebuggerError
 from kgen.machine import Machine, launch
 from kgen.mtree import PathEvidence, attest
 from kgen.platforms import LaunchRequest, Platform, Supervisor
-from kgen.source import ATTEND_BYTE
+from kgen.source import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 
 CONNECT_SECONDS = 20.0
 
@@ -96,9 +96,10 @@ class QemuEngine:
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
         return attest(self.machine.hmp("info mtree -f"), address, length, cpus=cpus)
 
-    def attend(self, address: int, length: int, cpus: int) -> PathEvidence:
+    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
         evidence = self.attest(address, length, cpus)
-        self.machine.send_serial(ATTEND_BYTE)
+        brief = (evidence.kind, declared) == ("ram", "io")
+        self.machine.send_serial(ATTEND_BRIEF_BYTE if brief else ATTEND_BYTE)
         return evidence
 
     def ask_to_stop(self, word: int) -> None:

@@ -15,7 +15,16 @@ from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine, Work
 from kgen.experiments.parity import STARTS as PARITY_STARTS
 from kgen.instructions import TORN, Use
-from kgen.plan import Phase, experiment_of, layout_of, may_be_silent, phases, phases_of, work_of
+from kgen.plan import (
+    Phase,
+    experiment_of,
+    goes_on_to_proof,
+    layout_of,
+    may_be_silent,
+    phases,
+    phases_of,
+    work_of,
+)
 from kgen.protocol import LINE_PREFIX, RECORDS, SENTENCES, SPEC_MAGIC, TABLE_HEADER, guest_format, spec_parts
 from kgen.results import (
     BUILD_ID_BYTES,
@@ -136,8 +145,12 @@ SERIAL_MS = 10_000
 #: A host that attends has so long to look at the machine; then it sends this.
 ATTEND_MS = 30_000
 ATTEND_BYTE = b"g"
-#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, or an even share where that is more.
+#: The same, where ordinary memory lies behind what was declared to be i/o: nothing can be learnt there, so be brief.
+ATTEND_BRIEF_BYTE = b"r"
+#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, but not more than GREED_SHARES even shares; an even
+#: share where that is more.
 GREED_SHIFT = 3
+GREED_SHARES = 4
 LEAST_SHARE_MS = 200
 #: The screen: lines of text below those that are left to cells, and the milliseconds between one drawing and the next.
 #: The usual cells take up to 128 x 8 bytes, six lines and a half of 160; on the eighth 18 lines are left of 25.
@@ -313,7 +326,7 @@ def _view(
         announce=int(case and not suite and phase.experiment == "token"),
         video=int(target.video),
         turns=sum(other.group == phase.index for other in phases(spec)),
-        turns_to_proof=int(phase.counts_meetings and not phase.rounds and bool(spec.proof_seconds or spec.budget)),
+        turns_to_proof=int(goes_on_to_proof(spec, spec.cases[phase.case], phase.experiment)),
         may_be_silent=int(may_be_silent(spec, phase)),
         pairs=int(experiment.pairs),
         stride=phase.stride,
@@ -427,7 +440,9 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "SERIAL_MS": SERIAL_MS,
         "ATTEND_MS": ATTEND_MS,
         "ATTEND_BYTE": ATTEND_BYTE[0],
+        "ATTEND_BRIEF_BYTE": ATTEND_BRIEF_BYTE[0],
         "GREED_SHIFT": GREED_SHIFT,
+        "GREED_SHARES": GREED_SHARES,
         "LEAST_SHARE_MS": LEAST_SHARE_MS,
         "PCI_WINDOW": PCI_WINDOW,
         "SCREEN_COLUMNS": SCREEN_COLUMNS,
@@ -446,6 +461,12 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "CODE_GROUP": symbols.GROUP,
         "CODE_DECODES": symbols.DECODES,
         "CODE_AS_PLANNED": symbols.AS_PLANNED,
+        "CODE_SHOWN": symbols.MOST_SHOWN - symbols.WORD_SYMBOLS,
+        "CODE_STATES": symbols.STATES,
+        "CODE_MOST_DIGITS": symbols.DIGITS[0],
+        "CODE_LEAST_DIGITS": symbols.DIGITS[-2],
+        "CODE_BARE": symbols.BARE,
+        "CODE_HIGHEST": symbols.HIGHEST,
         "CODE_IDLE": symbols.IDLE,
         "CODE_PUTS": symbols.PUTS,
         "CODE_REST": symbols.REST,

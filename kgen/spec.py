@@ -287,14 +287,14 @@ _OLD_CELLS = {"counter": 16, "mutex": 1, "own-bits": 32, "parity": 64, "token": 
 class KernelSpec:
     """Everything that decides the bytes of a kernel.
 
-    ``more`` are the cases of a suite behind its first, ``case``; ``suite`` is its name, ``budget`` the seconds that all
+    ``more`` are the cases of a suite after its first, ``case``; ``suite`` is its name, ``budget`` the seconds that all
     of them may take. Without a budget N is what ``rounds`` says; with one ``rounds`` is the least, and N grows until
     the power controls have failed. ``rounds`` 0 runs until told to stop. ``batch`` is the number of cells one handshake
-    covers, 0 for the target's default. ``print_every`` is the distance in rounds between table rows, 0 for the default
-    (the first 20 rounds, then about ten rows a second). ``serial_port`` is an I/O port, ``baud`` in bits a second.
-    With ``proof_seconds`` a walk goes on until its proof is reached, for so many seconds at most (kgen.live), without
-    them for as many operations as ``rounds`` says. ``rules`` 1 marks kernels of versions that counted no live batches:
-    they are planned and read as ever, and never called ATOMIC.
+    of a case's own experiment covers, 0 for the default. ``print_every`` is the distance in rounds between table rows,
+    0 for the default (the first 20 rounds, then about ten rows a second). ``serial_port`` is an I/O port, ``baud`` in
+    bits a second. With ``proof_seconds`` a walk goes on until its proof is reached, for so many seconds at most
+    (kgen.live), without them for as many operations as ``rounds`` says. ``rules`` 1 marks kernels of versions that
+    counted no live batches: they are planned and read as ever, and never called ATOMIC.
     """
 
     case: Case
@@ -355,9 +355,11 @@ class KernelSpec:
 
     @property
     def max_batch(self) -> int:
-        """The most cells that fit the targets and the RAM of the sanity controls, at most MAX_BATCH."""
+        """The most cells that fit the targets and the RAM of the sanity controls, and whose values differ where the
+        experiment needs that, at most MAX_BATCH."""
         places = [(case, resolve_target(name)) for case in self.cases for name in (case.target, "ram")]
-        return min(room(target, case.offset, case.width) for case, target in places)
+        most = [experiments()[case.experiment].most_cells(case.width, case.cpus) for case in self.cases]
+        return min(*most, *(room(target, case.offset, case.width) for case, target in places))
 
     @property
     def cells(self) -> int:
@@ -366,10 +368,11 @@ class KernelSpec:
 
     def cells_of(self, case: Case, target: MemoryTarget, experiment: str = "") -> int:
         """Return how many cells one handshake covers when a phase of that case runs on that target; of an experiment
-        that is not the case's own where ``experiment`` names one."""
+        that is not the case's own where ``experiment`` names one: ``batch`` is not for that."""
         name = experiment or case.experiment
         most = experiments()[name].cells(case.width) if self.rules == RULES else _OLD_CELLS[name]
-        return self.batch or min(most, room(target, case.offset, case.width))
+        batch = self.batch if name == case.experiment else 0
+        return batch or min(most, room(target, case.offset, case.width))
 
     def _fields(self) -> dict[str, Any]:
         """Return the fields as text forms have them: those of older kernels lack what is newer."""

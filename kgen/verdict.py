@@ -438,7 +438,9 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: _R
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
-    if record.status is PhaseStatus.DONE and _short(phase, record):
+    # without live batches an abridged record does not say what else ended a control
+    untold = channel.abridged and phase.counts_meetings and not record.live and phase.role is Role.POWER
+    if record.status is PhaseStatus.DONE and not untold and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
     if phase.rounds and record.rounds > phase.rounds and not phase.adaptive and not experiment.walk:
         yield f"ran {record.rounds} rounds where {phase.rounds} were planned"
@@ -688,7 +690,8 @@ def _controls(run: _Run) -> Iterator[ControlResult]:
                 continue
             ended = record.status in _CAME_OUT
             good = record.total == 0 if role is Role.SANITY else _shows(run, phase, record)
-            power = proof.power(proof.Weighed(phase, record)) if role is Role.POWER and phase.counts_meetings else ""
+            counts = role is Role.POWER and bool(record.live)
+            power = proof.power(proof.Weighed(phase, record)) if counts else ""
             yield ControlResult(
                 phase.label,
                 role.name.lower(),
@@ -705,6 +708,9 @@ def _shows(run: _Run, phase: Phase, record: PhaseRecord) -> bool:
     """Whether a power control says something about the case."""
     if not phase.counts_meetings:
         return _power(run, phase, record) >= POWER_MINIMUM
+    if run.record.abridged and not record.live:
+        # they are left out where a violation decides
+        return record.total >= POWER_MINIMUM
     silent = {control.phase for control in run.group.silent} if run.group else set()
     return phase in silent or all(needed(live) is not None for live in record.live)
 

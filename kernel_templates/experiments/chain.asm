@@ -228,7 +228,25 @@ chain_judge:
     call chain_each_operation
     mov edi, chain_note_reader
     call chain_each_operation
-    ; what is left in the cells
+    ; What is left in the cells. A write that was still on its way would make a wrong value right.
+    xor esi, esi
+.look:
+    mov eax, dword ptr [finals + 4 * esi]
+    call chain_number
+    jnc .stay
+    call chain_cell
+    cmp edx, esi
+    jne .stay
+    cmp dword ptr [chain_readers + 4 * eax], 0
+    jne .stay
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb .look
+    jmp .finals
+.stay:
+    call finals_stay
+    jc .return
+.finals:
     xor esi, esi
 .final:
     mov eax, dword ptr [finals + 4 * esi]

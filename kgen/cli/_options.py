@@ -141,14 +141,15 @@ _CASE_OPTIONS = (
         "--rounds",
         type=int,
         metavar="N",
-        help="Just so many tokens, or operations; 0: until stopped.  [default: 10000 tokens, and until the proof]",
+        help="So many tokens, or operations; 0: until stopped.  [default: 10000 tokens (kvm-lab: 1000), and operations "
+        "until the proof is reached]",
     ),
     option(
         _CASE,
         "--proof-seconds",
         type=int,
-        metavar="S",
-        help="How long it may go on for its proof.  [default: 60; with --rounds: not at all]",
+        metavar="SECONDS",
+        help="For how long operations may go on until the proof is reached.  [default: 60; with --rounds: 0]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(
@@ -165,7 +166,7 @@ _CASE_OPTIONS = (
         type=int,
         default=0,
         metavar="CELLS",
-        help="Cells in one handshake.  [default: 128, or what fits]",
+        help="Cells in one handshake of the case.  [default: 128 for tokens, else by the experiment; or what fits]",
     ),
     option(
         _KERNEL,
@@ -205,7 +206,7 @@ _SUITE_OPTIONS = (
         "--budget",
         type=budget,
         metavar="TIME",
-        help="What all cases may take: 60s, 20m.  [default: 240s; smoke: 30s]",
+        help="What all cases may take: 60s, 20m.  [default: 560s; smoke: 30s]",
     ),
 )
 #: What belongs to one case and has no meaning for a suite.
@@ -329,7 +330,7 @@ def lab_choice(values: dict[str, Any]) -> Any:
 
 def make_spec(values: dict[str, Any]) -> Any:
     """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
-    from kgen.asking import DEFAULT_ROUNDS, PROOF_SECONDS
+    from kgen.asking import DEFAULT_ROUNDS, proof_seconds
     from kgen.experiments import Poll
     from kgen.spec import Case, KernelSpec
 
@@ -337,20 +338,22 @@ def make_spec(values: dict[str, Any]) -> Any:
     names = ("rounds", "proof_seconds", "controls", "batch", "print_every", "serial_port", "baud")
     rest = {name: values.pop(name) for name in names}
     rest["poll"] = Poll[values.pop("poll").upper()]
-    to_proof = rest["rounds"] is None
-    if rest["rounds"] is None:
+    rounds = rest["rounds"]
+    if rounds is None:
         rest["rounds"] = DEFAULT_ROUNDS
-    if rest["proof_seconds"] is None:
-        rest["proof_seconds"] = PROOF_SECONDS if to_proof and values["suite"] is None else 0
     suite = {name: values.pop(name) for name in ("suite", "only", "skip", "budget")}
     if suite["suite"] is not None:
-        return _suite_spec(suite, case["cpus"], rest)
+        # a suite's cases go on by its budget
+        return _suite_spec(suite, case["cpus"], rest | {"proof_seconds": 0})
     given = [f"--{name}" for name in ("only", "skip", "budget") if suite[name]]
     if given:
         raise click.UsageError(f"{given[0]} goes with --suite")
     if case["instruction"] is None:
         raise click.UsageError("give --instr NAME or --suite NAME; 'kgen list instructions' shows what there is")
-    return KernelSpec(case=Case(**case), **rest)
+    asked = Case(**case)
+    if rest["proof_seconds"] is None:
+        rest["proof_seconds"] = proof_seconds(asked, rounds)
+    return KernelSpec(case=asked, **rest)
 
 
 def suite_of(values: dict[str, Any]) -> bool:

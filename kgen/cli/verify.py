@@ -96,7 +96,7 @@ up (130).
     "--timeout",
     type=seconds_from(1),
     metavar="SECONDS",
-    help="Give up on the whole run.  [default: 600; none for --rounds 0]",
+    help="Give up on the whole run.  [default: 600, --seconds and --proof-seconds; none for --rounds 0]",
 )
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
@@ -186,7 +186,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
         _check_suite(context, values)
     choice = lab_choice(values)
     if timeout is None and not endless:
-        timeout = DEFAULT_TIMEOUT + (seconds or 0)
+        timeout = DEFAULT_TIMEOUT + (seconds or 0) + spec.proof_seconds
     check_writable(values["json_file"])
     options = Options(
         qemu=values["qemu"],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -106,6 +107,7 @@ class Experiment:
     cannot be used although it offers them, "" where it can. ``work`` is what a phase does with a form, for so many CPUs
     and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room; a walk is one
     chance to see something, however many cells it covers, so it is to be short: before each all CPUs meet anew.
+    ``most_cells`` is how many a batch may cover at most, for a width in bits and so many CPUs.
     ``accounts`` yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can
     show, ``telling`` those that say of a power control that it would have shown the defect in question. ``pairs`` says
     that two CPUs take part in a batch, never more. ``proofs`` names stronger experiments: the verdict rests on the
@@ -127,6 +129,7 @@ class Experiment:
     pairs: bool = False
     proofs: tuple[str, ...] = ()
     cells: Callable[[int], int] = lambda width: 128
+    most_cells: Callable[[int, int], int] = lambda width, cpus: sys.maxsize
     fits: Callable[[Instruction, Form, int], str] = lambda instruction, form, cpus: ""
 
     @property

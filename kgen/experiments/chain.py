@@ -15,6 +15,11 @@ def _repeat(width: int, cpus: int, cells: int) -> int:
     return min(max(1, MOST_OPERATIONS // cells), (values(width) - cells) // (cpus * cells))
 
 
+def _most_cells(width: int, cpus: int) -> int:
+    """Return for how many cells the values suffice: each holds one at first, and every CPU writes one."""
+    return values(width) // (cpus + 1)
+
+
 def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     attempt = Use.ATTEMPT in form.code
     put = Routine(form, Use.ATTEMPT if attempt else Use.EXCHANGE)
@@ -24,7 +29,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
         take=put,
         # an attempt is told what the cell should hold; an exchange takes what comes
         operand=int(attempt),
-        repeat=max(1, _repeat(form.width, cpus, cells)),
+        repeat=_repeat(form.width, cpus, cells),
         token_mask=mask,
         returns=True,
     )
@@ -57,5 +62,6 @@ EXPERIMENT = Experiment(
     telling=("lost", "duplicate"),
     template="experiments/chain.asm",
     cells=lambda width: 1,
+    most_cells=_most_cells,
     fits=_fits,
 )

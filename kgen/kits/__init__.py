@@ -121,7 +121,7 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
         com=ports.index(spec.serial_port) + 1,
         port=spec.serial_port,
         baud=spec.baud,
-        seconds=max(PATIENCE, 3 * spec.budget + 600),
+        seconds=max(PATIENCE, 3 * (spec.budget + spec.proof_seconds) + 600),
         fixtures=_fixtures(spec) if kit.qemu else (),
         left_out=left_out,
         total=len(spec.cases),

@@ -39,9 +39,7 @@ def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapp
         else:
             blocks[-1][1].append(text)
     more = [block for block in blocks if block[0] not in _FIRST or len(block[1]) > 1]
-    more.append(
-        ("INCONCLUSIVE", ["kgen judge says why. Mostly more time helps: make the kit again with more --proof-seconds."])
-    )
+    more.append(("INCONCLUSIVE", [f"kgen judge says why; where live batches are missing, {_more_time(facts)}."]))
     if facts.unproven:
         more.append(("ATOMIC", [unproven(facts)]))
     more.append(("Files", ["kernel.elf is for kgen inspect, kernel.s shows its instructions; no machine needs them."]))
@@ -52,6 +50,11 @@ def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapp
         "README.txt": f"{title}\n\n" + _rows([(head, texts[:1]) for head, texts in blocks if head in _FIRST]),
         "NOTES.txt": f"Notes on {product}: {facts.case}\n\n" + _rows(more),
     }
+
+
+def _more_time(facts: Facts) -> str:
+    option = "--budget 30m" if facts.case.startswith("suite:") else "--proof-seconds 600"
+    return f"build the kit again with {option}"
 
 
 def _rows(blocks: Sequence[tuple[str, Sequence[str]]]) -> str:

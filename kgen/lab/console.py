@@ -17,6 +17,8 @@ LAST_LINES = 40
 SHOWN_LINES = 3
 #: How often the lab is asked whether it is ready, in seconds.
 ASK_SECONDS = 0.1
+#: The distance of the newlines that it is woken with while it boots, in seconds: a port that is not read yet holds few.
+NUDGE_SECONDS = 1.0
 
 _OURS = "kgen-lab: "
 #: A record of /dev/kmsg: priority, sequence number, microseconds, flags; then the message.
@@ -54,8 +56,13 @@ class Console:
         """Wait until /init takes commands. Raises MachineError."""
         stage = "booting the lab's Linux"
         until = time.monotonic() + timeout
+        nudged = 0.0
         while not self._take("ready"):
-            self._send(b"\n", stage)
+            if time.monotonic() - nudged >= NUDGE_SECONDS:
+                # a Linux that has not come so far takes no byte, which is no failure before the deadline
+                with contextlib.suppress(OSError):
+                    self._line.send(b"\n")
+                nudged = time.monotonic()
             self._wait(min(until, time.monotonic() + ASK_SECONDS), until, stage, timeout)
         if self._problems:
             raise MachineError(f"{stage}: {'; '.join(self._problems)}{self._tail()}", where="the lab")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import struct
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from random import Random
 
+import counted
 import pytest
-from _kernel import DEADLINE, END, Edit, built, needs, replaced, spec_of
+from _kernel import DEADLINE, END, Edit, built, console, needs, replaced, spec_of
 from _screen import Picture, Watched, watched
 
 from kgen.builder import Kernel
@@ -17,7 +20,7 @@ from kgen.code import decode, encode, rebuild
 from kgen.mtree import NOT_ASKED
 from kgen.observation import SERIAL_ONLY, Observation, Record, from_memory
 from kgen.plan import layout_of, phases
-from kgen.results import KernelState, PhaseStatus, Screen
+from kgen.results import KernelState, PhaseStatus, Role, Screen
 from kgen.source import SCREEN_ROWS, SCREEN_TOP
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import VerdictKind, judge
@@ -58,6 +61,57 @@ def codes(log: bytes) -> list[str]:
     return [match.decode() for match in re.findall(rb"^kgen:\d+ code text=(\S+) ", log, re.MULTILINE)]
 
 
+def made_up(blocks: Sequence[tuple[int, bytes]]) -> Edit:
+    """A kernel that runs no phase: it prints the code of each of these arrays of phases, with the state of its kernel,
+    and has then finished."""
+    data = b"".join(state.to_bytes(4, "little") + phases for state, phases in blocks)
+    words = struct.unpack(f"<{len(data) // 4}I", data)
+    rows = "".join(f"    .long {', '.join(map(str, words[at : at + 32]))}\n" for at in range(0, len(words), 32))
+    loop = f"""
+    mov ebx, made_up
+.made_up:
+    mov edx, dword ptr [ebx]
+    lea esi, [ebx + 4]
+    mov edi, results + Results.phase
+    mov ecx, {len(blocks[0][1]) // 4}
+    rep movsd
+    mov ebx, esi
+    xor eax, eax
+    call record_code
+    cmp ebx, made_up_end
+    jb .made_up
+    mov eax, KernelState.FINISHED
+    jmp finish
+"""
+    edit = replaced("    xor ebx, ebx\n.phase:\n", f"{loop}.phase:\n", routine="main")
+    return lambda text: (
+        edit(text) + f'\n.section .rodata, "a", 64\n.align 4\nmade_up:\n{rows}made_up_end:\n    .long 0\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        KernelSpec(Case("xchg"), proof_seconds=60),
+        KernelSpec(Case("xchg"), rounds=300),
+        KernelSpec(Case("add"), proof_seconds=60),
+        KernelSpec(Case("cmpxchg8b", target="ram", cpus=5), rounds=0),
+    ],
+    ids=lambda spec: f"{spec.name}-{spec.proof_seconds}",
+)
+def test_the_code_of_any_counts_is_the_one_that_python_makes(spec: KernelSpec, tmp_path: Path) -> None:
+    """Counts that a run would take hours for, on either side of where they are rounded."""
+    random = Random(spec.name)
+    records = [counted.record(spec, random) for _ in range(60)]
+    kernel = built(spec, made_up([(record.state, counted.block(layout_of(spec), record)) for record in records]))
+    elf = tmp_path / "kernel.elf"
+    elf.write_bytes(kernel.elf.data)
+    with console("-kernel", elf, "-m", "32", "-smp", f"{spec.case.cpus}", "-serial", "stdio") as serial:
+        serial.read(END.search)
+        found = codes(serial.heard)
+    assert found[:-1] == [encode(spec, record) for record in records]
+
+
 def check_code(kernel: Kernel, record: Record, text: str, case: int = -1) -> VerdictKind:
     """The code is the one that Python makes of the log, and tells the same story; its verdict."""
     assert encode(kernel.spec, record, case) == text
@@ -72,12 +126,27 @@ def check_code(kernel: Kernel, record: Record, text: str, case: int = -1) -> Ver
     return again.kind
 
 
+def whole(text: Sequence[str]) -> list[str]:
+    """Lines that were longer than the screen is wide, put together again; empty ones are left out."""
+    lines: list[str] = []
+    full = False
+    for row in filter(None, text):
+        lines = [*lines[:-1], lines[-1] + row] if full else [*lines, row]
+        full = len(row) == COLUMNS
+    return lines
+
+
 def check_summary(text: Sequence[str], kernel: Kernel, code: str, state: str) -> None:
     """The lines that stay at the end of a single case's run."""
-    lines = [line for line in text if line]
+    lines = whole(text)
     assert lines[0] == f"kgen {_version()}  {kernel.spec.case.id}  {kernel.spec.case.cpus} CPUs"
     for phase in phases(kernel.spec):
-        assert any(line.startswith(f"{phase.label}: ") for line in lines), phase.label
+        (line,) = (line for line in lines if line.startswith(f"{phase.label}: "))
+        unit = "operations" if phase.counts_meetings else "rounds"
+        assert bool(re.search(r" \d+ live, ", line)) == phase.counts_meetings
+        assert bool(re.search(rf" \d+ {unit}, ", line)) != (phase.counts_meetings and phase.role is Role.POWER)
+        # each has a line for itself, so that the first one does not scroll away
+        assert len(line) <= COLUMNS
     assert state in lines
     assert f"code: {code}" in lines
     assert lines[-1] == f"kgen judge --code {code}"
@@ -212,12 +281,13 @@ def test_cells_all_over_the_screen_are_left_alone(tmp_path: Path) -> None:
     """Cells a cache line apart cover the page that is usually shown: another one is shown then."""
     spec = KernelSpec(Case("xchg", offset=1), rounds=300, controls=False)
     kernel = built(spec)
-    (case,) = phases(spec)
+    proof, case = phases(spec)
     assert case.length > 2 * COLUMNS * 25
     with watched(kernel, tmp_path, *THREE, "-serial", "stdio") as machine:
         _, record = machine.serial.record()
         text = below(machine.look(), TEXT)
         cells = machine.memory(0xB8001, case.length)
+    assert proof.length <= case.length
     assert all(cells[at : at + 4] == bytes(4) for at in range(0, case.length, case.stride))
     (code,) = codes(machine.serial.heard)
     check_summary(text, kernel, code, "finished")
@@ -243,7 +313,7 @@ def test_the_screen_does_not_need_a_serial_port(tmp_path: Path) -> None:
     with watched(plain(), tmp_path, *THREE, "-serial", "none") as machine:
         text = machine.until(lambda text: any(line.startswith("kgen judge") for line in text), TEXT)
         record = memory_record(plain(), machine)
-    (code,) = (line.removeprefix("code: ") for line in text if line.startswith("code: "))
+    (code,) = (line.removeprefix("code: ") for line in whole(text) if line.startswith("code: "))
     check_summary(text[SCREEN_TOP:], plain(), code, "finished")
     assert encode(plain().spec, record) == code
 
@@ -269,7 +339,7 @@ ENDINGS: dict[str, tuple[Edit | None, tuple[str, ...], KernelState, str, str]] =
         "2 CPUs started, 3 are needed",
     ),
     "a fault outside the case": (
-        replaced("    call limit_phase\n", "    ud2\n", routine="run_phase"),
+        replaced("    call limit_group\n", "    ud2\n", routine="run_group"),
         THREE,
         KernelState.FAULTED,
         "a CPU faulted: the run was broken off",
@@ -309,7 +379,7 @@ def test_what_broke_a_run_off_is_told(name: str, tmp_path: Path, monkeypatch: py
     assert decode(code).state is state
     assert said in text
     assert not more or any(re.fullmatch(more, line) for line in text), text
-    assert [line for line in text if line][-1] == f"kgen judge --code {code}"
+    assert whole(text)[-1] == f"kgen judge --code {code}"
     kind = judge(*rebuild(decode(code))).kind
     assert kind in (VerdictKind.ERROR, VerdictKind.CRASH, VerdictKind.UNSUPPORTED)
 
@@ -321,13 +391,13 @@ def test_violations_are_told(tmp_path: Path) -> None:
         with watched(kernel, tmp_path, *THREE, "-serial", "stdio") as machine:
             _, record = machine.serial.record()
             text = below(machine.look(), TEXT)
-        if record.phases[0].total:
+        if record.phases[-1].total:
             break
     (code,) = codes(machine.serial.heard)
     assert check_code(kernel, record, code) is VerdictKind.NOT_ATOMIC
     (line,) = (line for line in text if line.startswith("case:"))
     told = {kind: int(count) for count, kind in re.findall(r"(\d+) (lost|duplicate|torn|stale)", line)}
-    assert told == {kind: count for kind, count in record.phases[0].violations.items() if count}
+    assert told == {kind: count for kind, count in record.phases[-1].violations.items() if count}
 
 
 def test_on_kvm_the_code_says_what_kvm_does(tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ REFUSED = {
     "too many CPUs": (["--cpus", "256"], "256 CPUs asked for; the token experiment takes 3 to 255"),
     "negative rounds": (["--rounds", "-1"], "-1 rounds asked for; give 1 to 4294967295, or 0"),
     "too many rounds": (["--rounds", "4294967296"], "4294967296 rounds asked for"),
+    "negative time for the proof": (["--proof-seconds", "-1"], "a proof of -1 s; give 1 to 86400 seconds"),
+    "more cells than values": (
+        ["--width", "8", "--experiment", "chain", "--batch", "64"],
+        "--batch 64; vga-text takes 1 to 63 cells",
+    ),
+    "no values for so many CPUs": (
+        ["--width", "8", "--experiment", "chain", "--cpus", "254"],
+        "a cell of 8 bits has too few values for 254 CPUs",
+    ),
     "negative batch": (["--batch", "-4"], "--batch -4; vga-text takes 1 to "),
     "batch larger than the target": (["--batch", "100000"], "--batch 100000; vga-text takes 1 to "),
     "batch on one cell": (["--target", "0xfed00108", "--batch", "2"], "--batch 2; 0xfed00108 takes 1 to 1 "),
@@ -150,6 +159,44 @@ def test_verify_refuses_before_anything_is_started(name: str, monkeypatch: pytes
     assert (code, stdout, stderr.count("\n")) == (125 if "bisect" in arguments else 2, "", 1), stderr
     assert stderr.startswith("kgen: error: ")
     assert words in stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "rounds", "seconds"),
+    [
+        ([], 10_000, 60),
+        (["--rounds", "500"], 500, 0),
+        (["--rounds", "500", "--proof-seconds", "7"], 500, 7),
+        (["--proof-seconds", "7"], 10_000, 7),
+        (["--proof-seconds", "0"], 10_000, 0),
+        (["--rounds", "0"], 0, 60),
+        (["--experiment", "chain", "--rounds", "0"], 0, 0),
+    ],
+)
+def test_how_many_rounds_and_how_long_for_the_proof(
+    tmp_path: Path, words: list[str], rounds: int, seconds: int
+) -> None:
+    code, _, errors = invoke(*BUILD, "-o", str(tmp_path), *words)
+    assert code == 0, errors
+    spec = json.loads((tmp_path / "manifest.json").read_text())["spec"]
+    assert (spec["rounds"], spec["proof_seconds"], spec["rules"]) == (rounds, seconds, 2)
+
+
+def test_a_suite_has_a_budget_for_its_proofs(tmp_path: Path) -> None:
+    code, _, errors = invoke("build", "--suite", "smoke", "--proof-seconds", "7", "-o", str(tmp_path))
+    assert code == 2
+    assert "--proof-seconds is for one case" in errors
+    code, _, errors = invoke("build", "--suite", "smoke", "-o", str(tmp_path))
+    assert code == 0, errors
+    assert json.loads((tmp_path / "manifest.json").read_text())["spec"]["proof_seconds"] == 0
+
+
+def test_the_chain_is_listed_with_its_argument() -> None:
+    code, text, _ = invoke("list", "experiments", "--json")
+    assert code == 0
+    (chain,) = [entry for entry in json.loads(text) if entry["name"] == "chain"]
+    assert "one path" in " ".join(chain["argument"].split())
+    assert "chain" in invoke("list", "experiments")[1]
 
 
 def test_usage_errors_name_the_way_to_help() -> None:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
+import counted
 import pytest
 from _changes import Change, both, chain, fault, phase
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
-from test_verdict import CASE, SEEN, died, ended_by, faulted, silent, violated
+from test_verdict import CASE, OLD, OLD_CASE, POWER, PROOF, SEEN, died, ended_by, faulted, never_failed, violated
 
 from kgen.code import Code, decode, encode, rebuild
 from kgen.errors import ProtocolError
+from kgen.live import MOST, MOST_VIOLATED, Live, needed
 from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, Count, Observation, Record
+from kgen.observation import ABRIDGED, SERIAL_ONLY, Count, Observation, Record
 from kgen.plan import phases
 from kgen.results import Decode, KernelState, PhaseStatus, Role
-from kgen.spec import Case, KernelSpec
+from kgen.spec import OLD_RULES, Case, KernelSpec
 from kgen.symbols import (
     ALPHABET,
+    DIGITS,
     GROUP,
+    HIGHEST,
+    MOST_SHOWN,
+    STATES,
     WORD_SYMBOLS,
     Reader,
     checksum,
@@ -30,10 +37,12 @@ from kgen.symbols import (
     heading,
     names,
     number,
+    order,
     read_heading,
+    short,
     to_text,
 )
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.verdict import OLD_PROOF, ControlResult, Verdict, VerdictKind, judge
 
 SPEC = load("tcg-atomic").spec
 EMPTY = {"rounds": 0, "judged": 0, "events": 0, "counts": tuple(Count(cpu, 0, 0, 0) for cpu in range(3))}
@@ -69,7 +78,9 @@ def absent(status: PhaseStatus) -> Change:
 CASES: dict[str, tuple[VerdictKind, Change]] = {
     "atomic": (VerdictKind.ATOMIC, lambda seen: seen),
     "lost tokens": (VerdictKind.NOT_ATOMIC, violated(CASE, 3)),
-    "a silent control": (VerdictKind.INCONCLUSIVE, silent(1, 4)),
+    "a silent control": (VerdictKind.INCONCLUSIVE, never_failed(POWER)),
+    "a control of one instruction that is silent": (VerdictKind.ATOMIC, never_failed(POWER + 1)),
+    "a control of one instruction that hardly ran": (VerdictKind.INCONCLUSIVE, never_failed(POWER + 1, 99)),
     "stopped": (VerdictKind.ATOMIC, both(lambda record: replace(record, state=KernelState.STOPPED))),
     "RAM": (VerdictKind.RAM_BACKED, phase(CASE, decode=Decode.RAM)),
     "unattested": (VerdictKind.INCONCLUSIVE, phase(CASE, decode=Decode.UNKNOWN)),
@@ -100,12 +111,28 @@ CASES: dict[str, tuple[VerdictKind, Change]] = {
 }
 
 
-def same(told: Verdict, again: Verdict) -> None:
-    """What a code keeps of a verdict."""
+def same(told: Verdict, again: Verdict, *, old: bool = False) -> None:
+    """What a code keeps of a verdict, where none of its counts had to be rounded; one of an older kernel has all."""
     assert again.kind is told.kind, (told.reason, again.reason)
-    for name in ("rounds", "judged", "bound", "violations", "controls"):
+    for name in ("rounds", "judged", "bound", "violations", "chance"):
         assert getattr(again, name) == getattr(told, name), name
+    for control, kept in zip(told.controls, again.controls, strict=True):
+        if old or "/" not in control.label:
+            assert kept == control
+        else:
+            check_control(control, kept, decided=told.kind is VerdictKind.NOT_ATOMIC)
     assert any("result code" in note for note in again.notes)
+
+
+def check_control(told: ControlResult, kept: ControlResult, *, decided: bool) -> None:
+    """What a code keeps of a walk's control: the orders of its numbers, and how often it failed in live batches where
+    that may decide."""
+    assert (kept.label, kept.role, kept.ended) == (told.label, told.role, told.ended)
+    assert 0 < kept.rounds <= told.rounds or kept.rounds == told.rounds
+    for kind, count in told.violations.items():
+        assert kept.violations[kind] == (1 << count.bit_length() >> 1), kind
+    if not decided or kept.power:
+        assert (kept.power, kept.enough) == (told.power, told.enough)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -142,7 +169,8 @@ def test_every_recorded_run_survives(name: str) -> None:
         assert encode(recording.spec, memory, number_) == text
         spec, observation = rebuild(decode(text))
         assert spec.case == case
-        same(judge(recording.spec, seen, number_), judge(spec, observation))
+        old = recording.spec.rules == OLD_RULES
+        same(judge(recording.spec, seen, number_), judge(spec, observation), old=old)
 
 
 def test_a_cpu_that_took_no_part_is_told() -> None:
@@ -155,10 +183,11 @@ def test_a_cpu_that_took_no_part_is_told() -> None:
 
 def test_a_good_run_is_a_short_line() -> None:
     text = encode(SPEC, serial_of(SEEN))
-    assert len(text) <= 60
+    assert len(text.replace("-", "")) <= MOST_SHOWN
     assert all(len(group) == GROUP for group in text.split("-")[:-1])
     long = encode(load("kvm-lost").spec, serial_of(load("kvm-lost").observed()))
-    assert len(f"code: {long}") <= COLUMNS
+    assert len(long.replace("-", "")) <= MOST_SHOWN
+    assert len(f"kgen judge --code {long}") <= 2 * COLUMNS
 
 
 def test_totals_that_do_not_fit_are_an_error() -> None:
@@ -173,7 +202,8 @@ def test_totals_that_do_not_fit_are_an_error() -> None:
 def test_without_controls_it_is_never_atomic() -> None:
     spec = replace(SPEC, controls=False)
     record = serial_of(SEEN)
-    alone = replace(record, phases=(replace(record.phases[CASE], index=0),), phase=0)
+    kept = (replace(record.phases[PROOF], index=0), replace(record.phases[CASE], index=1))
+    alone = replace(record, phases=kept, phase=1)
     verdict = judge(*rebuild(decode(encode(spec, alone))))
     assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert "no controls were run" in verdict.reason
@@ -188,6 +218,130 @@ def test_a_rebuilt_record_has_no_code() -> None:
 def test_a_record_that_does_not_say_what_ended_it_has_no_code() -> None:
     with pytest.raises(ProtocolError, match="what exception"):
         encode(SPEC, serial_of(faulted()(SEEN)))
+
+
+# --- rounding ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 1 << 40), st.integers(1, 3), st.booleans())
+def test_a_short_number_is_near(value: int, digits: int, up: bool) -> None:
+    made = short(value, digits, up=up)
+    assert len(made) <= digits + 1
+    reader = Reader(made)
+    again = reader.short(digits)
+    assert reader.is_over
+    assert 0 <= (again - value if up else value - again) <= value >> 4 * digits
+    if value < 2 << 4 * digits:
+        assert again == value
+
+
+@given(st.integers(0, 1 << 40))
+def test_an_order_is_a_lower_limit(value: int) -> None:
+    again = Reader((order(value),)).order()
+    assert again <= value < 2 * again or value == again == 0 or again == 1 << HIGHEST - 1
+
+
+_VIOLATED = st.integers(0, MOST_VIOLATED)
+
+
+@given(_VIOLATED, st.integers(0, MOST - MOST_VIOLATED), st.integers(0, 2 * MOST_VIOLATED + 1), st.sampled_from(DIGITS))
+def test_rounding_never_makes_a_control_stronger(violated: int, rest: int, switches: int, digits: int) -> None:
+    """Of what the code says at least as many live batches follow as of what was counted."""
+    most = max(1, digits)
+
+    def kept(value: int, up: bool) -> int:
+        return Reader(short(value, most, up=up)).short(most)
+
+    told = Live(live=violated + rest, violated=violated, switches=min(switches, 2 * min(violated, rest) + 1))
+    again = replace(told, live=violated + kept(rest, violated > 0), switches=kept(told.switches, False))
+    asked, asked_again = needed(told), needed(again)
+    assert (asked is None) == (asked_again is None)
+    assert asked is None or asked_again is None or asked_again >= asked
+
+
+#: A case on each kind of place, in each way to run; the last ones are of suites.
+REQUESTS = (
+    KernelSpec(Case("xchg"), proof_seconds=60),
+    KernelSpec(Case("xchg"), rounds=300),
+    KernelSpec(Case("xchg", target="ram"), proof_seconds=60),
+    KernelSpec(Case("xchg", experiment="mutex"), proof_seconds=9),
+    KernelSpec(Case("add"), proof_seconds=60),
+    KernelSpec(Case("cmpxchg8b", cpus=5), rounds=0),
+    KernelSpec(Case("xchg", experiment="chain"), suite="x", budget=9),
+    KernelSpec(Case("or"), suite="x", budget=9),
+)
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(REQUESTS), st.randoms(use_true_random=False))
+def test_a_code_never_claims_more_than_was_recorded(spec: KernelSpec, random: Random) -> None:
+    """The same verdict, but where a number had to be rounded INCONCLUSIVE for ATOMIC."""
+    made = counted.record(spec, random)
+    text = encode(spec, made)
+    code = decode(text)
+    tabled = spec.case.experiment == "token"
+    seen = Observation(SERIAL_ONLY, replace(made, channel=ABRIDGED), None, NOT_ASKED)
+    told = judge(spec, replace(seen, rows=(made.phases[-1].row,) if tabled else ()))
+    again = judge(*rebuild(code))
+    digits = digits_of(text)
+    rounded = any(Reader(short(count, digits, up=False)).short(digits) != count for count in lives(made))
+    if told.kind is VerdictKind.ATOMIC and rounded:
+        assert again.kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
+    else:
+        assert again.kind is told.kind, (told.reason, again.reason)
+    assert (again.rounds, again.violations) == (told.rounds, told.violations)
+    assert again.judged <= told.judged
+    for ran, entry in zip(made.phases, code.phases, strict=True):
+        for counts, kept in zip(ran.live, entry.live, strict=False):
+            assert kept.violated == (counts.violated if ran.role is Role.POWER else 0)
+            assert kept.live >= counts.live if counts.violated else kept.live <= counts.live
+            assert kept.switches <= counts.switches
+    assert again.kind is not VerdictKind.ERROR, again.reason
+    if spec is REQUESTS[0]:
+        assert len(text.replace("-", "")) <= MOST_SHOWN
+
+
+def lives(record: Record) -> list[int]:
+    """The counts of live batches that a code rounds."""
+    found = [live for phase in record.phases for live in phase.live]
+    return [count for live in found for count in (live.live, live.live - live.violated, live.switches)]
+
+
+def digits_of(text: str) -> int:
+    """How many digits of them a code has."""
+    symbols = from_text(text)
+    reader = Reader(symbols)
+    read_heading(reader)
+    return reader.symbol() // STATES
+
+
+def test_all_of_that_happens() -> None:
+    """The random records are of every verdict that matters, and some of their codes are rounded."""
+    random = Random(15)
+    kinds: Counter[VerdictKind] = Counter()
+    digits: Counter[int] = Counter()
+    for _ in range(300):
+        made = counted.record(REQUESTS[0], random)
+        text = encode(REQUESTS[0], made)
+        kinds[judge(*rebuild(decode(text))).kind] += 1
+        digits[digits_of(text)] += 1
+    assert set(kinds) == {VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE}
+    assert min(kinds.values()) > 20
+    assert set(digits) == set(DIGITS)
+
+
+# --- older kernels -----------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_an_older_kernel_is_still_read() -> None:
+    """As its screen showed it. Its own rules said ATOMIC, and it did not count whether operations met."""
+    (text,) = (line.split("text=")[1].split()[0] for line in OLD.lines if " code text=" in line)
+    spec, observation = rebuild(decode(text))
+    assert spec.rules == OLD_RULES
+    assert encode(OLD.spec, serial_of(OLD.observed())) == text
+    verdict = judge(spec, observation)
+    assert (verdict.kind, verdict.reason) == (VerdictKind.INCONCLUSIVE, OLD_PROOF)
+    assert verdict.rounds == serial_of(OLD.observed()).phases[OLD_CASE].rounds
 
 
 # --- copying -----------------------------------------------------------------------------------------------------
@@ -296,6 +450,9 @@ def test_no_two_cases_share_what_stands_for_their_names() -> None:
         KernelSpec(Case("add", 8, target="ram", source="imm", offset=63, cpus=255), rounds=1, controls=False),
         KernelSpec(Case("xadd", target="0xfed00108", offset=4), rounds=0xFFFFFFFF),
         KernelSpec(Case("cmpxchg8b", cpus=4), suite="x", budget=9),
+        KernelSpec(Case("xchg"), proof_seconds=60),
+        KernelSpec(Case("xchg"), rules=OLD_RULES),
+        KernelSpec(Case("add"), suite="x", budget=9, rules=OLD_RULES),
     ],
 )
 def test_a_heading_says_what_the_verdict_depends_on(spec: KernelSpec) -> None:
@@ -303,6 +460,7 @@ def test_a_heading_says_what_the_verdict_depends_on(spec: KernelSpec) -> None:
     again = read_heading(reader)
     assert reader.is_over
     assert (again.case, again.rounds, again.controls) == (spec.case, spec.rounds, spec.controls)
+    assert (again.proof_seconds, again.rules) == (spec.proof_seconds, spec.rules)
     assert bool(again.suite) == bool(spec.suite)
     kept = [(each.role, each.label, each.rounds, each.enough, each.adaptive) for each in phases(spec)]
     assert [(each.role, each.label, each.rounds, each.enough, each.adaptive) for each in phases(again)] == kept
@@ -312,13 +470,14 @@ def test_a_heading_says_what_the_verdict_depends_on(spec: KernelSpec) -> None:
 @pytest.mark.parametrize(
     ("symbols", "reason"),
     [
-        ((2, 0), "version 2"),
+        ((3, 0), "version 3"),
         ((1, 1, 0, 0, 0, 0, 0), "does not know"),
         (heading(SPEC, SPEC.case), "too early"),
         ((*from_text(TEXT), 0), "more in the result code"),
-        ((1, 3, *heading(SPEC, SPEC.case)[2:]), "contradicts itself"),
-        ((*heading(SPEC, SPEC.case), 31), "makes no sense"),
-        ((*heading(SPEC, SPEC.case), 3, 30), "makes no sense"),
+        ((2, 3, *heading(SPEC, SPEC.case)[2:]), "contradicts itself"),
+        ((*heading(OLD.spec, OLD.spec.case), 31), "counts live batches"),
+        ((2, 5, *heading(SPEC, SPEC.case)[2:7], *number(0x9000), *number(9)), "makes no sense"),
+        ((*heading(SPEC, SPEC.case)[:-1], *number(1 << 40)), "makes no sense"),
     ],
 )
 def test_what_no_kernel_makes_is_refused(symbols: tuple[int, ...], reason: str) -> None:

@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgen.experiments import Account, Experiment, Routine, Work
+from kgen.errors import SpecError
+from kgen.experiments import MOST_OPERATIONS, Account, Experiment, Routine, Work
 from kgen.experiments.own_bits import MAX_REPEAT, ROW_WORDS, expected, lanes
 from kgen.experiments.parity import STARTS
 from kgen.instructions import CF, TORN, ZF, Form, Instruction, Outcome, Source, Use
 from kgen.results import ViolationKind
-from kgen.source import TOKEN_STEP
-from kgen.spec import MAX_CPUS, experiments, instructions
+from kgen.source import CHAIN_TOP, TOKEN_STEP
+from kgen.spec import MAX_BATCH, MAX_CPUS, MIN_CPUS, Case, KernelSpec, experiments, instructions
 
 CPUS = 3
 #: One thing that a CPU does in one step: it gets the machine and gives what it found.
@@ -358,8 +359,78 @@ def torn(cpu: Cpu, work: Work, order: Order) -> tuple[Machine, int]:
     return machine, CPUS * stores
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What a CPU logs of one operation of a chain."""
+
+    cpu: int
+    begin: int
+    end: int
+    found: int
+    number: int
+    wrote: bool
+
+
+def chain(cpu: Cpu, work: Work, order: Order) -> tuple[Machine, int]:
+    """Every CPU exchanges values of its own into one cell; the log is judged as the kernel judges its own."""
+    repeat = min(work.repeat, 3)
+    total = repeat * CPUS
+
+    def value(number: int) -> int:
+        return (number + 1) * TOKEN_STEP & work.token_mask
+
+    start = value(total)
+    machine = Machine([cpu.both(start)])
+    log: list[Exchange] = []
+
+    def ticket(machine: Machine) -> int:
+        machine.shared["sequence"] += 1
+        return machine.shared["sequence"]
+
+    def program(who: int) -> Program:
+        expected = start
+        for number in range(who * repeat, (who + 1) * repeat):
+            machine.puts[who] += 1
+            begin = yield ticket
+            if work.put.use is Use.ATTEMPT:
+                outcome = yield from cpu.execute(0, cpu.both(value(number)), accumulator=cpu.both(expected))
+                wrote = bool(outcome.flags & ZF)
+                found = expected if wrote else cpu.given(outcome.register)
+            else:
+                found, wrote = (yield from cpu.put(work, 0, value(number))), True
+            end = yield ticket
+            log.append(Exchange(who, begin, end, found, number, wrote))
+            expected = value(number) if wrote else found
+
+    machine.run([program(who) for who in range(CPUS)], order)
+    written = {value(each.number): each for each in log if each.wrote}
+    left = cpu.given(machine.cells[0])
+    readers = Counter(each.found for each in log if each.wrote) + Counter([left])
+    for found in [*(each.found for each in log), left]:
+        machine.found["torn"] += found != start and found not in written
+    for known in (start, *written):
+        machine.found["duplicate"] += max(0, readers[known] - 1)
+        machine.found["lost"] += not readers[known]
+    if not +machine.found:
+        machine.found["stale"] += not is_path(start, left, [each for each in log if each.wrote], value)
+    return machine, total
+
+
+def is_path(start: int, left: int, log: Sequence[Exchange], value: Callable[[int], int]) -> bool:
+    """Whether one path leads over all of them, none of which comes after one that began when it had ended."""
+    after = {each.found: each for each in log}
+    at, latest, steps = start, 0, 0
+    while at != left:
+        each = after[at]
+        if latest > each.end:
+            return False
+        latest, at, steps = max(latest, each.begin), value(each.number), steps + 1
+    return steps == len(log)
+
+
 MODELS: dict[str, Callable[[Cpu, Work, Order], tuple[Machine, int]]] = {
     "token": token,
+    "chain": chain,
     "counter": counter,
     "own-bits": own_bits,
     "parity": parity,
@@ -505,6 +576,77 @@ def test_a_batch_counts_to_less_than_the_cell_holds(name: str, cpus: int) -> Non
                 for start in (0, 1, (1 << width) - 1, 0x5A5A5A5A & (1 << width) - 1):
                     after = entry.semantics(start, work.operand, CF, width, 0).value
                     assert after == (start + work.step) % (1 << width)
+
+
+def chain_forms() -> Iterator[tuple[Instruction, Form]]:
+    """Every form that chains are made of, controls too."""
+    for entry in instructions().values():
+        for source in entry.sources:
+            for width in entry.widths:
+                if experiments()["chain"].offered(entry):
+                    yield from (
+                        (entry, form) for form in (entry.form(width, source, True), *entry.unlocked(width, source))
+                    )
+
+
+@pytest.mark.parametrize(("entry", "form"), list(chain_forms()), ids=lambda value: value.name)
+def test_a_chain_never_runs_out_of_values(entry: Instruction, form: Form) -> None:
+    """In every batch that is let through, with any number of CPUs and cells, all values differ, and none is 0 or what
+    routines give for halves that differ."""
+    chosen = experiments()["chain"]
+    for cpus in range(MIN_CPUS, MAX_CPUS + 1, 1 if form.width == 8 else 21):
+        refused = chosen.refuses(entry, form, cpus)
+        most = min(chosen.most_cells(form.width, cpus), MAX_BATCH)
+        assert bool(refused) == (most < 1), cpus
+        assert "too few values" in refused or not refused
+        for cells in range(1, most + 1):
+            work = chosen.work(entry, form, cpus, cells)
+            assert 1 <= work.repeat == work.most <= MOST_OPERATIONS
+            # numbers from 0; value 0 would be that of number -1 and, where they are all used, of 2^bits - 1
+            assert cpus * work.repeat * cells + cells < 1 << min(form.width, 32), (cpus, cells)
+            assert work.token_mask == (1 << min(form.width, 32)) - 1
+            assert work.returns
+    # narrow cells: few CPUs, or few operations of each
+    assert bool(chosen.refuses(entry, form, 254)) == (form.width == 8)
+    assert not chosen.refuses(entry, form, 253)
+    assert chosen.work(entry, form, 3, 1).repeat == MOST_OPERATIONS
+    assert chosen.work(entry, form, 8, 1).repeat == (31 if form.width == 8 else MOST_OPERATIONS)
+
+
+@pytest.mark.parametrize(("entry", "form"), list(chain_forms()), ids=lambda value: value.name)
+def test_what_compares_exchanges_by_attempts(entry: Instruction, form: Form) -> None:
+    work = experiments()["chain"].work(entry, form, 3, 1)
+    compares = form.mnemonic.startswith("cmpxchg")
+    assert work.put == work.take == Routine(form, Use.ATTEMPT if compares else Use.EXCHANGE)
+    assert work.operand == int(compares)
+
+
+def test_no_value_of_a_chain_looks_torn() -> None:
+    """Values are numbered from chain_base + 1 on, which stays below CHAIN_TOP and a batch."""
+    number = TORN * pow(TOKEN_STEP, -1, 1 << 32) & 0xFFFFFFFF
+    assert number * TOKEN_STEP & 0xFFFFFFFF == TORN
+    assert number > CHAIN_TOP + MAX_CPUS * MOST_OPERATIONS + MAX_BATCH
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"width": 8}, 63),
+        ({"width": 8, "cpus": 253}, 1),
+        ({"width": 16, "cpus": MAX_CPUS}, 255),
+        ({"width": 32, "cpus": MAX_CPUS}, MAX_BATCH),
+    ],
+)
+def test_a_batch_with_too_few_values_is_refused(fields: dict[str, int], most: int) -> None:
+    case = Case("xchg", experiment="chain", **fields)  # type: ignore[arg-type]
+    assert KernelSpec(case, batch=most).cells == most
+    with pytest.raises(SpecError, match=f"takes 1 to {most} cells"):
+        KernelSpec(case, batch=most + 1)
+
+
+def test_no_chain_where_one_operation_of_each_is_too_much() -> None:
+    with pytest.raises(SpecError, match="a cell of 8 bits has too few values for 254 CPUs"):
+        Case("xchg", 8, experiment="chain", cpus=254)
 
 
 @pytest.mark.parametrize("width", [8, 16, 32, 64])

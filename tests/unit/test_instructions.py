@@ -192,7 +192,7 @@ def test_every_instruction_is_whole(entry: Instruction) -> None:
     assert entry.name.upper() in entry.sdm
     assert entry.experiment
     assert entry.code
-    assert entry.returns <= entry.code.keys()
+    assert entry.returns <= entry.code.keys() | {use for other in entry.stand_ins for use in other.code}
     assert (Use.LANE in entry.code) == (entry.lane is not None)
     for source in entry.sources:
         for width in entry.opcodes[source]:
@@ -204,8 +204,16 @@ def test_every_instruction_is_whole(entry: Instruction) -> None:
             assert {control.width for control in controls} == {width}
             assert {control.source for control in controls} == {source}
             assert form.name not in [control.name for control in controls]
-            # whatever the form can be used for, its controls can
-            assert all(control.code.keys() == form.code.keys() for control in controls)
+            # whatever the form can be used for, its controls can; to exchange by attempts is a stand-in's own way
+            assert all(form.code.keys() <= control.code.keys() for control in controls)
+            assert all(control.code.keys() - form.code.keys() <= {Use.ATTEMPT} for control in controls)
+
+
+def test_who_exchanges_by_attempts() -> None:
+    """What compares first; XCHG does not, but one of its controls does."""
+    forms = {form.name for _, form in FORMS if Use.ATTEMPT in form.code}
+    widths = [f"cmpxchg.{width}" for width in (8, 16, 32)]
+    assert forms == {name + lock for name in (*widths, "cmpxchg8b.64") for lock in ("", ".nolock")}
 
 
 def test_what_is_always_locked_has_no_form_without() -> None:

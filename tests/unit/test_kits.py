@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kgen.asking import PROOF_SECONDS
 from kgen.builder import Kernel, build, formats, write
 from kgen.cli import main
 from kgen.errors import KgenError, OutputError, SpecError
@@ -736,9 +737,8 @@ def test_the_command_writes_a_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["kit", "usb", "--instr", "xchg", "-o", str(folder)], prog_name="kgen")
     assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [str(path) for path in sorted(folder.iterdir())]
-    assert (folder / "write.sh").read_bytes() == files(KITS["usb"], fitted(KITS["usb"], KernelSpec(Case("xchg")))[1])[
-        "write.sh"
-    ]
+    spec = KernelSpec(Case("xchg"), proof_seconds=PROOF_SECONDS)
+    assert (folder / "write.sh").read_bytes() == files(KITS["usb"], fitted(KITS["usb"], spec)[1])["write.sh"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "ending"),
     ("arguments",),
     ("interleaving_model",),
-    ("data", "registry", "font"),
+    ("data", "registry", "font", "live"),
     ("instructions",),
     ("targets", "experiments"),
     ("spec",),

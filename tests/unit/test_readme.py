@@ -11,13 +11,25 @@ from pathlib import Path
 import click
 import pytest
 
-from kgen import protocol, pytest_plugin, registry, spec
+from kgen import live, protocol, pytest_plugin, registry, spec
+from kgen.asking import PROOF_SECONDS
 from kgen.cli import main
 from kgen.pipeline import platforms
+from kgen.plan import CASE_ENOUGH, POWER_ENOUGH, PROOF_ENOUGH
 from kgen.platforms import LaunchRequest
-from kgen.results import WITNESSES_PER_KIND, BootPath, Clock, Decode, KernelState, PhaseStatus, ViolationKind
-from kgen.source import LOSS_PROOF_MS, SINGLE_ROUNDS, TOKEN_STEP
-from kgen.verdict import POWER_MINIMUM, VerdictKind
+from kgen.results import WITNESSES_PER_KIND, BootPath, Clock, Decode, KernelState, PhaseStatus, Style, ViolationKind
+from kgen.source import (
+    ALL_EVERY,
+    BLIND_EVERY,
+    FIRST_REPEAT,
+    FREE_ACCESSES,
+    LOSS_PROOF_MS,
+    RACE_MS,
+    SINGLE_ROUNDS,
+    TOKEN_STEP,
+    TURN,
+)
+from kgen.verdict import VerdictKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
@@ -209,6 +221,7 @@ def test_the_fields_of_a_record_line_are_documented_in_order(kind: str) -> None:
         ("probe", "decode", Decode),
         ("witness", "kind", ViolationKind),
         ("result", "status", PhaseStatus),
+        ("live", "style", Style),
         ("end", "state", KernelState),
     ],
 )
@@ -224,7 +237,25 @@ def test_the_numbers_in_the_text_are_the_codes() -> None:
     assert f"after {LOSS_PROOF_MS} ms" in HOW
     assert f"the first {WITNESSES_PER_KIND} of a kind and phase" in HOW
     assert f"up to {spec.experiments()['token'].cells(32)} rounds" in HOW
-    assert f"violated at least {POWER_MINIMUM} times" in HOW
+
+
+def test_the_numbers_of_the_rule_are_the_codes() -> None:
+    text = " ".join(HOW.split())
+    words = {4: "four", 5: "five", 8: "eighth", 15: "fifteenth"}
+    assert f"at least {live.LEAST} live batches of the case" in text
+    assert f"*L* × *q* / *d* >= {live.NEEDED}" in text
+    assert f"the largest of {live.LEAST}, {live.NEEDED} *d* / *q* and {2 * live.NEEDED} *d*, rounded up" in text
+    assert f"up to {live.MOST_VIOLATED} a style" in text
+    assert f"was in at least {words[live.PAIR_LEAST]}" in text
+    assert f"until {CASE_ENOUGH} batches of the case ({PROOF_ENOUGH} of a proof) were violated" in text
+    assert f"once {POWER_ENOUGH} of its batches have been violated" in text
+    assert f"for `--proof-seconds` ({PROOF_SECONDS})" in text
+    assert f"({FIRST_REPEAT}, {2 * FIRST_REPEAT} or {4 * FIRST_REPEAT} operations a CPU" in text
+    assert f"up to {words[FREE_ACCESSES]} times that of an access" in text
+    assert f"who does not come within {RACE_MS} ms" in text
+    assert f"{words[TURN]} batches each" in text
+    assert f"Every {words[BLIND_EVERY]} batch of a style draws no tickets" in text
+    assert f"in every {words[ALL_EVERY]} of a style" in text
 
 
 def _printed(number: int, kind: str, *values: str | int) -> str:

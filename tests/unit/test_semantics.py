@@ -161,10 +161,12 @@ class Model:
         self.entry, self.form, self.use, self.operand = entry, form, use, operand
         self.width = min(form.width, 32)
 
-    def after(self, old: int, eax: int) -> int:
+    def after(self, old: int, eax: int, edx: int) -> int:
         """The cell's value afterwards."""
         if self.use in (Use.EXCHANGE, Use.STORE):
             return eax
+        if self.use is Use.ATTEMPT:
+            return edx if eax == old else old
         if self.use is Use.SET:
             return old | 1
         if self.use is Use.CLEAR:
@@ -204,12 +206,14 @@ def test_a_routine_does_what_its_use_says(entry: Instruction, form: Form, use: U
             eax = rng.getrandbits(32)  # whatever lies above the width is not looked at
             if use in (Use.STEP, Use.LANE, Use.FLIP) and form.source is not Source.IMMEDIATE:
                 eax = merge(eax, operand, model.width)
+            if use is Use.ATTEMPT and rng.random() < 0.5:
+                eax = merge(eax, old, model.width)
             cell = old << 32 | old if form.width == 64 else merge(rng.getrandbits(64), old, form.width)
             edx, ebx, ecx, esi = (rng.getrandbits(32) for _ in range(4))
             states.append(State(cell, eax, edx, ebx, ecx, esi, rng.getrandbits(12) & STATUS_FLAGS))
         found = run([code(form, use, operand)] * len(states), states)
         for old, before, after in zip(olds, states, found, strict=True):
-            value = model.after(old, before.eax % (2 * top))
+            value = model.after(old, before.eax % (2 * top), before.edx % (2 * top))
             result = model.result(old)
             wanted = before._replace(
                 cell=value << 32 | value if form.width == 64 else merge(before.cell, value, form.width),
@@ -234,3 +238,14 @@ def test_halves_that_differ_are_torn_once(use: Use, lock: bool) -> None:
     ):
         value = 5 if use is Use.EXCHANGE else ((cell & LOW) + 5) & LOW
         assert (after.cell, after.eax) == (value << 32 | value, TORN)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_an_attempt_that_finds_halves_that_differ_leaves_them(lock: bool) -> None:
+    """Neither of them is what it expects: it fails, and says what it found."""
+    form = INSTRUCTIONS["cmpxchg8b"].form(64, Source.NONE, lock)
+    rng = random.Random(2)
+    cells = [1, 1 << 32, *(rng.getrandbits(64) for _ in range(100))]
+    states = [State(cell, expected & LOW, 5) for cell in cells for expected in (cell, cell >> 32)]
+    for before, after in zip(states, run([code(form, Use.ATTEMPT, 0)] * len(states), states), strict=True):
+        assert (after.cell, after.eax) == (before.cell, TORN)

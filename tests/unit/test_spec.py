@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from kgen.spec import (
     MAX_CPUS,
     MAX_ROUNDS,
     MIN_CPUS,
+    OLD_RULES,
+    RULES,
     Case,
     KernelSpec,
     alignment,
@@ -57,7 +60,7 @@ def test_one_case_has_one_digest_however_it_is_written() -> None:
         ({"source": "imm"}, "xchg has no form with source 'imm'"),
         (
             {"experiment": "own-bits"},
-            "own-bits with xchg.32: it takes what can lane; experiments that fit: mutex, token",
+            "own-bits with xchg.32: it takes what can lane; experiments that fit: chain, mutex, token",
         ),
         ({"instruction": "or", "width": 8, "cpus": 9}, "8 bits are too few for 9 CPUs; give fewer --cpus"),
         ({"instruction": "xor", "width": 8, "cpus": 9}, "too few for 9 CPUs; experiments that fit: parity"),
@@ -104,6 +107,11 @@ def test_cases(fields: dict[str, Any], complaint: str | None) -> None:
         {"baud": 1},
         {"budget": -1, "suite": "mine"},
         {"budget": MAX_BUDGET + 1, "suite": "mine"},
+        {"proof_seconds": -1},
+        {"proof_seconds": MAX_BUDGET + 1},
+        {"rules": 0},
+        {"rules": RULES + 1},
+        {"rules": OLD_RULES, "proof_seconds": 60},
     ],
 )
 def test_kernel_specifications_that_are_refused(fields: dict[str, Any]) -> None:
@@ -201,13 +209,71 @@ SPECS = st.builds(
     batch=st.integers(0, 1),
     print_every=st.integers(0, MAX_ROUNDS),
     baud=st.sampled_from([115_200, 9600]),
+    proof_seconds=st.integers(0, MAX_BUDGET),
 )
+SPECS |= SPECS.map(lambda spec: replace(spec, rules=OLD_RULES, proof_seconds=0))
 
 
 @given(SPECS)
-def test_the_text_form_is_the_specification(spec: KernelSpec) -> None:
+def test_the_text_forms_are_the_specification(spec: KernelSpec) -> None:
     assert KernelSpec.from_json(spec.to_json()) == spec
     assert "\n" not in spec.to_json()
+    assert KernelSpec.from_text(spec.to_text()) == spec
+    assert "\n" not in spec.to_text()
+
+
+#: What commit b004b2b wrote into the kernel's log, what it wrote into a manifest, and the digest of that.
+OLD_TEXTS = {
+    "case": (
+        '{"batch":0,"baud":115200,"budget":0,"cases":["xchg.32.vga-text.token"],"controls":true,"poll":2,'
+        '"print_every":0,"rounds":10000,"serial_port":1016,"suite":""}',
+        '{"batch":0,"baud":115200,"budget":0,"case":{"cpus":3,"experiment":"token","instruction":"xchg","lock":true,'
+        '"offset":0,"source":"reg","target":"vga-text","width":32},"controls":true,"more":[],"poll":2,"print_every":0,'
+        '"rounds":10000,"serial_port":1016,"suite":""}',
+        "0840a5f41e620a4e172998f40b4554f4443136a5de63fbef0d24886ca2357456",
+    ),
+    "suite": (
+        '{"batch":0,"baud":115200,"budget":60,"cases":["xchg.32.vga-text.token","or.32.vga-text.own-bits"],'
+        '"controls":true,"poll":2,"print_every":0,"rounds":10000,"serial_port":1016,"suite":"mine"}',
+        '{"batch":0,"baud":115200,"budget":60,"case":{"cpus":3,"experiment":"token","instruction":"xchg","lock":true,'
+        '"offset":0,"source":"reg","target":"vga-text","width":32},"controls":true,"more":[{"cpus":3,"experiment":'
+        '"own-bits","instruction":"or","lock":true,"offset":0,"source":"reg","target":"vga-text","width":32}],'
+        '"poll":2,"print_every":0,"rounds":10000,"serial_port":1016,"suite":"mine"}',
+        "aaba516ae6baad5021e544c5452dc577fcc2428f01672c52d1678d0a2eb3e6f8",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLD_TEXTS)
+def test_what_older_versions_wrote_is_of_the_old_rules(name: str) -> None:
+    """And stays as it was, to the byte."""
+    text, document, digest = OLD_TEXTS[name]
+    spec = KernelSpec.from_text(text)
+    assert spec == KernelSpec.from_json(document)
+    assert (spec.rules, spec.proof_seconds) == (OLD_RULES, 0)
+    assert (spec.to_text(), spec.to_json(), spec.digest()) == (text, document, digest)
+    newer = replace(spec, rules=RULES)
+    assert newer != spec
+    assert newer.digest() != digest
+
+
+@pytest.mark.parametrize(
+    "rest", ['"rules":1', '"rules":true', '"rules":2.0', '"rules":"2"', '"rules":3', '"rules":null']
+)
+def test_other_rules_are_refused(rest: str) -> None:
+    """Rules 1 are never written down."""
+    text = KernelSpec(Case("xchg")).to_text()
+    assert KernelSpec.from_text(text).rules == RULES
+    with pytest.raises(SpecError):
+        KernelSpec.from_text(text.replace('"rules":2', rest))
+
+
+@pytest.mark.parametrize("seconds", ["true", "60.0", '"60"', "-1", "null"])
+def test_other_seconds_are_refused(seconds: str) -> None:
+    text = KernelSpec(Case("xchg")).to_text()
+    assert KernelSpec.from_text(text.replace('"proof_seconds":0', '"proof_seconds":60')).proof_seconds == 60
+    with pytest.raises(SpecError):
+        KernelSpec.from_text(text.replace('"proof_seconds":0', f'"proof_seconds":{seconds}'))
 
 
 @given(SPECS, SPECS)
