@@ -31,7 +31,7 @@ pytestmark = [
 REPOSITORY = Path(__file__).resolve().parents[2]
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 #: Fails on QEMU's translator within a moment, as the form without LOCK must.
-SPEC = KernelSpec(Case("xchg", lock=False), rounds=20_000, controls=False)
+SPEC = KernelSpec(Case("xchg", lock=False), rounds=0, controls=False, proof_seconds=60)
 #: For gdb's Python: where each instruction begins.
 _STARTS = "from kgen.gdbside import session; starts = session.boundaries; routines = session.image().routines"
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
@@ -58,7 +58,7 @@ def to_the_case(gdb: Terminal) -> str:
 @pytest.fixture(scope="module")
 def frozen() -> Iterator[tuple[Terminal, str]]:
     """A machine frozen at its first violation in gdb, and what was said up to gdb's first prompt."""
-    with kgen_gdb("--no-lock", "--rounds", "20000") as terminal:
+    with kgen_gdb("--no-lock", "--rounds", "0", "--proof-seconds", "60") as terminal:
         yield terminal, terminal.read_until(PROMPT)
         assert terminal.leave() == 0
         assert not marked("kgen-gdb")
@@ -236,7 +236,7 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
 
 def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
     """gdb disassembles the kernel's 32-bit code as 64-bit code there: 'inc esi' would be a prefix."""
-    with kgen_gdb("--rounds", "20000", "--no-lock", "--qemu", "qemu-system-x86_64") as gdb:
+    with kgen_gdb("--rounds", "0", "--proof-seconds", "60", "--no-lock", "--qemu", "qemu-system-x86_64") as gdb:
         gdb.read_until(PROMPT)
         stepped = gdb.ask("kgen step 5 0")
         assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+>    kernel\.s:\d+  ret$", stepped, re.MULTILINE)
@@ -244,7 +244,7 @@ def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
         gdb.ask(f"python {_STARTS}")
         there = gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))")
         assert gdb.leave() == 0
-    with kgen_gdb("--rounds", "20000", "--no-lock") as gdb:
+    with kgen_gdb("--rounds", "0", "--proof-seconds", "60", "--no-lock") as gdb:
         gdb.read_until(PROMPT)
         gdb.ask(f"python {_STARTS}")
         assert gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))") == there
@@ -386,7 +386,7 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
 
 def test_another_elf_moves_nothing(folder: Path, tmp_path: Path) -> None:
     """It is refused by every command that could spoil a crime scene, before anything has moved."""
-    write(build(replace(SPEC, rounds=SPEC.rounds + 1)), tmp_path, ())
+    write(build(replace(SPEC, proof_seconds=SPEC.proof_seconds + 1)), tmp_path, ())
     command, stub = qemu(folder, "c.sock")
     child = spawn(command)
     try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kgen import interleaving_model
 from kgen.errors import SpecError
+from kgen.experiments import Poll
 from kgen.interleaving_model import (
     SHAPES,
     Exploration,
@@ -28,7 +29,9 @@ from kgen.interleaving_model import (
     schedules,
     shape_of,
 )
+from kgen.plan import phases
 from kgen.report.schedules import examples, heading, listing, remarks, summary, to_json
+from kgen.results import Role
 from kgen.spec import Case, KernelSpec
 from kgen.stepping import spec_of, window_of
 
@@ -273,3 +276,12 @@ def test_an_exploration_says_how_much_was_tried_and_what_came_of_it() -> None:
     spec = KernelSpec(Case("xchg", lock=False), rounds=1)
     assert '"evidence_about_lock": false' in to_json(spec, PAIR, found, ("kgen", "interleave"))
     assert "4 schedules, the first 2" in heading(spec, "mov-mov.32", PAIR, 4, 2)
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_the_kernel_has_no_phase_but_the_one_that_is_stepped(lock: bool) -> None:
+    """One that ran more rounds, or had controls, would run what its verdict rests on as well."""
+    spec = spec_of(Case("xchg", lock=lock), Poll.BOTH)
+    assert [phase.role for phase in phases(spec)] == [Role.CASE]
+    assert [phase.role for phase in phases(replace(spec, rounds=2))] == [Role.PROOF, Role.CASE]
+    assert Role.PROOF in [phase.role for phase in phases(replace(spec, controls=True))]

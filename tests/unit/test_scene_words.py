@@ -24,6 +24,7 @@ from kgen.cli import main
 from kgen.decode import disassemble
 from kgen.engine import CpuRegisters
 from kgen.errors import SpecError
+from kgen.live import Live
 from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
 from kgen.operations import Memory
 from kgen.pipeline import Options, check_choices, platform_named, request_of
@@ -31,7 +32,7 @@ from kgen.plan import Phase, layout_of, phases
 from kgen.platforms import LaunchRequest
 from kgen.report import reading
 from kgen.report.scene import cell_lines, cpu_lines, scene_lines
-from kgen.report.text import show
+from kgen.report.text import experiment_told, show
 from kgen.report.writing import run_of_case, to_json
 from kgen.results import CpuState, KernelState, Operation, PhaseStatus, Role, Style, ViolationKind
 from kgen.scene import place_to_stop, words
@@ -446,6 +447,39 @@ def test_the_verdict_counts_up_to_the_violation() -> None:
     *others, last = seen.memory.phases
     later = replace(seen.memory, phases=(*others, replace(last, rounds=9)))
     assert judge(RUN.spec, replace(seen, scene=None, memory=later)).rounds == 9
+
+
+def test_a_violation_of_the_proof_counts_and_is_described_as_one() -> None:
+    """Where the machine was stopped in the chain that the verdict rests on as well, the case has not begun."""
+    _, seen = scene()
+    assert seen.memory is not None
+    proof = next(phase for phase in phases(RUN.spec) if phase.role is Role.PROOF)
+    witness = Witness(20, proof.index, ViolationKind.DUPLICATE, 17, 0, 0xA, 0xA, 1, 2, 500_000)
+    counters = dict.fromkeys(("rounds", "lost", "torn", "stale", "left", "foreign", "events", "judged"), 0)
+    own = next(phase for phase in seen.memory.phases if phase.index == proof.index)
+    counts = tuple(replace(count, puts=8) for count in own.counts)
+    own = replace(own, status=PhaseStatus.RUNNING, duplicate=1, counts=counts, live=(Live(), Live()), **counters)
+    own = replace(own, witnesses={"duplicate": 1})
+    before = tuple(phase for phase in seen.memory.phases if phase.index < proof.index)
+    kept = tuple(entry for entry in seen.memory.witnesses if entry.phase < proof.index)
+    memory = replace(
+        seen.memory,
+        phases=(*before, own),
+        witnesses=(*kept, replace(witness, index=len(kept))),
+        phase=proof.index,
+        phase_index=None,
+        handshake=None,
+    )
+    seen = replace(seen, memory=memory, scene=None, paths={}, cells=())
+    verdict = judge(RUN.spec, seen)
+    assert verdict.reason == "1 duplicate in 24 operations of xchg.32 on vga-text (chain)"
+    assert experiment_told(RUN.spec, verdict.witnesses, CASE) == "chain"
+    shown = io.StringIO()
+    show(Console(file=shown, width=60), RUN.spec, seen, verdict)
+    words = "  duplicate about operation 17, cell 0, value 0000000a (CPU 1 and CPU 2): the value was got twice"
+    assert words in shown.getvalue().split("\n")
+    assert experiment_told(RUN.spec, (), CASE) == "token"
+    assert experiment_told(RUN.spec, (replace(witness, phase=99),), CASE) == "token"
 
 
 def test_a_document_keeps_it_and_the_report_tells_it() -> None:
