@@ -150,7 +150,7 @@ ATTEND_BRIEF_BYTE = b"r"
 #: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, but not more than GREED_SHARES even shares; an even
 #: share where that is more.
 GREED_SHIFT = 3
-GREED_SHARES = 4
+GREED_SHARES = 8
 LEAST_SHARE_MS = 200
 #: The screen: lines of text below those that are left to cells, and the milliseconds between one drawing and the next.
 #: The usual cells take up to 128 x 8 bytes, six lines and a half of 160; on the eighth 18 lines are left of 25.

@@ -53,8 +53,9 @@ def edits(lines: list[str]) -> list[tuple[int, str, str]]:
                 continue
             base = 16 if name in _HEX else 10
             number = int(text, base)
+            most = (1 << 64) - 1 if f"{name}=%q" in RECORDS[line.split()[1]] else NO_CPU
             for step in (1, -1):
-                if number + step >= 0 and number + step <= NO_CPU:
+                if 0 <= number + step <= most:
                     new = f"{number + step:08x}" if base == 16 else str(number + step)
                     found.append((at, name, line[: match.start(2)] + new + line[match.end(2) :]))
     return found
