@@ -172,9 +172,8 @@ def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Par
 
 
 def _wants_proof(spec: KernelSpec) -> bool:
-    """Return whether cases have phases that prove them. A single round without controls proves nothing in any case: it
-    is to be stepped through, and has no phase but its own."""
-    return spec.rules == RULES and (spec.controls or spec.rounds != 1)
+    """Return whether cases have phases that prove them. Without controls nothing is proven in any case."""
+    return spec.rules == RULES and spec.controls
 
 
 def decisive(spec: KernelSpec, case: int = -1) -> tuple[Phase, ...]:

@@ -82,7 +82,7 @@ def test_a_guest_that_hides_its_losses_from_both(spec: KernelSpec) -> None:
 
 def test_a_case_that_is_moved_after_its_probe() -> None:
     """The cells at VGA are probed and attested, then the CPUs are sent to RAM, where nothing is ever lost."""
-    known = "    mov dword ptr [results + Results.handshake + Handshake.latency], eax\n"
+    known = "    mov dword ptr [turn_left], TURN\n"
     move = (
         "    cmp dword ptr [ebp + Plan.role], Role.CASE\n    jne .honest\n"
         "    mov dword ptr [results + Results.handshake + Handshake.address], ram_cells\n.honest:\n"
