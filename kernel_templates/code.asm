@@ -245,7 +245,7 @@ code_phase:
     cmp ecx, PhaseStatus.RUNNING
     jbe code_symbol
     ; one symbol holds no more
-    cmp ecx, PhaseStatus.TICKETS
+    cmp ecx, PhaseStatus.UNSOUND
     je .probed
     add eax, dword ptr [ebx + Phase.decode]
 .probed:

@@ -245,7 +245,7 @@ take_turn:
     call dword ptr [ebp + Plan.judge]
     jc .unstable
     call count_events
-    jc .tickets
+    jc .unsound
     call maybe_row
     call maybe_progress
     call screen_poll
@@ -261,16 +261,27 @@ take_turn:
     dec dword ptr [turn_left]
     jnz .batch
 .rest:
-    mov eax, PhaseStatus.RUNNING
-    jmp .end
+    mov edx, PhaseStatus.RUNNING
+    jmp .told
 .done:
-    mov eax, PhaseStatus.DONE
+    mov edx, PhaseStatus.DONE
+.told:
+    ; what all CPUs are told must still be what was planned: cells that are elsewhere would test something else
+    mov eax, dword ptr [ebx + Phase.address]
+    cmp eax, dword ptr [results + Results.handshake + Handshake.address]
+    jne .unsound
+    lea esi, [ebp + Plan.task]
+    mov edi, results + Results.handshake + Handshake.task
+    mov ecx, Task.SIZE / 4
+    repe cmpsd
+    jne .unsound
+    mov eax, edx
     jmp .end
 .unstable:
     mov eax, PhaseStatus.UNSTABLE
     jmp .end
-.tickets:
-    mov eax, PhaseStatus.TICKETS
+.unsound:
+    mov eax, PhaseStatus.UNSOUND
     jmp .end
 .faulted:
     ; no CPU waits for what will not come

@@ -157,7 +157,7 @@ def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: in
         yield DECODES * (phase.status if phase else _begun(planned, record))
         return
     # one symbol holds no more, and a verdict on such a phase does not ask for its path
-    yield phase.status * DECODES + (0 if phase.status is PhaseStatus.TICKETS else phase.decode)
+    yield phase.status * DECODES + (0 if phase.status is PhaseStatus.UNSOUND else phase.decode)
     if phase.status in UNCOUNTED:
         return
     yield from _walk(planned, phase, digits) if planned.counts_meetings else _tokens(planned, phase)

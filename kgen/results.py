@@ -51,8 +51,9 @@ class Role(IntEnum):
 
 class PhaseStatus(IntEnum):
     """How far a phase came. LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an
-    exception. ABSENT: the machine has no such target. TICKETS: one was given twice or not at all, so LOCK XADD on RAM
-    is not atomic and no order can be told."""
+    exception. ABSENT: the machine has no such target. UNSOUND: a ticket was given twice or not at all, so
+    LOCK XADD on RAM is not atomic and no order can be told, or what the CPUs are told to do was changed while the phase
+    ran."""
 
     PENDING = 0
     RUNNING = 1
@@ -64,7 +65,7 @@ class PhaseStatus(IntEnum):
     LIMIT = 7
     FAULTED = 8
     ABSENT = 9
-    TICKETS = 10
+    UNSOUND = 10
 
 
 class Style(IntEnum):

@@ -350,10 +350,10 @@ def _errors(run: _Run) -> Iterator[str]:
     if stuck & mine or (run.record.state is KernelState.NOT_PARKED and not run.spec.suite):
         yield "a CPU did not finish its batch in time: nothing can be said about its token"
     for phase in run.planned:
-        if phase.index in run.found and run.found[phase.index].status is PhaseStatus.TICKETS:
+        if phase.index in run.found and run.found[phase.index].status is PhaseStatus.UNSOUND:
             yield (
-                f"phase {phase.index} was given a ticket twice or not at all: LOCK XADD on RAM is not atomic here, and "
-                "nothing can be said about any order"
+                f"phase {phase.index} is unsound: LOCK XADD on RAM is not atomic here (it gave a ticket twice or not "
+                "at all), or what its CPUs were told to do was changed while it ran"
             )
     for phase, record in run.of(Role.SANITY):
         if record and record.total:

@@ -224,9 +224,9 @@ def test_print_every(every: int, rounds: int, expected: list[int]) -> None:
 
 def test_only_the_case_prints_the_table() -> None:
     seen, _ = run(built(spec_of(target="vga-text", rounds=40, controls=True)))
-    assert len(memory_of(seen).phases) == 4
+    assert len(memory_of(seen).phases) == 6
     check_table(seen.log.encode("latin-1"), last=40)
-    last_phase = seen.log.rindex(" phase index=3 label=case:")
+    last_phase = seen.log.rindex(" phase index=5 label=case:")
     assert last_phase < seen.log.index("counts:")
 
 

@@ -79,8 +79,10 @@ def test_the_case_is_refused_after_its_controls() -> None:
     refused = f"{only_below_1_mib('ud2')}\n    {XCHG}"
     seen, verdict = run(built(spec, replaced(XCHG, refused, routine=LEAF)))
     record = memory_of(seen)
-    assert [phase.status for phase in record.phases] == [*[PhaseStatus.DONE] * 3, PhaseStatus.FAULTED]
-    assert [(fault.phase, fault.vector) for fault in record.faults] == [(3, 6)]
+    # its proof is refused as well, while the controls that take turns with it go on to their end
+    done, faulted = PhaseStatus.DONE, PhaseStatus.FAULTED
+    assert [phase.status for phase in record.phases] == [done, done, done, done, faulted, faulted]
+    assert [(fault.phase, fault.vector) for fault in record.faults] == [(4, 6), (5, 6)]
     assert verdict.kind is VerdictKind.UNSUPPORTED
     assert "xchg.32 raised #UD" in verdict.reason
 
@@ -90,13 +92,13 @@ def test_an_exception_in_a_control_is_no_refusal() -> None:
     spec = spec_of(target="vga-text", rounds=30, controls=True)
     seen, verdict = run(built(spec, replaced("mov dword ptr [edi], eax", "ud2", routine="exchange_mov_mov_32")))
     record = memory_of(seen)
-    assert [fault.phase for fault in record.faults] == [1]
-    statuses = [PhaseStatus.DONE, PhaseStatus.FAULTED, PhaseStatus.DONE, PhaseStatus.DONE]
+    assert [fault.phase for fault in record.faults] == [2]
+    statuses = [*[PhaseStatus.DONE] * 2, PhaseStatus.FAULTED, *[PhaseStatus.DONE] * 3]
     assert [phase.status for phase in record.phases] == statuses
-    assert record.phases[3].total == 0
+    assert record.phases[5].total == 0
     assert (verdict.kind, verdict.reason) == (
         VerdictKind.INCONCLUSIVE,
-        "the power control power:mov-mov.32@vga-text did not run to its end",
+        "the power control power:mov-mov.32@vga-text/chain did not run to its end",
     )
 
 
@@ -107,10 +109,10 @@ def test_every_cpu_faults_and_works_again(cpus: int) -> None:
     spec = spec_of(target="vga-text", cpus=cpus, rounds=30, controls=True)
     seen, verdict = run(built(spec, replaced(XCHG, only_on_ram, routine=LEAF)))
     record = memory_of(seen)
-    (fault,) = record.faults
-    assert (fault.phase, fault.vector) == (0, 6)
-    assert fault.cpu in range(cpus)
-    assert [phase.status for phase in record.phases] == [PhaseStatus.FAULTED, *[PhaseStatus.DONE] * 3]
+    # both on RAM: the sanity controls of tokens and of the chain
+    assert [(fault.phase, fault.vector) for fault in record.faults] == [(0, 6), (1, 6)]
+    assert all(fault.cpu in range(cpus) for fault in record.faults)
+    assert [phase.status for phase in record.phases] == [*[PhaseStatus.FAULTED] * 2, *[PhaseStatus.DONE] * 4]
     case = record.phases[-1]
     assert (case.rounds, case.total, len(case.counts)) == (30, 0, cpus)
     assert all(count.tries >= 30 for count in case.counts[1:])
@@ -123,7 +125,7 @@ def test_an_exception_outside_the_experiments_ends_the_run(controls: bool) -> No
     """It is no word on the instruction."""
     kernel = built(
         spec_of(target="vga-text", rounds=30, controls=controls),
-        replaced("    call maybe_row\n", "    ud2\n", routine="run_phase"),
+        replaced("    call maybe_row\n", "    ud2\n", routine="take_turn"),
     )
     seen, verdict = run(kernel)
     record = memory_of(seen)
@@ -131,7 +133,7 @@ def test_an_exception_outside_the_experiments_ends_the_run(controls: bool) -> No
     assert [phase.status for phase in record.phases] == [PhaseStatus.RUNNING]
     (fault,) = record.faults
     assert (fault.cpu, fault.vector, fault.phase) == (0, 6, None)
-    assert fault.eip in section_of(kernel, "run_phase")
+    assert fault.eip in section_of(kernel, "take_turn")
     assert seen.serial is not None
     assert seen.serial.faults == record.faults
     assert verdict.kind is VerdictKind.CRASH
@@ -200,7 +202,7 @@ def hang_after(rounds: int) -> Edit:
     return replaced(
         "    call maybe_row\n",
         f"    cmp dword ptr [ebx + Phase.rounds], {rounds}\n.dead:\n    pause\n    jae .dead\n    call maybe_row\n",
-        routine="run_phase",
+        routine="take_turn",
     )
 
 
@@ -242,6 +244,6 @@ def test_no_vga() -> None:
 def test_no_storage(address: str) -> None:
     seen, verdict = run(built(spec_of(target=address, rounds=20, controls=True)))
     record = memory_of(seen)
-    assert [phase.status for phase in record.phases] == [PhaseStatus.DONE, *[PhaseStatus.NO_STORAGE] * 3]
+    assert [phase.status for phase in record.phases] == [*[PhaseStatus.DONE] * 2, *[PhaseStatus.NO_STORAGE] * 4]
     assert record.state is KernelState.FINISHED
     assert verdict.kind is VerdictKind.NO_STORAGE

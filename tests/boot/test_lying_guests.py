@@ -10,7 +10,7 @@ from _kernel import built, memory_of, replaced, run, run_until, spec_of
 from kgen.builder import Kernel
 from kgen.observation import Observation
 from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.verdict import Verdict, VerdictKind
 
 
 def test_patched_bytes(spec: KernelSpec) -> None:
@@ -87,18 +87,13 @@ def test_a_case_that_is_moved_after_its_probe() -> None:
         "    cmp dword ptr [ebp + Plan.role], Role.CASE\n    jne .honest\n"
         "    mov dword ptr [results + Results.handshake + Handshake.address], ram_cells\n.honest:\n"
     )
-    kernel = built(spec_of(target="vga-text", controls=True, rounds=600), replaced(known, known + move))
+    kernel = built(spec_of(target="vga-text", controls=True, rounds=600), replaced(known, move + known))
     seen, verdict = run(kernel)
     memory = memory_of(seen)
     assert memory.phases[-1].address == 0xB8000
     assert seen.path.kind == "io"
     assert verdict.kind is VerdictKind.ERROR
-    assert f"the handshake's address is {kernel.elf.symbols['ram_cells']:#x}, and the phase ran at 0xb8000" in (
-        verdict.reason
-    )
-    # nothing else gives it away
-    without = dataclasses.replace(seen, memory=dataclasses.replace(memory, handshake=None))
-    assert judge(kernel.spec, without).kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
+    assert "what its CPUs were told to do was changed while it ran" in verdict.reason
 
 
 def test_counters_agree_to_the_last(spec: KernelSpec) -> None:

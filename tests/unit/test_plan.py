@@ -324,9 +324,9 @@ def test_in_a_suite_the_proof_decides_how_long() -> None:
     assert layout_of(KernelSpec(Case("xchg"))).witnesses == WITNESSES_PER_KIND
 
 
-def test_without_controls_there_is_a_phase_for_each_case_and_proof() -> None:
+def test_without_controls_there_is_a_phase_for_each_case_and_nothing_else() -> None:
     made = phases(suite(Case("xchg"), Case("add"), controls=False))
-    assert [(phase.role, phase.case) for phase in made] == [(Role.PROOF, 0), (Role.CASE, 0), (Role.CASE, 1)]
+    assert [(phase.role, phase.case) for phase in made] == [(Role.CASE, 0), (Role.CASE, 1)]
 
 
 # --- kernels of versions that counted no live batches: their records are read by what those versions planned
