@@ -338,7 +338,7 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
         "tickets of a control",
         phase(POWER, status=PhaseStatus.UNSOUND),
         VerdictKind.ERROR,
-        "phase 2 was given a ticket twice or not at all",
+        "phase 2 is unsound",
     ),
     ("silent power", never_failed(POWER), VerdictKind.INCONCLUSIVE, "was violated in 0 of 100 live batches (free)"),
     (
