@@ -202,8 +202,7 @@ def test_totals_that_do_not_fit_are_an_error() -> None:
 def test_without_controls_it_is_never_atomic() -> None:
     spec = replace(SPEC, controls=False)
     record = serial_of(SEEN)
-    kept = (replace(record.phases[PROOF], index=0), replace(record.phases[CASE], index=1))
-    alone = replace(record, phases=kept, phase=1)
+    alone = replace(record, phases=(replace(record.phases[CASE], index=0),), phase=0)
     verdict = judge(*rebuild(decode(encode(spec, alone))))
     assert verdict.kind is VerdictKind.INCONCLUSIVE
     assert "no controls were run" in verdict.reason
