@@ -239,7 +239,7 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
 
 def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
     """gdb disassembles the kernel's 32-bit code as 64-bit code there: 'inc esi' would be a prefix."""
-    with kgen_gdb(*UNLOCKED, "--qemu", "qemu-system-x86_64") as gdb:
+    with kgen_gdb("--no-controls", *UNLOCKED, "--qemu", "qemu-system-x86_64") as gdb:
         gdb.read_until(PROMPT)
         stepped = gdb.ask("kgen step 5 0")
         assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+>    kernel\.s:\d+  ret$", stepped, re.MULTILINE)
@@ -247,7 +247,7 @@ def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
         gdb.ask(f"python {_STARTS}")
         there = gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))")
         assert gdb.leave() == 0
-    with kgen_gdb(*UNLOCKED) as gdb:
+    with kgen_gdb("--no-controls", *UNLOCKED) as gdb:
         gdb.read_until(PROMPT)
         gdb.ask(f"python {_STARTS}")
         assert gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))") == there
