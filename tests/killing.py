@@ -15,8 +15,8 @@ from running import DEADLINE, Run
 JOB = ("verify", "--instr", "xchg", "--rounds", "300", "--timeout", "60")
 #: Exit codes of a run whose tools were killed.
 ERROR, CRASH = 9, 10
-#: Of a run that had everything it needs before the kill: ATOMIC, and what a short run may be instead.
-JUDGED = (0, 4)
+#: Of a run that had everything it needs before the kill: so few rounds are no proof, so it is INCONCLUSIVE.
+JUDGED = (4,)
 
 
 def lifetime(temporary: Path, victim: str, job: Sequence[str] = JOB) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import tempfile
@@ -131,9 +132,9 @@ def test_with_both_channels_and_the_path_it_is_a_verdict(parked: Stranger, tmp_p
     arguments = ("--serial", str(parked.log), "--qmp", parked.qmp, "--json", str(file))
     run = parked.inspect(tmp_path, *arguments)
     result = json.loads(file.read_text())
-    assert result["verdict"]["kind"] in ("ATOMIC", "INCONCLUSIVE"), run.stdout
-    if result["verdict"]["kind"] == "INCONCLUSIVE":  # so few rounds do not always show what the controls can
-        assert "the power control" in result["verdict"]["reason"]
+    # so few rounds are no proof: the controls are violated too seldom, or the case has too few live batches
+    assert result["verdict"]["kind"] == "INCONCLUSIVE", run.stdout
+    assert re.search(r" live batches(?:, and the proof needs| .*too seldom to tell) ", result["verdict"]["reason"])
     assert run.process.returncode == result["verdict"]["exit_code"]
     observation = result["observation"]
     assert observation["path"]["kind"] == "io"

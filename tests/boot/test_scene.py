@@ -180,7 +180,7 @@ def check_token(scene: Scene, events: Sequence[SceneEvent]) -> None:
 def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
     """What the document says of the machine is what a person's own gdb then finds."""
     file = tmp_path / "r.json"
-    words = (*RUN, "--no-lock", "--no-controls", "--keep", "--json", str(file))
+    words = (*RUN, "--no-lock", "--keep", "--json", str(file))
     with Run(words, tmp_path / "tmp") as run:
         said = run.read_until("gdb -d")
         result, scene = check(file)
@@ -201,7 +201,7 @@ def test_tcg_stands_there_and_is_kept_there(tmp_path: Path) -> None:
 
 def test_a_violation_of_the_tokens_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the proof was not violated before; here it was, and was not stopped at."""
-    spec = KernelSpec(Case("xchg", lock=False), rounds=0, controls=False)
+    spec = KernelSpec(Case("xchg", lock=False), rounds=0, proof_seconds=60)
 
     def only_in_the_case(kernel: Kernel) -> tuple[int, str]:
         place, condition = place_to_stop(kernel)
