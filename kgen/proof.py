@@ -14,7 +14,9 @@ from kgen.spec import KernelSpec
 #: An access of this machine is never interrupted: the finding that lets a control of one instruction be silent.
 UNINTERRUPTED = "here an access is never interrupted, with LOCK or without"
 #: What a machine lacks whose CPUs take turns.
-IN_TURN = "this emulator's CPUs take turns, so their accesses hardly ever overlap: nothing can be proven on it"
+IN_TURN = (
+    "this emulator's CPUs take turns, and no instruction of one is interrupted by another: nothing can be proven on it"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def lacks(group: Group, *, in_turn: bool) -> Iterator[str]:
     """Yield why the live batches are no proof, one sentence each; nothing where they are."""
     silent = group.silent
     if in_turn and (silent or any(group.missing(style) > 0 for style in Style)):
-        yield f"{IN_TURN} ({_batches(group.case.total)} of {group.case.record.judged} were live)"
+        yield f"{IN_TURN} ({group.case.total} of {group.case.record.judged} batches were live)"
     for style in Style:
         for control in group.controls:
             live = control.live(style)
