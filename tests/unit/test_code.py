@@ -13,7 +13,7 @@ from _changes import Change, both, chain, fault, phase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
-from test_verdict import CASE, OLD, OLD_CASE, POWER, PROOF, SEEN, died, ended_by, faulted, never_failed, violated
+from test_verdict import CASE, OLD, OLD_CASE, POWER, SEEN, died, ended_by, faulted, never_failed, violated
 
 from kgen.code import Code, decode, encode, rebuild
 from kgen.errors import ProtocolError
