@@ -38,16 +38,16 @@ def run(trap: str, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[Boot, ...], d
     monkeypatch.setattr(pipeline, "build", build)
     monkeypatch.setattr(pipeline, "SUITE_STALL_SECONDS", 8.0)
     cases = tuple(Case(name, 32, target="ram") for name in NAMES)
-    spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=60, rounds=500)
+    spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=8, rounds=500)
     boots = observe_suite(spec, platforms()["qemu-tcg"], Options(timeout=110.0))
     return boots, {case.instruction: verdict for case, _, verdict in judge_cases(boots)}
 
 
 def check_others(verdicts: dict[str, Verdict]) -> None:
     for name in set(NAMES) - {"inc"}:
-        # On a busy machine unlocked operations on RAM may not meet; nothing else may stand in the way.
+        # A budget so short may not hold enough live batches on RAM; nothing else may stand in the way.
         verdict = verdicts[name]
-        told = verdict.kind is VerdictKind.ATOMIC or "showed only" in verdict.reason
+        told = verdict.kind is VerdictKind.ATOMIC or "live batch" in verdict.reason
         assert told, f"{name}: {verdict.kind.name}: {verdict.reason}"
         assert verdict.rounds >= 500
 

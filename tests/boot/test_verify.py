@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from _kernel import Edit, built, decided, memory_of, needs, replaced, run, run_until, spec_of
 
-from kgen.observation import Observation, differences
+from kgen.live import LEAST
+from kgen.observation import differences
 from kgen.results import Role, ViolationKind
 from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, VerdictKind
+from kgen.verdict import VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"
 #: The routine that all CPUs call for the exchange, and those of the consumers that call it.
@@ -29,21 +30,33 @@ def plain_moves(routine: str) -> Edit:
 
 
 def test_tcg_is_atomic(spec: KernelSpec) -> None:
-    """A power control may stay silent on a machine with no time to spare, which is INCONCLUSIVE; not always."""
-
-    def checked(seen: Observation, verdict: Verdict) -> bool:
-        record = memory_of(seen)
-        assert seen.serial is not None
-        assert differences(seen.serial, record) == ()
-        case = record.phases[-1]
-        assert (case.rounds, case.total) == (1000, 0)
-        assert [control.role for control in verdict.controls] == ["sanity", "power", "power"]
-        return verdict.kind is not VerdictKind.INCONCLUSIVE or "power control" not in verdict.reason
-
-    _, verdict = run_until(checked, built(spec))
+    """The tokens come in the number that was asked for, the chain of the same boot goes on until it is proof."""
+    seen, verdict = run_until(decided, built(replace(spec, proof_seconds=60)))
+    record = memory_of(seen)
+    assert seen.serial is not None
+    assert differences(seen.serial, record) == ()
+    *_, proof, case = record.phases
+    assert (case.role, case.rounds, case.total) == (Role.CASE, 1000, 0)
+    assert (proof.role, proof.total) == (Role.PROOF, 0)
+    assert all(live.live >= LEAST and live.is_clean for live in proof.live)
+    assert [control.role for control in verdict.controls] == ["sanity", "sanity", "power", "power"]
     assert verdict.kind is VerdictKind.ATOMIC, verdict.reason
-    assert verdict.bound == pytest.approx(0.003)
+    assert verdict.chance == "live batches"
+    assert verdict.judged == sum(live.live for live in proof.live)
+    assert verdict.bound == pytest.approx(3 / verdict.judged)
+    assert verdict.bound <= 0.015
     assert all(control.enough for control in verdict.controls)
+
+
+def test_a_fixed_number_of_operations_is_no_proof(spec: KernelSpec) -> None:
+    """Without the time for it the chain runs just the operations that were asked for, too few to say anything."""
+    seen, verdict = run(built(replace(spec, rounds=100)))
+    *_, proof, case = memory_of(seen).phases
+    assert (proof.role, case.rounds) == (Role.PROOF, 100)
+    # its last batch is run to its end
+    assert 100 <= proof.rounds < 100 + 3 * 32
+    assert verdict.kind is VerdictKind.INCONCLUSIVE, verdict.reason
+    assert "leave --rounds out" in verdict.reason
 
 
 def test_kvm_is_not(spec: KernelSpec) -> None:
