@@ -18,7 +18,7 @@ from xdist.workermanage import WorkerController
 _ALONE = frozenset(
     f"test_{name}.py"
     for name in (
-        *("api_docs", "bug_report", "judge_left", "pytest_machines", "scene"),
+        *("api_docs", "bug_report", "judge_left", "mutants", "pytest_machines", "scene"),
         *("suite", "suite_faults", "targets", "verify"),
     )
 )
