@@ -142,7 +142,7 @@ class _Run:
         """Whether that is not the case."""
         return self.weighed is not self.case
 
-    @property
+    @functools.cached_property
     def group(self) -> proof.Group | None:
         """The phases that took turns for the proof, None where it was not recorded."""
         together = [
