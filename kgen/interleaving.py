@@ -37,31 +37,46 @@ _AFTER = 12
 
 
 def surroundings(events: Sequence[TraceEvent], address: int, token: int) -> tuple[TraceEvent, ...]:
-    """The accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did; and,
-    however long before, what began an access that was under way then.
+    """The accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did; and the
+    exchanges of which they are a part or that were under way then, whole, however long before or after.
     """
     here = [replace(event, index=at) for at, event in enumerate(e for e in events if e.address == address)]
     put = next((at for at in reversed(range(len(here))) if (here[at].kind, here[at].value) == ("write", token)), None)
     if put is None:
         return ()
-    kept = set(range(max(0, put - _BEFORE), min(len(here), put + _AFTER + 1)))
-    for cpu in {event.cpu for event in here}:
-        following = next((at for at in range(put + 1, len(here)) if here[at].cpu == cpu), None)
-        if cpu == here[put].cpu:
-            kept |= _begun(here, put)
-        elif following in kept:
-            kept |= _begun(here, following)
+    near = range(max(0, put - _BEFORE), min(len(here), put + _AFTER + 1))
+    before = {event.cpu: at for at, event in enumerate(here[:put])}
+    under_way = (exchange for exchange in (_exchange(here, at) for at in before.values()) if max(exchange) > put)
+    kept = set(near).union(*(_exchange(here, at) for at in near if at >= put), *under_way)
     return tuple(here[at] for at in sorted(kept))
+
+
+def _exchange(trace: Sequence[TraceEvent], at: int) -> set[int]:
+    """The events of the access or exchange that event ``at`` is a part of."""
+    return {at} | _begun(trace, at) | _ended(trace, at)
 
 
 def _begun(trace: Sequence[TraceEvent], at: int) -> set[int]:
     """The events with which the access or exchange began that goes on with event ``at``."""
-    own = [number for number in range(at) if trace[number].cpu == trace[at].cpu]
+    return _followed(trace, range(at - 1, -1, -1), at, {"write": "read", "read": "ask"})
+
+
+def _ended(trace: Sequence[TraceEvent], at: int) -> set[int]:
+    """The events with which the access or exchange goes on that event ``at`` is a part of."""
+    return _followed(trace, range(at + 1, len(trace)), at, {"ask": "read", "read": "write"})
+
+
+def _followed(trace: Sequence[TraceEvent], way: range, at: int, expected: dict[str, str]) -> set[int]:
     found: set[int] = set()
-    expected = {"write": "read", "read": "ask"}
     kind = expected.get(trace[at].kind)
-    while own and kind and trace[own[-1]].kind == kind:
-        found.add(own.pop())
+    for number in way:
+        if kind is None:
+            break
+        if trace[number].cpu != trace[at].cpu:
+            continue
+        if trace[number].kind != kind:
+            break
+        found.add(number)
         kind = expected.get(kind)
     return found
 

@@ -65,7 +65,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
             _path(say, observation, case)
         _controls(say, verdict, observation.scene is not None)
         _witnesses(say, verdict, experiment_told(spec, verdict.witnesses, phases(spec)[-1]))
-        _trace(say, record, observation)
+        _trace(say, spec, record, observation)
         _scene(say, record, observation)
     say.line("")
     say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
@@ -300,14 +300,18 @@ def _scene(say: Printer, record: Record, observation: Observation) -> None:
             say.line(line)
 
 
-def _trace(say: Printer, record: Record, observation: Observation) -> None:
+def _trace(say: Printer, spec: KernelSpec, record: Record, observation: Observation) -> None:
     """What the hypervisor did, access by access: the two halves of an exchange with another CPU's in between."""
     if not observation.trace:
         return
+    written = {event.value for event in observation.trace if event.kind == "write"}
+    around = [entry for entry in record.witnesses if entry.token in written]
     names = record.cpu_numbers
     first = observation.trace[0]
     say.line("")
     say.line(f"what the hypervisor did to the cell at {first.address:#x}, recorded by its own kernel (ms):")
+    for witness in around[:1]:
+        say.line(f"  around {describe(witness, experiment_told(spec, around, phases(spec)[-1]))}")
     trace = observation.trace
     for at, (event, remark) in enumerate(zip(trace, remarks(trace), strict=True)):
         if at and event.index > trace[at - 1].index + 1:

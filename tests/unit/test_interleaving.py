@@ -58,6 +58,15 @@ def test_the_surroundings_reach_back_to_what_was_under_way() -> None:
     assert "daa66d13 came between" in remarks(found)[found.index(found[-2])]
 
 
+def test_the_surroundings_reach_to_the_end_of_what_was_under_way() -> None:
+    spin = " 2ask 2read:0" * 30
+    late = trace(f"0ask 0read:0 0write:daa66d13 1ask 1read:daa66d13{spin} 1write:7 1ask")
+    found = surroundings(late, CELL, TOKEN)
+    assert [(event.cpu, event.kind, event.index) for event in found[-2:]] == [(2, "read", 14), (1, "write", 65)]
+    lost = trace(f"1ask 1read:0 0ask 0read:0 0write:daa66d13{spin} 1write:7")
+    assert "daa66d13 came between" in remarks(surroundings(lost, CELL, TOKEN))[-1]
+
+
 def test_a_gap_hides_whether_a_write_was_under_way() -> None:
     whole = trace("0write:7 2ask 2read:0 1ask 1read:0 1write:0")
     assert remarks(whole)[-1]
