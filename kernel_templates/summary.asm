@@ -204,23 +204,15 @@ summary_phases:
     push summary_label
     call say_more
     add esp, 8
-    ; batches show how often a control failed: their number of operations has no room in its line
+    ; where batches are judged, their number says more than the operations', and there is room for one of them
     cmp dword ptr [ebp + Plan.prepare], 0
-    je .rounds
-    cmp dword ptr [ebp + Plan.role], Role.POWER
-    je .live
-.rounds:
+    jne .live
     lea eax, [ebx + Phase.rounds]
     push eax
     push summary_rounds
-    cmp dword ptr [ebp + Plan.prepare], 0
-    je .unit
-    mov dword ptr [esp], summary_operations
-.unit:
     call say_more
     add esp, 8
-    cmp dword ptr [ebp + Plan.prepare], 0
-    je .status
+    jmp .status
 .live:
     mov eax, dword ptr [ebx + Phase.style + StyleCount.live]
 {% for style in range(1, styles) %}
@@ -306,8 +298,6 @@ summary_label:
     .asciz "%s:"
 summary_rounds:
     .asciz " %q rounds,"
-summary_operations:
-    .asciz " %q operations,"
 summary_live:
     .asciz " %u live,"
 summary_status:
