@@ -62,6 +62,10 @@ class MachineError(KgenError):
     """The machine cannot be started or controlled."""
 
 
+class MachineStuck(MachineError):
+    """The machine lives but makes no progress; another attempt may well succeed."""
+
+
 class GuestCrash(KgenError):
     """The guest or the emulator died."""
 

@@ -34,7 +34,7 @@ class Lab:
     loaded, ``firmware`` what the inner QEMU has of its data files.
 
     ``sources`` says where the pieces are from. ``made_by`` identifies what kgen and the inner QEMU gave to it,
-    ``state_of`` the outer QEMU that saved ``state``. ``seconds`` is how long each stage took.
+    ``state_of`` the outer machine that saved ``state``. ``seconds`` is how long each stage took.
     """
 
     key: str

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from kgen.errors import MachineError
+from kgen.errors import MachineError, MachineStuck
 
 #: Lines kept for the message of a stage that failed.
 LAST_LINES = 40
@@ -19,6 +19,9 @@ SHOWN_LINES = 3
 ASK_SECONDS = 0.1
 #: The distance of the newlines that it is woken with while it boots, in seconds: a port that is not read yet holds few.
 NUDGE_SECONDS = 1.0
+
+#: What Linux logs when one of its CPUs did not come to schedule for 20 s (kernel/watchdog.c).
+_STUCK = "BUG: soft lockup"
 
 _OURS = "kgen-lab: "
 #: A record of /dev/kmsg: priority, sequence number, microseconds, flags; then the message.
@@ -53,7 +56,7 @@ class Console:
         return self._line.fileno()
 
     def await_ready(self, timeout: float) -> None:
-        """Wait until /init takes commands. Raises MachineError."""
+        """Wait until /init takes commands. Raises MachineError; MachineStuck where Linux itself says that it is."""
         stage = "booting the lab's Linux"
         until = time.monotonic() + timeout
         nudged = 0.0
@@ -64,6 +67,8 @@ class Console:
                     self._line.send(b"\n")
                 nudged = time.monotonic()
             self._wait(min(until, time.monotonic() + ASK_SECONDS), until, stage, timeout)
+            if any(_STUCK in line for line in self._last):
+                raise MachineStuck(f"{stage}: it got stuck{self._tail()}", where="the lab")
         if self._problems:
             raise MachineError(f"{stage}: {'; '.join(self._problems)}{self._tail()}", where="the lab")
 

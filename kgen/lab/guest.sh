@@ -40,8 +40,10 @@ done
 [ -e "$tracing/events/kvm/kvm_mmio/enable" ] || tracing=
 if [ -n "$tracing" ]; then
     echo 0 >"$tracing/tracing_on"
-    # KiB for each CPU: about 6000 events, of which the newest are kept; printing them takes 0.3 ms each
+    # KiB for each CPU: about 6000 events of each, of which the newest are kept; printing them takes 0.3 ms each
     echo 384 >"$tracing/buffer_size_kb"
+    # one clock for all CPUs: the order of two CPUs' events is what the record is for
+    echo global >"$tracing/trace_clock"
     echo 1 >"$tracing/events/kvm/kvm_mmio/enable"
 fi
 

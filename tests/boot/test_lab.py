@@ -111,7 +111,7 @@ def test_without_lock_the_lab_fails(lab: Platform) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(SLOW)
 def test_the_same_machine_translated_is_atomic(lab: Platform, tmp_path: Path) -> None:
-    """So the nesting is not what breaks it. Its controls need more rounds to show something: tests/soak."""
+    """So the nesting is not what breaks it. Here without controls; with them: tests/soak."""
     from kgen.pipeline import platform_named
 
     seen, verdict = run(built(spec_of(target="vga-text", rounds=300)), platform_named("tcg-lab"), timeout=SLOW)

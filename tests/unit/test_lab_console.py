@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kgen.errors import MachineError
+from kgen.errors import MachineError, MachineStuck
 from kgen.lab.console import Console
 
 #: A lab's deadline, and what is far more than an answer takes, in seconds.
@@ -66,6 +66,13 @@ def test_silence_ends_with_the_stage_and_the_last_lines(ends: tuple[Console, Oth
     other.say("one", "two", "Kernel panic", "4,1,2,-;not syncing", " SUBSYSTEM=cpu")
     with pytest.raises(MachineError, match=r"no answer within 0.3 s; its last lines: two / Kernel panic / not syncing"):
         console.await_ready(SOON)
+
+
+def test_a_linux_that_got_stuck_is_not_waited_for(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("[   80.999668] watchdog: BUG: soft lockup - CPU#0 stuck for 71s! [init:1]")
+    with pytest.raises(MachineStuck, match=r"booting the lab's Linux: it got stuck; its last lines: .*CPU#0"):
+        console.await_ready(LONG)
 
 
 def test_the_lab_hangs_up(ends: tuple[Console, Other]) -> None:
