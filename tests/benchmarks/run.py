@@ -25,7 +25,6 @@ from pathlib import Path
 import pytest
 from watched import CASE, pairs
 
-import kgen.experiments.counter
 import kgen.source
 from kgen.builder import Kernel, build
 from kgen.data import data_dir
@@ -153,7 +152,12 @@ def build_original() -> Kernel:
         shutil.copy(Path(__file__).with_name("original.asm"), templates)
         patch.setattr(kgen.source, "data_dir", lambda _name: templates)
         patch.setattr(kgen.source, "experiment_of", lambda _phase: replace(EXPERIMENT, template="original.asm"))
-        return build(ORIGINAL)
+        # the templates are looked up where they were found first
+        kgen.source.environment.cache_clear()
+        try:
+            return build(ORIGINAL)
+        finally:
+            kgen.source.environment.cache_clear()
 
 
 def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
@@ -168,40 +172,46 @@ def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
         show(Row("  ratio, run by run", "x", tuple(pair[0] / pair[1] for pair in pairs), "10 x"))
 
 
-#: Operations of each CPU on one cell that are as good as an endless loop.
-ENDLESS = 1 << 14
-#: How long the counter runs, as a multiple of that, and the part of the loop it should reach: batches begin short,
-#: because each is one chance for an event, and grow where many operations are asked for.
-LENGTHS = {6: "", 100: "80 %"}
-#: An instruction for each experiment, and how many operations take a second or so on TCG.
-WALKS = {"counter": ("add", 60_000), "own-bits": ("or", 60_000), "parity": ("not", 40_000), "mutex": ("bts", 60_000)}
+#: An instruction for each experiment in batches, and how many operations take a second or so on TCG.
+WALKS = {
+    "chain": ("xchg", 30_000),
+    "counter": ("add", 60_000),
+    "own-bits": ("or", 60_000),
+    "parity": ("not", 40_000),
+    "mutex": ("bts", 60_000),
+}
 
 
-def endless(spec: KernelSpec) -> Kernel:
-    """The counter with no rendezvous but the last: the instruction in an empty loop, by all CPUs."""
+def walked(kernel: Kernel, platform: Platform) -> tuple[float, float]:
+    """Operations and live batches a second of the case, by the guest's own clock."""
+    record = observe(kernel, platform, Options(timeout=RUN_SECONDS)).best
+    if record is None or not record.phases or not record.phases[-1].ticks:
+        raise SystemExit(f"{platform.name}: a run without a result")
+    case = record.phases[-1]
+    seconds = case.ticks / (record.khz * 1000)
+    return case.rounds / seconds, sum(style.live for style in case.live) / seconds
+
+
+def without_tickets(spec: KernelSpec) -> Kernel:
+    """The same kernel, but no operation draws a ticket: it cannot tell which batches are live."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kgen.experiments.counter, "MAX_REPEAT", ENDLESS)
-        patch.setattr(kgen.experiments.counter, "OWNERS", 8 * ENDLESS)
-        patch.setattr(kgen.source, "FIRST_REPEAT", ENDLESS // 2)
+        patch.setattr(kgen.source, "BLIND_EVERY", 1)
         return build(spec)
 
 
 def bench_operations(repeat: int, usable: Sequence[Platform]) -> None:
-    """Locked operations a second of each experiment, and of the instruction in an empty loop beside them."""
+    """Operations and live batches a second of each experiment, and what the tickets cost."""
     for platform in usable:
-        if platform.supervise is not None:
+        if platform.supervise is not None or platform.engine != "qemu":
             continue
-        ceiling = KernelSpec(Case("add"), rounds=ENDLESS, batch=1, controls=False)
-        for times, target in LENGTHS.items():
-            counter = replace(ceiling, rounds=times * ENDLESS, batch=0)
-            pairs = [(rate(build(counter), platform), rate(endless(ceiling), platform)) for _ in range(repeat)]
-            show(Row(f"LOCK ADD in an empty loop, {platform.name}", "/s", tuple(pair[1] for pair in pairs)))
-            show(Row(f"  counter, {counter.rounds} LOCK ADD, beside it", "/s", tuple(pair[0] for pair in pairs)))
-            show(Row("  ratio, run by run", "%", tuple(100 * pair[0] / pair[1] for pair in pairs), target))
         for experiment, (name, rounds) in WALKS.items():
-            kernel = build(KernelSpec(Case(name, experiment=experiment), rounds=rounds, controls=False))
-            values = tuple(rate(kernel, platform) for _ in range(repeat))
-            show(Row(f"{experiment} with {name}, {platform.name}", "/s", values))
+            spec = KernelSpec(Case(name, experiment=experiment), rounds=rounds, controls=False)
+            kernel, blind = build(spec), without_tickets(spec)
+            runs = [(*walked(kernel, platform), walked(blind, platform)[0]) for _ in range(repeat)]
+            show(Row(f"{experiment} with {name}, {platform.name}", "/s", tuple(run[0] for run in runs)))
+            show(Row("  live batches", "/s", tuple(run[1] for run in runs)))
+            show(Row("  without tickets, beside it", "/s", tuple(run[2] for run in runs)))
+            show(Row("  cost of tickets, run by run", "%", tuple(100 * (1 - run[0] / run[2]) for run in runs)))
 
 
 def bench_suite(repeat: int, usable: Sequence[Platform]) -> None:

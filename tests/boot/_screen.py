@@ -13,6 +13,8 @@ from _kernel import DEADLINE, Console, console
 
 from kgen.builder import Kernel
 from kgen.font import FIRST, HEIGHT, LAST, WIDTH, picture
+from kgen.observation import Record, from_memory
+from kgen.plan import layout_of
 from kgen.qmp import Qmp
 
 _GLYPHS = {picture(chr(code)): chr(code) for code in range(FIRST, LAST + 1)}
@@ -53,19 +55,19 @@ class Watched:
 
     def __init__(self, serial: Console, qmp: Qmp, directory: Path) -> None:
         self.serial = serial
-        self._qmp = qmp
+        self.qmp = qmp
         self._directory = directory
 
     def look(self) -> Picture:
         """What is shown now."""
         path = self._directory / "screen.ppm"
-        self._qmp.execute("screendump", {"filename": str(path)}, DEADLINE)
+        self.qmp.execute("screendump", {"filename": str(path)}, DEADLINE)
         return Picture.load(path)
 
     def memory(self, address: int, size: int) -> bytes:
         """Physical memory, of devices too, as a CPU would read it."""
         path = self._directory / "memory.bin"
-        self._qmp.execute("pmemsave", {"val": address, "size": size, "filename": str(path)}, DEADLINE)
+        self.qmp.execute("pmemsave", {"val": address, "size": size, "filename": str(path)}, DEADLINE)
         return path.read_bytes()
 
     def until(self, shows: Callable[[list[str]], object], cell: int) -> list[str]:
@@ -97,3 +99,18 @@ def watched(kernel: Kernel, directory: Path, *arguments: str) -> Iterator[Watche
             yield Watched(serial, qmp, directory)
         finally:
             qmp.close()
+
+
+def memory_now(kernel: Kernel, machine: Watched) -> Record:
+    """The results block, read without stopping the machine; it is complete once the kernel has ended."""
+    symbol = next(symbol for symbol in kernel.assembly.symbols if symbol.name == "results")
+    layout = layout_of(kernel.spec)
+    return from_memory(layout, machine.memory(symbol.value, layout.size))
+
+
+def memory_record(kernel: Kernel, machine: Watched) -> Record:
+    """The same, once the kernel has ended."""
+    end = time.monotonic() + DEADLINE
+    while not (record := memory_now(kernel, machine)).complete:
+        assert time.monotonic() < end, record.gap
+    return record

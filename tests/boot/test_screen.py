@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,13 +11,13 @@ from random import Random
 
 import counted
 import pytest
-from _kernel import DEADLINE, END, Edit, built, console, needs, replaced, spec_of
-from _screen import Picture, Watched, watched
+from _kernel import END, Edit, built, console, needs, replaced, spec_of
+from _screen import Picture, Watched, memory_record, watched
 
 from kgen.builder import Kernel
 from kgen.code import decode, encode, rebuild
 from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, Observation, Record, from_memory
+from kgen.observation import SERIAL_ONLY, Observation, Record
 from kgen.plan import layout_of, phases
 from kgen.results import KernelState, PhaseStatus, Screen
 from kgen.source import SCREEN_ROWS, SCREEN_TOP
@@ -38,16 +37,6 @@ TOP = slice(0, SCREEN_TOP)
 def plain() -> Kernel:
     """The question itself, short, with its controls."""
     return built(spec_of(target="vga-text", rounds=300, controls=True))
-
-
-def memory_record(kernel: Kernel, machine: Watched) -> Record:
-    """The results block, read without stopping the machine, once the kernel has ended."""
-    symbol = next(symbol for symbol in kernel.assembly.symbols if symbol.name == "results")
-    layout = layout_of(kernel.spec)
-    end = time.monotonic() + DEADLINE
-    while not (record := from_memory(layout, machine.memory(symbol.value, layout.size))).complete:
-        assert time.monotonic() < end, record.gap
-    return record
 
 
 def screen_of(kernel: Kernel, machine: Watched) -> Screen:

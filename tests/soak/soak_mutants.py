@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import sys
+from pathlib import Path
 
 import pytest
-from _kernel import built, run
 from mutants import LIES, MUTANTS
 
 from kgen.results import Role
 from kgen.spec import Case, KernelSpec
 from kgen.verdict import VerdictKind
+
+sys.path.append(str(Path(__file__).parent.parent / "boot"))
+from _kernel import built, run
 
 pytestmark = pytest.mark.soak
 
