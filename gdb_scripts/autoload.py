@@ -56,7 +56,7 @@ def _script():
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-if "kgen.gdbside.commands" not in sys.modules:
+if "kgen.gdbside.register" not in sys.modules:
     _found = _script()
     if _found:
         try:

@@ -27,7 +27,7 @@ def _load(here):
     module = importlib.util.module_from_spec(spec)
     sys.modules["kgen"] = module
     spec.loader.exec_module(module)
-    importlib.import_module("kgen.gdbside.commands").register()
+    importlib.import_module("kgen.gdbside.register").register()
     return ""
 
 

@@ -15,16 +15,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from kgen.arguments import check_all, check_seconds, checked
+from kgen.spec.arguments import check_all, check_seconds, checked
 
 if TYPE_CHECKING:
     from kgen.lab.recipe import Choice
-    from kgen.pipeline import Options
     from kgen.platforms import Platform
-    from kgen.report.comparison import Comparison, Difference
-    from kgen.report.reading import Result, Run
-    from kgen.spec import Case, KernelSpec
-    from kgen.verdict import Verdict, VerdictKind
+    from kgen.report.compare.comparison import Comparison, Difference
+    from kgen.report.results.read import Result, Run
+    from kgen.run.observe import Options
+    from kgen.spec.kernel_spec import Case, KernelSpec
+    from kgen.verdict.judge import Verdict, VerdictKind
 
 __all__ = (
     "Case",
@@ -51,13 +51,13 @@ __all__ = (
 
 #: Types that are found here too, by the module that defines them.
 _TYPES = {
-    "Case": "kgen.spec",
-    "Comparison": "kgen.report.comparison",
-    "KernelSpec": "kgen.spec",
-    "Result": "kgen.report.reading",
-    "Run": "kgen.report.reading",
-    "Verdict": "kgen.verdict",
-    "VerdictKind": "kgen.verdict",
+    "Case": "kgen.spec.kernel_spec",
+    "Comparison": "kgen.report.compare.comparison",
+    "KernelSpec": "kgen.spec.kernel_spec",
+    "Result": "kgen.report.results.read",
+    "Run": "kgen.report.results.read",
+    "Verdict": "kgen.verdict.judge",
+    "VerdictKind": "kgen.verdict.judge",
 }
 
 PathLike = str | os.PathLike[str]
@@ -74,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
 def _names() -> dict[str, Any]:
     """The types of annotations, by name."""
-    from kgen.report.comparison import Difference
+    from kgen.report.compare.comparison import Difference
 
     return {"Difference": Difference, **{name: __getattr__(name) for name in _TYPES}}
 
@@ -131,16 +131,16 @@ def verify(
     A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
     """
-    from kgen import asking
     from kgen.errors import SpecError
-    from kgen.pipeline import platform_named
-    from kgen.spec import Case, KernelSpec
+    from kgen.run.observe import platform_named
+    from kgen.spec import defaults
+    from kgen.spec.kernel_spec import Case, KernelSpec
 
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
     check_seconds("seconds", seconds, 0.1)
     if proof_seconds is None:
-        proof_seconds = asking.proof_seconds(case, 0 if rounds is None and seconds else rounds)
+        proof_seconds = defaults.proof_seconds(case, 0 if rounds is None and seconds else rounds)
     if rounds is None:
         rounds = 0 if seconds else there.rounds
     if rounds == 0 and not seconds:
@@ -167,7 +167,7 @@ def verify_suite(
 
     ``only`` and ``skip`` are patterns on case ids, ``budget`` is in seconds; the rest is as for ``verify``.
     """
-    from kgen.pipeline import platform_named
+    from kgen.run.observe import platform_named
 
     spec = suites(suite, only=only, skip=skip, cpus=cpus, rounds=rounds, budget=budget)
     there = platform_named(platform)
@@ -186,7 +186,7 @@ def suites(
 ) -> KernelSpec:
     """What a suite asks, without asking it; ``cases`` of it are what it consists of. One that is given comes back as
     it is. Raises SpecError."""
-    from kgen.asking import DEFAULT_ROUNDS, suite_spec
+    from kgen.spec.defaults import DEFAULT_ROUNDS, suite_spec
 
     if not isinstance(suite, str):
         return suite
@@ -202,9 +202,9 @@ def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
 
 def platforms() -> tuple[str, ...]:
     """The names of everything that runs a kernel, whether or not it works here."""
-    from kgen import pipeline
+    from kgen.run import observe
 
-    return tuple(sorted(pipeline.platforms()))
+    return tuple(sorted(observe.platforms()))
 
 
 @_checked
@@ -215,19 +215,19 @@ def build(
 
     ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
     """
-    from kgen import builder
-    from kgen.asking import DEFAULT_ROUNDS, proof_seconds
-    from kgen.spec import Case, KernelSpec, unknown
+    from kgen import build
+    from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
+    from kgen.spec.kernel_spec import Case, KernelSpec, unknown
 
     check_all(case, Case)
     asked = Case(instr, **case)
-    known = builder.formats()
+    known = build.formats()
     for name in formats:
         if name not in known:
             raise unknown("image format", name, known)
     number, to_proof = DEFAULT_ROUNDS if rounds is None else rounds, proof_seconds(asked, rounds)
     spec = KernelSpec(case=asked, rounds=number, proof_seconds=to_proof)
-    return builder.write(builder.build(spec), Path(directory), tuple(formats))
+    return build.write(build.build(spec), Path(directory), tuple(formats))
 
 
 @_checked
@@ -247,8 +247,8 @@ def judge_all(
 ) -> tuple[Run, ...]:
     """The verdicts on all runs that a log or a dump holds, in order."""
     from kgen.errors import SpecError
-    from kgen.files import open_dump, read_bytes, read_log
-    from kgen.judging import from_capture, from_dump, from_elf, results
+    from kgen.offline.inputs import open_dump, read_bytes, read_log
+    from kgen.offline.runs import from_capture, from_dump, from_elf, results
 
     if log is None and memory is None:
         raise SpecError("there is nothing to judge", hint="give a log, or memory")
@@ -277,10 +277,10 @@ def inspect(
     ``qmp`` is QEMU's control socket, to attest the path; ``serial`` the log so far; ``after`` how to leave the machine;
     ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
     """
-    from kgen.attach import Attachment, attach
-    from kgen.ending import tidy_end
-    from kgen.files import read_bytes
-    from kgen.trial import judged
+    from kgen.host.signals import tidy_end
+    from kgen.offline.inputs import read_bytes
+    from kgen.run.attach import Attachment, attach
+    from kgen.run.verify import judged
 
     check_seconds("timeout", timeout, 1)
     log = read_bytes(Path(serial)) if serial is not None else None
@@ -293,7 +293,7 @@ def inspect(
 @_checked
 def load(*paths: PathLike) -> tuple[Run, ...]:
     """The runs that result files hold, in order. Raises SpecError."""
-    from kgen.files import read_runs
+    from kgen.offline.inputs import read_runs
 
     return read_runs([Path(path) for path in paths])
 
@@ -302,7 +302,7 @@ def load(*paths: PathLike) -> tuple[Run, ...]:
 def save(path: PathLike, *runs: Run) -> None:
     """Write runs as a result file, whole or not at all. Raises OutputError, SpecError where there is no run."""
     from kgen.errors import SpecError
-    from kgen.files import write_result
+    from kgen.offline.inputs import write_result
 
     if not runs:
         raise SpecError("there is no run to be written", where=str(path))
@@ -314,7 +314,7 @@ def report(*runs: Run, form: str = "text") -> str:
     """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
     from kgen.errors import SpecError
     from kgen.report.formats import formats
-    from kgen.spec import unknown
+    from kgen.spec.kernel_spec import unknown
 
     if not runs:
         raise SpecError("there is no run to be told", where="report")
@@ -327,7 +327,7 @@ def report(*runs: Run, form: str = "text") -> str:
 def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = None) -> Comparison:
     """Hold runs against the first. ``failed`` of what comes back are the differences that may not pass: ``fatal``, or
     what got worse, vanished or is proven no more. Raises SpecError for a run that has one case twice."""
-    from kgen.report import comparison
+    from kgen.report.compare import comparison
 
     return comparison.compare((baseline, *others), comparison.FATAL if fatal is None else fatal)
 
@@ -340,9 +340,9 @@ def _options(
     proof_seconds: int = 0,
 ) -> Options:
     """How to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
-    from kgen.asking import DEFAULT_TIMEOUT
-    from kgen.pipeline import Options
-    from kgen.spec import unknown
+    from kgen.run.observe import Options
+    from kgen.spec.defaults import DEFAULT_TIMEOUT
+    from kgen.spec.kernel_spec import unknown
 
     for name in choices:
         if name not in _Choices.__annotations__:
@@ -366,9 +366,9 @@ _OF_A_LAB = ("kernel", "modules", "inner_qemu")
 def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
     """What the lab is to be made of. Raises SpecError for what is not what it must be, or is not for that platform."""
     from kgen.errors import SpecError
-    from kgen.files import check_program
     from kgen.lab.recipe import Choice
     from kgen.lab.recipe import check as check_lab
+    from kgen.offline.inputs import check_program
 
     kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
     choice = Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
@@ -384,12 +384,12 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
     """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
     from dataclasses import replace
 
-    from kgen.ending import tidy_end
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
-    from kgen.files import check_program
-    from kgen.lab_build import Tools, ensure
-    from kgen.pipeline import Options, check_available, check_choices, request_of
-    from kgen.trial import carry_out, check_arguments, refused
+    from kgen.host.signals import tidy_end
+    from kgen.lab.build import Tools, ensure
+    from kgen.offline.inputs import check_program
+    from kgen.run.observe import Options, check_available, check_choices, request_of
+    from kgen.run.verify import carry_out, check_arguments, refused
 
     check_arguments(platform, options.qemu, options.extra)
     check_program("gdb", options.gdb if options.gdb != Options().gdb else None)

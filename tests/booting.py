@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, Observation, Record, from_log
-from kgen.process import spawn
-from kgen.protocol import parse_log
-from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, judge
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import SERIAL_ONLY, Observation, Record, from_log
+from kgen.host.process import spawn
+from kgen.kernel.protocol import parse_log
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import Verdict, judge
 
 #: For one boot and run, in seconds; a loaded machine is slow.
 DEADLINE = 150.0

@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from random import Random
 from typing import Any
 
-from kgen.live import Live, needed
-from kgen.observation import Count, PhaseRecord, Record
-from kgen.plan import Phase, experiment_of, phases
-from kgen.results import BootPath, Clock, Decode, KernelState, PhaseStatus, ResultsLayout, Role, Style
-from kgen.spec import KernelSpec
+from kgen.evidence.observation import Count, PhaseRecord, Record
+from kgen.kernel.live import Live, needed
+from kgen.kernel.plan import Phase, experiment_of, phases
+from kgen.kernel.results_block import BootPath, Clock, Decode, KernelState, PhaseStatus, ResultsLayout, Role, Style
+from kgen.spec.kernel_spec import KernelSpec
 
 #: Where RAM's cells are in these.
 RAM_ADDRESS = 0x200000

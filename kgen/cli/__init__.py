@@ -3,7 +3,7 @@
 A module ``kgen/cli/bug_report.py`` is the command ``kgen bug-report`` and exposes ``COMMAND: click.Command``.
 A name that starts with an underscore is a helper, not a command. A command's callback returns its exit code
 (``None`` is 0). ``kgen --help`` imports every command for its one line of help, so a command module imports
-only click, ``kgen.errors`` and ``kgen.spec`` at its top and the rest of kgen inside its callback.
+only click, ``kgen.errors`` and ``kgen.spec.kernel_spec`` at its top and the rest of kgen inside its callback.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 import click
 
 from kgen import __version__
-from kgen.ending import Terminated, ended_by, orderly_end
 from kgen.errors import KgenError
-from kgen.files import discard
+from kgen.host.signals import Terminated, ended_by, orderly_end
+from kgen.offline.inputs import discard
 
 #: Exit code for ``git bisect run``: this revision cannot be tested.
 CANNOT_TELL = 125

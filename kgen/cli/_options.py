@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from kgen.arguments import MAX_SECONDS
 from kgen.cli import INVOCATION
 from kgen.errors import SpecError
-from kgen.files import check_program
+from kgen.offline.inputs import check_program
+from kgen.spec.arguments import MAX_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +95,7 @@ def seconds_from(low: float) -> Callable[[str], float]:
 
 def budget(text: str) -> int:
     """The type of an option that takes a time in seconds, minutes or hours."""
-    from kgen.asking import budget_seconds
+    from kgen.spec.defaults import budget_seconds
 
     try:
         return budget_seconds(text)
@@ -330,9 +330,9 @@ def lab_choice(values: dict[str, Any]) -> Any:
 
 def make_spec(values: dict[str, Any]) -> Any:
     """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
-    from kgen.asking import DEFAULT_ROUNDS, proof_seconds
     from kgen.experiments import Poll
-    from kgen.spec import Case, KernelSpec
+    from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
+    from kgen.spec.kernel_spec import Case, KernelSpec
 
     case = {name: values.pop(name) for name in CASE_FIELDS}
     names = ("rounds", "proof_seconds", "controls", "batch", "print_every", "serial_port", "baud")
@@ -362,7 +362,7 @@ def suite_of(values: dict[str, Any]) -> bool:
 
 
 def _suite_spec(suite: dict[str, Any], cpus: int, rest: dict[str, Any]) -> Any:
-    from kgen.asking import suite_spec
+    from kgen.spec.defaults import suite_spec
 
     context = click.get_current_context()
     for name in _OF_A_CASE:

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgen.files import write_result
+from kgen.offline.inputs import write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kgen.observation import Observation
-    from kgen.verdict import VerdictKind
+    from kgen.evidence.observation import Observation
+    from kgen.verdict.judge import VerdictKind
 
 
 def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
     """Run a suite, judge each case, tell; how the whole came out."""
     from kgen.report.formats.text import show_run
-    from kgen.trial import carry_out
+    from kgen.run.verify import carry_out
 
     def rebooted(seen: Observation, left: int) -> None:
         why = seen.crash or seen.cut or "the guest came to its end early"

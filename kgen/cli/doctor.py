@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, option
-from kgen.files import check_program
+from kgen.offline.inputs import check_program
 
 _RUN = "The tools"
 
@@ -19,9 +19,9 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
 
     Exit code 0 when at least one platform works, 9 when none does.
     """
-    from kgen.doctor import examine
     from kgen.errors import KgenError
-    from kgen.pipeline import Options
+    from kgen.run.doctor import examine
+    from kgen.run.observe import Options
 
     check_program("--qemu", qemu)
     check_gdb(context, gdb)

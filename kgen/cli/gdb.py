@@ -80,16 +80,16 @@ def COMMAND(context: click.Context, /, **values: Any) -> None:
     Arguments after -- go to QEMU as they are.
     """
     if values["script"]:
-        from kgen.data import data_dir
+        from kgen.resources import data_dir
 
         click.echo(data_dir("gdb_scripts") / "kgen.py")
         return
-    from kgen.builder import build
-    from kgen.files import STDOUT, check_writable
-    from kgen.handover import hand_over, moment_for
-    from kgen.pipeline import Options, check_available, check_choices, platform_named, request_of
+    from kgen.build import build
+    from kgen.offline.inputs import STDOUT, check_writable
     from kgen.platforms import CHOICES
-    from kgen.trial import check_arguments
+    from kgen.run.gdb_terminal import hand_over, moment_for
+    from kgen.run.observe import Options, check_available, check_choices, platform_named, request_of
+    from kgen.run.verify import check_arguments
 
     platform = platform_named(values["platform"])
     moment = moment_for(platform, values["stop"])

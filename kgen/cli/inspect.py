@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, invocation, json_option, option, seconds_from
-from kgen.files import STDOUT, check_writable, read_bytes, write_result
+from kgen.offline.inputs import STDOUT, check_writable, read_bytes, write_result
 
 _EXAMPLES = """\b
 Examples:
@@ -51,9 +51,9 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     """
     from rich.console import Console
 
-    from kgen.attach import Attachment, attach
     from kgen.report.formats.text import show_run
-    from kgen.trial import judged
+    from kgen.run.attach import Attachment, attach
+    from kgen.run.verify import judged
 
     if Path(address).suffix == ".elf" and not kernel.is_file():
         raise click.UsageError(f"the ELF comes first, then the stub: kgen inspect {address} {kernel}")

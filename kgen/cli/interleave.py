@@ -11,13 +11,13 @@ import click
 
 from kgen.cli._options import GroupedCommand, invocation, json_option, option
 from kgen.errors import SpecError
-from kgen.files import STDOUT, check_program, check_writable, write_text
+from kgen.offline.inputs import STDOUT, check_program, check_writable, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kgen.interleaving_model import Exploration, Window
-    from kgen.spec import KernelSpec
+    from kgen.interleave.model import Exploration, Window
+    from kgen.spec.kernel_spec import KernelSpec
 
 #: Exit codes: all agreed and nothing was left out, something was, there was disagreement.
 AGREED = 0
@@ -89,9 +89,9 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     from rich.console import Console
 
     from kgen.experiments import Poll
-    from kgen.report.schedules import NO_EVIDENCE, heading, to_json
-    from kgen.spec import Case
-    from kgen.stepping import spec_of, window_of
+    from kgen.interleave.report import NO_EVIDENCE, heading, to_json
+    from kgen.interleave.stepper import spec_of, window_of
+    from kgen.spec.kernel_spec import Case
 
     check_program("--qemu", values["qemu"])
     check_writable(json_file)
@@ -133,7 +133,7 @@ class _Job:
 
 def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _Job:
     """Raises SpecError where it is too much or cannot be."""
-    from kgen.interleaving_model import completed, count
+    from kgen.interleave.model import completed, count
 
     if given is not None:
         return _Job(completed(window, given), 1, 1)
@@ -147,10 +147,10 @@ def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _J
 
 def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qemu: str | None) -> Exploration:
     """Carry out what is asked for."""
-    from kgen.builder import build
-    from kgen.interleaving_model import Exploration
-    from kgen.pipeline import Options
-    from kgen.stepping import explore, opened
+    from kgen.build import build
+    from kgen.interleave.model import Exploration
+    from kgen.interleave.stepper import explore, opened
+    from kgen.run.observe import Options
 
     with opened(build(spec), Options(qemu=qemu)) as stepper:
         if job.given is not None:
@@ -166,7 +166,7 @@ def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qem
 
 
 def _tell(console: Console, found: Exploration, single: bool) -> None:
-    from kgen.report.schedules import disagreement, examples, listing, summary
+    from kgen.interleave.report import disagreement, examples, listing, summary
 
     if single:
         for trial in found.disagreeing:

@@ -10,13 +10,13 @@ import click
 
 from kgen.cli import say_error
 from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option
-from kgen.files import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
+from kgen.offline.inputs import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kgen.judging import Named, Run
-    from kgen.report import reading
+    from kgen.offline.runs import Named, Run
+    from kgen.report.results import read
 
 _EXAMPLES = """\b
 Examples:
@@ -56,9 +56,9 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     """
     from rich.console import Console
 
-    from kgen.judging import results
-    from kgen.report.matrix import worst
-    from kgen.verdict import VerdictKind, bisect_code
+    from kgen.offline.runs import results
+    from kgen.report.text.suite import worst
+    from kgen.verdict.judge import VerdictKind, bisect_code
 
     _check(context, values)
     runs = _runs(values)
@@ -98,10 +98,10 @@ def _check(context: click.Context, values: dict[str, Any]) -> None:
 def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
     """What is to be judged. Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not
     kgen's, ProtocolError for a code that is none."""
-    from kgen.judging import from_capture, from_dump, of_code
+    from kgen.offline.runs import from_capture, from_dump, of_code
 
     if values["code"] is not None:
-        from kgen.code import decode, rebuild
+        from kgen.offline.result_code import decode, rebuild
 
         return (of_code(*rebuild(decode(values["code"]))),)
     named = _named(values)
@@ -118,7 +118,7 @@ def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
 
 
 def _named(values: dict[str, Any]) -> Named | None:
-    from kgen.judging import from_elf, from_manifest
+    from kgen.offline.runs import from_elf, from_manifest
 
     if values["elf"] is not None:
         return from_elf(read_bytes(values["elf"]), str(values["elf"]))
@@ -127,10 +127,10 @@ def _named(values: dict[str, Any]) -> Named | None:
     return None
 
 
-def _tell(console: Console, run: reading.Run, notes: Sequence[str]) -> None:
+def _tell(console: Console, run: read.Run, notes: Sequence[str]) -> None:
     """Print one run for people. ``notes`` say what was done to the input."""
     from kgen.report.formats.text import show_run
-    from kgen.report.text import Printer
+    from kgen.report.text.case import Printer
 
     say = Printer(console)
     if run.where:
@@ -144,10 +144,10 @@ def _tell(console: Console, run: reading.Run, notes: Sequence[str]) -> None:
         say.line("")
 
 
-def _tell_all(console: Console, runs: Sequence[reading.Run]) -> None:
+def _tell_all(console: Console, runs: Sequence[read.Run]) -> None:
     """The sum of several runs."""
-    from kgen.report.matrix import worst
-    from kgen.report.text import STYLES, Printer
+    from kgen.report.text.case import STYLES, Printer
+    from kgen.report.text.suite import worst
 
     total = worst([run.kind for run in runs])
     each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)

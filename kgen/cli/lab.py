@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, lab_choice, lab_options, option
-from kgen.files import check_program
+from kgen.offline.inputs import check_program
 
 _PIECES = "What goes into it"
 _RUN = "The tools"
@@ -47,9 +47,9 @@ def build(context: click.Context, /, **values: Any) -> int:
     """
     from rich.console import Console
 
-    from kgen.cli._stages import stages
+    from kgen.cli._progress import stages
     from kgen.lab import cache
-    from kgen.lab_build import Tools, build_lab
+    from kgen.lab.build import Tools, build_lab
 
     check_program("--qemu", values["qemu"])
     check_gdb(context, values["gdb"])
@@ -69,7 +69,7 @@ def status() -> int:
     """Which labs there are, of what, and how large. Exit code 0 when there is one, 8 when there is none."""
     from kgen.errors import PlatformUnavailable
     from kgen.lab import cache
-    from kgen.report.words import plural
+    from kgen.wording import plural
 
     found = cache.labs()
     default = cache.default()

@@ -61,7 +61,7 @@ def _text(value: Any) -> str:
 
 
 def _instructions() -> list[dict[str, Any]]:
-    from kgen.spec import experiments, instructions
+    from kgen.spec.kernel_spec import experiments, instructions
 
     rows = []
     for name, entry in sorted(instructions().items()):
@@ -87,7 +87,7 @@ def _instructions() -> list[dict[str, Any]]:
 
 
 def _targets() -> list[dict[str, Any]]:
-    from kgen.spec import targets
+    from kgen.spec.kernel_spec import targets
 
     return [
         {
@@ -105,7 +105,7 @@ def _targets() -> list[dict[str, Any]]:
 
 
 def _experiments() -> list[dict[str, Any]]:
-    from kgen.spec import experiments
+    from kgen.spec.kernel_spec import experiments
 
     return [
         {
@@ -120,8 +120,8 @@ def _experiments() -> list[dict[str, Any]]:
 
 
 def _platforms() -> list[dict[str, Any]]:
-    from kgen.pipeline import platforms
     from kgen.platforms import LaunchRequest
+    from kgen.run.observe import platforms
 
     found = []
     for name, entry in sorted(platforms().items()):
@@ -140,7 +140,7 @@ def _platforms() -> list[dict[str, Any]]:
 
 
 def _formats() -> list[dict[str, Any]]:
-    from kgen.builder import formats
+    from kgen.build import formats
 
     return [
         {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()
@@ -168,7 +168,7 @@ def _kits() -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
-    from kgen.suites import BUILT_IN, DEFAULT_BUDGET, load
+    from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
 
     return [
         {"name": name, "cases": len(load(name)[1]), "budget": f"{DEFAULT_BUDGET[name]} s"} for name in sorted(BUILT_IN)
@@ -176,6 +176,6 @@ def _suites() -> list[dict[str, Any]]:
 
 
 def _cases(suite: str) -> list[dict[str, Any]]:
-    from kgen.suites import load
+    from kgen.spec.suites import load
 
     return [{"name": case.id} for case in load(suite)[1]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kgen.cli._options import GroupedCommand, file_name, option
-from kgen.files import STDOUT, check_writable, read_results, write_bytes, write_text
+from kgen.offline.inputs import STDOUT, check_writable, read_results, write_bytes, write_text
 
 _EXAMPLES = """\b
 Examples:
@@ -43,7 +43,7 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
     exits 0 whatever the verdicts are: they have been judged.
     """
     from kgen.report.formats import formats
-    from kgen.spec import unknown
+    from kgen.spec.kernel_spec import unknown
 
     if name not in formats():
         raise unknown("report format", name, formats())
@@ -56,8 +56,8 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
     if bundle is None:
         write_text(output or Path(STDOUT), form.render(runs))
         return 0
-    from kgen.report.bug import render
-    from kgen.report.bundle import REPORT, Packed, collect, pack
+    from kgen.report.bug.bundle import REPORT, Packed, collect, pack
+    from kgen.report.bug.report import render
 
     files = collect(runs, [(result.where, result.data) for result in found])
     enclosed = [each.enclosed for each in files]

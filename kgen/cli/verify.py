@@ -28,18 +28,18 @@ from kgen.cli._options import (
     suite_of,
 )
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
-from kgen.files import STDOUT, check_writable, write_result
+from kgen.offline.inputs import STDOUT, check_writable, write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kgen.engine import Engine
+    from kgen.evidence.observation import Observation
     from kgen.lab.recipe import Choice
-    from kgen.observation import Observation
-    from kgen.pipeline import Options, Progress
+    from kgen.machine.engine import Engine
     from kgen.platforms import Platform
-    from kgen.spec import KernelSpec
-    from kgen.verdict import VerdictKind
+    from kgen.run.observe import Options, Progress
+    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.verdict.judge import VerdictKind
 
 #: Before so many seconds of a phase its rate says nothing.
 RATE_SECONDS = 0.5
@@ -140,7 +140,7 @@ class _Job:
 
     def exit_code(self, kind: VerdictKind) -> int:
         """The exit code that was asked for."""
-        from kgen.verdict import bisect_code
+        from kgen.verdict.judge import bisect_code
 
         if self.bisect:
             return bisect_code(kind)
@@ -157,10 +157,10 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     Raises SpecError, OutputError and click.UsageError.
     """
-    from kgen.asking import DEFAULT_TIMEOUT, PROOF_SECONDS
-    from kgen.pipeline import Options, check_choices, platform_named, request_of
     from kgen.platforms import CHOICES
-    from kgen.trial import check_arguments
+    from kgen.run.observe import Options, check_choices, platform_named, request_of
+    from kgen.run.verify import check_arguments
+    from kgen.spec.defaults import DEFAULT_TIMEOUT, PROOF_SECONDS
 
     seconds, timeout = values["seconds"], values["timeout"]
     platform = platform_named(values["platform"])
@@ -228,9 +228,9 @@ def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
 
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
     """The name of the verdict that --expect names. Raises SpecError."""
-    from kgen.asking import known_verdict
-    from kgen.spec import unknown
-    from kgen.verdict import VerdictKind
+    from kgen.spec.defaults import known_verdict
+    from kgen.spec.kernel_spec import unknown
+    from kgen.verdict.judge import VerdictKind
 
     if text is None:
         return ""
@@ -246,8 +246,8 @@ def _verify(job: _Job) -> VerdictKind:
     """Do it and tell; how it came out."""
     from rich.console import Console
 
-    from kgen.builder import build
-    from kgen.pipeline import check_available, observe, request_of
+    from kgen.build import build
+    from kgen.run.observe import check_available, observe, request_of
 
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
@@ -289,8 +289,8 @@ def _with_lab(console: Console, job: _Job) -> _Job:
         return job
     from dataclasses import replace
 
-    from kgen.cli._stages import stages
-    from kgen.lab_build import Tools, ensure
+    from kgen.cli._progress import stages
+    from kgen.lab.build import Tools, ensure
 
     with stages(console) as show:
         lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show)
@@ -299,8 +299,8 @@ def _with_lab(console: Console, job: _Job) -> _Job:
 
 def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:
     """Judge, and write the verdict down for people and for machines."""
-    from kgen.report.text import show
-    from kgen.trial import judged
+    from kgen.report.text.case import show
+    from kgen.run.verify import judged
 
     run = judged(job.spec, observation, job.invocation)
     show(console, job.spec, observation, run.verdict)
@@ -311,7 +311,7 @@ def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:
 
 def _refused(job: _Job, error: KgenError) -> VerdictKind:
     """The verdict on what could not be run, for machines too; a person has been told."""
-    from kgen.trial import refused
+    from kgen.run.verify import refused
 
     run = refused(job.spec, job.platform.name, error, job.invocation)
     write_result(job.json_file, run)
@@ -371,7 +371,7 @@ def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """What --keep does with the frozen machine: explain how to join, wait for Ctrl-C."""
     import shlex
 
-    from kgen.handover import listen
+    from kgen.run.gdb_terminal import listen
 
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
     console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)

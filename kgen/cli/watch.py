@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, option, seconds_from
-from kgen.files import read_bytes
+from kgen.offline.inputs import read_bytes
 
 _EXAMPLES = """\b
 Examples:
@@ -75,9 +75,9 @@ def COMMAND(address: str, kernel: Path, cost: float, interval: float, **values: 
     """
     from rich.console import Console
 
-    from kgen.cli._live import shown
-    from kgen.pace import Pace
-    from kgen.watching import Watched, watch
+    from kgen.cli._watch_screen import shown
+    from kgen.watch.pacing import Pace
+    from kgen.watch.watcher import Watched, watch
 
     if Path(address).suffix == ".elf" and not kernel.is_file():
         raise click.UsageError(f"the stub comes first, then the ELF: kgen watch {kernel} {address}")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kgen.engine import CpuRegisters
 from kgen.experiments import Routine
 from kgen.gdbside.snapshot import Snapshot
-from kgen.plan import work_of
+from kgen.kernel.plan import work_of
+from kgen.machine.engine import CpuRegisters
 
 Kind = Literal["read", "write", "exchange"]
 _CELL = re.compile(r"\[edi(?: \+ \w+)?\]")

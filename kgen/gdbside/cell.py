@@ -5,10 +5,10 @@ from __future__ import annotations
 import gdb
 
 from kgen.errors import ProtocolError
+from kgen.evidence.mtree import attest
 from kgen.gdbside import cells, session
-from kgen.gdbside.command import Command, say
+from kgen.gdbside.base import Command, say
 from kgen.gdbside.snapshot import Snapshot
-from kgen.mtree import attest
 
 
 class Cell(Command):

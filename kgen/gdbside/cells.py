@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from kgen.errors import DebuggerError
 from kgen.gdbside.snapshot import Snapshot
-from kgen.operations import chain_of, walkers
-from kgen.report.words import plural
-from kgen.source import TOKEN_INVERSE, stored
+from kgen.inspection.operations import chain_of, walkers
+from kgen.kernel.render import TOKEN_INVERSE, stored
+from kgen.wording import plural
 
 _WORD = 0xFFFFFFFF
 _BEFORE = "what was there before: no batch has begun"

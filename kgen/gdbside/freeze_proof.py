@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kgen.errors import KgenError
+from kgen.evidence.observation import Witness
 from kgen.gdbside import proof, session
-from kgen.gdbside.command import Command, say
+from kgen.gdbside.base import Command, say
 from kgen.gdbside.snapshot import Snapshot
-from kgen.observation import Witness
 
 #: For each consumer between the two looks, in seconds.
 MOMENT = 0.25

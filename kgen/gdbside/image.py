@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kgen.errors import LinkError, SpecError
-from kgen.results import BUILD_ID_BYTES
-from kgen.spec import KernelSpec
-from kgen.units import Section, SectionFlags
+from kgen.kernel.results_block import BUILD_ID_BYTES
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.assembly import Section, SectionFlags
 
 #: Elf32_Ehdr from e_phoff on, Elf32_Shdr and Elf32_Sym, as the System V ABI lays them out.
 _HEADER = struct.Struct("<16s2H5I6H")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kgen.engine import CpuRegisters
 from kgen.errors import DebuggerError
 from kgen.gdbside.accesses import describe, routines
 from kgen.gdbside.snapshot import Snapshot
-from kgen.report.words import plural
-from kgen.results import CpuState, KernelState, Style
-from kgen.scene import words
-from kgen.source import LOSS_PROOF_MS
+from kgen.inspection.scene import words
+from kgen.kernel.render import LOSS_PROOF_MS
+from kgen.kernel.results_block import CpuState, KernelState, Style
+from kgen.machine.engine import CpuRegisters
+from kgen.wording import plural
 
 #: Words of a stack that are looked at for addresses to return to.
 _STACK_WORDS = 48

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gdb
 import gdb.printing
 
-from kgen.results import NO_CPU, ViolationKind
+from kgen.kernel.results_block import NO_CPU, ViolationKind
 
 #: What nobody reads.
 _HIDDEN = frozenset({"reserved", "reserved0", "reserved1", "reserved2", "padding"})

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgen.errors import ProtocolError
+from kgen.evidence.observation import Witness
 from kgen.experiments import Work
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.snapshot import Snapshot
-from kgen.observation import Witness
-from kgen.operations import chain_of, concerned, in_words, operations_of, value_of
-from kgen.plan import Phase, experiment_of, work_of
-from kgen.report.text import describe
-from kgen.results import Role, ViolationKind
-from kgen.source import LOSS_PROOF_MS, stored
+from kgen.inspection.operations import chain_of, concerned, in_words, operations_of, value_of
+from kgen.kernel.plan import Phase, experiment_of, work_of
+from kgen.kernel.render import LOSS_PROOF_MS, stored
+from kgen.kernel.results_block import Role, ViolationKind
+from kgen.report.text.case import describe
 
 #: How a person comes by a machine with the evidence still in it.
 _HOW = "'kgen until-violation' stops where one is recorded; so does 'kgen gdb' from a shell"

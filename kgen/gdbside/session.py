@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import gdb
 
-from kgen.engine import CpuRegisters
 from kgen.errors import DebuggerError, LinkError
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.snapshot import NotBegun, Snapshot, take
+from kgen.machine.engine import CpuRegisters
 
 _CPU = re.compile(r"CPU\s?#(\d+)")
 _GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")

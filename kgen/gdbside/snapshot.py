@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kgen.engine import CpuRegisters, Frozen
 from kgen.errors import ProtocolError
+from kgen.evidence.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
 from kgen.gdbside.image import Image
-from kgen.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
-from kgen.operations import Memory
-from kgen.plan import Phase, decisive, experiment_of, layout_of, phases
-from kgen.results import KernelState
-from kgen.source import STACK_SIZE
-from kgen.spec import MAX_BATCH
+from kgen.inspection.operations import Memory
+from kgen.kernel.plan import Phase, decisive, experiment_of, layout_of, phases
+from kgen.kernel.render import STACK_SIZE
+from kgen.kernel.results_block import KernelState
+from kgen.machine.engine import CpuRegisters, Frozen
+from kgen.spec.kernel_spec import MAX_BATCH
 
 #: Where each instruction between two addresses begins.
 Boundaries = Callable[[int, int], tuple[int, ...]]

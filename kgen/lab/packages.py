@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgen.errors import PlatformUnavailable
-from kgen.process import finish
+from kgen.host.process import finish
 
 #: Kernels by Debian's and Ubuntu's names, the one that boots fastest first. All are metapackages.
 KERNELS = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual", "linux-image-generic")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgen.errors import SpecError
+from kgen.host.process import finish, output
 from kgen.lab.initramfs import archive
-from kgen.process import finish, output
 
 #: Grows when a lab of an older kgen can no longer be used.
 FORMAT = 1

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from kgen.interleaving import TraceEvent
+from kgen.evidence.kvm_trace import TraceEvent
 
 _LINE = re.compile(
     r"CPU (?P<cpu>\d+)/KVM-\d+ +(?:\(.*?\) +)?\[\d+\] +\S+ +(?P<seconds>\d+\.\d+): kvm_mmio: "

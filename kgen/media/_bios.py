@@ -6,11 +6,11 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-from kgen.asm import assemble
 from kgen.errors import MediaError
+from kgen.kernel.render import DISK_MAGIC, render_template
 from kgen.media import Payload
-from kgen.source import DISK_MAGIC, render_template
-from kgen.units import Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
 
 SECTOR = 512
 #: EAX at the kernel's entry: "KGEN" as a big-endian number, tells that it came from a disk.

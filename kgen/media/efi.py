@@ -9,15 +9,15 @@ import ctypes
 from ctypes import c_uint32, c_uint64
 from pathlib import Path
 
-from kgen.asm import assemble
 from kgen.errors import MediaError
+from kgen.kernel.render import TRAMPOLINE_ADDRESS, UEFI_MAGIC, render_template
+from kgen.kernel.results_block import Handover
 from kgen.media import ImageFormat, Payload, write_sparse
 from kgen.media._bios import UART_CLOCK, check
 from kgen.media._pe import PAGE, Access, Machine, PeSection, link
 from kgen.media._uefi import GUIDS, OUT_OF_RESOURCES, USABLE_TYPES, offsets
-from kgen.results import Handover
-from kgen.source import TRAMPOLINE_ADDRESS, UEFI_MAGIC, render_template
-from kgen.units import Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
 
 #: What firmware looks for on removable media.
 FILE_NAMES = {Machine.X64: "BOOTX64.EFI", Machine.IA32: "BOOTIA32.EFI"}

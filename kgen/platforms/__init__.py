@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from kgen.interleaving import TraceEvent
+from kgen.evidence.kvm_trace import TraceEvent
 
 #: The I/O port of a PC's first serial port.
 COM1 = 0x3F8

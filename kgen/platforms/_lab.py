@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kgen.errors import MachineError, PlatformUnavailable
-from kgen.interleaving import TraceEvent
+from kgen.evidence.kvm_trace import TraceEvent
 from kgen.lab import cache, outer
 from kgen.lab.cache import Lab
 from kgen.lab.console import Console

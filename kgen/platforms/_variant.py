@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kgen.errors import SpecError
+from kgen.host.process import output
 from kgen.platforms import CHOICES, LaunchRequest
-from kgen.process import output
-from kgen.spec import unknown
+from kgen.spec.kernel_spec import unknown
 
 #: What may be chosen: all there is.
 OPTIONS = frozenset(CHOICES)

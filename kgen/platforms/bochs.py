@@ -6,18 +6,19 @@ violation on Bochs, but never say ATOMIC.
 
 from __future__ import annotations
 
-from kgen.platforms import Platform, _bochs
+from kgen.machine import bochs_config
+from kgen.platforms import Platform
 
 PLATFORM = Platform(
     name="bochs",
     summary="Bochs, whose CPUs take turns",
     provides=frozenset({"hpet", "serial", "smp", "vga"}),
-    unavailable=_bochs.unavailable,
-    command=_bochs.command,
+    unavailable=bochs_config.unavailable,
+    command=bochs_config.command,
     boot_seconds=60.0,
     known="INCONCLUSIVE",
     breakpoints="none",
     engine="bochs",
     options=frozenset({"boot", "cpu"}),
-    medium=_bochs.medium,
+    medium=bochs_config.medium,
 )

@@ -25,18 +25,18 @@ from pathlib import Path
 import pytest
 from watched import CASE, pairs
 
-import kgen.source
-from kgen.builder import Kernel, build
-from kgen.data import data_dir
-from kgen.environment import environment
+import kgen.kernel.render
+from kgen.build import Kernel, build
 from kgen.errors import KgenError
 from kgen.experiments.token import EXPERIMENT
-from kgen.machine import launch
-from kgen.pipeline import Options, observe, observe_suite, platforms
+from kgen.host.environment import environment
+from kgen.machine.qemu import launch
 from kgen.platforms import LaunchRequest, Platform
-from kgen.spec import Case, KernelSpec
-from kgen.suites import DEFAULT_BUDGET, load
-from kgen.verdict import VerdictKind, judge
+from kgen.resources import data_dir
+from kgen.run.observe import Options, observe, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.suites import DEFAULT_BUDGET, load
+from kgen.verdict.judge import VerdictKind, judge
 
 KGEN = (sys.executable, "-m", "kgen")
 RUN_SECONDS = 300
@@ -150,14 +150,14 @@ def build_original() -> Kernel:
         templates = Path(directory) / "templates"
         shutil.copytree(data_dir("kernel_templates"), templates)
         shutil.copy(Path(__file__).with_name("original.asm"), templates)
-        patch.setattr(kgen.source, "data_dir", lambda _name: templates)
-        patch.setattr(kgen.source, "experiment_of", lambda _phase: replace(EXPERIMENT, template="original.asm"))
+        patch.setattr(kgen.kernel.render, "data_dir", lambda _name: templates)
+        patch.setattr(kgen.kernel.render, "experiment_of", lambda _phase: replace(EXPERIMENT, template="original.asm"))
         # the templates are looked up where they were found first
-        kgen.source.environment.cache_clear()
+        kgen.kernel.render.environment.cache_clear()
         try:
             return build(ORIGINAL)
         finally:
-            kgen.source.environment.cache_clear()
+            kgen.kernel.render.environment.cache_clear()
 
 
 def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
@@ -195,7 +195,7 @@ def walked(kernel: Kernel, platform: Platform) -> tuple[float, float]:
 def without_tickets(spec: KernelSpec) -> Kernel:
     """The same kernel, but no operation draws a ticket: it cannot tell which batches are live."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kgen.source, "BLIND_EVERY", 1)
+        patch.setattr(kgen.kernel.render, "BLIND_EVERY", 1)
         return build(spec)
 
 

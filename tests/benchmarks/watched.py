@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgen.builder import Kernel, build
-from kgen.elf import read
-from kgen.glance import look
-from kgen.machine import Machine, launch
-from kgen.plan import layout_of, phases
+from kgen.build import Kernel, build
+from kgen.inspection.glance import look
+from kgen.kernel.plan import layout_of, phases
+from kgen.machine.qemu import Machine, launch
 from kgen.platforms import LaunchRequest, Platform
-from kgen.spec import Case, KernelSpec
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.toolchain.linker import read
 
 #: Without an end, on i/o, and with a rate that wanders least. Not tokens: where one is lost, its proof takes
 #: 100 ms, and with more CPUs than the host has their rate depends on which of them it lets run together.

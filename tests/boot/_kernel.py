@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from kgen.asm import assemble
-from kgen.builder import Kernel
-from kgen.elf import link
-from kgen.observation import Observation, Record, from_log
-from kgen.pipeline import Options, observe, platforms
-from kgen.plan import layout_of
+from kgen.build import Kernel
+from kgen.evidence.observation import Observation, Record, from_log
+from kgen.host.process import Child, spawn
+from kgen.kernel.plan import layout_of
+from kgen.kernel.protocol import TABLE_HEADER, Log, parse_log
+from kgen.kernel.render import LOAD_ADDRESS, render
 from kgen.platforms import LaunchRequest, Platform
-from kgen.process import Child, spawn
-from kgen.protocol import TABLE_HEADER, Log, parse_log
-from kgen.source import LOAD_ADDRESS, render
-from kgen.spec import Case, KernelSpec
-from kgen.units import Source
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.run.observe import Options, observe, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
+from kgen.toolchain.linker import link
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 #: For a whole run, in seconds. Most take one or two; a loaded machine is slow.
 DEADLINE = 90.0

@@ -6,8 +6,8 @@ from typing import Any
 
 from _kernel import memory_of
 
-from kgen.observation import Observation
-from kgen.spec import PAGE, Case, KernelSpec, targets
+from kgen.evidence.observation import Observation
+from kgen.spec.kernel_spec import PAGE, Case, KernelSpec, targets
 from kgen.targets import MemoryTarget
 
 #: They say that they are a device's memory, and QEMU maps RAM there.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from _kernel import DEADLINE, Console, console
 
-from kgen.builder import Kernel
-from kgen.font import FIRST, HEIGHT, LAST, WIDTH, picture
-from kgen.observation import Record, from_memory
-from kgen.plan import layout_of
-from kgen.qmp import Qmp
+from kgen.build import Kernel
+from kgen.evidence.observation import Record, from_memory
+from kgen.kernel.font import FIRST, HEIGHT, LAST, WIDTH, picture
+from kgen.kernel.plan import layout_of
+from kgen.machine.qmp import Qmp
 
 _GLYPHS = {picture(chr(code)): chr(code) for code in range(FIRST, LAST + 1)}
 

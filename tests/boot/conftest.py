@@ -14,10 +14,10 @@ import pytest
 from _places import spec_of
 
 from kgen.errors import PlatformUnavailable
-from kgen.machine import Machine
+from kgen.machine.qemu import Machine
 from kgen.platforms import LaunchRequest, Platform
 from kgen.registry import discover
-from kgen.spec import KernelSpec
+from kgen.spec.kernel_spec import KernelSpec
 
 #: What the variants of guest.s do after they have said OK.
 MODES = {"loop": 0, "triple-fault": 1, "halt": 2, "run-vga": 3, "fault-when-told": 4}
@@ -63,7 +63,7 @@ def platform(request: pytest.FixtureRequest) -> Platform:
 @pytest.fixture(scope="session")
 def no_lab() -> str:
     """Why there is no lab, "" where there is one: it is made in the user's cache if it is not there."""
-    from kgen.lab_build import Choice, Tools, build_lab
+    from kgen.lab.build import Choice, Tools, build_lab
 
     try:
         build_lab(Choice(), Tools(), lambda stage: print(stage.name))
@@ -75,7 +75,7 @@ def no_lab() -> str:
 @pytest.fixture(scope="session")
 def lab(no_lab: str) -> Platform:
     """KVM in the lab; skipped with the reason where there is none."""
-    from kgen.pipeline import platform_named
+    from kgen.run.observe import platform_named
 
     if no_lab:
         pytest.skip(f"kvm-lab: {no_lab}")

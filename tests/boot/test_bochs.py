@@ -13,19 +13,19 @@ from _kernel import DEADLINE, END, built, memory_of, needs, replaced, run, spec_
 from running import Run, assert_one_line, kgen
 from test_kernel_faults import CONSUMER, before_the_call
 
-from kgen import bochs
-from kgen.builder import build, formats
-from kgen.engine import Engine
-from kgen.live import PAIR_LEAST
-from kgen.mtree import NOT_ASKED
-from kgen.observation import Observation, from_log
-from kgen.pipeline import Options, observe
-from kgen.plan import phases
+from kgen.build import build, formats
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import Observation, from_log
+from kgen.kernel.live import PAIR_LEAST
+from kgen.kernel.plan import phases
+from kgen.kernel.protocol import parse_log
+from kgen.kernel.results_block import BootPath, Decode, KernelState
+from kgen.machine import bochs
+from kgen.machine.engine import Engine
 from kgen.platforms import LaunchRequest
-from kgen.proof import IN_TURN
-from kgen.protocol import parse_log
-from kgen.results import BootPath, Decode, KernelState
-from kgen.verdict import VerdictKind, judge
+from kgen.run.observe import Options, observe
+from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.proof import IN_TURN
 
 #: Without an end.
 ENDLESS = ("verify", "--instr", "xchg", "--platform", "bochs", "--no-controls", "--rounds", "4000000000")

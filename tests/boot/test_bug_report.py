@@ -10,8 +10,8 @@ from typing import Any
 from pasting import paste, shell_blocks
 from running import kgen
 
-from kgen.report.document import SCHEMA
-from kgen.verdict import VerdictKind
+from kgen.report.results.document import SCHEMA
+from kgen.verdict.judge import VerdictKind
 
 #: The sections with commands: one that asks kgen, and one that does without its run control.
 STEPS = ("Steps to reproduce", "The same by hand")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from running import DEADLINE, Run, assert_one_line, in_gdb, kgen
 
-from kgen.protocol import TABLE_HEADER
+from kgen.kernel.protocol import TABLE_HEADER
 
 #: Quick: no controls, memory only.
 QUICK = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "200")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import Guest, hear, is_alive
 
-from kgen.debugger import GdbSession
 from kgen.errors import DebuggerError
-from kgen.machine import Machine, launch
+from kgen.machine.gdb import GdbSession
+from kgen.machine.qemu import Machine, launch
 from kgen.platforms import LaunchRequest, Platform
 
 SOON = 2.0
@@ -312,7 +312,7 @@ def test_a_stub_that_falls_silent_costs_one_deadline(
     with GdbSession.start() as gdb, booted(tcg, elf) as machine:
         gdb.connect(machine.gdb_address, elf=elf)
         os.kill(machine.pid, signal.SIGSTOP)
-        monkeypatch.setattr("kgen.debugger.COMMAND_SECONDS", 0.5)
+        monkeypatch.setattr("kgen.machine.gdb.COMMAND_SECONDS", 0.5)
         began = time.monotonic()
         with pytest.raises(DebuggerError, match="did not answer"):
             gdb.read_memory(0x100000, 4)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from kgen.asm import assemble
+from kgen.host.process import Child, spawn
 from kgen.media import Payload
 from kgen.media.img import DISK_BYTES, ENTRY_MAGIC, MAX_FLAT, SECTOR, bios_disk, checksum, write_disk
-from kgen.process import Child, spawn
-from kgen.units import Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-system-i386") is None, reason="qemu-system-i386 is not installed")
 

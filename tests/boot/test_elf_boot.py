@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from kgen.asm import assemble
-from kgen.elf import Elf, link
-from kgen.listing import listing
-from kgen.process import spawn
-from kgen.units import Assembly, Source
+from kgen.host.process import spawn
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Assembly, Source
+from kgen.toolchain.linker import Elf, link
+from kgen.toolchain.listing import listing
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-system-i386") is None, reason="qemu-system-i386 is not installed")
 

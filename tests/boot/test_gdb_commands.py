@@ -15,11 +15,11 @@ import pytest
 from _gdb import PROMPT, PoorStub, Terminal
 from running import kgen, marked
 
-from kgen.builder import build, write
-from kgen.pipeline import platform_named
+from kgen.build import build, write
+from kgen.host.process import spawn
 from kgen.platforms import LaunchRequest
-from kgen.process import spawn
-from kgen.spec import Case, KernelSpec
+from kgen.run.observe import platform_named
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 pytestmark = [
     pytest.mark.boot,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from _kernel import DEADLINE, built, console, memory_of, needs, run, spec_of, without_serial
 
-from kgen.builder import Kernel
-from kgen.machine import launch
-from kgen.observation import Record, from_memory
-from kgen.plan import layout_of
+from kgen.build import Kernel
+from kgen.evidence.observation import Record, from_memory
+from kgen.kernel.plan import layout_of
+from kgen.kernel.results_block import CpuState, KernelState
+from kgen.machine.qemu import launch
 from kgen.platforms import LaunchRequest
-from kgen.results import CpuState, KernelState
-from kgen.verdict import VerdictKind
+from kgen.verdict.judge import VerdictKind
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from _gdb import PoorStub
 from _kernel import built, replaced
 from running import DEADLINE, Run, assert_one_line, kgen
 
-from kgen.builder import build
-from kgen.elf import read
+from kgen.build import build
+from kgen.machine.qmp import Qmp
+from kgen.machine.rsp import UNKNOWN
 from kgen.platforms import LaunchRequest, Platform
-from kgen.qmp import Qmp
 from kgen.registry import discover
-from kgen.spec import Case, KernelSpec
-from kgen.stub import UNKNOWN
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.toolchain.linker import read
 
 SPEC = KernelSpec(Case("xchg"), rounds=300)
 OTHER = KernelSpec(Case("xchg"), rounds=301)

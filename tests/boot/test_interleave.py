@@ -12,15 +12,14 @@ from _kernel import needs
 from click.testing import CliRunner
 from running import kgen
 
-from kgen import stepping
-from kgen.builder import build
+from kgen.build import build
 from kgen.cli import main
 from kgen.experiments import Poll
-from kgen.interleaving_model import SHAPES, Kind, Outcome, Window, completed
-from kgen.pipeline import Options
-from kgen.report.schedules import NO_EVIDENCE
-from kgen.spec import Case, KernelSpec
-from kgen.stepping import Stepper, explore, opened, spec_of, window_of
+from kgen.interleave.model import SHAPES, Kind, Outcome, Window, completed
+from kgen.interleave.report import NO_EVIDENCE
+from kgen.interleave.stepper import PLATFORM, Stepper, explore, opened, outcome_of, spec_of, window_of
+from kgen.run.observe import Options
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 PAIR = spec_of(Case("xchg", lock=False), Poll.BOTH)
 #: A token that is lost: CPU 1 has read before it is put, and writes after.
@@ -30,7 +29,7 @@ DOUBLING = (0, 0, 1, 2, 2, 1, 2)
 
 @pytest.fixture(scope="module")
 def stepper() -> Iterator[Stepper]:
-    needs(stepping.PLATFORM)
+    needs(PLATFORM)
     with opened(build(PAIR), Options()) as machine:
         yield machine
 
@@ -83,8 +82,8 @@ def _claims(**fields: object) -> Callable[[Outcome], Outcome]:
 def test_a_model_with_another_outcome_disagrees(
     stepper: Stepper, monkeypatch: pytest.MonkeyPatch, change: Callable[[Outcome], Outcome], words: str
 ) -> None:
-    true = stepping.outcome_of
-    monkeypatch.setattr(stepping, "outcome_of", lambda model, world: change(true(model, world)))
+    true = outcome_of
+    monkeypatch.setattr("kgen.interleave.stepper.outcome_of", lambda model, world: change(true(model, world)))
     found = stepper.carry_out(window(), completed(window(), LOSING))
     assert any(words in sentence for sentence in found.disagreements), found.disagreements
 
@@ -106,7 +105,7 @@ def test_a_model_of_other_accesses_disagrees(
 
 
 def test_the_command_says_that_a_locked_exchange_proves_nothing(tmp_path: Path) -> None:
-    needs(stepping.PLATFORM)
+    needs(PLATFORM)
     run = kgen(tmp_path / "tmp", "interleave", "--lock", "--target", "ram", "--json", str(tmp_path / "orders.json"))
     assert run.process.returncode == 0, run.stderr
     assert "tried 15 of 15 schedules: the window is exhausted" in run.stdout
@@ -130,9 +129,9 @@ def test_what_the_exit_code_says(
     code: int,
     words: str,
 ) -> None:
-    needs(stepping.PLATFORM)
-    true = stepping.outcome_of
-    monkeypatch.setattr(stepping, "outcome_of", lambda model, world: change(true(model, world)))
+    needs(PLATFORM)
+    true = outcome_of
+    monkeypatch.setattr("kgen.interleave.stepper.outcome_of", lambda model, world: change(true(model, world)))
     done = CliRunner().invoke(main, ["interleave", "--target", "ram", *arguments])
     assert done.exit_code == code, done.output
     assert words in done.output

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from running import DEADLINE, Run, kgen
 
-from kgen.builder import build, write
+from kgen.build import build, write
+from kgen.machine.qmp import Qmp
 from kgen.platforms import LaunchRequest, Platform
-from kgen.qmp import Qmp
 from kgen.registry import discover
-from kgen.spec import Case, KernelSpec
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 SPEC = KernelSpec(Case("xchg"), rounds=500)
 UNLOCKED = KernelSpec(Case("xchg", lock=False), rounds=500, controls=False)

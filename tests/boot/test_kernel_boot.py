@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from _kernel import END, built, check_table, console, memory_of, needs, run, spec_of, without_serial
 
-from kgen.builder import Kernel, write
-from kgen.debugger import GdbSession
+from kgen.build import Kernel, write
+from kgen.evidence.observation import from_memory
 from kgen.experiments import Poll
-from kgen.machine import Machine, launch
-from kgen.observation import from_memory
-from kgen.plan import layout_of
+from kgen.kernel.plan import layout_of
+from kgen.kernel.protocol import parse_log
+from kgen.kernel.results_block import BootPath, CpuState, Decode, KernelState, PhaseStatus
+from kgen.machine.gdb import GdbSession
+from kgen.machine.qemu import Machine, launch
 from kgen.platforms import LaunchRequest
-from kgen.protocol import parse_log
-from kgen.results import BootPath, CpuState, Decode, KernelState, PhaseStatus
-from kgen.spec import resolve_target
-from kgen.verdict import VerdictKind
+from kgen.spec.kernel_spec import resolve_target
+from kgen.verdict.judge import VerdictKind
 
 ROUNDS = 60
 #: The magic number of the Multiboot header, as it lies in the file.

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from _kernel import DEADLINE, built, needs, spec_of
 
-from kgen.builder import Kernel, write
-from kgen.data import data_dir
-from kgen.machine import Machine, launch
-from kgen.observation import Observation
-from kgen.pipeline import Options, observe
-from kgen.plan import phases
+from kgen.build import Kernel, write
+from kgen.evidence.observation import Observation
+from kgen.kernel.plan import phases
+from kgen.machine.qemu import Machine, launch
 from kgen.platforms import LaunchRequest
-from kgen.spec import MAX_ROUNDS
+from kgen.resources import data_dir
+from kgen.run.observe import Options, observe
+from kgen.spec.kernel_spec import MAX_ROUNDS
 
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from _kernel import built, memory_of, replaced, run, run_until, spec_of
 
-from kgen.builder import Kernel
-from kgen.observation import Observation
-from kgen.spec import KernelSpec
-from kgen.verdict import Verdict, VerdictKind
+from kgen.build import Kernel
+from kgen.evidence.observation import Observation
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import Verdict, VerdictKind
 
 
 def test_patched_bytes(spec: KernelSpec) -> None:

@@ -17,8 +17,8 @@ import pytest
 from conftest import CHILD_ENVIRONMENT, Guest, dies, hear, is_alive
 
 from kgen.errors import GuestCrash, MachineError, PlatformUnavailable
-from kgen.machine import Machine, launch
-from kgen.mtree import attest
+from kgen.evidence.mtree import attest
+from kgen.machine.qemu import Machine, launch
 from kgen.platforms import LaunchRequest, Platform
 
 #: "A fraction of a second", with room for a loaded machine.

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from _kernel import built, check_table, console, spec_of
 
-from kgen.builder import Kernel
+from kgen.build import Kernel
+from kgen.kernel.results_block import BootPath, KernelState, PhaseStatus
 from kgen.media import ImageFormat
 from kgen.media._container import DiskContainer
 from kgen.registry import discover
-from kgen.results import BootPath, KernelState, PhaseStatus
 
 ROUNDS = 200
 CONTAINERS = {

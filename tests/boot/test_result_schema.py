@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from _schema import DOCUMENTED, OF_THE_LAB, TEXT, TYPES, below, check, missing
 
-from kgen.builder import build
-from kgen.pipeline import Options, observe, platform_named
+from kgen.build import build
 from kgen.platforms import LaunchRequest
-from kgen.report.document import SCHEMA
-from kgen.report.writing import run_of_case, to_json
-from kgen.spec import Case, KernelSpec
-from kgen.trial import carry_out
-from kgen.verdict import VerdictKind, judge
+from kgen.report.results.document import SCHEMA
+from kgen.report.results.write import run_of_case, to_json
+from kgen.run.observe import Options, observe, platform_named
+from kgen.run.verify import carry_out
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
 
 WORDS = ("kgen", "verify")
 NO_BOCHS = platform_named("bochs").unavailable(LaunchRequest(kernel=None))

@@ -11,28 +11,27 @@ from pathlib import Path
 import pytest
 from running import Run, in_gdb, kgen
 
-from kgen import pipeline
-from kgen.builder import Kernel, build
-from kgen.listing import listing
-from kgen.observation import Observation, Scene, SceneEvent
-from kgen.pipeline import Options, observe, platform_named
-from kgen.plan import decisive, phases
+from kgen.build import Kernel, build
+from kgen.evidence.observation import Observation, Scene, SceneEvent
+from kgen.inspection.scene import place_to_stop
+from kgen.kernel.plan import decisive, phases
+from kgen.kernel.results_block import CpuState, KernelState, ViolationKind
 from kgen.platforms import LaunchRequest
-from kgen.report import reading
-from kgen.report.scene import scene_lines
-from kgen.report.writing import run_of_case, to_json
-from kgen.results import CpuState, KernelState, ViolationKind
-from kgen.scene import place_to_stop
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind, judge
+from kgen.report.results import read
+from kgen.report.results.write import run_of_case, to_json
+from kgen.report.text.scene import scene_lines
+from kgen.run.observe import Options, observe, platform_named
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.toolchain.listing import listing
+from kgen.verdict.judge import VerdictKind, judge
 
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 RUN = ("verify", "--instr", "xchg", "--stop-on-violation")
 
 
-def result_of(file: Path) -> tuple[reading.Result, Scene]:
+def result_of(file: Path) -> tuple[read.Result, Scene]:
     """The result in a file, which must be of a run that was stopped; read back, it is what was written."""
-    ((result,),) = [run.results for run in reading.load(file.read_bytes(), file.name)]
+    ((result,),) = [run.results for run in read.load(file.read_bytes(), file.name)]
     scene = result.observation.scene
     assert scene is not None
     assert (
@@ -42,12 +41,12 @@ def result_of(file: Path) -> tuple[reading.Result, Scene]:
     return result, scene
 
 
-def spec_of(result: reading.Result) -> KernelSpec:
+def spec_of(result: read.Result) -> KernelSpec:
     assert result.spec is not None
     return result.spec
 
 
-def check(file: Path) -> tuple[reading.Result, Scene]:
+def check(file: Path) -> tuple[read.Result, Scene]:
     """Everything that must hold of a scene, wherever it was found."""
     result, scene = result_of(file)
     kernel = build(spec_of(result))
@@ -60,11 +59,11 @@ def check(file: Path) -> tuple[reading.Result, Scene]:
     return result, scene
 
 
-def is_chain(result: reading.Result, scene: Scene) -> bool:
+def is_chain(result: read.Result, scene: Scene) -> bool:
     return phases(spec_of(result))[scene.witness.phase].experiment == "chain"
 
 
-def check_run(result: reading.Result, scene: Scene) -> None:
+def check_run(result: read.Result, scene: Scene) -> None:
     """Nothing was recorded of the case but this one violation, and both channels say so."""
     serial, memory = result.observation.serial, result.observation.memory
     assert serial is not None
@@ -116,7 +115,7 @@ def check_cpus(kernel: Kernel, observation: Observation, scene: Scene, finder: s
     assert f"the violation that {finder}" in scene.cpus[0].place
 
 
-def check_cell(result: reading.Result, scene: Scene) -> None:
+def check_cell(result: read.Result, scene: Scene) -> None:
     """Before it held the token, or what the batch began with; now it holds what the debugger reads with all others."""
     witness, cell = scene.witness, scene.cell
     assert cell.address == 0xB8000 + 4 * witness.cell
@@ -209,7 +208,7 @@ def test_a_violation_of_the_tokens_themselves(tmp_path: Path, monkeypatch: pytes
         assert own != condition
         return place, own
 
-    monkeypatch.setattr(pipeline, "place_to_stop", only_in_the_case)
+    monkeypatch.setattr("kgen.run.observe.place_to_stop", only_in_the_case)
     seen = observe(build(spec), platform_named("qemu-tcg"), Options(stop_on_violation=True))
     file = tmp_path / "r.json"
     file.write_text(to_json([run_of_case(spec, seen, judge(spec, seen))]))

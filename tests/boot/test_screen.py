@@ -14,15 +14,15 @@ import pytest
 from _kernel import END, Edit, built, console, needs, replaced, spec_of
 from _screen import Picture, Watched, memory_record, watched
 
-from kgen.builder import Kernel
-from kgen.code import decode, encode, rebuild
-from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, Observation, Record
-from kgen.plan import layout_of, phases
-from kgen.results import KernelState, PhaseStatus, Screen
-from kgen.source import SCREEN_ROWS, SCREEN_TOP
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind, judge
+from kgen.build import Kernel
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import SERIAL_ONLY, Observation, Record
+from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.render import SCREEN_ROWS, SCREEN_TOP
+from kgen.kernel.results_block import KernelState, PhaseStatus, Screen
+from kgen.offline.result_code import decode, encode, rebuild
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
 
 COLUMNS = 80
 #: A column in text mode is nine dots wide, and eight where dots are drawn.
@@ -354,7 +354,7 @@ def test_what_broke_a_run_off_is_told(name: str, tmp_path: Path, monkeypatch: py
     """On the screen, in the code, and in both alike."""
     edit, arguments, state, said, more = ENDINGS[name]
     for wait, milliseconds in {"PARK_MS": 2000, "BROADCAST_MS": 500, "DIRECTED_MS": 500}.items():
-        monkeypatch.setattr(f"kgen.source.{wait}", milliseconds)
+        monkeypatch.setattr(f"kgen.kernel.render.{wait}", milliseconds)
     kernel = built(spec_of(target="vga-text", rounds=100), *([edit] if edit else []))
     with watched(kernel, tmp_path, *arguments, "-serial", "stdio") as machine:
         machine.serial.read(END.search)

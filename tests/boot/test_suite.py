@@ -12,14 +12,14 @@ import pytest
 from _kernel import run_until
 from running import kgen
 
-from kgen.builder import build
-from kgen.mtree import NOT_ASKED
-from kgen.observation import SERIAL_ONLY, Observation, differences, from_log
-from kgen.pipeline import Options, observe, observe_suite, platforms
-from kgen.plan import phases_of
-from kgen.protocol import parse_log
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.build import build
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import SERIAL_ONLY, Observation, differences, from_log
+from kgen.kernel.plan import phases_of
+from kgen.kernel.protocol import parse_log
+from kgen.run.observe import Options, observe, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 CASES = (
     Case("xchg", experiment="chain"),

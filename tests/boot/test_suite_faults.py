@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from _kernel import built
 
-from kgen import pipeline
-from kgen.builder import Kernel
-from kgen.pipeline import Boot, Options, judge_cases, observe_suite, platforms
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import Verdict, VerdictKind
+from kgen.build import Kernel
+from kgen.run import observe
+from kgen.run.observe import Boot, Options, judge_cases, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import Verdict, VerdictKind
 
 NAMES = ("add", "inc", "sub", "xadd")
 #: What the routine of INC does instead; the instruction itself stays behind it, so that it is still the kernel it was.
@@ -35,8 +35,8 @@ def run(trap: str, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[Boot, ...], d
     def build(spec: KernelSpec) -> Kernel:
         return built(spec, edit)
 
-    monkeypatch.setattr(pipeline, "build", build)
-    monkeypatch.setattr(pipeline, "SUITE_STALL_SECONDS", 8.0)
+    monkeypatch.setattr(observe, "build", build)
+    monkeypatch.setattr(observe, "SUITE_STALL_SECONDS", 8.0)
     cases = tuple(Case(name, 32, target="ram") for name in NAMES)
     spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=8, rounds=500)
     boots = observe_suite(spec, platforms()["qemu-tcg"], Options(timeout=110.0))

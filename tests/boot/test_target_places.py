@@ -9,11 +9,11 @@ import pytest
 from _kernel import built, memory_of, needs, run
 from _places import FOUND, IO, check_place, spec_of
 
+from kgen.kernel.render import PCI_WINDOW
 from kgen.platforms import LaunchRequest, Platform
-from kgen.source import PCI_WINDOW
-from kgen.spec import PAGE, Case, KernelSpec
+from kgen.spec.kernel_spec import PAGE, Case, KernelSpec
 from kgen.targets import MemoryTarget
-from kgen.verdict import Verdict, VerdictKind
+from kgen.verdict.judge import Verdict, VerdictKind
 
 OTHER_WIDTHS = [(target.name, width) for target in IO for width in (8, 16, 32, 64) if width not in target.widths]
 

@@ -9,10 +9,10 @@ import pytest
 from _kernel import built, decided, needs, run, run_until
 from _places import BACKED_BY_RAM, IO, check_place, spec_of
 
-from kgen.observation import Observation
-from kgen.spec import resolve_target
+from kgen.evidence.observation import Observation
+from kgen.spec.kernel_spec import resolve_target
 from kgen.targets import MemoryTarget
-from kgen.verdict import Verdict, VerdictKind
+from kgen.verdict.judge import Verdict, VerdictKind
 
 
 def failed_as_they_must(_: Observation, verdict: Verdict) -> bool:

@@ -9,11 +9,11 @@ import pytest
 from booting import ESCAPES, machine, verdict_of
 from test_disk_boot import Booted
 
-from kgen.builder import Kernel, build, write
-from kgen.process import spawn
-from kgen.results import BootPath, Decode, Handover
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.build import Kernel, build, write
+from kgen.host.process import spawn
+from kgen.kernel.results_block import BootPath, Decode, Handover
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind
 
 LEAVING = "kgen: leaving UEFI, output continues on the serial port and the screen\r\n"
 

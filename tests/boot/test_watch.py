@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 from running import DEADLINE, Run
 from test_inspect import Stranger, free_port, stranger
 
-from kgen.builder import build
+from kgen.build import build
 from kgen.cli import main
+from kgen.machine.rsp import UNKNOWN, Stub
 from kgen.platforms import Platform
-from kgen.spec import Case, KernelSpec
-from kgen.stub import UNKNOWN, Stub
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 pytestmark = pytest.mark.boot
 

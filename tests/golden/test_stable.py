@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from kgen.builder import build, write
-from kgen.spec import OLD_RULES, Case, KernelSpec
-from kgen.suites import load
+from kgen.build import build, write
+from kgen.spec.kernel_spec import OLD_RULES, Case, KernelSpec
+from kgen.spec.suites import load
 
 #: A digest stands in logs that people keep: a change makes their logs those of another kernel. Fields may come and go
 #: with a version; then this changes, and the change log says so. The second digest is that of the same request to a

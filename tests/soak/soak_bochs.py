@@ -11,15 +11,15 @@ import pytest
 from killing import kill_at_random
 from running import Run
 
-from kgen.builder import build
+from kgen.build import build
 from kgen.errors import PlatformUnavailable
-from kgen.observation import Observation
-from kgen.pipeline import Options, judge_cases, observe, observe_suite, platforms
+from kgen.evidence.observation import Observation
+from kgen.kernel.results_block import KernelState
 from kgen.platforms import LaunchRequest
-from kgen.results import KernelState
-from kgen.spec import Case, KernelSpec
-from kgen.suites import load
-from kgen.verdict import VerdictKind
+from kgen.run.observe import Options, judge_cases, observe, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.suites import load
+from kgen.verdict.judge import VerdictKind
 
 #: The main job on Bochs, made short.
 JOB = ("verify", "--instr", "xchg", "--platform", "bochs", "--rounds", "20000", "--timeout", "60")

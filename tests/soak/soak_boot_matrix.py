@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from booting import DRIVES, ESCAPES, listen, machine, verdict_of
 
-from kgen.builder import Kernel, build, formats, write
-from kgen.results import BootPath
-from kgen.source import UEFI_MAGIC
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.build import Kernel, build, formats, write
+from kgen.kernel.render import UEFI_MAGIC
+from kgen.kernel.results_block import BootPath
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from test_disk_boot import KIB, MAX_FLAT, dirty, payload

@@ -8,9 +8,9 @@ import pytest
 from pasting import paste, shell_blocks
 from running import kgen
 
-from kgen.pipeline import Options, platforms, request_of
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.run.observe import Options, platforms, request_of
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind
 
 #: The sections with commands: one that asks kgen, and one that does without its run control.
 STEPS = ("Steps to reproduce", "The same by hand")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from kgen.builder import Kernel
+from kgen.build import Kernel
 from kgen.errors import ProtocolError
-from kgen.observation import Record
-from kgen.plan import phases
-from kgen.process import spawn
-from kgen.results import KernelState, Role
-from kgen.spec import Case, KernelSpec
+from kgen.evidence.observation import Record
+from kgen.host.process import spawn
+from kgen.kernel.plan import phases
+from kgen.kernel.results_block import KernelState, Role
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _kernel import built, memory_of, run

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from running import kgen
 
-from kgen.builder import build
+from kgen.build import build
 from kgen.experiments import Poll
-from kgen.pipeline import Options
-from kgen.spec import Case
-from kgen.stepping import explore, opened, spec_of, window_of
+from kgen.interleave.stepper import explore, opened, spec_of, window_of
+from kgen.run.observe import Options
+from kgen.spec.kernel_spec import Case
 
 WIDE = "qemu-system-x86_64"
 

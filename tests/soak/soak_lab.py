@@ -12,8 +12,8 @@ import pytest
 from running import kgen, marked
 
 from kgen.errors import PlatformUnavailable
-from kgen.lab_build import Choice, Tools, build_lab
-from kgen.verdict import CONFESSION
+from kgen.lab.build import Choice, Tools, build_lab
+from kgen.verdict.judge import CONFESSION
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _gdb import PROMPT, Terminal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kgen.builder import build
-from kgen.pipeline import Options, observe, platforms
-from kgen.results import CpuState, KernelState
-from kgen.spec import Case, KernelSpec
+from kgen.build import build
+from kgen.kernel.results_block import CpuState, KernelState
+from kgen.run.observe import Options, observe, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 pytestmark = pytest.mark.timeout(300)
 

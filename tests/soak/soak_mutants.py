@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mutants import LIES, MUTANTS
 
-from kgen.results import Role
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.kernel.results_block import Role
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _kernel import built, run

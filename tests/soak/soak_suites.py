@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kgen.builder import build
-from kgen.pipeline import Boot, Options, judge_cases, observe, observe_suite, platforms
+from kgen.build import build
 from kgen.platforms import LaunchRequest
-from kgen.spec import Case, KernelSpec, alignment, instructions, resolve_target
-from kgen.suites import MAIN_TARGETS, load
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.run.observe import Boot, Options, judge_cases, observe, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec, alignment, instructions, resolve_target
+from kgen.spec.suites import MAIN_TARGETS, load
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 OPERATIONS = 1_000_000
 #: What is RAM behind the adapter or the device.

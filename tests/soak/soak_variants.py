@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from kgen.builder import Kernel, build, formats
+from kgen.build import Kernel, build, formats
 from kgen.errors import PlatformUnavailable, SpecError
-from kgen.pipeline import Options, check_choices, observe, platforms, request_of
 from kgen.platforms import _variant
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind, judge
+from kgen.run.observe import Options, check_choices, observe, platforms, request_of
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
 
 pytestmark = pytest.mark.timeout(600)
 

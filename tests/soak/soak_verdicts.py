@@ -11,14 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from kgen.builder import Kernel, build
-from kgen.observation import Observation, differences
-from kgen.pipeline import Options, observe, platforms
+from kgen.build import Kernel, build
+from kgen.evidence.observation import Observation, differences
+from kgen.host.process import spawn
+from kgen.kernel.results_block import Role, ViolationKind
 from kgen.platforms import LaunchRequest
-from kgen.process import spawn
-from kgen.results import Role, ViolationKind
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.run.observe import Options, observe, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 #: The forms of the question, as `kgen verify --instr NAME` asks it by default.
 INSTRUCTIONS = ("xchg", "cmpxchg", "add")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kgen.observation import FaultRecord, Observation, Record
-from kgen.results import ViolationKind
+from kgen.evidence.observation import FaultRecord, Observation, Record
+from kgen.kernel.results_block import ViolationKind
 
 Change = Callable[[Observation], Observation]
 

@@ -11,13 +11,13 @@ from typing import Any
 from recordings import load
 
 from kgen.errors import KgenError
-from kgen.interleaving import TraceEvent
-from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
-from kgen.plan import phases
-from kgen.report import reading
-from kgen.report.reading import Run
-from kgen.report.writing import run_of_case, run_of_one_boot, to_json
-from kgen.verdict import judge
+from kgen.evidence.kvm_trace import TraceEvent
+from kgen.evidence.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+from kgen.kernel.plan import phases
+from kgen.report.results import read
+from kgen.report.results.read import Run
+from kgen.report.results.write import run_of_case, run_of_one_boot, to_json
+from kgen.verdict.judge import judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
 #: Markup, a template, controls, a change of direction, half a character, quotes; and a word longer than any window.
@@ -44,9 +44,7 @@ def document(name: str) -> dict[str, Any]:
 
 def runs_of(*documents: dict[str, Any]) -> tuple[Run, ...]:
     """The runs of several result files."""
-    return tuple(
-        run for at, each in enumerate(documents) for run in reading.load(json.dumps(each).encode(), f"{at}.json")
-    )
+    return tuple(run for at, each in enumerate(documents) for run in read.load(json.dumps(each).encode(), f"{at}.json"))
 
 
 def with_scene() -> dict[str, Any]:
@@ -102,7 +100,7 @@ def _nasty() -> str:
         for holder, key in alike:
             holder[key] = f"{NASTY}{LONG}"
         try:
-            reading.load(json.dumps(found).encode(), "x")
+            read.load(json.dumps(found).encode(), "x")
         except KgenError:
             for (holder, key), text in zip(alike, kept, strict=True):
                 holder[key] = text

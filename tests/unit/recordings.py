@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kgen.builder import Kernel
-from kgen.mtree import NOT_ASKED, PathEvidence
-from kgen.observation import SERIAL_ONLY, Observation, from_log, from_memory
-from kgen.plan import layout_of, phases
-from kgen.protocol import parse_log
-from kgen.results import ResultsLayout
-from kgen.source import tasks
-from kgen.spec import KernelSpec
+from kgen.build import Kernel
+from kgen.evidence.mtree import NOT_ASKED, PathEvidence
+from kgen.evidence.observation import SERIAL_ONLY, Observation, from_log, from_memory
+from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.protocol import parse_log
+from kgen.kernel.render import tasks
+from kgen.kernel.results_block import ResultsLayout
+from kgen.spec.kernel_spec import KernelSpec
 
 DIRECTORY = Path(__file__).parents[1] / "replay" / "logs"
 NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.json")))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.asm import assemble
-from kgen.units import Assembly, Source, Symbol
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Assembly, Source, Symbol
 
 
 def build(text: str, *, origin: int = 0x100000, page_align: bool = True) -> Assembly:

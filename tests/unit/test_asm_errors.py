@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.asm import assemble
-from kgen.decode import Checker
 from kgen.errors import AsmError
-from kgen.statements import Instruction, Memory, parse_source, values_of
-from kgen.units import Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
+from kgen.toolchain.decoder import Checker
+from kgen.toolchain.statements import Instruction, Memory, parse_source, values_of
 
 
 def error_of(text: str) -> AsmError:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kgen.asm import assemble
-from kgen.units import Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source
 
 _GNU = pytest.mark.skipif(not (shutil.which("as") and shutil.which("ld")), reason="GNU as and ld are not installed")
 

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.bochs import Talk, bytes_of, registers_of
 from kgen.cli import main
 from kgen.errors import DebuggerError, SpecError
-from kgen.platforms import LaunchRequest, _bochs
-from kgen.process import spawn
+from kgen.host.process import spawn
+from kgen.machine import bochs_config
+from kgen.machine.bochs import Talk, bytes_of, registers_of
+from kgen.platforms import LaunchRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Bochs is run on Linux only")
 
@@ -58,7 +59,7 @@ BYTES = bytes.fromhex("02b0ad1b 00000000 fe4f52e4 ba010000 003d02b0")
 def settings(request: LaunchRequest) -> dict[str, str]:
     """Everything the configuration says of a subject, by subject."""
     found: dict[str, str] = {}
-    for line in _bochs.configuration(request).splitlines():
+    for line in bochs_config.configuration(request).splitlines():
         subject, _, said = line.partition(": ")
         found[subject] = f"{found.get(subject, '')} {said},"
     return found
@@ -81,15 +82,15 @@ def test_a_cd() -> None:
     told = settings(LaunchRequest(kernel=None, boot="cdrom"))
     assert told["boot"] == " cdrom,"
     assert "type=cdrom, path=cd.iso," in told["ata0-master"]
-    assert _bochs.medium(LaunchRequest(kernel=None, boot="cdrom")) == "iso"
-    assert _bochs.medium(LaunchRequest(kernel=None, boot="ide")) == _bochs.medium(REQUEST) == "img"
+    assert bochs_config.medium(LaunchRequest(kernel=None, boot="cdrom")) == "iso"
+    assert bochs_config.medium(LaunchRequest(kernel=None, boot="ide")) == bochs_config.medium(REQUEST) == "img"
     with pytest.raises(SpecError, match="choose ide or cdrom"):
-        _bochs.medium(LaunchRequest(kernel=None, boot="nvme"))
+        bochs_config.medium(LaunchRequest(kernel=None, boot="nvme"))
 
 
 def test_nothing_depends_on_where_and_when() -> None:
     """Else a run would not be repeatable, and a directory's name could be taken for syntax."""
-    text = _bochs.configuration(REQUEST)
+    text = bochs_config.configuration(REQUEST)
     assert set(re.findall(r"\S*/\S*", text)) == {
         "file=$BXSHARE/BIOS-bochs-latest,",
         "file=$BXSHARE/VGABIOS-lgpl-latest",
@@ -99,9 +100,9 @@ def test_nothing_depends_on_where_and_when() -> None:
 
 
 def test_the_users_own_lines_come_last() -> None:
-    command = _bochs.command(LaunchRequest(kernel=None, extra=("cpu: ips=9000000",)))
+    command = bochs_config.command(LaunchRequest(kernel=None, extra=("cpu: ips=9000000",)))
     assert command[-1] == "cpu: ips=9000000"
-    assert command[command.index("-f") + 1] == _bochs.CONFIGURATION
+    assert command[command.index("-f") + 1] == bochs_config.CONFIGURATION
 
 
 def test_why_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +111,16 @@ def test_why_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("BXSHARE", str(tmp_path))
-    assert "there is no BIOS-bochs-latest in" in (_bochs.unavailable(REQUEST) or "")
-    for name in _bochs.FIRMWARE:
+    assert "there is no BIOS-bochs-latest in" in (bochs_config.unavailable(REQUEST) or "")
+    for name in bochs_config.FIRMWARE:
         (tmp_path / name).write_bytes(b"")
-    assert _bochs.unavailable(REQUEST) is None
-    assert _bochs.unavailable(LaunchRequest(kernel=None, cpus=255)) == "Bochs has at most 254 CPUs"
-    assert _bochs.unavailable(LaunchRequest(kernel=None, serial_port=0x2F0)) == "Bochs has no serial port at 0x2f0"
+    assert bochs_config.unavailable(REQUEST) is None
+    assert bochs_config.unavailable(LaunchRequest(kernel=None, cpus=255)) == "Bochs has at most 254 CPUs"
+    assert (
+        bochs_config.unavailable(LaunchRequest(kernel=None, serial_port=0x2F0)) == "Bochs has no serial port at 0x2f0"
+    )
     program.unlink()
-    assert "apt install bochs bochsbios vgabios" in (_bochs.unavailable(REQUEST) or "")
+    assert "apt install bochs bochsbios vgabios" in (bochs_config.unavailable(REQUEST) or "")
 
 
 @pytest.mark.parametrize(

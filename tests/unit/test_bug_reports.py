@@ -20,16 +20,17 @@ from recordings import NAMES
 from test_reading import DOCUMENT, written
 
 from kgen.errors import SpecError
-from kgen.report import bug, reading
-from kgen.report.bug.loops import loops
-from kgen.report.document import document
+from kgen.report.bug import report
+from kgen.report.bug.code_shown import loops
 from kgen.report.formats import formats
-from kgen.report.marks import code, cut, fence, field, words
-from kgen.report.rebuilt import rebuilt
-from kgen.report.text import summary
-from kgen.spec import Case, KernelSpec, experiments
-from kgen.suites import BUILT_IN
-from kgen.verdict import Verdict, VerdictKind
+from kgen.report.markdown import code, cut, fence, field, words
+from kgen.report.reproduce.rebuilt import rebuilt
+from kgen.report.results import read
+from kgen.report.results.document import document
+from kgen.report.text.case import summary
+from kgen.spec.kernel_spec import Case, KernelSpec, experiments
+from kgen.spec.suites import BUILT_IN
+from kgen.verdict.judge import Verdict, VerdictKind
 
 SECTIONS = [
     "Environment",
@@ -44,24 +45,24 @@ BY_HAND = "The same by hand"
 
 
 @cache
-def runs_of(name: str) -> tuple[reading.Run, ...]:
-    return reading.load(written(name).encode(), "x.json")
+def runs_of(name: str) -> tuple[read.Run, ...]:
+    return read.load(written(name).encode(), "x.json")
 
 
-def read(value: Any) -> tuple[reading.Run, ...]:
-    return reading.load(json.dumps(value).encode(), "x.json")
+def runs_in(value: Any) -> tuple[read.Run, ...]:
+    return read.load(json.dumps(value).encode(), "x.json")
 
 
 def is_readable(value: Any) -> bool:
     try:
-        read(value)
+        runs_in(value)
     except SpecError:
         return False
     return True
 
 
 @cache
-def hostile() -> tuple[reading.Run, ...]:
+def hostile() -> tuple[read.Run, ...]:
     """A result that says EVIL wherever a result may say anything."""
     value = json.loads(written("kvm-lost"))
     value["observation"]["environment"] = {
@@ -74,10 +75,10 @@ def hostile() -> tuple[reading.Run, ...]:
     }
     value["invocation"] = ["kgen", "verify", "", "--cpu", "", "--", ""]
     value["verdict"]["notes"] = [""]
-    return read(everywhere(value, is_readable))
+    return runs_in(everywhere(value, is_readable))
 
 
-def with_verdict(kind: VerdictKind) -> tuple[reading.Run, ...]:
+def with_verdict(kind: VerdictKind) -> tuple[read.Run, ...]:
     (run,) = runs_of("kvm-lost")
     result = replace(run.results[0], verdict=Verdict(kind, "because"))
     return (replace(run, results=(result,)),)
@@ -106,7 +107,7 @@ def blocks(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bug_report_has_its_sections(name: str) -> None:
-    text = bug.render(runs_of(name))
+    text = report.render(runs_of(name))
     found = headings(text)
     assert found[0][0] == "h1"
     assert [name for _, name in found[1:]] == [*SECTIONS[:2], BY_HAND, *SECTIONS[2:]]
@@ -117,7 +118,7 @@ def test_a_bug_report_has_its_sections(name: str) -> None:
 
 
 def test_a_lost_token_is_told_like_in_the_first_report() -> None:
-    text = bug.render(runs_of("kvm-lost"))
+    text = report.render(runs_of("kvm-lost"))
     assert text.startswith("# XCHG of 32 bits on vga-text is not atomic on qemu-kvm: ")
     parts = blocks(text)
     header = "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\n"
@@ -131,7 +132,7 @@ def test_a_lost_token_is_told_like_in_the_first_report() -> None:
 def test_a_case_of_a_suite_is_told_as_itself() -> None:
     """The suite's last case counts operations, its first one rounds."""
     (run,) = runs_of("tcg-suite")
-    text = bug.render((replace(run, results=run.results[:1]),))
+    text = report.render((replace(run, results=run.results[:1]),))
     first = run.results[0]
     assert f"N = {first.verdict.judged} live batches" in text
     told = text.partition("## Explanation")[2].partition("## Code")[0]
@@ -146,7 +147,7 @@ def test_the_code_is_that_of_the_kernel() -> None:
     assert run.spec is not None
     kernel = rebuilt(run.spec).kernel
     assert kernel is not None
-    (shown,) = blocks(bug.render((run,)))["Code"]
+    (shown,) = blocks(report.render((run,)))["Code"]
     data = b"".join(line.data for line in kernel.assembly.code_of("exchange_xchg_32"))
     assert f"{kernel.assembly.address('exchange_xchg_32'):08x} {data[:2].hex()}" in shown
     for name in ("token_put", "consume_exchange", "consume_read"):
@@ -171,19 +172,19 @@ def test_every_experiment_has_its_loops(cpus: int) -> None:
 
 def test_a_kernel_that_is_another_is_not_passed_off_as_the_one_that_ran() -> None:
     (run,) = runs_of("kvm-lost")
-    assert "by another version of kgen" in bug.render((named(run, "00" * 20),))
+    assert "by another version of kgen" in report.render((named(run, "00" * 20),))
     assert run.spec is not None
     kernel = rebuilt(run.spec).kernel
     assert kernel is not None
     (text,) = re.findall(
         "and is the one that was run.*",
-        bug.build_note(named(run, kernel.elf.build_id.hex()), kernel.elf.build_id.hex()),
+        report.build_note(named(run, kernel.elf.build_id.hex()), kernel.elf.build_id.hex()),
     )
     assert kernel.elf.build_id.hex() in text
-    assert "names no build id" in bug.build_note(named(run, ""), "00")
+    assert "names no build id" in report.build_note(named(run, ""), "00")
 
 
-def named(run: reading.Run, build_id: str) -> reading.Run:
+def named(run: read.Run, build_id: str) -> read.Run:
     """As if the kernel that ran had that build id."""
     seen = run.results[0].observation
     named = replace(
@@ -196,7 +197,7 @@ def named(run: reading.Run, build_id: str) -> reading.Run:
 
 @pytest.mark.parametrize("kind", VerdictKind)
 def test_what_is_no_proof_says_so_first(kind: VerdictKind) -> None:
-    text = bug.render(with_verdict(kind))
+    text = report.render(with_verdict(kind))
     before = text.partition("## Environment")[0]
     if kind is VerdictKind.NOT_ATOMIC:
         assert "**" not in before
@@ -209,7 +210,7 @@ def test_a_case_without_lock_is_no_defect() -> None:
     (run,) = with_verdict(VerdictKind.NOT_ATOMIC)
     spec = KernelSpec(Case("xchg", lock=False))
     run = replace(run, spec=spec, results=(replace(run.results[0], spec=spec, case=spec.case.id),))
-    text = bug.render((run,))
+    text = report.render((run,))
     assert text.startswith("# XCHG without LOCK of 32 bits on vga-text is not atomic on ")
     assert "no defect" in text.partition("## Environment")[0]
 
@@ -219,17 +220,17 @@ def test_a_suite_in_which_a_locked_case_fails_is_a_defect() -> None:
     cases = (Case("xchg", lock=False), Case("xchg"))
     spec = KernelSpec(cases[0], more=cases[1:], suite="two", budget=30)
     results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
-    both = bug.render((replace(run, spec=spec, results=tuple(results)),))
+    both = report.render((replace(run, spec=spec, results=tuple(results)),))
     assert both.startswith("# NOT_ATOMIC: 1 of 2 cases of suite:two on ")
     assert "no defect" not in both
     assert "Cases without LOCK that are not atomic are left out" in both
     assert f"In case `{cases[1].id}`" in both
     assert f"In case `{cases[0].id}`" not in both
     proven = replace(results[1], verdict=Verdict(VerdictKind.ATOMIC, ""))
-    assert "no defect" in bug.render((replace(run, spec=spec, results=(results[0], proven)),))
+    assert "no defect" in report.render((replace(run, spec=spec, results=(results[0], proven)),))
 
 
-def suite_of(*kinds: VerdictKind) -> reading.Run:
+def suite_of(*kinds: VerdictKind) -> read.Run:
     """The recorded suite with those verdicts."""
     (run,) = runs_of("kvm-suite")
     results = [
@@ -242,7 +243,7 @@ def suite_of(*kinds: VerdictKind) -> reading.Run:
 @pytest.mark.parametrize("kind", [VerdictKind.ERROR, VerdictKind.CRASH])
 def test_what_befell_one_case_takes_nothing_from_what_was_proven_of_others(kind: VerdictKind) -> None:
     proven = VerdictKind.NOT_ATOMIC
-    text = bug.render((suite_of(proven, VerdictKind.RAM_BACKED, proven, kind),))
+    text = report.render((suite_of(proven, VerdictKind.RAM_BACKED, proven, kind),))
     assert text.startswith(f"# NOT_ATOMIC: 2, {kind.name}: 1 of 4 cases of suite:recorded on ")
     assert f"**{kind.name}** in 1 case: " in text
     assert "The violations in the others are proven all the same." in text
@@ -254,7 +255,7 @@ def test_what_befell_one_case_takes_nothing_from_what_was_proven_of_others(kind:
 
 
 def test_each_experiment_has_its_own_way_to_a_violation() -> None:
-    text = bug.render(runs_of("kvm-suite"))
+    text = report.render(runs_of("kvm-suite"))
     tokens, others = text.partition("Where tokens are passed on:")[2].split("In the other experiments:")
     assert "producer's token" in tokens
     assert "**duplicate**" not in tokens, "none was seen of it"
@@ -262,16 +263,16 @@ def test_each_experiment_has_its_own_way_to_a_violation() -> None:
 
 
 def test_what_has_no_lock_is_not_expected_to_be_atomic() -> None:
-    text = bug.render(runs_of("tcg-no-lock"))
+    text = report.render(runs_of("tcg-no-lock"))
     assert blocks(text)["Expected output"] == ["NOT_ATOMIC: without LOCK nothing else is promised\n"]
 
 
 def test_of_many_runs_the_worst_are_told() -> None:
-    text = bug.render((*runs_of("tcg-atomic") * 100, *runs_of("kvm-lost")))
+    text = report.render((*runs_of("tcg-atomic") * 100, *runs_of("kvm-lost")))
     assert text.startswith("# XCHG of 32 bits on vga-text is not atomic")
     told = sum(tag == "h1" for tag, _ in headings(text))
     assert f"[... {101 - told} more runs left out, none of them worse: ATOMIC: {101 - told} ATOMIC ...]" in text
-    assert bug.MAX_BYTES * 0.9 < len(text.encode()) <= bug.MAX_BYTES
+    assert report.MAX_BYTES * 0.9 < len(text.encode()) <= report.MAX_BYTES
 
 
 def test_a_suite_expects_what_can_be() -> None:
@@ -281,7 +282,7 @@ def test_a_suite_expects_what_can_be() -> None:
     spec = KernelSpec(cases[0], more=cases[1:], suite="three", budget=30)
     results = [replace(run.results[0], spec=spec, case=case.id, number=at) for at, case in enumerate(cases)]
     results[2] = replace(results[2], verdict=Verdict(VerdictKind.RAM_BACKED, "because"))
-    text = bug.render((replace(run, spec=spec, results=tuple(results)),))
+    text = report.render((replace(run, spec=spec, results=tuple(results)),))
     (expected,) = blocks(text)["Expected output"]
     assert expected == f"{cases[1].id}: ATOMIC\n\nNOT_ATOMIC: 1 NOT_ATOMIC, 1 RAM_BACKED, 1 ATOMIC\n"
     assert "What stands in it: `NOT` NOT_ATOMIC, `ram` RAM_BACKED" in text
@@ -294,14 +295,14 @@ def test_a_scene_expects_a_whole_run() -> None:
     (result,) = run.results
     run = replace(run, results=(replace(result, verdict=replace(result.verdict, rounds=7)),))
     assert run.spec is not None
-    (expected,) = blocks(bug.render((run,)))["Expected output"]
+    (expected,) = blocks(report.render((run,)))["Expected output"]
     rounds = run.spec.rounds
     end = f"ATOMIC: no violation in {rounds} rounds, nor in L live batches of its chain"
     assert expected.endswith(f"counts:\t{rounds}\tm\t{rounds}-m\t0\n\n{end}\n")
 
 
 def test_a_stranger_is_told_what_the_words_mean() -> None:
-    text = bug.render(runs_of("kvm-lost"))
+    text = report.render(runs_of("kvm-lost"))
     assert "- live batch: a batch in which operations of different CPUs overlapped, so that " in text
     before = text.partition("## Environment")[0]
     assert "\nThe target: `vga-text` is legacy VGA text memory at 0xb8000.\n" in before
@@ -311,8 +312,8 @@ def test_a_stranger_is_told_what_the_words_mean() -> None:
         assert f"\n- {word}: " in meant
     assert "m any number" in text
     assert "`timeout`" not in text or "ends a machine on which the kernel hangs" in text
-    assert "216867" not in bug.render(runs_of("tcg-atomic"))
-    assert "216867" not in bug.render(runs_of("tcg-suite"))
+    assert "216867" not in report.render(runs_of("tcg-atomic"))
+    assert "216867" not in report.render(runs_of("tcg-suite"))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +325,7 @@ def test_only_what_means_something_is_escaped(text: str, shown: str) -> None:
 
 
 def test_nothing_in_a_result_breaks_out_of_the_report() -> None:
-    text = bug.render(hostile())
+    text = report.render(hostile())
     assert [name for tag, name in headings(text) if tag == "h2"] == SECTIONS
     assert len(blocks(text)["Steps to reproduce"]) == 1
     tokens = MarkdownIt("commonmark").parse(text)
@@ -371,14 +372,14 @@ def test_what_is_too_long_loses_its_middle(lines: list[str], limit: int) -> None
 def test_a_report_fits_a_tracker(count: int) -> None:
     """Bugzilla takes 65535 characters in a comment."""
     runs = runs_of("kvm-lost") * count
-    text = bug.render(runs, [bug.Enclosed("x" * 50, 1, "0" * 64, "y")] * 30)
-    assert len(text.encode()) <= bug.MAX_BYTES
+    text = report.render(runs, [report.Enclosed("x" * 50, 1, "0" * 64, "y")] * 30)
+    assert len(text.encode()) <= report.MAX_BYTES
     assert ("left out" in text) is (count > 4)
     assert text.count("\n# ") + text.startswith("# ") >= min(count, 4)
 
 
 def test_attachments_are_listed() -> None:
-    text = bug.render(runs_of("kvm-lost"), [bug.Enclosed("kernels/a|b.img", 17, "ab" * 32, "an image")])
+    text = report.render(runs_of("kvm-lost"), [report.Enclosed("kernels/a|b.img", 17, "ab" * 32, "an image")])
     assert f"- `kernels/a|b.img`: an image, 17 bytes, SHA-256 `{'ab' * 32}`" in text
 
 
@@ -392,7 +393,7 @@ VALUES: list[Any] = [None, -1, 1 << 70, EVIL, "", [], {}, True, 1.5, float("inf"
 @given(place=st.sampled_from(places(SMALL)[1:]), value=st.sampled_from(VALUES))
 def test_a_damaged_result_is_told_or_refused(place: tuple[Any, ...], value: Any) -> None:
     try:
-        runs = read(damaged(SMALL, place, value))
+        runs = runs_in(damaged(SMALL, place, value))
     except SpecError:
         return
     for form in formats().values():
@@ -411,7 +412,7 @@ def test_a_damaged_environment_is_told(data: st.DataObject) -> None:
     )
     value["observation"]["timings"] = {"run": data.draw(st.floats())}
     try:
-        runs = read(value)
+        runs = runs_in(value)
     except SpecError:
         # a number that nothing could hold
         return
@@ -430,4 +431,4 @@ def test_what_nobody_knows_what_was_asked_is_told() -> None:
     (run,) = runs_of("kvm-lost")
     value = document(None, run.results[0].observation, Verdict(VerdictKind.ERROR, "no log"))
     for form in formats().values():
-        assert "no log" in form.render(read(value))
+        assert "no log" in form.render(runs_in(value))

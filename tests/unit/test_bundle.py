@@ -20,9 +20,9 @@ from test_bug_reports import named
 from test_reading import written
 
 from kgen.cli import main
-from kgen.report import reading
-from kgen.report.bundle import REPORT, Packed, collect, pack, safe
-from kgen.spec import KernelSpec
+from kgen.report.bug.bundle import REPORT, Packed, collect, pack, safe
+from kgen.report.results import read
+from kgen.spec.kernel_spec import KernelSpec
 
 
 def result(name: str) -> str:
@@ -30,8 +30,8 @@ def result(name: str) -> str:
     return json.dumps(json.loads(written(name)) | {"serial_log": load(name).log.decode("latin-1")})
 
 
-def runs(*names: str) -> tuple[reading.Run, ...]:
-    return tuple(run for name in names for run in reading.load(result(name).encode(), f"{name}.json"))
+def runs(*names: str) -> tuple[read.Run, ...]:
+    return tuple(run for name in names for run in read.load(result(name).encode(), f"{name}.json"))
 
 
 def test_it_holds_everything_about_a_run() -> None:
@@ -116,7 +116,7 @@ def test_a_hostile_result_is_packed(tmp_path: Path) -> None:
 
 def test_a_run_of_a_kernel_unknown_has_no_kernel() -> None:
     (run,) = runs("kvm-lost")
-    found = collect([reading.Run("x", None, run.platform, run.results)], [])
+    found = collect([read.Run("x", None, run.platform, run.results)], [])
     assert [each.name for each in found] == ["logs/unknown.txt"]
 
 

@@ -13,10 +13,10 @@ import click
 import pytest
 from recordings import load, signed
 
-from kgen import protocol
 from kgen.cli import main
-from kgen.pipeline import platforms
-from kgen.report.comparison_forms import forms
+from kgen.kernel import protocol
+from kgen.report.compare.forms import forms
+from kgen.run.observe import platforms
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 JOBS = sorted((EXAMPLES / "lava").glob("*.yaml"))

@@ -21,10 +21,10 @@ from tap.line import Result as Point
 from tap.parser import Parser
 from test_reading import written
 
-from kgen.report import reading
 from kgen.report.formats import formats
-from kgen.report.outcome import Outcome, outcome_of
-from kgen.verdict import VerdictKind
+from kgen.report.formats._outcome import Outcome, outcome_of
+from kgen.report.results import read
+from kgen.verdict.judge import VerdictKind
 
 JUNIT, TAP = formats()["junit"], formats()["tap"]
 #: What a guest, a hypervisor or a file name may put into a result.
@@ -34,8 +34,8 @@ NASTY = st.text(
 SINGLE = "kvm-lost"
 
 
-def runs_of(name: str) -> tuple[reading.Run, ...]:
-    return reading.load(written(name).encode(), "x.json")
+def runs_of(name: str) -> tuple[read.Run, ...]:
+    return read.load(written(name).encode(), "x.json")
 
 
 def points(text: str) -> list[Point]:
@@ -154,7 +154,7 @@ def test_only_atomic_passes(kind: VerdictKind) -> None:
     assert (outcome_of(kind) is Outcome.FAILED) == (kind is VerdictKind.NOT_ATOMIC)
 
 
-def altered(reason: str, platform: str, where: str, cpu: str) -> Sequence[reading.Run]:
+def altered(reason: str, platform: str, where: str, cpu: str) -> Sequence[read.Run]:
     (run,) = runs_of(SINGLE)
     (result,) = run.results
     seen = replace(result.observation, platform=platform, environment={"host": {"cpu": cpu}, "started": cpu})

@@ -19,12 +19,12 @@ from kgen.cli import main
 from kgen.cli._options import parse_cpus
 from kgen.cli.verify import live_line
 from kgen.errors import OutputError, SpecError
-from kgen.files import check_writable, write_text
-from kgen.pipeline import Progress
+from kgen.offline.inputs import check_writable, write_text
 from kgen.platforms import qemu_kvm
-from kgen.report.comparison_forms import forms as comparison_forms
+from kgen.report.compare.forms import forms as comparison_forms
 from kgen.report.formats import formats as report_formats
-from kgen.verdict import VerdictKind
+from kgen.run.observe import Progress
+from kgen.verdict.judge import VerdictKind
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
 
@@ -575,7 +575,7 @@ def test_the_systems_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "x"))
 
-    monkeypatch.setattr("kgen.builder.build", full)
+    monkeypatch.setattr("kgen.build.build", full)
     code, _, stderr = invoke(*BUILD, "-o", str(tmp_path))
     assert (code, stderr) == (9, f"kgen: error: {tmp_path / 'x'}: No space left on device\n")
 

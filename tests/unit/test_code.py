@@ -15,15 +15,10 @@ from hypothesis import strategies as st
 from recordings import NAMES, load
 from test_verdict import CASE, OLD, OLD_CASE, POWER, SEEN, died, ended_by, faulted, never_failed, violated
 
-from kgen.code import Code, decode, encode, rebuild
 from kgen.errors import ProtocolError
-from kgen.live import MOST, MOST_VIOLATED, Live, needed
-from kgen.mtree import NOT_ASKED
-from kgen.observation import ABRIDGED, SERIAL_ONLY, Count, Observation, Record
-from kgen.plan import phases
-from kgen.results import Decode, KernelState, PhaseStatus, Role
-from kgen.spec import OLD_RULES, Case, KernelSpec
-from kgen.symbols import (
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import ABRIDGED, SERIAL_ONLY, Count, Observation, Record
+from kgen.kernel.code_alphabet import (
     ALPHABET,
     DIGITS,
     GROUP,
@@ -42,7 +37,12 @@ from kgen.symbols import (
     short,
     to_text,
 )
-from kgen.verdict import OLD_PROOF, ControlResult, Verdict, VerdictKind, judge
+from kgen.kernel.live import MOST, MOST_VIOLATED, Live, needed
+from kgen.kernel.plan import phases
+from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role
+from kgen.offline.result_code import Code, decode, encode, rebuild
+from kgen.spec.kernel_spec import OLD_RULES, Case, KernelSpec
+from kgen.verdict.judge import OLD_PROOF, ControlResult, Verdict, VerdictKind, judge
 
 SPEC = load("tcg-atomic").spec
 EMPTY = {"rounds": 0, "judged": 0, "events": 0, "counts": tuple(Count(cpu, 0, 0, 0) for cpu in range(3))}

@@ -26,15 +26,15 @@ from test_reading import written as write
 from kgen import __version__
 from kgen.cli import main
 from kgen.errors import PlatformUnavailable, SpecError
-from kgen.report import reading
 from kgen.report.chance import LEVEL, excess
-from kgen.report.comparison import FATAL, Cell, Comparison, Difference, compare, difference, labels
-from kgen.report.comparison_forms import MARKS, forms
-from kgen.report.matrix import SEVERITY
-from kgen.report.reading import Run
-from kgen.report.writing import to_json
-from kgen.trial import refused
-from kgen.verdict import VerdictKind
+from kgen.report.compare.comparison import FATAL, Cell, Comparison, Difference, compare, difference, labels
+from kgen.report.compare.forms import MARKS, forms
+from kgen.report.results import read
+from kgen.report.results.read import Run
+from kgen.report.results.write import to_json
+from kgen.report.text.suite import SEVERITY
+from kgen.run.verify import refused
+from kgen.verdict.judge import VerdictKind
 
 D, V = Difference, VerdictKind
 XCHG = "xchg.32.vga-text.token"
@@ -47,7 +47,7 @@ def written(name: str) -> str:
 
 @cache
 def run(name: str, where: str = "") -> Run:
-    (found,) = reading.load(written(name).encode(), where or f"{name}.json")
+    (found,) = read.load(written(name).encode(), where or f"{name}.json")
     return found
 
 
@@ -271,7 +271,7 @@ def test_a_run_is_the_same_as_itself(name: str) -> None:
 def test_a_suite_that_did_not_run_counts_for_all_its_cases() -> None:
     spec = recording("kvm-suite").spec
     text = to_json([refused(spec, "qemu-kvm", PlatformUnavailable("no /dev/kvm"))])
-    found = compare((run("kvm-suite"), *reading.load(text.encode(), "skip.json")), FATAL)
+    found = compare((run("kvm-suite"), *read.load(text.encode(), "skip.json")), FATAL)
     assert found.counts(1) == {D.VANISHED: 4}
     assert [row.case for row in found.rows] == [case.id for case in spec.cases]
     assert found.rows[0].entries[1].why == "was NOT_ATOMIC, is SKIP: it is no longer run"

@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import Recording, load, moved, signed
 
-from kgen.builder import build
-from kgen.consistency import symbols_of
-from kgen.elf import LoadedElf, flat_image
-from kgen.elf import read as read_elf
-from kgen.judging import Named, from_dump, verdicts
-from kgen.observation import Handshake, Observation
-from kgen.plan import phases
-from kgen.report import reading
-from kgen.report.writing import run_of_one_boot, to_json
-from kgen.results import CpuState, KernelState, PhaseStatus, ViolationKind
-from kgen.source import tasks
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.build import build
+from kgen.evidence.observation import Handshake, Observation
+from kgen.kernel.plan import phases
+from kgen.kernel.render import tasks
+from kgen.kernel.results_block import CpuState, KernelState, PhaseStatus, ViolationKind
+from kgen.offline.runs import Named, from_dump, verdicts
+from kgen.report.results import read
+from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.toolchain.linker import LoadedElf, flat_image
+from kgen.toolchain.linker import read as read_elf
+from kgen.verdict.consistency import symbols_of
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 Change = Callable[[Any], None]
 NAMES = ("tcg-atomic", "kvm-lost", "kvm-suite", "tcg-suite", "tcg-vga-none")
@@ -262,7 +262,7 @@ def written(name: str, observation: Observation) -> dict[str, Any]:
 
 def test_what_is_compared_is_written_and_read_again() -> None:
     observation = seen("tcg-atomic", put("address", kept("tcg-atomic")[2]["ram_cells"]))
-    (run,) = reading.load(json.dumps(written("tcg-atomic", observation)).encode(), "result.json")
+    (run,) = read.load(json.dumps(written("tcg-atomic", observation)).encode(), "result.json")
     again = run.results[0].observation
     assert again.memory == observation.memory
     assert again.symbols == observation.symbols
@@ -277,7 +277,7 @@ def test_an_older_result_has_nothing_to_compare() -> None:
         del record["handshake"], record["phase_index"]
         for phase in record["phases"]:
             del phase["witnesses"]
-    (run,) = reading.load(json.dumps(document).encode(), "result.json")
+    (run,) = read.load(json.dumps(document).encode(), "result.json")
     memory = run.results[0].observation.memory
     assert memory is not None
     assert (memory.handshake, memory.phase_index, memory.phases[0].witnesses) == (None, None, None)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from recordings import NAMES, load
 
-from kgen.report.document import SCHEMA, document
-from kgen.report.writing import run_of_one_boot, to_json
-from kgen.verdict import judge
+from kgen.report.results.document import SCHEMA, document
+from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.verdict.judge import judge
 
 
 def made(name: str) -> tuple[dict[str, Any], str]:

@@ -21,11 +21,11 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.asm import assemble
-from kgen.elf import link
 from kgen.errors import LinkError
-from kgen.listing import listing
-from kgen.units import Assembly, Line, Section, Source, Symbol
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Assembly, Line, Section, Source, Symbol
+from kgen.toolchain.linker import link
+from kgen.toolchain.listing import listing
 
 
 class State(enum.IntEnum):

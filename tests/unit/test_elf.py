@@ -20,9 +20,9 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.elf import flat_image, link, read, recompute_build_id
 from kgen.errors import LinkError
-from kgen.units import Assembly, Line, Section, Source, Symbol
+from kgen.toolchain.assembly import Assembly, Line, Section, Source, Symbol
+from kgen.toolchain.linker import flat_image, link, read, recompute_build_id
 
 ROOT = Path(__file__).parents[2]
 TRAMPOLINE = 0x8000

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kgen import __version__
-from kgen.environment import _cpuinfo, accelerator, environment, first_line, gathering, host, kvm_parameters
-from kgen.process import ANSWER_BYTES, output
+from kgen.host.environment import _cpuinfo, accelerator, environment, first_line, gathering, host, kvm_parameters
+from kgen.host.process import ANSWER_BYTES, output
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD

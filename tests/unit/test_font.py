@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.font import FIRST, HEIGHT, LAST, WIDTH, glyphs, picture
+from kgen.kernel.font import FIRST, HEIGHT, LAST, WIDTH, glyphs, picture
 
 
 def test_every_printable_character_has_a_glyph_of_its_own() -> None:

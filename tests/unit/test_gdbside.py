@@ -13,23 +13,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kgen import elf
-from kgen.builder import Kernel, build
+from kgen.build import Kernel, build
 from kgen.cli import main
-from kgen.decode import disassemble
-from kgen.engine import CpuRegisters
 from kgen.errors import DebuggerError, LinkError, ProtocolError, SpecError
-from kgen.gdbside import cells, places, proof, story
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import Observation
+from kgen.gdbside import cells, describe, places, proof
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
 from kgen.gdbside.snapshot import NotBegun, Snapshot, hold_against, take
-from kgen.handover import _reached, moment_for
-from kgen.mtree import NOT_ASKED
-from kgen.observation import Observation
-from kgen.pipeline import platform_named
-from kgen.plan import layout_of, phases
-from kgen.results import (
+from kgen.inspection.scene import place_to_stop
+from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.render import STACK_SIZE, TOKEN_STEP, log_operations
+from kgen.kernel.results_block import (
     LAYOUT_VERSION,
     MAGIC,
     NO_CPU,
@@ -41,9 +38,12 @@ from kgen.results import (
     Style,
     ViolationKind,
 )
-from kgen.scene import place_to_stop
-from kgen.source import STACK_SIZE, TOKEN_STEP, log_operations
-from kgen.spec import MAX_BATCH, Case, KernelSpec, instructions
+from kgen.machine.engine import CpuRegisters
+from kgen.run.gdb_terminal import _reached, moment_for
+from kgen.run.observe import platform_named
+from kgen.spec.kernel_spec import MAX_BATCH, Case, KernelSpec, instructions
+from kgen.toolchain import linker
+from kgen.toolchain.decoder import disassemble
 
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=1000, controls=False)
 #: The case, the kernel's only phase.
@@ -209,7 +209,7 @@ def told(machine: Machine, second: bool = True) -> str:
 
 
 def test_the_file_is_read_as_by_the_reader_of_all_the_rest(kernel: Kernel, image: Image) -> None:
-    other = elf.read(kernel.elf.data)
+    other = linker.read(kernel.elf.data)
     assert (image.spec, image.build_id) == (SPEC, other.build_id)
     assert dict(image.symbols) == dict(other.symbols)
     assert image.sections == tuple(section for section in other.sections if section.size)
@@ -459,13 +459,13 @@ def test_a_cell_that_cannot_be_read(machine: Machine) -> None:
 
 
 def test_status(machine: Machine) -> None:
-    lines = list(story.status(machine.snapshot()))
+    lines = list(describe.status(machine.snapshot()))
     assert lines[0].startswith("xchg.32.vga-text.token.nolock: 3 CPUs, build ")
     assert "  running: 4 of 1000 rounds judged; batch 4 has 8 cells" in lines
     assert "  no violation so far" in lines
     assert "counts:\t12\t6\t5\t1" in lines
     lose(machine)
-    lines = list(story.status(machine.snapshot()))
+    lines = list(describe.status(machine.snapshot()))
     assert "  VIOLATED: 1 lost so far" in lines
     assert any(line.startswith("CPU 0 (producer) has just recorded the violation") for line in lines)
     assert "kgen freeze-proof" in lines[-1]
@@ -474,7 +474,7 @@ def test_status(machine: Machine) -> None:
 def test_status_of_phases_that_take_turns(chain: Machine) -> None:
     """Whose turn it is, with the counters of the CPUs; of the others what they keep."""
     chain.block.phase[CHAIN.group].rounds = 33
-    lines = list(story.status(chain.snapshot()))
+    lines = list(describe.status(chain.snapshot()))
     assert lines[1].startswith(f"  phase {CHAIN.index + 1} of 6, proof:xchg.32@vga-text/chain: the proof, a stronger")
     assert lines[2] == "  running: 16 operations judged; batch 4 has 1 cell, for 2 CPUs, a race, with tickets"
     at = lines.index("  in turn with it:")
@@ -483,7 +483,7 @@ def test_status_of_phases_that_take_turns(chain: Machine) -> None:
     assert lines[at + 5].startswith("    sanity:xchg.32@ram: ")
     # another one's turn
     chain.block.phase_index = CHAIN.group
-    lines = list(story.status(chain.snapshot()))
+    lines = list(describe.status(chain.snapshot()))
     assert "sanity:xchg.32@ram/chain: the sanity control" in lines[1]
     assert any(line.startswith("    proof:xchg.32@vga-text/chain: 1 duplicate in 16 operations") for line in lines)
 
@@ -492,12 +492,12 @@ def test_status_says_that_a_batch_is_not_all_recorded(machine: Machine) -> None:
     lose(machine)
     open_part = "  (CPU 0 accounts for batch 4 one cell after the other: more of what the last column shows "
     open_part += "is still to be recorded)"
-    assert open_part not in story.status(machine.snapshot())
+    assert open_part not in describe.status(machine.snapshot())
     machine.block.cpu[0].puts += 3
-    lines = list(story.status(machine.snapshot()))
+    lines = list(describe.status(machine.snapshot()))
     assert lines[lines.index("counts:\t15\t6\t5\t4") + 1] == open_part
     machine.block.state.value = KernelState.FINISHED
-    assert open_part not in story.status(machine.snapshot())
+    assert open_part not in describe.status(machine.snapshot())
 
 
 def test_a_loss_is_proven(machine: Machine) -> None:

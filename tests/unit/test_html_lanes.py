@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pages import runs_of, with_scene
 from recordings import load
 
-from kgen.interleaving import TraceEvent
-from kgen.observation import SceneEvent, Witness
+from kgen.evidence.kvm_trace import TraceEvent
+from kgen.evidence.observation import SceneEvent, Witness
+from kgen.kernel.results_block import ViolationKind
 from kgen.report.html import lanes
 from kgen.report.html.chart import Chart, Mark, strips
-from kgen.results import ViolationKind
 
 LOST, DUPLICATE, TORN, STALE = ViolationKind
 EXPERIMENTS = ("token", "counter", "mutex")

@@ -18,12 +18,12 @@ from pages import LONG, NASTY, NASTY_END, document, nasty, runs_of, with_scene
 
 from kgen.cli import main
 from kgen.errors import SpecError
-from kgen.report import reading
 from kgen.report.formats import formats
 from kgen.report.html.heat import heat_maps
 from kgen.report.html.page import render
 from kgen.report.html.visible import LONGEST, excerpt, visible
-from kgen.report.reproduce import steps
+from kgen.report.reproduce.steps import steps
+from kgen.report.results import read
 
 _VOID = {"meta", "link", "circle", "path", "rect", "br"}
 
@@ -238,7 +238,7 @@ def test_a_damaged_result_that_is_read_makes_a_page(place: tuple[Any, ...], valu
         inner = inner[key]
     inner[place[-1]] = value
     try:
-        runs = reading.load(json.dumps(damaged).encode(), "x.json")
+        runs = read.load(json.dumps(damaged).encode(), "x.json")
     except SpecError:
         return
     Page(render(runs))
@@ -269,4 +269,4 @@ def test_the_command_writes_it(tmp_path: Path) -> None:
     assert (done.exit_code, done.output) == (0, "")
     text = target.read_text()
     assert text.startswith("<!doctype html>\n")
-    assert text == formats()["html"].render(reading.load(source.read_bytes(), str(source)))
+    assert text == formats()["html"].render(read.load(source.read_bytes(), str(source)))

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from kgen.builder import Kernel, build
-from kgen.debugger import GdbSession
-from kgen.inspection import _cells, foreign_routines
-from kgen.plan import phases
-from kgen.spec import Case, KernelSpec
+from kgen.build import Kernel, build
+from kgen.inspection.stopped import _cells, foreign_routines
+from kgen.kernel.plan import phases
+from kgen.machine.gdb import GdbSession
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 
 @pytest.fixture(scope="module")

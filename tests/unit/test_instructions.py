@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from iced_x86 import Mnemonic, OpAccess, Register
 
 import kgen.instructions
-from kgen.asm import assemble
-from kgen.decode import LOCKABLE
 from kgen.instructions import CF, STATUS_FLAGS, Form, Instruction, Source, Use, encode
 from kgen.registry import discover
-from kgen.units import Source as Text
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source as Text
+from kgen.toolchain.decoder import LOCKABLE
 
 INSTRUCTIONS = discover("kgen.instructions", "INSTRUCTION", Instruction)
 #: Every form that is executed: those under test, those without LOCK, those that stand in for them.

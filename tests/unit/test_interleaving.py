@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.interleaving import TraceEvent, remarks, surroundings
+from kgen.evidence.kvm_trace import TraceEvent, remarks, surroundings
 
 CELL = 0xB8000
 TOKEN = 0xDAA66D13

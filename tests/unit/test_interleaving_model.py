@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgen import interleaving_model
 from kgen.errors import SpecError
 from kgen.experiments import Poll
-from kgen.interleaving_model import (
+from kgen.interleave import model
+from kgen.interleave.model import (
     SHAPES,
     Exploration,
     Kind,
@@ -29,11 +29,11 @@ from kgen.interleaving_model import (
     schedules,
     shape_of,
 )
-from kgen.plan import phases
-from kgen.report.schedules import examples, heading, listing, remarks, summary, to_json
-from kgen.results import Role
-from kgen.spec import Case, KernelSpec
-from kgen.stepping import spec_of, window_of
+from kgen.interleave.report import examples, heading, listing, remarks, summary, to_json
+from kgen.interleave.stepper import spec_of, window_of
+from kgen.kernel.plan import phases
+from kgen.kernel.results_block import Role
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 TOKEN = 0x9E3779B1
 WHOLE, SPLIT, COMPARED = SHAPES
@@ -177,7 +177,7 @@ def test_a_window_too_large_to_go_through_is_counted() -> None:
 
 
 def test_what_cannot_be_counted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaving_model, "MOST_WORLDS", 1000)
+    monkeypatch.setattr(model, "MOST_WORLDS", 1000)
     with pytest.raises(SpecError, match="too many schedules"):
         count(Window(SPLIT, (False, True, False), TOKEN, 1))
     with pytest.raises(SpecError, match="too many schedules"):

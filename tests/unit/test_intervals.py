@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pages import document, runs_of, with_scene
 
 from kgen.report.html.rates import level, overall, percent, rate_rows
-from kgen.report.intervals import rate
+from kgen.report.statistics import rate
 
 
 def at_least(events: int, chances: int, value: float) -> float:

@@ -15,14 +15,14 @@ from recordings import NAMES, Recording, load, signed
 from rich.console import Console
 
 from kgen import __version__
-from kgen.capture import clean, split
 from kgen.cli.judge import _tell
-from kgen.judging import Named, Run, from_capture, of_code, results, verdicts
-from kgen.plan import phases
-from kgen.report.writing import to_json
-from kgen.results import Role
-from kgen.spec import KernelSpec
-from kgen.verdict import VerdictKind
+from kgen.kernel.plan import phases
+from kgen.kernel.results_block import Role
+from kgen.offline.runs import Named, Run, from_capture, of_code, results, verdicts
+from kgen.offline.serial_log import clean, split
+from kgen.report.results.write import to_json
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import VerdictKind
 
 GOOD, BAD, SUITE = load("tcg-atomic"), load("kvm-lost"), load("tcg-suite")
 SINGLE = st.sampled_from([name for name in NAMES if not load(name).spec.suite]).map(load)

@@ -18,18 +18,18 @@ from click.testing import CliRunner
 from recordings import load, signed
 from running import assert_one_line, kgen
 
-from kgen import loaders
-from kgen.builder import build, formats, manifest, write
+from kgen.build import build, formats, manifest, write
 from kgen.cli import main
-from kgen.code import encode
-from kgen.ending import Terminated
 from kgen.errors import OutputError
-from kgen.files import MAX_LOG
-from kgen.observation import from_log
-from kgen.protocol import parse_log
-from kgen.report.document import SCHEMA
-from kgen.results import MAGIC
-from kgen.verdict import VerdictKind
+from kgen.evidence.observation import from_log
+from kgen.host.signals import Terminated
+from kgen.kernel.protocol import parse_log
+from kgen.kernel.results_block import MAGIC
+from kgen.offline import loader_messages
+from kgen.offline.inputs import MAX_LOG
+from kgen.offline.result_code import encode
+from kgen.report.results.document import SCHEMA
+from kgen.verdict.judge import VerdictKind
 
 #: Recorded runs: the exit code of a single case, and of a suite.
 CODES = {"tcg-atomic": 0, "kvm-lost": 3, "tcg-no-controls": 4, "tcg-vga-none": 5, "tcg-two-cpus": 9, "kvm-suite": 3}
@@ -78,7 +78,7 @@ def test_our_own_bug_makes_no_revision_bad(logs: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kgen.judging.results", fail)
+    monkeypatch.setattr("kgen.offline.runs.results", fail)
     code, _, err = invoke(logs / "tcg-atomic.log", "--exit-codes", "bisect")
     assert (code, err.endswith("ZeroDivisionError\n")) == (125, True)
 
@@ -95,7 +95,7 @@ def test_a_signal_stops_the_bisection_whatever_else_failed(
         finally:
             raise OutputError("no more to be written", where="result.json")
 
-    monkeypatch.setattr("kgen.judging.results", fail)
+    monkeypatch.setattr("kgen.offline.runs.results", fail)
     assert invoke(logs / "tcg-atomic.log", *words) == (128 + signal.SIGTERM, "", "kgen: ended by SIGTERM\n")
 
 
@@ -303,18 +303,18 @@ def test_a_loader_s_last_words_are_told_with_their_remedy(tmp_path: Path, log: b
 
 def test_every_sentence_of_the_loaders_is_known() -> None:
     """The templates' own, and those that docs/images.md describes; no other stands in the table."""
-    root = Path(loaders.__file__).parents[1]
+    root = Path(loader_messages.__file__).parents[1]
     templates = {name: (root / "kernel_templates" / f"{name}.asm").read_text() for name in ("mbr", "loader", "uefi")}
     documented = (root / "docs" / "images.md").read_text(encoding="utf-8")
     bios = set(
         re.findall(r'^text_(?!prefix|end)\w+:\s*\.asciz "([^"]+)"', templates["mbr"] + templates["loader"], re.M)
     )
     uefi = set(re.findall(r'wide_text\("kgen: cannot start, ([^"]+)"', templates["uefi"]))
-    for said, known in ((bios, loaders.BIOS_ERRORS), (uefi, loaders.UEFI_ERRORS)):
+    for said, known in ((bios, loader_messages.BIOS_ERRORS), (uefi, loader_messages.UEFI_ERRORS)):
         assert len(said) == len(known)
         for start in known:
             assert [text for text in said if text.startswith(start)], start
-            assert re.search(rf"^\| (?:{loaders.CANNOT_START})?{re.escape(start)}", documented, re.M), start
+            assert re.search(rf"^\| (?:{loader_messages.CANNOT_START})?{re.escape(start)}", documented, re.M), start
 
 
 def test_a_result_code(logs: Path) -> None:

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from recordings import load, moved, signed
 from rich.console import Console
 
-from kgen import dump
-from kgen.builder import Kernel, build
+from kgen.build import Kernel, build
 from kgen.cli.judge import _tell
-from kgen.dump import CHUNK, Memory
-from kgen.elf import flat_image
 from kgen.errors import ProtocolError
-from kgen.judging import Run, from_capture, from_dump, from_elf, results
-from kgen.protocol import SPEC_MAGIC
-from kgen.report.writing import to_json
-from kgen.results import MAGIC
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.kernel.protocol import SPEC_MAGIC
+from kgen.kernel.results_block import MAGIC
+from kgen.offline import memory_dump
+from kgen.offline.memory_dump import CHUNK, Memory
+from kgen.offline.runs import Run, from_capture, from_dump, from_elf, results
+from kgen.report.results.write import to_json
+from kgen.toolchain.linker import flat_image
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 ATOMIC, NOT_ATOMIC, INCONCLUSIVE = VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
 ERROR = VerdictKind.ERROR
@@ -311,7 +311,7 @@ def test_a_file_that_was_cut_is_searched_as_far_as_it_goes(bad: Machine) -> None
 
 def test_only_protocol_errors_come_out_of_the_search() -> None:
     with pytest.raises(ProtocolError):
-        dump.blocks(Memory(io.BytesIO(bytes(64))))
+        memory_dump.blocks(Memory(io.BytesIO(bytes(64))))
 
 
 @settings(max_examples=100, deadline=None)

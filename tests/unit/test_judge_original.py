@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import load
 
-from kgen.judging import from_capture, verdicts
-from kgen.original import difference, judge_table, read
-from kgen.protocol import TABLE_HEADER
-from kgen.verdict import Verdict, VerdictKind
+from kgen.kernel.protocol import TABLE_HEADER
+from kgen.offline.original_table import difference, judge_table, read
+from kgen.offline.runs import from_capture, verdicts
+from kgen.verdict.judge import Verdict, VerdictKind
 
 NOT_ATOMIC, INCONCLUSIVE = VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
 

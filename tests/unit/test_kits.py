@@ -23,14 +23,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from kgen.asking import PROOF_SECONDS
-from kgen.builder import Kernel, build, formats, write
+from kgen.build import Kernel, build, formats, write
 from kgen.cli import main
 from kgen.errors import KgenError, OutputError, SpecError
 from kgen.kits import MAX_NAME, Facts, Kit, check_folder, files, fitted, kits, machine_name
 from kgen.kits._text import fill
-from kgen.spec import Case, KernelSpec
-from kgen.suites import load
+from kgen.spec.defaults import PROOF_SECONDS
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.suites import load
 
 KITS = kits()
 #: The last line of a run, as the guest prints it.

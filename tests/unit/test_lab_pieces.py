@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kgen.errors import SpecError
-from kgen.interleaving import TraceEvent
+from kgen.evidence.kvm_trace import TraceEvent
 from kgen.lab import packages, recipe, trace
 from kgen.lab.initramfs import archive
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgen.asm import assemble
-from kgen.listing import listing
-from kgen.units import Assembly, Line, Source
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Assembly, Line, Source
+from kgen.toolchain.listing import listing
 
 
 def lines_of(text: str, *lines: Line) -> list[str]:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import load
 
-from kgen.live import LEAST, MOST_VIOLATED, NEEDED, PAIR_LEAST, Live, design, least, missing, needed
-from kgen.observation import PhaseRecord
-from kgen.plan import may_be_silent, phases
-from kgen.proof import UNINTERRUPTED, Group, Weighed, findings, inconsistencies, lacks
-from kgen.results import Role, Style
+from kgen.evidence.observation import PhaseRecord
+from kgen.kernel.live import LEAST, MOST_VIOLATED, NEEDED, PAIR_LEAST, Live, design, least, missing, needed
+from kgen.kernel.plan import may_be_silent, phases
+from kgen.kernel.results_block import Role, Style
+from kgen.verdict.proof import UNINTERRUPTED, Group, Weighed, findings, inconsistencies, lacks
 
 GOOD = load("tcg-atomic")
 PROOF, PAIR, SINGLE = 4, 2, 3

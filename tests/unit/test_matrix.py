@@ -10,9 +10,9 @@ import pytest
 from recordings import Recording, load
 from rich.console import Console
 
-from kgen.report.matrix import SEVERITY, Outcome, show_matrix, suite_document, worst
-from kgen.report.writing import run_of_one_boot, to_json
-from kgen.verdict import VerdictKind, judge
+from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.report.text.suite import SEVERITY, Outcome, show_matrix, suite_document, worst
+from kgen.verdict.judge import VerdictKind, judge
 
 RUNS = {name: load(name) for name in ("tcg-suite", "kvm-suite")}
 ORDER = "ERROR > CRASH > NOT_ATOMIC > INCONCLUSIVE > UNSUPPORTED > NO_STORAGE > RAM_BACKED > SKIP > ATOMIC"

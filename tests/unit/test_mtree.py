@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kgen.mtree import attest
+from kgen.evidence.mtree import attest
 
 CAPTURES = {
     path.stem: path.read_text() for path in sorted((Path(__file__).parents[1] / "replay" / "mtree").glob("*.txt"))

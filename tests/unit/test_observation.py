@@ -15,11 +15,11 @@ from recordings import NAMES, load, signed
 from strides import FIRST, STRIDE
 
 from kgen.errors import ProtocolError
-from kgen.observation import Record, differences, from_log, from_memory
-from kgen.plan import phases_of
-from kgen.protocol import RECORDS, parse_log
-from kgen.results import MAGIC, NO_CPU, Decode, KernelState, PhaseStatus
-from kgen.verdict import VerdictKind, judge
+from kgen.evidence.observation import Record, differences, from_log, from_memory
+from kgen.kernel.plan import phases_of
+from kgen.kernel.protocol import RECORDS, parse_log
+from kgen.kernel.results_block import MAGIC, NO_CPU, Decode, KernelState, PhaseStatus
+from kgen.verdict.judge import VerdictKind, judge
 
 GOOD = load("tcg-atomic")
 BAD = load("kvm-lost")

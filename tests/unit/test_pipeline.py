@@ -9,13 +9,13 @@ import pytest
 from _changes import both
 from recordings import load, signed
 
-from kgen import pipeline
-from kgen.observation import Observation, Record
-from kgen.pipeline import Boot, Options, Progress, case_of, observe_suite, platforms
-from kgen.plan import Phase, decisive, phases, phases_of
-from kgen.results import KernelState, PhaseStatus, Role
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import VerdictKind, judge
+from kgen.evidence.observation import Observation, Record
+from kgen.kernel.plan import Phase, decisive, phases, phases_of
+from kgen.kernel.results_block import KernelState, PhaseStatus, Role
+from kgen.run import observe
+from kgen.run.observe import Boot, Options, Progress, case_of, observe_suite, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
 
 SUITE = load("tcg-suite")
 TCG = platforms()["qemu-tcg"]
@@ -76,8 +76,8 @@ def part(
 
 def suite(monkeypatch: pytest.MonkeyPatch, *seen: Observation) -> tuple[tuple[Boot, ...], Runs, list[int]]:
     runs, said = Runs(*seen), list[int]()
-    monkeypatch.setattr(pipeline, "observe", runs)
-    monkeypatch.setattr(pipeline, "build", lambda spec: spec)
+    monkeypatch.setattr(observe, "observe", runs)
+    monkeypatch.setattr(observe, "build", lambda spec: spec)
     boots = observe_suite(SUITE.spec, TCG, Options(), rebooted=lambda _, left: said.append(left))
     return boots, runs, said
 
@@ -156,10 +156,10 @@ def witnessed(phase: Phase) -> str:
     )
 
 
-def followed(*bodies: str) -> tuple[pipeline._Watch, list[Progress]]:
+def followed(*bodies: str) -> tuple[observe._Watch, list[Progress]]:
     """A watch that was fed these lines, and what it showed."""
     shown: list[Progress] = []
-    watch = pipeline._Watch(SPEC, shown.append)
+    watch = observe._Watch(SPEC, shown.append)
     watch.feed(signed([f"kgen:0 {body} crc=00000000" for body in bodies]))
     return watch, shown
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kgen.asking import PROOF_SECONDS, proof_seconds
 from kgen.instructions import Source
-from kgen.plan import (
+from kgen.kernel.plan import (
     CASE_ENOUGH,
     CASE_ENOUGH_IN_SUITE,
     CONTROL_ROUNDS,
@@ -22,14 +21,15 @@ from kgen.plan import (
     phases_of,
     proof_of,
 )
-from kgen.results import (
+from kgen.kernel.results_block import (
     LAYOUT_VERSION,
     LAYOUT_WITHOUT_MEETINGS,
     WITNESSES_IN_SUITE,
     WITNESSES_PER_KIND,
     Role,
 )
-from kgen.spec import (
+from kgen.spec.defaults import PROOF_SECONDS, proof_seconds
+from kgen.spec.kernel_spec import (
     MAX_BATCH,
     MAX_CPUS,
     OLD_RULES,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from recordings import load
 
-from kgen.report.writing import run_of_case, to_json
-from kgen.verdict import judge
+from kgen.report.results.write import run_of_case, to_json
+from kgen.verdict.judge import judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: For a command, in seconds, on a loaded machine.

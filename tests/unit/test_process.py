@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kgen.process import HEAD_BYTES, TAIL_BYTES, foreground, output, spawn
+from kgen.host.process import HEAD_BYTES, TAIL_BYTES, foreground, output, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="machines are run on POSIX systems")
 

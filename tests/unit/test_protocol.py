@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
 
-from kgen.data import data_dir
-from kgen.protocol import RECORDS, SENTENCES, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
-from kgen.source import render
-from kgen.spec import Case, KernelSpec
+from kgen.kernel.protocol import RECORDS, SENTENCES, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
+from kgen.kernel.render import render
+from kgen.resources import data_dir
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 _CONVERSION = re.compile(r"%(.)")
 VALUES = {

@@ -90,7 +90,7 @@ def test_a_signal_at_any_moment_is_raised_once_and_leaves_nothing_to_be_told() -
 
 
 def test_it_works_inside_a_running_loop() -> None:
-    from kgen.qmp import Qmp
+    from kgen.machine.qmp import Qmp
 
     names: dict[str, object] = {}
     exec(SERVER, names)
@@ -107,7 +107,7 @@ def test_it_works_inside_a_running_loop() -> None:
 
 
 def test_events_are_kept_until_they_are_waited_for_or_forgotten_and_nowhere_else() -> None:
-    from kgen.qmp import Qmp
+    from kgen.machine.qmp import Qmp
 
     names: dict[str, object] = {}
     stop = """if command["execute"] == "query-status":

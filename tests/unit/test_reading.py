@@ -21,13 +21,13 @@ from recordings import NAMES, load
 
 from kgen.cli import main
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
-from kgen.judging import from_capture, results
-from kgen.report import reading
-from kgen.report.document import document
+from kgen.offline.runs import from_capture, results
 from kgen.report.formats import formats
-from kgen.report.writing import run_of_one_boot, to_json
-from kgen.trial import refused
-from kgen.verdict import OLD_PROOF, VerdictKind, judge
+from kgen.report.results import read
+from kgen.report.results.document import document
+from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.run.verify import refused
+from kgen.verdict.judge import OLD_PROOF, VerdictKind, judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
 
@@ -42,7 +42,7 @@ def written(name: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_read_as_what_was_written(name: str) -> None:
     recording = load(name)
-    (run,) = reading.load(written(name).encode(), "x.json")
+    (run,) = read.load(written(name).encode(), "x.json")
     assert run.spec == recording.spec
     assert run.platform == recording.platform
     assert [result.case for result in run.results] == [case.id for case in recording.spec.cases]
@@ -56,24 +56,24 @@ def test_it_is_read_as_what_was_written(name: str) -> None:
 def test_a_command_line_is_a_list_of_words(invocation: object) -> None:
     document = json.loads(written("tcg-atomic")) | {"invocation": invocation}
     with pytest.raises(SpecError, match=r"^x\.json: is damaged: "):
-        reading.load(json.dumps(document).encode(), "x.json")
+        read.load(json.dumps(document).encode(), "x.json")
 
 
 def test_of_a_hundred_thousand_keys_the_double_one_is_named() -> None:
     keys = ",".join(f'"k{number}": 0' for number in [*range(100_000), 99_999])
     with pytest.raises(SpecError, match="has the key 'k99999' more than once in one object"):
-        reading.load(f"{{{keys}}}".encode(), "x.json")
+        read.load(f"{{{keys}}}".encode(), "x.json")
 
 
 def test_several_runs_in_one_file() -> None:
     runs = [{"where": f"run {number}", **json.loads(written("kvm-lost"))} for number in (1, 2)]
-    found = reading.load(json.dumps({"schema": 3, "kgen": "0", "runs": runs}).encode(), "x.json")
+    found = read.load(json.dumps({"schema": 3, "kgen": "0", "runs": runs}).encode(), "x.json")
     assert [run.where for run in found] == ["x.json (run 1)", "x.json (run 2)"]
 
 
 def test_one_that_is_printed_is_short() -> None:
     """As in an interpreter, or where a test's assertion fails."""
-    (alone,), (suite,) = (reading.load(written(name).encode(), "x.json") for name in ("kvm-lost", "tcg-suite"))
+    (alone,), (suite,) = (read.load(written(name).encode(), "x.json") for name in ("kvm-lost", "tcg-suite"))
     (result,) = alone.results
     assert repr(result) == f"<Result 'xchg.32.vga-text.token': NOT_ATOMIC: {result.verdict.reason!r}>"
     assert repr(alone) == f"<Run on 'qemu-kvm': NOT_ATOMIC: {result!r}>"
@@ -83,14 +83,14 @@ def test_one_that_is_printed_is_short() -> None:
 def test_what_nobody_knows_what_was_asked() -> None:
     seen = load("kvm-lost").observed()
     verdict = judge(load("kvm-lost").spec, seen)
-    ((result,),) = [run.results for run in reading.load(json.dumps(document(None, seen, verdict)).encode(), "x")]
+    ((result,),) = [run.results for run in read.load(json.dumps(document(None, seen, verdict)).encode(), "x")]
     assert (result.spec, result.case, result.suite) == (None, "", "")
 
 
 @pytest.mark.parametrize("name", sorted(formats()))
 @pytest.mark.parametrize("recording", NAMES)
 def test_every_form_tells_every_recording(name: str, recording: str) -> None:
-    runs = reading.load(written(recording).encode(), "x.json")
+    runs = read.load(written(recording).encode(), "x.json")
     text = formats()[name].render(runs * 2)
     assert text.endswith("\n")
     assert text == formats()[name].render(runs * 2)
@@ -110,7 +110,7 @@ def test_every_form_tells_every_recording(name: str, recording: str) -> None:
 )
 def test_what_is_no_result_is_told(text: str, said: str) -> None:
     with pytest.raises(SpecError, match=said) as told:
-        reading.load(text.encode(), "x.json")
+        read.load(text.encode(), "x.json")
     assert told.value.line.startswith("x.json: ")
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_result_is_read_or_refused_in_one_line(place: tuple[Any, ...],
         inner = inner[key]
     inner[place[-1]] = value
     with contextlib.suppress(SpecError):
-        reading.load(json.dumps(damaged).encode(), "x.json")
+        read.load(json.dumps(damaged).encode(), "x.json")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_damaged_result_is_read_or_refused_in_one_line(place: tuple[Any, ...],
 )
 def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
     with pytest.raises(SpecError) as caught:
-        reading.load(data, "x.json")
+        read.load(data, "x.json")
     assert caught.value.line.startswith(f"x.json: is no JSON: {words}; name a file")
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_json_is_named(data: bytes, words: str) -> None:
 )
 def test_what_no_result_holds_is_named(text: str, said: str) -> None:
     with pytest.raises(SpecError) as caught:
-        reading.load(text.encode(), "x.json")
+        read.load(text.encode(), "x.json")
     assert caught.value.line.startswith(f"x.json: {said}; ")
 
 
@@ -184,7 +184,7 @@ def test_what_no_result_holds_is_named(text: str, said: str) -> None:
 
 def _refused(document: Any) -> str:
     with pytest.raises(SpecError) as caught:
-        reading.load(json.dumps(document).encode(), "x.json")
+        read.load(json.dumps(document).encode(), "x.json")
     return caught.value.line
 
 
@@ -231,7 +231,7 @@ def test_a_verdict_without_evidence_is_refused() -> None:
 def test_the_words_of_a_verdict_may_be_another_versions() -> None:
     value = json.loads(written("kvm-lost"))
     value["verdict"] |= {"reason": "in other words", "notes": []}
-    ((result,),) = [run.results for run in reading.load(json.dumps(value).encode(), "x.json")]
+    ((result,),) = [run.results for run in read.load(json.dumps(value).encode(), "x.json")]
     assert result.verdict.reason == "in other words"
 
 
@@ -253,13 +253,13 @@ def test_of_repeated_runs_the_last_is_judged(name: str) -> None:
     whole = {key: one[key] for key in ("schema", "kgen", "invocation", "platform", "verdict")}
     several = whole | {"runs": [{"where": "1", **one}, {"where": "2", **json.loads(written("tcg-atomic"))}]}
     for value in (one, several):
-        runs = reading.load(json.dumps(value).encode(), "x.json")
+        runs = read.load(json.dumps(value).encode(), "x.json")
         (result,) = runs[0].results
         note = "of 2 runs only the last is in this document"
         assert result.verdict == replace(last, notes=(*last.notes, note))
         assert result.observation == recording.observed()
         assert note in result.explain()
-        again = reading.load(to_json(runs).encode(), "y.json")
+        again = read.load(to_json(runs).encode(), "y.json")
         assert [run.results[0].verdict for run in again] == [run.results[0].verdict for run in runs]
 
 
@@ -287,7 +287,7 @@ def test_what_an_older_version_called_atomic_is_no_proof() -> None:
     value = of_schema_3("old-tcg-atomic")
     assert value["verdict"]["bound"] == 3e-3
     for document_ in (value, value | {"schema": 4}):
-        (run,) = reading.load(json.dumps(document_).encode(), "x.json")
+        (run,) = read.load(json.dumps(document_).encode(), "x.json")
         verdict = run.verdict
         assert verdict == judge(load("old-tcg-atomic").spec, load("old-tcg-atomic").observed())
         assert (verdict.kind, verdict.reason, verdict.bound) == (VerdictKind.INCONCLUSIVE, OLD_PROOF, None)
@@ -295,7 +295,7 @@ def test_what_an_older_version_called_atomic_is_no_proof() -> None:
         assert (verdict.judged, verdict.chance) == (1000, "rounds")
         assert OLD_PROOF in run.explain()
         # written by this version it states what this version says
-        (again,) = reading.load(to_json([run]).encode(), "y.json")
+        (again,) = read.load(to_json([run]).encode(), "y.json")
         assert again.verdict == verdict
 
 
@@ -304,14 +304,14 @@ def test_a_suite_of_an_older_version_is_read() -> None:
     assert "states ATOMIC, and its cases come to INCONCLUSIVE" in _refused(value)
     # its worst case is what it was by the rules of its time
     value["verdict"] |= {"kind": "RAM_BACKED", "exit_code": 5}
-    (run,) = reading.load(json.dumps(value).encode(), "x.json")
+    (run,) = read.load(json.dumps(value).encode(), "x.json")
     assert [result.kind.name for result in run.results] == ["INCONCLUSIVE", "RAM_BACKED", *["INCONCLUSIVE"] * 2]
     assert run.kind is VerdictKind.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("name", ["old-kvm-lost", "old-tcg-no-lock", "old-tcg-vga-none"])
 def test_what_an_older_version_says_otherwise_stays(name: str) -> None:
-    (run,) = reading.load(json.dumps(of_schema_3(name)).encode(), "x.json")
+    (run,) = read.load(json.dumps(of_schema_3(name)).encode(), "x.json")
     assert run.verdict == judge(load(name).spec, load(name).observed())
     assert run.verdict.chance == "rounds"
 
@@ -355,7 +355,7 @@ def test_a_verdict_on_no_number_of_runs_is_refused(attempts: object) -> None:
 @pytest.mark.parametrize("error", [PlatformUnavailable("no KVM"), MachineError("no port"), GuestCrash("it died")])
 def test_what_could_not_be_started_is_read(name: str, error: KgenError) -> None:
     spec = load(name).spec
-    (run,) = reading.load(to_json([refused(spec, "qemu-kvm", error)]).encode(), "x.json")
+    (run,) = read.load(to_json([refused(spec, "qemu-kvm", error)]).encode(), "x.json")
     assert {result.kind.value for result in run.results} == {error.exit_code}
 
 
@@ -452,4 +452,4 @@ def test_whatever_a_broken_log_comes_to_is_read(name: str) -> None:
     broken = [half for cut in cuts for half in (lines[:cut], lines[cut:], [*lines[:cut], *lines[cut + 1 :]])]
     for each in [*broken, lines * 2]:
         runs = [results(run) for run in from_capture(b"\r\n".join(each))]
-        assert len(reading.load(to_json(runs).encode(), "x.json")) == len(runs)
+        assert len(read.load(to_json(runs).encode(), "x.json")) == len(runs)

@@ -11,14 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
-from kgen import live, protocol, pytest_plugin, registry, spec
-from kgen.asking import PROOF_SECONDS
+from kgen import pytest_plugin, registry
 from kgen.cli import main
-from kgen.pipeline import platforms
-from kgen.plan import CASE_ENOUGH, POWER_ENOUGH, PROOF_ENOUGH
-from kgen.platforms import LaunchRequest
-from kgen.results import WITNESSES_PER_KIND, BootPath, Clock, Decode, KernelState, PhaseStatus, Style, ViolationKind
-from kgen.source import (
+from kgen.kernel import live, protocol
+from kgen.kernel.plan import CASE_ENOUGH, POWER_ENOUGH, PROOF_ENOUGH
+from kgen.kernel.render import (
     ALL_EVERY,
     BLIND_EVERY,
     FIRST_REPEAT,
@@ -29,7 +26,21 @@ from kgen.source import (
     TOKEN_STEP,
     TURN,
 )
-from kgen.verdict import VerdictKind
+from kgen.kernel.results_block import (
+    WITNESSES_PER_KIND,
+    BootPath,
+    Clock,
+    Decode,
+    KernelState,
+    PhaseStatus,
+    Style,
+    ViolationKind,
+)
+from kgen.platforms import LaunchRequest
+from kgen.run.observe import platforms
+from kgen.spec import kernel_spec
+from kgen.spec.defaults import PROOF_SECONDS
+from kgen.verdict.judge import VerdictKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
@@ -236,7 +247,7 @@ def test_the_numbers_in_the_text_are_the_codes() -> None:
     assert f"The first {SINGLE_ROUNDS} rounds" in HOW
     assert f"after {LOSS_PROOF_MS} ms" in HOW
     assert f"the first {WITNESSES_PER_KIND} of a kind and phase" in HOW
-    assert f"up to {spec.experiments()['token'].cells(32)} rounds" in HOW
+    assert f"up to {kernel_spec.experiments()['token'].cells(32)} rounds" in HOW
 
 
 def test_the_numbers_of_the_rule_are_the_codes() -> None:

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kgen.cli import main
-from kgen.report import reading
-from kgen.verdict import OLD_KERNEL, OLD_PROOF, VerdictKind
+from kgen.report.results import read
+from kgen.verdict.judge import OLD_KERNEL, OLD_PROOF, VerdictKind
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 
@@ -67,7 +67,7 @@ def test_a_defective_machine_that_was_called_atomic_is_not_any_more() -> None:
     path = kept("kvm-false-atomic.json")
     stated = json.loads(path.read_text(encoding="utf-8"))
     assert (stated["verdict"]["kind"], stated["verdict"]["bound"]) == ("ATOMIC", 3 / 400)
-    (run,) = reading.load(path.read_bytes(), "x.json")
+    (run,) = read.load(path.read_bytes(), "x.json")
     assert (run.kind, run.verdict.reason, run.verdict.bound) == (VerdictKind.INCONCLUSIVE, OLD_PROOF, None)
     result = CliRunner().invoke(main, ["report", str(path)])
     assert result.exit_code == 0, result.output

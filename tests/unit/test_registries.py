@@ -8,11 +8,11 @@ import pytest
 
 import kgen.experiments
 import kgen.targets
-from kgen.data import data_dir
 from kgen.experiments import Experiment
 from kgen.instructions import Instruction
 from kgen.registry import discover
-from kgen.spec import RESERVED
+from kgen.resources import data_dir
+from kgen.spec.kernel_spec import RESERVED
 from kgen.targets import MemoryTarget
 
 INSTRUCTIONS = discover("kgen.instructions", "INSTRUCTION", Instruction)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kgen.data import data_dir
 from kgen.errors import KgenError
 from kgen.platforms import Platform
 from kgen.registry import discover
+from kgen.resources import data_dir
 
 
 class Entry:

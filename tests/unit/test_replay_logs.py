@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from recordings import NAMES, Recording, load, signed
 from strides import FIRST, STRIDE
 
-from kgen.observation import Observation, from_log
-from kgen.plan import phases
-from kgen.protocol import parse_log
-from kgen.results import Role
-from kgen.verdict import VerdictKind, judge
+from kgen.evidence.observation import Observation, from_log
+from kgen.kernel.plan import phases
+from kgen.kernel.protocol import parse_log
+from kgen.kernel.results_block import Role
+from kgen.verdict.judge import VerdictKind, judge
 
 GOOD = load("tcg-atomic")
 SUITE = load("tcg-suite")

@@ -11,12 +11,12 @@ from pages import runs_of, with_scene
 from recordings import Recording, load
 from rich.console import Console
 
-from kgen.observation import Observation
-from kgen.protocol import TABLE_HEADER
+from kgen.evidence.observation import Observation
+from kgen.kernel.protocol import TABLE_HEADER
 from kgen.report.formats.text import account
-from kgen.report.text import describe, explanations, show, summary
-from kgen.report.words import plural
-from kgen.verdict import VerdictKind, judge
+from kgen.report.text.case import describe, explanations, show, summary
+from kgen.verdict.judge import VerdictKind, judge
+from kgen.wording import plural
 
 GOOD = load("tcg-atomic")
 OLD = load("old-tcg-atomic")

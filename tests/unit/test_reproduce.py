@@ -15,16 +15,16 @@ from recordings import NAMES, load
 from kgen.cli._options import make_spec
 from kgen.cli.build import COMMAND as BUILD
 from kgen.cli.verify import COMMAND as VERIFY
+from kgen.evidence.observation import Observation
 from kgen.experiments import Poll
-from kgen.observation import Observation
-from kgen.report.by_hand import machine_of
-from kgen.report.invocation import Chosen, chosen
-from kgen.report.reading import Result, Run
-from kgen.report.reproduce import DIRECTORY, SUITE_FILE, kernel_words, ran_by_kgen, steps, suite_text
-from kgen.spec import Case, KernelSpec
-from kgen.suites import BUILT_IN
-from kgen.suites import load as load_suite
-from kgen.verdict import VerdictKind, judge
+from kgen.report.reproduce.by_hand import machine_of
+from kgen.report.reproduce.invocation import Chosen, chosen
+from kgen.report.reproduce.steps import DIRECTORY, SUITE_FILE, kernel_words, ran_by_kgen, steps, suite_text
+from kgen.report.results.read import Result, Run
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.suites import BUILT_IN
+from kgen.spec.suites import load as load_suite
+from kgen.verdict.judge import VerdictKind, judge
 
 FULL = tuple(BUILT_IN["full"](3))
 

@@ -14,15 +14,24 @@ from typing import Any
 
 import pytest
 
-import kgen.results
-from kgen.builder import build
-from kgen.plan import layout_of
-from kgen.results import CPU_TABLE, MAGIC, WITNESSES_PER_KIND, Cpu, Handshake, PlanEntry, ViolationKind, results_layout
-from kgen.spec import Case, KernelSpec
+import kgen.kernel.results_block
+from kgen.build import build
+from kgen.kernel.plan import layout_of
+from kgen.kernel.results_block import (
+    CPU_TABLE,
+    MAGIC,
+    WITNESSES_PER_KIND,
+    Cpu,
+    Handshake,
+    PlanEntry,
+    ViolationKind,
+    results_layout,
+)
+from kgen.spec.kernel_spec import Case, KernelSpec
 
 _ENUMS = [
     entry
-    for entry in vars(kgen.results).values()
+    for entry in vars(kgen.kernel.results_block).values()
     if isinstance(entry, type) and issubclass(entry, IntEnum) and entry is not IntEnum
 ]
 _C = {1: "uint8_t", 4: "uint32_t", 8: "uint64_t"}

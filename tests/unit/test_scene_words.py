@@ -19,27 +19,27 @@ from hypothesis import strategies as st
 from recordings import load
 from rich.console import Console
 
-from kgen.builder import Kernel, build
+from kgen.build import Kernel, build
 from kgen.cli import main
-from kgen.decode import disassemble
-from kgen.engine import CpuRegisters
 from kgen.errors import SpecError
-from kgen.live import Live
-from kgen.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
-from kgen.operations import Memory
-from kgen.pipeline import Options, check_choices, platform_named, request_of
-from kgen.plan import Phase, layout_of, phases
+from kgen.evidence.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
+from kgen.inspection.operations import Memory
+from kgen.inspection.scene import place_to_stop, words
+from kgen.inspection.timeline import in_steps, timeline
+from kgen.kernel.live import Live
+from kgen.kernel.plan import Phase, layout_of, phases
+from kgen.kernel.render import TOKEN_STEP, log_operations
+from kgen.kernel.results_block import CpuState, KernelState, Operation, PhaseStatus, Role, Style, ViolationKind
+from kgen.machine.engine import CpuRegisters
 from kgen.platforms import LaunchRequest
-from kgen.report import reading
-from kgen.report.scene import cell_lines, cpu_lines, scene_lines
-from kgen.report.text import experiment_told, show
-from kgen.report.writing import run_of_case, to_json
-from kgen.results import CpuState, KernelState, Operation, PhaseStatus, Role, Style, ViolationKind
-from kgen.scene import place_to_stop, words
-from kgen.source import TOKEN_STEP, log_operations
-from kgen.spec import MAX_BATCH, Case, KernelSpec
-from kgen.timeline import in_steps, timeline
-from kgen.verdict import VerdictKind, judge
+from kgen.report.results import read
+from kgen.report.results.write import run_of_case, to_json
+from kgen.report.text.case import experiment_told, show
+from kgen.report.text.scene import cell_lines, cpu_lines, scene_lines
+from kgen.run.observe import Options, check_choices, platform_named, request_of
+from kgen.spec.kernel_spec import MAX_BATCH, Case, KernelSpec
+from kgen.toolchain.decoder import disassemble
+from kgen.verdict.judge import VerdictKind, judge
 
 RUN = load("kvm-lost")
 CASE = phases(RUN.spec)[-1]
@@ -485,7 +485,7 @@ def test_a_violation_of_the_proof_counts_and_is_described_as_one() -> None:
 def test_a_document_keeps_it_and_the_report_tells_it() -> None:
     found, seen = scene()
     text = to_json([run_of_case(RUN.spec, seen, judge(RUN.spec, seen))])
-    ((result,),) = [run.results for run in reading.load(text.encode(), "x.json")]
+    ((result,),) = [run.results for run in read.load(text.encode(), "x.json")]
     assert result.observation == seen
     shown = io.StringIO()
     show(Console(file=shown, width=60), RUN.spec, result.observation, result.verdict)

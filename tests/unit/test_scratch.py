@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from running import environment
 
-from kgen import scratch as module
-from kgen.scratch import scratch
+from kgen.host import temporary as module
+from kgen.host.temporary import scratch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 

@@ -9,11 +9,11 @@ from itertools import product
 import pytest
 from _native import UNAVAILABLE, State, run
 
-from kgen.asm import assemble
 from kgen.instructions import AF, CF, OF, PF, SF, STATUS_FLAGS, TORN, Form, Instruction, Outcome, Source, Use
 from kgen.instructions._semantics import add, sub
 from kgen.registry import discover
-from kgen.units import Source as Text
+from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembly import Source as Text
 
 pytestmark = pytest.mark.skipif(bool(UNAVAILABLE), reason=UNAVAILABLE)
 

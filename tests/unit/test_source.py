@@ -9,8 +9,8 @@ import pytest
 from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine
 from kgen.instructions import Source, Use
-from kgen.source import constants, crc_table, experiment_routines, render, render_template
-from kgen.spec import Case, KernelSpec, instructions
+from kgen.kernel.render import constants, crc_table, experiment_routines, render, render_template
+from kgen.spec.kernel_spec import Case, KernelSpec, instructions
 
 SPEC = KernelSpec(Case("xchg"))
 

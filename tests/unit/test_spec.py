@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kgen.errors import SpecError
 from kgen.experiments import Poll
-from kgen.spec import (
+from kgen.spec.kernel_spec import (
     MAX_BUDGET,
     MAX_CPUS,
     MAX_ROUNDS,

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from serving import serving
 
-from kgen import stub as module
 from kgen.errors import DebuggerError, GuestCrash
-from kgen.stub import Stub
+from kgen.machine import rsp as module
+from kgen.machine.rsp import Stub
 
 Answer = Callable[[str], "bytes | None"]
 Serve = Callable[[Answer], tuple[Stub, "Server"]]
@@ -234,7 +234,7 @@ def test_many_packets_to_one_question_have_one_deadline(tmp_path: Path, monkeypa
     times = itertools.count(0.0, 0.01)
     said = itertools.chain([packet("PacketSize=1000") + packet("l")], itertools.repeat(packet("O")))
     with talker(tmp_path / "gdb", said), Stub(tmp_path / "gdb", timeout=1) as stub:
-        monkeypatch.setattr("kgen.stub.time.monotonic", lambda: next(times))
+        monkeypatch.setattr("kgen.machine.rsp.time.monotonic", lambda: next(times))
         with pytest.raises(DebuggerError, match="has no end"):
             stub.monitor("info status")
 

@@ -9,8 +9,8 @@ import pytest
 
 from kgen.errors import SpecError
 from kgen.instructions import Source
-from kgen.spec import MAX_CPUS, Case, KernelSpec, experiments, instructions, resolve_target, targets
-from kgen.suites import BUILT_IN, DEFAULT_BUDGET, load
+from kgen.spec.kernel_spec import MAX_CPUS, Case, KernelSpec, experiments, instructions, resolve_target, targets
+from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
 
 #: What may carry a LOCK prefix (SDM volume 2A, LOCK) in 32-bit code: operand widths by the other operand's source.
 USUAL = (8, 16, 32)

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from kgen.builder import build
-from kgen.pipeline import platforms
-from kgen.spec import MAX_BATCH, PAGE, RESERVED, Case, KernelSpec, room, targets
+from kgen.build import build
+from kgen.run.observe import platforms
+from kgen.spec.kernel_spec import MAX_BATCH, PAGE, RESERVED, Case, KernelSpec, room, targets
 from kgen.targets import MemoryTarget
 
 TARGETS = tuple(targets().values())

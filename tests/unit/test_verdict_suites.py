@@ -9,12 +9,12 @@ import pytest
 from _changes import Change, both, chain, fault, memory, phase, say, serial
 from recordings import Recording, load
 
-from kgen.live import Live
-from kgen.mtree import NOT_ASKED
-from kgen.observation import EMULATION_FAILURE, Count, Observation, Record
-from kgen.plan import POWER_ENOUGH_IN_SUITE, phases_of
-from kgen.results import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
-from kgen.verdict import OLD_PROOF, POWER_MINIMUM, VerdictKind, judge, was_run
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import EMULATION_FAILURE, Count, Observation, Record
+from kgen.kernel.live import Live
+from kgen.kernel.plan import POWER_ENOUGH_IN_SUITE, phases_of
+from kgen.kernel.results_block import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.verdict.judge import OLD_PROOF, POWER_MINIMUM, VerdictKind, judge, was_run
 
 GOOD = load("tcg-suite")
 BAD = load("kvm-suite")

@@ -22,20 +22,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 from serving import serving
 
-from kgen.attach import ask_control, must_be_an_address
-from kgen.builder import build
+from kgen.build import build
 from kgen.cli import main
-from kgen.cli._live import Shown
+from kgen.cli._watch_screen import Shown
 from kgen.errors import GuestCrash, MachineError, ProtocolError, SpecError
-from kgen.glance import Glance, look
-from kgen.pace import Cost, Pace, Pause
-from kgen.plan import layout_of, phases
-from kgen.report.live import REMARK, Sample, View, increments, line, rates, screen
+from kgen.inspection.glance import Glance, look
+from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.results_block import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.machine.rsp import network_address
 from kgen.report.sparkline import BARS, PLAIN, sparkline
-from kgen.results import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
-from kgen.spec import Case, KernelSpec
-from kgen.stub import network_address
-from kgen.watching import Watched, _leave, _left, _Machine, _Watch
+from kgen.run.attach import ask_control, must_be_an_address
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.watch.pacing import Cost, Pace, Pause
+from kgen.watch.view import REMARK, Sample, View, increments, line, rates, screen
+from kgen.watch.watcher import Watched, _leave, _left, _Machine, _Watch
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -337,7 +337,7 @@ class Steady:
 def watched(monkeypatch: pytest.MonkeyPatch, *, foreign: bool = False, **wanted: Any) -> View:
     """The last view of a watch, by a clock that goes on by 10 ms each time it is read."""
     times = itertools.count(100.0, 0.01)
-    monkeypatch.setattr("kgen.watching.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("kgen.watch.watcher.time.monotonic", lambda: next(times))
     stub: Any = Steady(foreign)
     kernel: Any = SimpleNamespace(symbols={"results": RESULTS}, build_id=bytes.fromhex(seen_in(block()).build_id))
     machine = _Machine(stub, 100.0, "found running", True)

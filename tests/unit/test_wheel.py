@@ -100,7 +100,7 @@ def test_the_installed_package_finds_its_data(installed: Path, tmp_path: Path, r
         "    for path in root.rglob('*'):\n"
         "        if path.is_file() and '__pycache__' not in path.parts:\n"
         "            print(f'{name}/{path.relative_to(root).as_posix()}')\n"
-        "print(kgen.data.__file__)\n"
+        "print(kgen.resources.__file__)\n"
     )
     *found, module = _run(installed / "python", "-c", program, cwd=tmp_path).splitlines()
     assert set(found) == _data_files(repository)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kgen import registry
-from kgen.report.bug import Enclosed
-from kgen.report.reading import Run
+from kgen.report.bug.report import Enclosed
+from kgen.report.results.read import Run
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from kgen.report.formats import ReportFormat
+from kgen.report.formats._outcome import Outcome, facts_of, name_of, names_apart, outcome_of, seconds_of
 from kgen.report.formats.text import account
-from kgen.report.outcome import Outcome, facts_of, name_of, names_apart, outcome_of, seconds_of
-from kgen.report.reading import Result, Run
-from kgen.report.words import printable
+from kgen.report.results.read import Result, Run
+from kgen.wording import printable
 
 #: The schema demands a time; this one stands for one that is not known.
 _UNKNOWN_TIME = "1970-01-01T00:00:00"

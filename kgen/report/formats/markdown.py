@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.report.bug import render
+from kgen.report.bug.report import render
 from kgen.report.formats import ReportFormat
 
 FORMAT = ReportFormat("markdown", ".md", "a bug report for a tracker: steps, output, explanation, code", render, render)

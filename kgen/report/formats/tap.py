@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kgen.report.formats import ReportFormat
+from kgen.report.formats._outcome import Outcome, facts_of, name_of, names_apart, outcome_of
 from kgen.report.formats.text import account
-from kgen.report.outcome import Outcome, facts_of, name_of, names_apart, outcome_of
-from kgen.report.reading import Result, Run
+from kgen.report.results.read import Result, Run
 
 
 def render(runs: Sequence[Run]) -> str:

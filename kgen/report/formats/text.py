@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kgen.report.comparison import labels
+from kgen.report.compare.comparison import labels
 from kgen.report.formats import ReportFormat
-from kgen.report.matrix import show_matrix
-from kgen.report.reading import Result, Run
-from kgen.report.text import as_text, show, show_case, show_unknown
-from kgen.report.writing import outcomes_of
+from kgen.report.results.read import Result, Run
+from kgen.report.results.write import outcomes_of
+from kgen.report.text.case import as_text, show, show_case, show_unknown
+from kgen.report.text.suite import show_matrix
 
 if TYPE_CHECKING:
     from rich.console import Console

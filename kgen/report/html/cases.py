@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgen.interleaving import remarks
-from kgen.mtree import NOT_ASKED
-from kgen.observation import Observation, PhaseRecord, Scene, Witness
-from kgen.plan import Phase, decisive, experiment_of, phases_of
+from kgen.evidence.kvm_trace import remarks
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.evidence.observation import Observation, PhaseRecord, Scene, Witness
+from kgen.kernel.plan import Phase, decisive, experiment_of, phases_of
+from kgen.kernel.results_block import Decode
 from kgen.report.html import lanes
 from kgen.report.html.chart import Strip, strips
 from kgen.report.html.heat import style_of
 from kgen.report.html.rates import RateRow, rate_rows
-from kgen.report.reading import Result
-from kgen.report.scene import cell_lines, cpu_lines, timeline_lines
-from kgen.report.text import experiment_told, explanations, mark, meaning, summary
-from kgen.report.words import plural
-from kgen.results import Decode
-from kgen.verdict import ControlResult
+from kgen.report.results.read import Result
+from kgen.report.text.case import experiment_told, explanations, mark, meaning, summary
+from kgen.report.text.scene import cell_lines, cpu_lines, timeline_lines
+from kgen.verdict.judge import ControlResult
+from kgen.wording import plural
 
 #: CPUs whose counters are shown, lines of the kernel's log, notes, controls, and witnesses in a table.
 _CPUS = 16

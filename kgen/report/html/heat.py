@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from kgen.instructions import Source
 from kgen.report.html.rates import level, overall, percent
-from kgen.report.matrix import SIGNS, lies_of
-from kgen.report.reading import Result, Run
-from kgen.spec import Case, instructions
-from kgen.verdict import VerdictKind
+from kgen.report.results.read import Result, Run
+from kgen.report.text.suite import SIGNS, lies_of
+from kgen.spec.kernel_spec import Case, instructions
+from kgen.verdict.judge import VerdictKind
 
 _TITLES = {"aligned": "Aligned", "misaligned": "Misaligned within a cache line"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kgen.interleaving import TraceEvent, remarks
-from kgen.observation import Scene, SceneEvent, Witness
+from kgen.evidence.kvm_trace import TraceEvent, remarks
+from kgen.evidence.observation import Scene, SceneEvent, Witness
+from kgen.kernel.results_block import ViolationKind
 from kgen.report.html.chart import Chart, Link, Mark, Shape, lane_names
-from kgen.report.words import plural
-from kgen.results import ViolationKind
+from kgen.wording import plural
 
 #: Lanes of CPUs; what happened on others is in the table.
 _LANES = 12

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgen import __version__
-from kgen.report.comparison import labels
+from kgen.report.compare.comparison import labels
 from kgen.report.html.cases import CaseView, case_view
+from kgen.report.html.environment import Place, place
 from kgen.report.html.heat import heat_maps, style_of
-from kgen.report.html.places import Place, place
 from kgen.report.html.rates import LEVELS, percent
 from kgen.report.html.visible import Excerpt, excerpt, visible
-from kgen.report.matrix import SEVERITY, SIGNS, worst
-from kgen.report.reading import Result, Run
-from kgen.report.reproduce import steps
-from kgen.report.words import plural
-from kgen.verdict import VerdictKind
+from kgen.report.reproduce.steps import steps
+from kgen.report.results.read import Result, Run
+from kgen.report.text.suite import SEVERITY, SIGNS, worst
+from kgen.verdict.judge import VerdictKind
+from kgen.wording import plural
 
 if TYPE_CHECKING:
     from jinja2 import Environment

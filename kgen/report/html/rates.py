@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kgen.report.comparison import events_of
-from kgen.report.intervals import Rate, rate
-from kgen.report.reading import Result
+from kgen.report.compare.comparison import events_of
+from kgen.report.results.read import Result
+from kgen.report.statistics import Rate, rate
 
 _ANY = "any"
 #: A token is a chance of its own and is lost once; of updates any number may be in one.

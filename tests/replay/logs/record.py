@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kgen import inspection
-from kgen.builder import build
-from kgen.observation import Observation, Record, from_memory
-from kgen.pipeline import Options, observe, platform_named
-from kgen.results import ResultsLayout
-from kgen.spec import Case, KernelSpec
-from kgen.verdict import Verdict, VerdictKind, judge
+from kgen.build import build
+from kgen.evidence.observation import Observation, Record, from_memory
+from kgen.inspection import stopped
+from kgen.kernel.results_block import ResultsLayout
+from kgen.run.observe import Options, observe, platform_named
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import Verdict, VerdictKind, judge
 
 HERE = Path(__file__).resolve().parent
 
@@ -100,7 +100,7 @@ def record(name: str, run: Run) -> None:
         blocks.append(plain(layout.parse(data)))
         return from_memory(layout, data)
 
-    inspection.from_memory = reading
+    stopped.from_memory = reading
     observation = seen(run)
     kept = {
         "spec": json.loads(run.spec.to_json()),

@@ -1,0 +1,77 @@
+"""A screen that is drawn again and again on a terminal, or a line each time elsewhere, until Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from kgen.inspection.glance import Glance
+    from kgen.watch.view import View
+
+
+class Shown:
+    """Where views go. ``live`` is rich's display on a terminal, None elsewhere; Ctrl-C is noted, not raised."""
+
+    def __init__(self, console: Console, live: Live | None, noted: list[int]) -> None:
+        self._console = console
+        self._live = live
+        self._noted = noted
+        self._told: Glance | None = None
+
+    def stopped(self) -> bool:
+        """Whether Ctrl-C came."""
+        return bool(self._noted)
+
+    def show(self, view: View) -> None:
+        """Show one more view."""
+        from kgen.watch.view import line
+
+        if self._live is not None:
+            self._live.update(self._screen(view), refresh=True)
+        else:
+            self._say(line(view))
+            self._told = view.last
+
+    def end(self, view: View) -> None:
+        """Show the last one, and how the machine was left."""
+        from kgen.watch.view import REMARK, line
+
+        if self._live is not None:
+            self._live.update(self._screen(view), refresh=True)
+            return
+        if view.last is None or view.last is not self._told:  # else a line with a new time would look like a new look
+            self._say(line(view))
+        self._say(f"{view.ending}; {view.left}")
+        self._say(REMARK)
+
+    def _screen(self, view: View) -> RenderableType:
+        from kgen.report.sparkline import BARS, PLAIN
+        from kgen.watch.view import screen
+
+        utf = self._console.encoding.lower().startswith("utf")
+        return screen(view, self._console.width, BARS if utf else PLAIN)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.file.flush()
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Shown]:
+    """The display that suits the console, put away at the end."""
+    from rich.live import Live
+
+    from kgen.host.process import noted_ctrl_c
+
+    with ExitStack() as stack:
+        live = None
+        # A log with FORCE_COLOR set is no terminal, and a dumb one cannot move its cursor.
+        if console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False))
+        # a machine that stands still for a look must first be let go
+        yield Shown(console, live, stack.enter_context(noted_ctrl_c(second_interrupts=False)))

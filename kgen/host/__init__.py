@@ -1,0 +1,1 @@
+"""Processes, signals, temporary directories and facts of this host."""

@@ -1,0 +1,142 @@
+"""The operations of a chain's batch, as the guest logged them: which of them wrote a value, and which got it.
+
+``operate`` (kernel_templates/walk.asm) and ``chain_visit`` (experiments/chain.asm) write the log, which stays as it
+is until the next batch begins.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kgen.evidence.observation import Witness
+from kgen.kernel.plan import Phase
+from kgen.kernel.render import TOKEN_INVERSE, TOKEN_STEP, log_operations
+from kgen.kernel.results_block import Operation, ViolationKind
+from kgen.machine.engine import Frozen
+from kgen.spec.kernel_spec import KernelSpec
+
+_WORDS = ctypes.sizeof(Operation) // 4
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The guest's 32-bit words by the symbols of its kernel."""
+
+    machine: Frozen
+    symbols: Mapping[str, int]
+
+    def word(self, name: str, index: int = 0) -> int:
+        """Return the word at a symbol and so many words on. Raise DebuggerError."""
+        return self.words(name, index, 1)[0]
+
+    def words(self, name: str, index: int, count: int) -> tuple[int, ...]:
+        """Return several words in a row. Raise DebuggerError."""
+        data = self.machine.read_memory(self.symbols[name] + 4 * index, 4 * count)
+        return tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, 4 * count, 4))
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One operation. ``number`` counts the CPU's own in the batch from 1, ``tickets`` were drawn before and after it,
+    None in a batch without tickets; ``wrote`` is None where an attempt failed and wrote back what it found."""
+
+    cpu: int
+    number: int
+    cell: int
+    found: int
+    wrote: int | None
+    tickets: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How the values of the batch are numbered: those of the operations, CPU by CPU, then the cells' first ones.
+    ``base`` is what comes before number 0, ``each`` how many operations a CPU has, ``starts`` the first cell's number,
+    ``total`` how many values there are; ``mask`` covers the bits of a value."""
+
+    base: int
+    each: int
+    starts: int
+    total: int
+    mask: int
+
+    def value(self, number: int) -> int:
+        """Return the value of that number."""
+        return (self.base + 1 + number) * TOKEN_STEP & self.mask
+
+    def number(self, value: int) -> int | None:
+        """Return a value's number, None where it is none of this batch's."""
+        number = (value * TOKEN_INVERSE - 1 - self.base) & self.mask
+        return number if number < self.total else None
+
+
+def chain_of(memory: Memory, block: Any) -> Chain:
+    """Read how values are numbered. ``block`` is the results block. Raise DebuggerError."""
+    names = ("base", "each", "starts", "total")
+    return Chain(**{name: memory.word(f"chain_{name}") for name in names}, mask=block.handshake.task.token_mask)
+
+
+def walkers(block: Any, cpus: int) -> tuple[int, ...]:
+    """Return the CPUs that take part in the present batch of a walk."""
+    return tuple(cpu for cpu in range(cpus) if block.cpu[cpu].walks == block.handshake.batch)
+
+
+def operations_of(memory: Memory, block: Any, spec: KernelSpec, phase: Phase) -> tuple[Logged, ...]:
+    """Return the operations of the batch so far, CPU by CPU, each CPU's in the order in which it did them. The phase
+    must be a chain. Raise DebuggerError."""
+    chain = chain_of(memory, block)
+    room = log_operations(spec)
+    found = []
+    for cpu in walkers(block, phase.cpus):
+        begin = memory.symbols["operations"] + room * _WORDS * 4 * cpu
+        # a CPU that has just woken has still the place from its last batch
+        done = (block.cpu[cpu].operation - begin) // (4 * _WORDS) if block.cpu[cpu].started == _batch(block) else 0
+        count = min(max(0, done), room)
+        words = memory.words("operations", room * _WORDS * cpu, count * _WORDS) if count else ()
+        for at in range(count):
+            entry = Operation(*words[at * _WORDS : (at + 1) * _WORDS])
+            tickets = (entry.begin, entry.end) if block.handshake.tickets else None
+            wrote = chain.value(entry.index) if entry.wrote else None
+            found.append(Logged(cpu, at + 1, entry.cell, entry.found, wrote, tickets))
+    return tuple(found)
+
+
+def _batch(block: Any) -> int:
+    return int(block.handshake.batch)
+
+
+def value_of(witness: Witness) -> int:
+    """Return the value that a violation of a chain is about."""
+    return witness.value if witness.kind is ViolationKind.TORN else witness.token
+
+
+def concerned(operations: Iterable[Logged], witness: Witness) -> tuple[Logged, ...]:
+    """Return the operations that wrote or got the value of the violation. Of a value that was lost, also those that got
+    what its writer got: one of these wrote over it."""
+    here = [entry for entry in operations if entry.cell == witness.cell]
+    value = value_of(witness)
+    wiped = {entry.found for entry in here if entry.wrote == value and witness.kind is ViolationKind.LOST}
+    torn = witness.kind is ViolationKind.TORN
+    return tuple(
+        entry
+        for entry in here
+        # what found a value and wrote it back has left it there for others
+        if (entry.wrote is not None or torn) and (value in (entry.wrote, entry.found) or entry.found in wiped)
+    )
+
+
+def in_words(entry: Logged) -> str:
+    """Say what an operation did, without a subject."""
+    tickets = f" (tickets {entry.tickets[0]} and {entry.tickets[1]})" if entry.tickets else ""
+    if entry.wrote is None:
+        return f"finds {entry.found:08x} in cell {entry.cell}, in an attempt that fails{tickets}"
+    return f"exchanges {entry.wrote:08x} into cell {entry.cell} and gets {entry.found:08x}{tickets}"
+
+
+def style_words(block: Any) -> str:
+    """Say in which style the present batch is run, and whether its operations draw tickets."""
+    style = "a race" if block.handshake.style else "running free"
+    return f"{style}, {'with' if block.handshake.tickets else 'without'} tickets"

@@ -1,0 +1,252 @@
+"""The crime scene: a machine that was stopped where the case's first violation had just been recorded, described.
+
+A violation of the experiment that the verdict on the case rests on as well (kgen.kernel.plan.Role.PROOF) is one of the
+case.
+
+The place is the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
+(witness.asm) after a witness was recorded and printed. Only CPU 0 comes there, and only when every CPU of the batch has
+acknowledged it; nothing has been done to the cells since the violation was established.
+
+``violation`` itself would do, but for its neighbours: QEMU's translator carries out the page that holds a breakpoint an
+instruction at a time, and that one holds code in which the CPUs wait for each other.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kgen.build import Kernel
+from kgen.errors import DebuggerError
+from kgen.evidence.observation import Record, Scene, SceneCell, SceneCpu, SceneLine, Witness
+from kgen.inspection.operations import Memory
+from kgen.inspection.timeline import timeline
+from kgen.kernel.plan import Phase, decisive, layout_of, phases
+from kgen.kernel.render import stored
+from kgen.kernel.results_block import CpuState
+from kgen.machine.engine import CpuRegisters, Frozen
+from kgen.toolchain.assembly import Assembly, Line, Symbol
+from kgen.toolchain.decoder import disassemble
+
+#: Instructions of a routine that are shown, and how many of them before the one at EIP where there are as many behind.
+_SHOWN = 5
+_BEFORE = 2
+#: Bytes in front of a cell that are shown, where the batch has so many, and as many from its first one on.
+_AROUND = 32
+#: No x86 instruction is longer (SDM volume 2, 2.3.11).
+_LONGEST = 15
+#: What lies on the stack there above the return address: a report line's format and arguments, and EDI, in bytes.
+_PUSHED = 44 + 4
+_WORD = 0xFFFFFFFF
+
+
+def place_to_stop(kernel: Kernel) -> tuple[int, str]:
+    """Where to lie in wait for the case's first violation: the address of an instruction, and what must hold there, in
+    the words of gdb: it returns to ``violation``, and the phase whose turn it is is the case, or what its verdict rests
+    on as well; these are the last ones.
+
+    Raises LookupError for a kernel without such a place.
+    """
+    call = _only(kernel, "violation", "call record")
+    back = call.run_address + len(call.data)
+    phase = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
+    first = decisive(kernel.spec)[0].index
+    condition = f"*(unsigned int *)$sp == {back:#x} && *(unsigned int *){phase:#x} >= {first}"
+    return _only(kernel, "record", "ret").run_address, condition
+
+
+def place_to_begin(kernel: Kernel, moment: str) -> tuple[int, str]:
+    """Where to lie in wait for another moment, in the same form: ``start``, the kernel's first instructions;
+    ``controls``, the first phase begins; ``case``, the case does.
+
+    Raises LookupError for a kernel without such a place.
+    """
+    symbols = kernel.elf.symbols
+    if moment == "start":
+        return symbols["boot_common"], ""
+    # a phase comes here once, when it has told what it is about to do
+    phase = symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
+    number = {"controls": 0, "case": len(phases(kernel.spec)) - 1}[moment]
+    return symbols["attend"], f"*(unsigned int *){phase:#x} == {number}"
+
+
+def _only(kernel: Kernel, routine: str, text: str) -> Line:
+    """The one instruction of a routine whose source reads so. Raises LookupError."""
+    lines = kernel.assembly.source.text.split("\n")
+    found = [line for line in kernel.assembly.code_of(routine) if lines[line.line - 1].strip() == text]
+    if len(found) != 1:
+        raise LookupError(f"{routine} has {len(found)} '{text}'")
+    return found[0]
+
+
+def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
+    """The scene, None where the case has no witness. ``record`` is what was read of this machine as it stands.
+
+    Raises DebuggerError, also where a CPU was at work: then nothing is certain.
+    """
+    own = {phase.index: phase for phase in decisive(kernel.spec)}
+    # what was recorded last is what the machine stands at
+    witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
+    if witness is None:
+        return None
+    phase = own[witness.phase]
+    place = next((entry.address for entry in record.phases if entry.index == phase.index), 0)
+    if not place:
+        return None
+    layout = layout_of(kernel.spec)
+    block = layout.parse(machine.read_memory(kernel.elf.symbols["results"], layout.size))
+    busy = [cpu for cpu in range(1, phase.cpus) if block.cpu[cpu].go != block.cpu[cpu].ack]
+    if busy:
+        raise DebuggerError(f"CPU {busy[0]} had not acknowledged its batch when a violation was recorded")
+    memory = Memory(machine, kernel.elf.symbols)
+    numbers = record.cpu_numbers
+    text = _Text.of(kernel)
+    cpus = [_cpu(text, machine, block, numbers.get(_number(entry)), entry) for entry in machine.threads()]
+    return Scene(
+        witness=witness,
+        cpus=tuple(sorted(cpus, key=lambda cpu: _WORD if cpu.cpu is None else cpu.cpu)),
+        cell=_cell(memory, block, phase, place, witness),
+        timeline=timeline(memory, block, kernel.spec, phase, record.witnesses, witness),
+    )
+
+
+def _number(entry: CpuRegisters) -> int:
+    return entry.thread - 1 if entry.cpu is None else entry.cpu
+
+
+def _code(assembly: Assembly) -> list[Line]:
+    """All instructions of the kernel by the address at which they run."""
+    return sorted((line for line in assembly.lines if line.is_code), key=lambda line: line.run_address)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The kernel's code: instructions by address, the source's lines and name, routines."""
+
+    code: list[Line]
+    lines: list[str]
+    name: str
+    routines: list[Symbol]
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> _Text:
+        source, symbols = kernel.assembly.source, kernel.assembly.symbols
+        routines = [symbol for symbol in symbols if symbol.kind == "func"]
+        return cls(_code(kernel.assembly), source.text.split("\n"), source.name, routines)
+
+    def routine(self, address: int) -> str:
+        """The routine that holds an address, and how far in: ``crew_main+0x1c``; "" where it is not the kernel's."""
+        for symbol in self.routines:
+            if symbol.value <= address < symbol.value + symbol.size:
+                distance = address - symbol.value
+                return f"{symbol.name}+{distance:#x}" if distance else symbol.name
+        return ""
+
+    def is_in(self, routine: str, line: Line) -> bool:
+        """Whether an instruction is one of a routine's."""
+        return self.routine(line.run_address).partition("+")[0] == routine
+
+
+# --- CPUs ----------------------------------------------------------------------------------------------------------
+
+
+def _cpu(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> SceneCpu:
+    names = (name for name in asdict(entry) if name not in ("thread", "target", "cpu"))
+    return SceneCpu(
+        cpu=cpu,
+        registers={name: getattr(entry, name) for name in names},
+        place=_place(text, machine, block, cpu, entry),
+        routine=text.routine(entry.eip),
+        code=_instructions(text, machine, entry.eip),
+    )
+
+
+def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> str:
+    """What a CPU does, in words."""
+    if cpu is None:
+        return "the kernel knows no such CPU"
+    if cpu == 0:
+        # on the stack: where record returns to, what violation pushed, where that returns to
+        back = int.from_bytes(machine.read_memory(entry.esp + 4 + _PUSHED, 4), "little")
+        found_by = text.routine(back).partition("+")[0]
+        return f"has recorded the violation that {found_by} found in batch {block.handshake.batch}"
+    return words(CpuState(block.cpu[cpu].state.value), block.cpu[cpu])
+
+
+def words(state: CpuState, entry: Any) -> str:
+    """What an AP does, from its entry in the results block."""
+    if state is CpuState.WAITING and entry.go == entry.ack:
+        asleep = " (asleep)" if entry.asleep else ""
+        return f"parked{asleep}: it has acknowledged batch {entry.ack}" if entry.ack else f"parked{asleep}"
+    if state in (CpuState.WORKING, CpuState.WAITING):
+        return f"at work on batch {entry.go}, {entry.cell} cells behind it"
+    return {
+        CpuState.SPARE: "spare: it takes no part",
+        CpuState.FAULTED: "faulted: it was stopped by an exception",
+    }.get(state, state.name.lower())
+
+
+def _instructions(text: _Text, machine: Frozen, eip: int) -> tuple[SceneLine, ...]:
+    """The instructions around EIP, as they are in memory now."""
+    at = bisect.bisect_left(text.code, eip, key=lambda line: line.run_address)
+    if at == len(text.code) or text.code[at].run_address != eip:
+        data = _readable(machine, eip, _LONGEST)
+        size, reads = disassemble(data, eip)
+        return (SceneLine(eip, data[:size].hex(), reads, "", 0, ""),) if size else ()
+    routine = text.routine(eip).partition("+")[0]
+    whole = [line for line in text.code[max(0, at - _SHOWN) : at + _SHOWN] if text.is_in(routine, line)]
+    here = whole.index(text.code[at])
+    start = max(0, min(here - _BEFORE, len(whole) - _SHOWN))
+    found = []
+    for line in whole[start : start + _SHOWN]:
+        data = machine.read_memory(line.run_address, len(line.data))
+        reads = disassemble(data, line.run_address)[1]
+        source = text.lines[line.line - 1].strip()
+        found.append(SceneLine(line.run_address, data.hex(), reads, text.name, line.line, source))
+    return tuple(found)
+
+
+def _readable(machine: Frozen, address: int, length: int) -> bytes:
+    """Bytes, b"" where they cannot be read."""
+    try:
+        return machine.read_memory(address, length)
+    except DebuggerError:
+        return b""
+
+
+# --- the cell ------------------------------------------------------------------------------------------------------
+
+
+def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness) -> SceneCell:
+    """``place`` is the first cell's address. Its neighbours are read where the batch's cells lie close together: beyond
+    them may be a device's registers, which reading can change."""
+    address, size = place + phase.stride * witness.cell, phase.form.width // 8
+    start, end = address, address + size
+    if phase.stride <= _AROUND:
+        start = max(place, address - _AROUND // phase.stride * phase.stride)
+        end = min(place + phase.length, end + (_AROUND - phase.stride) // phase.stride * phase.stride)
+    around = _readable(memory.machine, start, end - start)
+    own = around[address - start :][:size]
+    before = _BEFORES[phase.experiment](memory, block, witness) if phase.experiment in _BEFORES else None
+    return SceneCell(
+        address=address,
+        width=phase.form.width,
+        before=None if before is None else stored(before, phase.form.width),
+        after=int.from_bytes(own, "little") if own else None,
+        start=start,
+        around=around.hex(),
+    )
+
+
+#: What the cell held before the violation, by experiment, as its template leaves it: the token, or the start value.
+_BEFORES: Mapping[str, Callable[[Memory, Any, Witness], int]] = {
+    "token": lambda memory, block, witness: memory.word("tokens", witness.cell),
+    "chain": lambda memory, block, witness: memory.word("starts", witness.cell),
+    "counter": lambda memory, block, witness: memory.word("starts", witness.cell),
+    "own-bits": lambda memory, block, witness: int(block.handshake.task.operand),
+    "parity": lambda memory, block, witness: witness.token,
+    "mutex": lambda memory, block, witness: 0,
+    "torn": lambda memory, block, witness: 0,
+}

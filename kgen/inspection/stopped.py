@@ -1,0 +1,112 @@
+"""What the debugger reads of a stopped machine: results block, code, cells, registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kgen.errors import DebuggerError, ProtocolError
+from kgen.evidence.observation import Record, from_memory
+from kgen.kernel.plan import Phase, layout_of, phases
+from kgen.kernel.render import experiment_routines
+from kgen.machine.engine import Frozen
+from kgen.spec.kernel_spec import LINE, KernelSpec
+from kgen.toolchain.assembly import Section
+from kgen.verdict.consistency import symbols_of
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """``memory`` is None where there is no results block (yet); ``cells`` are the operands of the last phase, all of
+    them, empty where the debugger cannot read them; ``problems`` says what did not fit; ``symbols`` are those of the
+    kernel's addresses that the memory is compared with."""
+
+    memory: Record | None
+    cells: tuple[int, ...]
+    registers: tuple[Mapping[str, Any], ...]
+    problems: tuple[str, ...]
+    symbols: Mapping[str, int] = field(default_factory=dict)
+
+
+def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None = None) -> tuple[int, int] | None:
+    """Physical address and length in bytes of a phase's cells. Where the guest finds the place, ``record`` tells; None
+    where it does not."""
+    target = phase.target
+    if target.symbol:
+        return symbols[target.symbol] + phase.offset, phase.length
+    if target.address is not None:
+        return target.address + phase.offset, phase.length
+    found = next((entry.address for entry in record.phases if entry.index == phase.index), 0) if record else 0
+    return (found, phase.length) if found else None
+
+
+def inspect(
+    machine: Frozen, spec: KernelSpec, build_id: bytes, symbols: Mapping[str, int], sections: Sequence[Section]
+) -> Inspection:
+    """Read a stopped machine on which the kernel of ``spec`` runs. Raises DebuggerError."""
+    problems: list[str] = []
+    registers = tuple(_plain(asdict(entry)) for entry in machine.threads())
+    layout = layout_of(spec)
+    memory: Record | None = None
+    try:
+        memory = from_memory(layout, machine.read_memory(symbols["results"], layout.size))
+    except ProtocolError as error:
+        problems.append(error.line)
+    if memory and memory.build_id != build_id.hex():
+        problems.append(f"the guest runs build {memory.build_id}, the ELF is build {build_id.hex()}")
+    elif memory:
+        problems += [
+            f"the guest's {section.name} is not what was built: it was changed in memory"
+            for section in sections
+            if section.flags in ("ax", "a") and machine.read_memory(section.address, section.size) != section.data
+        ]
+        if not memory.faults:
+            # a kernel that faulted has ended for a reason of its own
+            problems += foreign_routines(spec, symbols, sections)
+    last = phases(spec)[-1]
+    where = cell_range(last, symbols, memory)
+    cells = _cells(machine, last, where[0], known=symbols["results"]) if where else ()
+    return Inspection(memory, cells, registers, tuple(problems), symbols_of(spec, symbols))
+
+
+def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Sequence[Section]) -> list[str]:
+    """Routines that do not contain the instruction they are named after: whatever they tested, it was not this case."""
+    starts = sorted(set(symbols.values()))
+    found = []
+    for name, (statement, encoding) in experiment_routines(spec).items():
+        start = symbols.get(name, 0)
+        end = next((value for value in starts if value > start), start)
+        code = next(
+            (
+                section.data[start - section.address : end - section.address]
+                for section in sections
+                if section.flags == "ax" and section.address <= start < section.address + section.size
+            ),
+            b"",
+        )
+        if encoding not in code:
+            found.append(f"the kernel's {name} does not execute '{statement}'")
+    return found
+
+
+def _cells(machine: Frozen, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
+    """Every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any case.
+
+    What lies between them is read along where that is little, and left out.
+    """
+    size, step = phase.form.width // 8, phase.stride
+    whole = step <= LINE
+    parts = [(address, phase.length)] if whole else [(address + step * n, size) for n in range(phase.cells)]
+    try:
+        data = [machine.read_memory(*part) for part in parts]
+    except DebuggerError:
+        # A hole in the address space is the guest's finding; a debugger that has died is not.
+        machine.read_memory(known, 4)
+        return ()
+    cells = [data[0][at : at + size] for at in range(0, phase.length, step)] if whole else data
+    return tuple(int.from_bytes(cell, "little") for cell in cells)
+
+
+def _plain(registers: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in registers.items() if value is not None}

@@ -1,0 +1,222 @@
+"""From a specification to the phases one boot runs: sanity control, power controls, then the case, for each case."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kgen.experiments import Experiment, Work
+from kgen.instructions import Form
+from kgen.kernel.results_block import (
+    LAYOUT_VERSION,
+    LAYOUT_WITHOUT_MEETINGS,
+    WITNESSES_IN_SUITE,
+    WITNESSES_PER_KIND,
+    ResultsLayout,
+    Role,
+    results_layout,
+)
+from kgen.spec.kernel_spec import RULES, Case, KernelSpec, alignment, experiments, instructions, resolve_target, stride
+from kgen.targets import MemoryTarget
+
+#: Rounds of a control when the case itself has no end.
+CONTROL_ROUNDS = 10_000
+#: A power control may stop after so many violations: what it showed by then it would also have shown by the end.
+POWER_ENOUGH = 64
+#: In a suite: so many are enough for a power control, and for a case whose verdict they decide.
+POWER_ENOUGH_IN_SUITE = 10
+CASE_ENOUGH_IN_SUITE = 8
+#: So many violated batches end a case that would go on for its proof, and a proof whose case is still to come.
+CASE_ENOUGH = 64
+PROOF_ENOUGH = 8
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One experiment run. ``case`` is the index of the case it belongs to (the first of them, where several share a
+    sanity control), ``offset`` is in bytes from where the target begins. ``rounds`` 0 means until stopped; ``cells`` is
+    the batch size; ``enough``, if not 0, is the number of events that end it early. Where it is ``adaptive``
+    ``rounds`` is the least: a case goes on as long as its power controls did. ``group`` is the first phase of those
+    that take turns with it, batch by batch; ``counts_meetings`` says that its batches are counted by whether operations
+    of different CPUs met in them."""
+
+    index: int
+    role: Role
+    case: int
+    form: Form
+    target: MemoryTarget
+    offset: int
+    experiment: str
+    cpus: int
+    rounds: int
+    cells: int
+    enough: int
+    adaptive: bool
+    group: int
+    counts_meetings: bool
+
+    @property
+    def label(self) -> str:
+        """What it is, for people and for the log: ``power:mov-mov.32@vga-text``, ``case:add.32@ram+63/counter``."""
+        place = f"{self.target.name}+{self.offset}" if self.offset else self.target.name
+        how = "" if self.experiment == "token" else f"/{self.experiment}"
+        return f"{self.role.name.lower()}:{self.form.name}@{place}{how}"
+
+    @property
+    def stride(self) -> int:
+        """The distance between cells in bytes."""
+        return stride(self.target, self.offset, self.form.width)
+
+    @property
+    def length(self) -> int:
+        """Bytes from the first cell's begin to the last one's end."""
+        return (self.cells - 1) * self.stride + self.form.width // 8
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each cell is."""
+        return alignment(self.target, self.offset, self.form.width) == "aligned"
+
+
+def phases(spec: KernelSpec) -> tuple[Phase, ...]:
+    """The phases of the kernel, in the order they run. The machine is frozen in the last of them, which is a case."""
+    return _plan(spec)[0]
+
+
+def phases_of(spec: KernelSpec, case: int) -> tuple[Phase, ...]:
+    """The phases that the verdict on one case rests on, the case itself last. Cases may share a sanity control."""
+    return _plan(spec)[1][case]
+
+
+def work_of(phase: Phase, instruction: str) -> Work:
+    """What the CPUs do in a phase of a case of that instruction."""
+    return experiment_of(phase).work(instructions()[instruction], phase.form, phase.cpus, phase.cells)
+
+
+def may_be_silent(spec: KernelSpec, phase: Phase) -> bool:
+    """Return whether it is a power control of one instruction beside one of several: where the machine never
+    interrupts an instruction, with LOCK or without, that one cannot fail."""
+    first, *others = spec.cases[phase.case].unlocked
+    return phase.role is Role.POWER and phase.form in others and phase.form != first
+
+
+def experiment_of(phase: Phase) -> Experiment:
+    """The experiment it runs."""
+    return experiments()[phase.experiment]
+
+
+@functools.lru_cache(maxsize=8)
+def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...], ...]]:
+    """All phases in order, and those of each case."""
+    made: list[Phase] = []
+    by_case: list[tuple[Phase, ...]] = []
+    sanities: dict[object, Phase] = {}
+    for number, case in enumerate(spec.cases):
+        own: list[Phase] = []
+        proof = proof_of(case) if _wants_proof(spec) else ""
+        # the case comes last: the machine is frozen in it
+        for experiment, part in _parts(spec, case, proof):
+            first = len(made)
+            walk = experiments()[experiment].walk and spec.rules == RULES
+            to_proof = goes_on_to_proof(spec, case, experiment)
+            for role, form, target in part:
+                key = (form.name, experiment, case.offset)
+                if role is Role.SANITY and key in sanities:
+                    own.append(sanities[key])
+                    continue
+                phase = Phase(
+                    index=len(made),
+                    role=role,
+                    case=number,
+                    form=form,
+                    target=target,
+                    offset=case.offset,
+                    experiment=experiment,
+                    cpus=case.cpus,
+                    rounds=_rounds(spec, role, to_proof=to_proof),
+                    cells=spec.cells_of(case, target, experiment),
+                    enough=_enough(spec, role, to_proof=to_proof),
+                    adaptive=bool(spec.budget) and role is not Role.SANITY and not walk,
+                    group=first if walk else len(made),
+                    counts_meetings=walk,
+                )
+                made.append(phase)
+                own.append(phase)
+                if role is Role.SANITY:
+                    sanities[key] = phase
+        by_case.append(tuple(own))
+    return tuple(made), tuple(by_case)
+
+
+_Part = list[tuple[Role, Form, MemoryTarget]]
+
+
+def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Part]]:
+    """Yield the phases of a case in the order they run, by experiment; those of a walk take turns. Where the verdict
+    rests on another experiment as well, that one comes first, and the power controls are its own."""
+    target = resolve_target(case.target)
+    ram = resolve_target("ram")
+    controls: _Part = []
+    if spec.controls:
+        # A case on RAM is its own sanity control, unless it is the unlocked form.
+        if target != ram or not case.lock:
+            controls.append((Role.SANITY, case.locked, ram))
+        controls += [(Role.POWER, form, target) for form in case.unlocked]
+    if not proof:
+        yield case.experiment, [*controls, (Role.CASE, case.form, target)]
+        return
+    yield case.experiment, [part for part in controls if part[0] is Role.SANITY]
+    yield proof, [*controls, (Role.PROOF, case.form, target)]
+    yield case.experiment, [(Role.CASE, case.form, target)]
+
+
+def _wants_proof(spec: KernelSpec) -> bool:
+    """Return whether cases have phases that prove them. Without controls nothing is proven in any case."""
+    return spec.rules == RULES and spec.controls
+
+
+def decisive(spec: KernelSpec, case: int = -1) -> tuple[Phase, ...]:
+    """Return the phases whose violations make a case NOT_ATOMIC, the kernel's last one where none is given: the case,
+    and before it the one that its verdict rests on as well. They are the last of the case's phases."""
+    return tuple(phase for phase in phases_of(spec, case) if phase.role in (Role.PROOF, Role.CASE))
+
+
+def proof_of(case: Case) -> str:
+    """Return the experiment that the verdict on a case rests on as well, "" where its own is proof itself or none of
+    its proofs fits the form."""
+    instruction = instructions()[case.instruction]
+    for name in experiments()[case.experiment].proofs:
+        proof = experiments()[name]
+        if not any(proof.refuses(instruction, form, case.cpus) for form in (case.form, case.locked, *case.unlocked)):
+            return name
+    return ""
+
+
+def goes_on_to_proof(spec: KernelSpec, case: Case, experiment: str) -> bool:
+    """Return whether the phases of a case that run an experiment go on until the proof is reached. Tokens, and what
+    else has another experiment for its proof, come in the number that was asked for."""
+    proof = experiment == (proof_of(case) or case.experiment) and experiments()[experiment].walk
+    return proof and spec.rules == RULES and bool(spec.proof_seconds or spec.budget)
+
+
+def _rounds(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
+    """Return the least rounds of a phase; 0 for one that goes on until its proof is reached, or until it is stopped."""
+    if to_proof:
+        return 0
+    return spec.rounds if role is Role.CASE else spec.rounds or CONTROL_ROUNDS
+
+
+def _enough(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
+    if role is Role.POWER:
+        return POWER_ENOUGH_IN_SUITE if spec.budget else POWER_ENOUGH
+    if spec.budget and role in (Role.PROOF, Role.CASE):
+        return CASE_ENOUGH_IN_SUITE
+    return {Role.PROOF: PROOF_ENOUGH, Role.CASE: CASE_ENOUGH}.get(role, 0) if to_proof else 0
+
+
+def layout_of(spec: KernelSpec) -> ResultsLayout:
+    """The results block of that kernel."""
+    witnesses = WITNESSES_IN_SUITE if spec.budget else WITNESSES_PER_KIND
+    version = LAYOUT_VERSION if spec.rules == RULES else LAYOUT_WITHOUT_MEETINGS
+    return results_layout(cpus=spec.case.cpus, phases=len(phases(spec)), witnesses=witnesses, version=version)

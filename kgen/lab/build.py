@@ -1,0 +1,279 @@
+"""Make a lab: packages, root file system, first boot, saved state, canary; then give it its place in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kgen.build import build
+from kgen.errors import DebuggerError, MachineError, MachineStuck, PlatformUnavailable, SpecError
+from kgen.host.process import Child, output, spawn
+from kgen.lab import cache, outer
+from kgen.lab.cache import Lab
+from kgen.lab.console import Console
+from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
+from kgen.lab.packages import Apt, Package
+from kgen.lab.recipe import BUSYBOX, Choice, Recipe, find_busybox, find_kernel, made_by, recipe
+from kgen.machine.qmp import Qmp
+from kgen.run.observe import Options, observe, platform_named
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
+
+#: The first boot's deadline in seconds, and the saved state's.
+BOOT_SECONDS = 180.0
+#: Under QEMU's translator a Linux of two CPUs got stuck in 1 of 40 first boots (QEMU 7.2): it is booted again.
+BOOTS = 3
+SAVE_SECONDS = 120.0
+QMP_SECONDS = 60.0
+#: Three CPUs pass tokens through the inner machine's memory, where KVM does nothing wrong.
+CANARY = KernelSpec(Case("xchg", target="ram"), rounds=100, controls=False)
+CANARY_SECONDS = 180.0
+PLATFORM = "kvm-lab"
+QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --inner-qemu"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step that takes a while. ``done`` of ``total`` is in bytes where that is known, else both are 0."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+
+
+Watcher = Callable[[Stage], None]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs to use: the outer QEMU (None: found) and gdb."""
+
+    qemu: str | None = None
+    gdb: str = "gdb"
+
+
+def build_lab(choice: Choice, tools: Tools, watcher: Watcher, *, rebuild: bool = False) -> Lab:
+    """Make the lab of this choice, or find that it is there. Nothing is seen of it before it is whole.
+
+    The distribution's is taken as it is, whatever newer packages there may be, unless ``rebuild`` is given.
+
+    Raises PlatformUnavailable where its pieces are not to be had, SpecError where one is not what it should be,
+    MachineError naming the stage that failed, OutputError where it cannot be kept.
+    """
+    if shutil.which(tools.qemu or outer.BINARY) is None:
+        raise PlatformUnavailable(f"there is no {tools.qemu or outer.BINARY} to run the lab with", hint=QEMU_HINT)
+    if shutil.which(tools.gdb) is None:
+        raise DebuggerError(f"'{tools.gdb}' is not to be found", hint="install it with 'apt install gdb'")
+    there = cache.default()
+    if choice.is_default and there and not rebuild and _is_current(there, choice, tools):
+        return there
+    with cache.making() as directory:
+        return _build(directory, choice, tools, watcher)
+
+
+def ensure(choice: Choice, tools: Tools, watcher: Watcher) -> Lab:
+    """The lab of this choice; it is made if all its pieces are on this host. Raises as ``build_lab`` does, and
+    PlatformUnavailable where something would have to be downloaded."""
+    if choice.is_default:
+        lab = cache.default()
+        if lab is None:
+            raise PlatformUnavailable("the lab has not been built", hint="run 'kgen lab build'")
+        return lab
+    if choice.kernel is None or _busybox() is None:
+        hint = "run 'kgen lab build' with the same options; it says what it downloads"
+        raise PlatformUnavailable("something must be downloaded for this lab", hint=hint)
+    return build_lab(choice, tools, watcher)
+
+
+def _is_current(lab: Lab, choice: Choice, tools: Tools) -> bool:
+    """Whether a lab is what this kgen and these QEMUs would make of its packages."""
+    made = lab.made_by == made_by(choice.qemu or outer.BINARY)
+    return made and lab.state_of == outer.saved_by(tools.qemu) and lab.state.is_file()
+
+
+def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher) -> Lab:
+    seconds: dict[str, float] = {}
+    with _stage("ingredients", seconds):
+        made = _gather(directory / "work", choice, watcher)
+    key = made.key()
+    state_of = outer.saved_by(tools.qemu)
+    there = cache.named(key)
+    if there is not None and there.state_of == state_of:
+        if choice.is_default:
+            # the same contents from somewhere else: by the next time that is known
+            there = replace(there, made_by=made_by(outer.BINARY), sources=dict(made.sources))
+            there.save()
+        return cache.publish(there, is_default=choice.is_default)
+    lab = Lab(
+        key=key,
+        linux="",
+        qemu=_version(made),
+        modules=made.modules,
+        firmware=made.firmware,
+        sources=dict(made.sources),
+        made_by=made_by(choice.qemu or outer.BINARY),
+        directory=directory,
+    )
+    watcher(Stage("packing the root file system"))
+    with _stage("initramfs", seconds):
+        lab.kernel.write_bytes(made.kernel)
+        lab.busybox.write_bytes(made.files[BUSYBOX])
+        with gzip.GzipFile(lab.initramfs, "wb", compresslevel=1, mtime=0) as packed:
+            for piece in made.initramfs():
+                packed.write(piece)
+    shutil.rmtree(directory / "work", ignore_errors=True)
+    watcher(Stage("booting the lab's Linux for the first time"))
+    linux = _booted(lab, tools, watcher, seconds)
+    lab = replace(lab, linux=linux, state_of=state_of, seconds=seconds)
+    lab.save()
+    watcher(Stage("a canary in the lab"))
+    with _stage("canary", seconds):
+        _canary(lab, tools)
+    lab = replace(lab, seconds={name: round(value, 2) for name, value in seconds.items()})
+    lab.save()
+    return cache.publish(lab, is_default=choice.is_default)
+
+
+def _gather(work: Path, choice: Choice, watcher: Watcher) -> Recipe:
+    """All the pieces, from the choice or from the distribution."""
+    work.mkdir()
+    qemu = shutil.which(choice.qemu or outer.BINARY)
+    if qemu is None:
+        raise PlatformUnavailable(f"there is no {choice.qemu or outer.BINARY} to put into the lab", hint=QEMU_HINT)
+    kernel, modules, busybox = choice.kernel, choice.modules, _busybox()
+    sources = {"qemu": str(Path(qemu).resolve())}
+    if kernel is None or busybox is None:
+        tree, packages = _packages(work, kernel is None, busybox is None, watcher)
+        by_name = {package.name: f"package {package.name} {package.version}" for package in packages}
+        if kernel is None:
+            kernel = find_kernel(tree)
+            modules = modules or tree
+            sources["linux"] = next(text for name, text in by_name.items() if name.startswith("linux-image-"))
+        if busybox is None:
+            busybox = find_busybox(tree)
+            sources["busybox"] = next(text for name, text in by_name.items() if name in BUSYBOX_PACKAGES)
+    if busybox is None:
+        raise SpecError("the distribution's busybox needs libraries", where=str(work))
+    if choice.kernel is not None:
+        sources["linux"] = str(choice.kernel.resolve())
+    if choice.modules is not None:
+        sources["modules"] = str(choice.modules.resolve())
+    known = cache.default()
+    if known and busybox == known.busybox:
+        sources["busybox"] = known.sources["busybox"]
+    sources.setdefault("busybox", str(busybox))
+    watcher(Stage("gathering the pieces"))
+    return recipe(kernel, modules, busybox, Path(qemu), sources)
+
+
+def _busybox() -> Path | None:
+    """This host's busybox, or the one of the distribution's lab."""
+    lab = cache.default()
+    return find_busybox() or (lab.busybox if lab and lab.busybox.is_file() else None)
+
+
+def _packages(work: Path, kernel: bool, busybox: bool, watcher: Watcher) -> tuple[Path, tuple[Package, ...]]:
+    """Download and unpack what is wanted of the distribution; the tree, and which packages."""
+    watcher(Stage("looking for the distribution's packages"))
+    apt = Apt(work)
+    wanted = (apt.kernel() if kernel else ()) + ((apt.find(BUSYBOX_PACKAGES),) if busybox else ())
+    total = sum(package.size for package in wanted)
+    title = f"downloading {', '.join(package.title for package in wanted)}"
+    watcher(Stage(title, 0, total))
+    files = apt.download(wanted, lambda done: watcher(Stage(title, min(done, total), total)))
+    watcher(Stage("unpacking"))
+    tree = work / "tree"
+    apt.unpack(files, tree)
+    return tree, wanted
+
+
+def _version(made: Recipe) -> str:
+    """The inner QEMU's own first line."""
+    lines = output([made.sources["qemu"], "--version"], QMP_SECONDS).splitlines()
+    return lines[0].strip() if lines else "QEMU of unknown version"
+
+
+def _booted(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float]) -> str:
+    """Boot the lab and save its state, again where it got stuck; that Linux's release."""
+    for _ in range(BOOTS - 1):
+        try:
+            return _boot_and_save(lab, tools, watcher, seconds)
+        except MachineStuck:
+            watcher(Stage("booting it again: it got stuck"))
+    return _boot_and_save(lab, tools, watcher, seconds)
+
+
+def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float]) -> str:
+    """Boot the lab, save the outer machine's state once Linux is ready; that Linux's release."""
+    with contextlib.ExitStack() as stack:
+        pairs = [[stack.enter_context(end) for end in socket.socketpair()] for _ in range(5)]
+        ends = [pair[1].fileno() for pair in pairs]
+        lines = outer.Lines(console=ends[0], serial=ends[1], gdb=ends[2], control=ends[3], qmp=ends[4])
+        # The stub's port listens when it is used; the state does not know the difference.
+        command = [
+            word.replace(",server=on,wait=off", "") for word in outer.command(lab, tools.qemu, lines, restore=False)
+        ]
+        try:
+            child = spawn(command, pass_fds=ends, guarded=True)
+        except OSError as error:
+            raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
+        stack.callback(child.stop)
+        for pair in pairs:
+            pair[1].close()
+        console = Console(pairs[0][0], lambda: "" if child.poll() is None else _last_words(child))
+        with _stage("boot", seconds):
+            console.await_ready(BOOT_SECONDS)
+        watcher(Stage("saving the state of the booted lab"))
+        with _stage("save", seconds):
+            _save(lab, Qmp(pairs[4][0], QMP_SECONDS), stack)
+        return console.linux
+
+
+def _save(lab: Lab, control: Qmp, stack: contextlib.ExitStack) -> None:
+    """Migrate the running machine into a file: one that was stopped first would be stopped when it is restored."""
+    stack.callback(control.close)
+    control.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40}, QMP_SECONDS)
+    where = shlex.quote(str(lab.state))
+    control.execute("migrate", {"uri": f"exec:cat > {where}"}, QMP_SECONDS)
+    until = time.monotonic() + SAVE_SECONDS
+    while True:
+        about: Mapping[str, str] = control.execute("query-migrate", {}, QMP_SECONDS)
+        if about.get("status") == "completed":
+            return
+        if about.get("status") in ("failed", "cancelled") or time.monotonic() > until:
+            raise MachineError(
+                f"saving the lab's state: {about.get('error-desc', about.get('status'))}", where="the lab"
+            )
+        control.wait(0.05)
+
+
+def _canary(lab: Lab, tools: Tools) -> None:
+    """A short run of the lab as it will be used. Raises MachineError where it does not go well."""
+    options = Options(qemu=tools.qemu, gdb=tools.gdb, timeout=CANARY_SECONDS, lab=lab.directory)
+    seen = observe(build(CANARY), platform_named(PLATFORM), options)
+    verdict = judge(CANARY, seen)
+    # Without controls a clean run is INCONCLUSIVE.
+    complete = seen.serial is not None and seen.serial.complete and seen.memory is not None and seen.memory.complete
+    if verdict.kind is not VerdictKind.INCONCLUSIVE or not complete:
+        raise MachineError(f"the canary in the lab did not do well: {verdict.reason}", where="the lab")
+
+
+def _last_words(child: Child) -> str:
+    lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
+    return f"QEMU {child.epitaph()}" + (f": {' / '.join(lines)}" if lines else "")
+
+
+@contextmanager
+def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Note how long something takes."""
+    start = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - start

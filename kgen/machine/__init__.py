@@ -1,0 +1,1 @@
+"""A running machine: its emulator, control session, debugger and gdb stub."""

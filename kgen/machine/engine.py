@@ -1,0 +1,140 @@
+"""What a run needs of the machine that carries it, whoever emulates it: a serial port, a stop, a look, an end.
+
+Two kinds of engine satisfy these protocols: QEMU with gdb at its stub (``qemu_engine``), and Bochs with the debugger it
+has built in (``bochs``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kgen.evidence.mtree import PathEvidence
+from kgen.platforms import LaunchRequest, Platform, Supervisor
+
+
+@dataclass(frozen=True)
+class CpuRegisters:
+    """One CPU of the stopped machine; registers are 32 bits wide.
+
+    ``thread`` is the debugger's number, ``target`` its text for it ("Thread 1.1 CPU#0 [running]"), ``cpu`` the
+    emulator's own number where the text gives one.
+    """
+
+    thread: int
+    target: str
+    cpu: int | None
+    eip: int
+    esp: int
+    ebp: int
+    eflags: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+    esi: int
+    edi: int
+
+
+class Frozen(Protocol):
+    """A machine that stands still, and can be looked at."""
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        """Every CPU with its registers. Raises DebuggerError."""
+        ...
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Bytes at a physical address. Raises DebuggerError when any of them cannot be read."""
+        ...
+
+
+class Engine(Protocol):
+    """A machine that runs, with its debugger. A context manager that ends both."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        """What listens to another machine where that one runs the emulator, None where this host does."""
+        ...
+
+    @property
+    def died(self) -> str | None:
+        """How the debugger ended if it has, in one sentence, None while it lives."""
+        ...
+
+    def read_serial(self, timeout: float) -> bytes:
+        """What the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
+
+        Raises GuestCrash when guest or emulator has died and all it sent has been read.
+        """
+        ...
+
+    def crashed(self) -> str | None:
+        """Why guest or emulator is dead, in one sentence, None while it lives. Does not wait."""
+        ...
+
+    def freeze(self) -> Frozen:
+        """Stop all CPUs, if they run, to be looked at. Raises DebuggerError, MachineError, GuestCrash."""
+        ...
+
+    def thaw(self) -> None:
+        """Let all CPUs run again. Raises DebuggerError."""
+        ...
+
+    def lie_in_wait(self, address: int, condition: str) -> None:
+        """Let a machine run that was started ``paused``, until a CPU comes to the instruction at ``address`` while the
+        condition holds, in the words of gdb; all CPUs stop before it. Only where the platform's ``breakpoints`` hit.
+        Raises DebuggerError."""
+        ...
+
+    def caught(self) -> bool:
+        """Whether the machine has stopped where ``lie_in_wait`` wanted it. Does not wait. Raises DebuggerError."""
+        ...
+
+    def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
+        """What the emulator says lies behind a physical address for CPU 0 to ``cpus`` - 1; NOT_ASKED where it cannot
+        be asked. Raises MachineError, GuestCrash."""
+        ...
+
+    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
+        """``attest`` while a suite's guest waits before a case, then let it begin: for a moment only, where ordinary
+        memory lies behind a target that is ``declared`` "io". Raises MachineError, GuestCrash."""
+        ...
+
+    def ask_to_stop(self, word: int) -> None:
+        """Ask the guest to park and print its final record. ``word`` is the physical address of what it looks at as
+        well as at its serial port. Raises MachineError, DebuggerError, GuestCrash."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What runs the guest, and how it was started, for the observation's environment."""
+        ...
+
+    def let_in(self) -> None:
+        """Make room for a person's own debugger; the machine stays stopped."""
+        ...
+
+    def join(self, elf: Path) -> tuple[str, ...]:
+        """The command by which a person joins the frozen machine after ``let_in``; () where there is no way."""
+        ...
+
+
+class Start(Protocol):
+    """How an engine of one kind is started."""
+
+    def __call__(
+        self, platform: Platform, request: LaunchRequest, *, gdb: str, pinned: AbstractContextManager[None]
+    ) -> Engine:
+        """Start the machine; the guest runs when this returns. ``gdb`` is the program to debug with, where one is
+        needed; the emulator is started within ``pinned``.
+
+        Raises PlatformUnavailable when it cannot run here, MachineError with the emulator's own words when it does not
+        start, DebuggerError when its debugger does not.
+        """
+        ...

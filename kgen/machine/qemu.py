@@ -1,0 +1,348 @@
+"""A running QEMU: its serial port, its control socket, the address of its debugger stub, and its end.
+
+Every channel is a socket that we make and QEMU inherits, so nothing depends on a free port or on who is faster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
+from kgen.evidence.observation import EMULATION_FAILURE
+from kgen.host.process import Child, spawn
+from kgen.host.temporary import scratch
+from kgen.machine.qmp import Qmp
+from kgen.platforms import Channels, LaunchRequest, Platform, Supervisor
+
+#: sockaddr_un on Linux holds 108 bytes with the terminating zero, elsewhere fewer (104 on the BSDs and macOS).
+_MAX_SOCKET_PATH = 103
+_QMP_SECONDS = 5.0
+_SERIAL_CHUNK = 65536
+#: How often it is asked whether the program that was started still lives, in seconds.
+_CHILD_SECONDS = 0.25
+_NO_QEMU = "is this a QEMU? check --qemu"
+#: QEMU's words for a board and a CPU model, or a property of theirs, that it does not know.
+_NO_MACHINE = re.compile(r"unsupported machine type|-machine\.[^ ]+' not found")
+_NO_CPU = re.compile(r"unable to find CPU model|-cpu\.[^ ]+' not found")
+#: QEMU's run states that the guest cannot leave (qapi/run-state.json), in words.
+_DEAD_STATES = {
+    "shutdown": "the guest shut down or reset itself; a triple fault does that",
+    "internal-error": EMULATION_FAILURE,
+    "guest-panicked": "the guest reported a panic",
+    "io-error": "the guest's disk failed",
+}
+
+
+def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0) -> Machine:
+    """Start a machine; the guest runs when this returns. ``deadline`` in seconds is for QEMU to set it up.
+
+    Raises PlatformUnavailable when it cannot run here, MachineError with QEMU's own words when it does not start,
+    SpecError with them where it does not know the board or the CPU model.
+    """
+    reason = platform.unavailable(request)
+    if reason:
+        raise PlatformUnavailable(reason, where=platform.name)
+    with contextlib.ExitStack() as undo:
+        files = undo.enter_context(contextlib.ExitStack())
+        directory = files.enter_context(_private_directory())
+        gdb_path = directory / "gdb"
+        serial, serial_end = map(undo.enter_context, socket.socketpair())
+        control, control_end = map(undo.enter_context, socket.socketpair())
+        stub = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        stub.bind(str(gdb_path))
+        stub.listen(1)
+        supervise = platform.supervise
+        console: socket.socket | None = None
+        ours: list[socket.socket] = [serial_end, control_end, stub]
+        if supervise:
+            console, console_end = map(undo.enter_context, socket.socketpair())
+            ours.append(console_end)
+        channels = Channels(
+            serial=serial_end.fileno(),
+            qmp=control_end.fileno(),
+            gdb=stub.fileno(),
+            console=console_end.fileno() if supervise else None,
+        )
+        command = platform.command(dataclasses.replace(request, channels=channels))
+        try:
+            inherited = [fd for fd in dataclasses.astuple(channels) if fd is not None]
+            child = spawn(command, pass_fds=inherited, guarded=True)
+        except OSError as error:
+            raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
+        undo.callback(child.stop)
+        # Only QEMU may hold its ends now, or its death would not show as the end of our channels.
+        for end in ours:
+            end.close()
+        supervisor: Supervisor | None = None
+        if supervise and console is not None:
+            supervisor = supervise(console, lambda: _epitaph(child), request)
+            supervisor.bring_up(lambda: bool(select.select([control], [], [], 0)[0]))
+        try:
+            session = Qmp(control, deadline * platform.patience)
+        except MachineError as error:
+            child.wait(0.5)
+            raise _failed_start(child, deadline, request) from error
+        undo.callback(session.close)
+        machine = Machine(child, files, gdb_path, serial, session, supervisor, platform.patience)
+        undo.pop_all()
+    return machine
+
+
+def _epitaph(child: Child) -> str:
+    """How QEMU has ended, with its last words; "" while it runs."""
+    if child.poll() is None:
+        return ""
+    lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
+    return f"QEMU {child.epitaph()}" + (f": {' / '.join(lines)}" if lines else "")
+
+
+class Machine:
+    """A running machine and a context manager that ends it.
+
+    ``pid`` and ``command`` are QEMU's, ``gdb_address`` is the path of its stub's socket. Where a platform runs QEMU on
+    another machine than this host, they are those of the outer one, and ``supervisor`` listens to that machine; all
+    else is the inner one's. Not for use by two threads.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        files: contextlib.ExitStack,
+        gdb_address: Path,
+        serial: socket.socket,
+        qmp: Qmp,
+        supervisor: Supervisor | None = None,
+        patience: float = 1.0,
+    ) -> None:
+        self.pid = child.pid
+        self.command = child.command
+        self.gdb_address = str(gdb_address)
+        self.eof = False
+        self.supervisor = supervisor
+        self._seconds = _QMP_SECONDS * patience
+        self._child = child
+        self._files = files
+        self._serial = serial
+        self._qmp = qmp
+        self._judged = 0
+        self._crash: str | None = None
+        self._closed = False
+        serial.setblocking(False)
+        # Events before the control session began are lost; what they led to is not.
+        self._look_at_status()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def events(self) -> tuple[Mapping[str, Any], ...]:
+        """Every QMP event so far, oldest first, as QEMU sent it."""
+        return tuple(self._qmp.events)
+
+    @property
+    def stderr(self) -> tuple[str, ...]:
+        """QEMU's error output, in lines; the middle is missing when it was long."""
+        return self._child.stderr_lines()
+
+    def read_serial(self, timeout: float) -> bytes:
+        """What the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
+
+        Raises GuestCrash, as soon as it is known, when the guest or QEMU has died and all it sent has been read;
+        ``eof`` is then set if QEMU's end of the line is closed.
+        """
+        self._must_be_open()
+        until = time.monotonic() + timeout
+        while True:
+            data = self._take_serial()
+            if data:
+                return data
+            reason = self.crashed()
+            if reason:
+                # The guest's last words may have come between the two looks.
+                last = self._take_serial()
+                if last:
+                    return last
+                raise GuestCrash(reason)
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return b""
+            # A wrapper script that is killed closes none of the channels, which are QEMU's.
+            self._wait(min(remaining, _CHILD_SECONDS))
+
+    def send_serial(self, data: bytes, timeout: float = 5.0) -> None:
+        """Send bytes to the guest's serial port.
+
+        Raises MachineError when QEMU does not take them within ``timeout`` seconds, GuestCrash when it is gone.
+        """
+        self._must_be_open()
+        self._serial.settimeout(timeout)
+        try:
+            self._serial.sendall(data)
+        except TimeoutError as error:
+            raise MachineError(f"the guest's serial port took no byte for {timeout:g} s") from error
+        except OSError as error:
+            raise GuestCrash(self._died() or f"the serial line broke: {error.strerror}") from error
+        finally:
+            self._serial.setblocking(False)
+
+    def qmp(self, command: str, **arguments: Any) -> Any:
+        """Run one QMP command; its return value. Raises MachineError, GuestCrash when QEMU is gone."""
+        self._must_be_open()
+        try:
+            return self._qmp.execute(command, arguments, self._seconds)
+        except MachineError as error:
+            reason = self._died()
+            if reason:
+                raise GuestCrash(reason) from error
+            raise
+
+    def hmp(self, line: str) -> str:
+        """Run one line of the human monitor ("info mtree -f"); what it prints. Raises as ``qmp`` does."""
+        return str(self.qmp("human-monitor-command", **{"command-line": line}))
+
+    def query_status(self) -> str:
+        """QEMU's run state: "running", "paused", "debug" (gdb holds it), "shutdown", "internal-error" ..."""
+        return str(self.qmp("query-status")["status"])
+
+    def gdb_architecture(self) -> str | None:
+        """The architecture gdb must be told before it connects, None when its default will do."""
+        return "i386:x86-64" if self.qmp("query-target")["arch"] == "x86_64" else None
+
+    def forget_events(self) -> None:
+        """Drop the events that nobody has looked at: whoever stops the machine thousands of times makes as many."""
+        self._qmp.forget()
+
+    def crashed(self) -> str | None:
+        """Why the guest or QEMU is dead, in one sentence, or None while it lives. Does not wait."""
+        self._must_be_open()
+        if self._crash is None:
+            self._wait(0)
+        if self._crash is None and not self._qmp.alive:
+            self._died()
+        return self._crash
+
+    def close(self) -> None:
+        """End QEMU: ask it, SIGTERM, SIGKILL; then take its channels and files away. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            # an outer machine holds nothing that it would have to write down
+            ask = None if self.supervisor else self._quit
+            if ask and self._child.poll() is not None:
+                # a script that is gone may have given QEMU a session of its own
+                ask()
+            self._child.stop(ask)
+        finally:
+            if self.supervisor:
+                self.supervisor.close()
+            self._qmp.close()
+            self._serial.close()
+            self._files.close()
+
+    def _quit(self) -> None:
+        """Ask QEMU to end. It may be gone, stopped or deaf; then the signals follow."""
+        with contextlib.suppress(MachineError):
+            self._qmp.execute("quit", {}, 1.0)
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise MachineError("the machine has been closed")
+
+    def _take_serial(self) -> bytes:
+        """What has arrived, without waiting."""
+        try:
+            data = self._serial.recv(_SERIAL_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError:
+            data = b""
+        self.eof |= not data
+        return data
+
+    def _wait(self, timeout: float) -> None:
+        """Wait for anything to happen, then judge the events that came."""
+        fds = [] if self.eof else [self._serial.fileno()]
+        if self._child.stderr_fd >= 0:
+            fds.append(self._child.stderr_fd)
+        if self.supervisor:
+            fds.append(self.supervisor.fileno())
+        self._qmp.wait(timeout, fds)
+        self._child.drain_stderr()
+        if self.supervisor and self._crash is None:
+            self._crash = self.supervisor.poll() or None
+        fresh = self._qmp.events[self._judged :]
+        self._judged = len(self._qmp.events)
+        for event in fresh:
+            self._judge(event)
+        if self._crash is None and self._child.poll() is not None:
+            self._died()
+
+    def _judge(self, event: Mapping[str, Any]) -> None:
+        """Whether an event (qapi/run-state.json) means that the guest is dead."""
+        name = event.get("event")
+        data = event.get("data", {})
+        if name == "SHUTDOWN" and data.get("guest") and self._crash is None:
+            # Under -no-reboot a reset shows as a shutdown with this reason, a triple fault like any other.
+            reset = data.get("reason") == "guest-reset"
+            self._crash = "the guest reset itself; a triple fault does that" if reset else "the guest shut itself down"
+        elif name in ("STOP", "GUEST_PANICKED"):
+            self._look_at_status()
+
+    def _look_at_status(self) -> None:
+        """Ask for the run state, because a STOP event does not tell a debugger's stop from the end."""
+        with contextlib.suppress(MachineError):
+            status = self._qmp.execute("query-status", {}, self._seconds)["status"]
+            if self._crash is None and status in _DEAD_STATES:
+                said = self._first_words() if status == "internal-error" else ""
+                self._crash = _DEAD_STATES[status] + (f" ({said})" if said else "")
+
+    def _died(self) -> str | None:
+        """The sentence about QEMU's own end, if it has ended."""
+        if self._crash is None and self._child.wait(0.2) is not None:
+            self._crash = _epitaph(self._child)
+        return self._crash
+
+    def _first_words(self) -> str:
+        lines = self.stderr
+        return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
+
+
+@contextlib.contextmanager
+def _private_directory() -> Iterator[Path]:
+    """A new directory only we may enter, whose path leaves room for a socket's name; gone at the end."""
+    for base in (None, "/tmp"):
+        with scratch(base) as directory:
+            if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:
+                yield directory
+                return
+    raise MachineError("no directory has a path short enough for a socket", hint="set TMPDIR to a short path")
+
+
+def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
+    """Why QEMU did not start: its own first error line, or that it said nothing in time. What somebody chose and QEMU
+    does not know is a mistake in the request, a SpecError."""
+    lines = child.stderr_lines()
+    words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")
+    if child.poll() is None:
+        return MachineError(f"QEMU did not set the machine up within {deadline:g} s", hint=words or _NO_QEMU)
+    for option, chosen, complaint in (("machine", request.machine, _NO_MACHINE), ("cpu", request.cpu, _NO_CPU)):
+        if chosen is not None and complaint.search(words):
+            hint = f"'{Path(child.command[0]).name} -{option} help' lists what there is"
+            return SpecError(words, where=f"--{option} {chosen}", hint=hint)
+    if words:
+        return MachineError(words, where="QEMU")
+    return MachineError(f"QEMU {child.epitaph()} without a word", hint=_NO_QEMU)

@@ -1,0 +1,429 @@
+"""QEMU's gdb stub, spoken to directly: one CPU at a time, thousands of times.
+
+gdb does the same with ``set scheduler-locking on``, but asks for far more at every stop, and what it remembers of the
+machine is wrong once the machine has been put back to an earlier state. So where only that is wanted, this speaks the
+few packets of the GDB remote serial protocol (gdb's manual, appendix E) that it takes. Each question has its own
+deadline, whatever number of packets answers it, and every answer has a bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import socket
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from kgen.errors import DebuggerError, GuestCrash, KgenError
+from kgen.machine.engine import CpuRegisters
+
+#: For an answer that the stub gives at once, in seconds. A busy host is slow.
+ANSWER_SECONDS = 10.0
+#: Bytes that one packet reads: QEMU's packets are 4096 characters long, two of which make a byte.
+READ_CHUNK = 2000
+#: The longest packet that is taken, in characters: QEMU's have 4096 at most, other stubs' a few times as many.
+MAX_PACKET = 1 << 16
+#: More threads than any machine has CPUs.
+MAX_THREADS = 4096
+#: The most that the monitor behind the stub may say to one line, in bytes.
+MAX_TEXT = 1 << 20
+_STOP = re.compile(r"T([0-9a-f]{2})(?:.*?thread:(?:p[0-9a-f]+\.)?([0-9a-f]+);)?")
+#: QEMU's stub says so when the machine cannot go on.
+_DEAD = {3: "the guest shut down or triple-faulted", 6: "the accelerator met an internal error"}
+#: The registers in the order of the stub's ``g`` packet, 32 bits each, and that of a 64-bit machine, where r8 to r15
+#: come between EDI's and EIP's.
+_NARROW = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags")
+_WIDE = (*"eax ebx ecx edx esi edi ebp esp".split(), *[""] * 8, "eip", "eflags")
+
+
+#: What makes a running machine stop, by the protocol.
+_INTERRUPT = b"\x03"
+#: Characters of an odd answer that are told.
+_TOLD = 80
+_NO_STUB = "does a gdb stub listen there, such as QEMU's -gdb?"
+_BUSY = "is another debugger connected?"
+#: QEMU's process, the only one, to which a packet may be sent whether or not QEMU goes on to name it.
+_PROCESS = "1"
+UNKNOWN = "it is not known whether the machine runs"
+
+
+class Ended(GuestCrash):
+    """The machine is gone, whatever the reason: its emulator said goodbye or hung up."""
+
+
+class _Late(DebuggerError):
+    """An answer did not come in its time."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Something whose answer is awaited: ``complaint`` is said where it does not come within ``seconds``, which is
+    ``until`` on the clock of time.monotonic."""
+
+    complaint: str
+    seconds: float
+    until: float
+    hint: str = ""
+
+    @classmethod
+    def now(cls, complaint: str, seconds: float, hint: str = "") -> _Question:
+        """One that is put now."""
+        return cls(complaint, seconds, time.monotonic() + seconds, hint)
+
+    @property
+    def left(self) -> float:
+        """Seconds that there are still to wait, 0 or less when it is late."""
+        return self.until - time.monotonic()
+
+
+@dataclass(frozen=True)
+class Halt:
+    """The machine has stopped again: on which thread, by the stub's number."""
+
+    thread: int
+
+
+class Stub:
+    """A connection to a stub, whose machine is stopped whenever nothing waits for it. A context manager.
+
+    Threads are the stub's numbers of CPUs, from 1. ``wide`` is set where the machine is a 64-bit one. ``announced``
+    tells that the stub spoke of a stop before it was asked anything: so the machine ran until we came.
+    """
+
+    def __init__(self, address: str | Path, *, wide: bool = False, timeout: float = ANSWER_SECONDS) -> None:
+        """Connect to HOST:PORT or to a socket's path, which stops the machine. ``timeout`` is for each answer, in
+        seconds. Raises DebuggerError where nobody answers."""
+        self._wide = wide
+        self._where = str(address)
+        self._data = b""
+        self._came = self._refused = False
+        self._timeout = timeout
+        self._process = _PROCESS
+        self._runs = self.announced = False
+        self._socket = self._connect(str(address))
+        try:
+            question = _Question.now("the stub did not answer", timeout, _BUSY)
+            self._send("qSupported:vContSupported+")
+            self.announced = _STOP.match(self._receive(question)) is not None
+            if self.announced:
+                self._receive(question)
+            self.numbers = self._thread_numbers()
+        except BaseException as error:
+            left = self._abandon()
+            self._socket.close()
+            if isinstance(error, KgenError):
+                raise ending_with(error, left) from error
+            raise
+
+    def __enter__(self) -> Stub:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._socket.close()
+
+    def _connect(self, address: str) -> socket.socket:
+        network = None if is_socket(address) else network_address(address)
+        try:
+            if network:
+                found = socket.create_connection(network, self._timeout)
+                # a packet waits for no other: each is answered before the next is sent
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return found
+            found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                found.settimeout(self._timeout)
+                found.connect(address)
+            except BaseException:
+                found.close()
+                raise
+            return found
+        except OSError as error:
+            raise DebuggerError(f"nobody answers: {error.strerror or error}", where=self._where) from error
+
+    def go(self) -> None:
+        """Let the machine run, all CPUs. Nothing may be asked until it has stopped again."""
+        self._send("c")
+        self._runs = True
+
+    def interrupt(self) -> None:
+        """Stop the running machine, and wait until it stands."""
+        self._send_bytes(_INTERRUPT)
+        # Of two stops at once, by us and by somebody else, one is told.
+        self._halt(self._receive(_Question.now("the machine did not stop", self._timeout)))
+
+    def halted(self, timeout: float) -> bool:
+        """Wait while the machine runs: whether it stops by itself within ``timeout`` seconds. Raises GuestCrash, and
+        DebuggerError for what is no word of a stop."""
+        try:
+            answer = self._receive(_Question.now("", timeout))
+        except _Late:
+            return False
+        self._halt(answer)
+        return True
+
+    def leave(self) -> None:
+        """Let the machine run and be done with it. Raises DebuggerError where the stub does not confirm it: it has been
+        told so even then, and does it when it comes to itself."""
+        detach = f"D;{self._process}" if self._process else "D"
+        if self._runs:
+            # QEMU takes a packet from a running machine's debugger for an interrupt, whatever is in it.
+            try:
+                self.interrupt()
+            except DebuggerError:
+                # The interrupt stands in its queue. With nothing behind it the machine would stop for good.
+                self._send(detach)
+                raise
+        self._expect(detach, "OK")
+
+    def monitor(self, line: str) -> str:
+        """What the emulator's monitor answers to a line, "" where the stub has none."""
+        question = _Question.now(f"the stub did not answer '{line}'", self._timeout)
+        text = b""
+        self._send("qRcmd," + line.encode().hex())
+        while (answer := self._receive(question)).startswith("O") and answer != "OK":
+            text += bytes.fromhex(answer[1:]) if re.fullmatch(r"([0-9a-f]{2})*", answer[1:]) else b""
+            if len(text) > MAX_TEXT or question.left <= 0:
+                raise self._failed(f"the stub's answer to '{line}' has no end", _NO_STUB)
+        return text.decode("utf-8", "replace")
+
+    def step(self, thread: int) -> Halt:
+        """Let one CPU carry out one instruction while the others stand still."""
+        return self._resume(f"vCont;s:{thread:x}", ANSWER_SECONDS)
+
+    def run(self, threads: Collection[int], timeout: float) -> Halt:
+        """Let these CPUs run, and no others, until one of them comes to a breakpoint.
+
+        Raises DebuggerError where none does within ``timeout`` seconds, GuestCrash where the guest dies.
+        """
+        return self._resume("vCont;" + ";".join(f"c:{thread:x}" for thread in sorted(threads)), timeout)
+
+    def registers(self, thread: int) -> CpuRegisters:
+        """One CPU's registers."""
+        self._expect(f"Hg{thread:x}", "OK")
+        data = self._bytes("g")
+        size, names = (8, _WIDE) if self._wide else (4, _NARROW)
+        if len(data) < size * len(names):
+            raise self._failed(f"only {len(data)} bytes of registers came")
+        words = {
+            name: int.from_bytes(data[size * at : size * at + 4], "little") for at, name in enumerate(names) if name
+        }
+        return CpuRegisters(thread=thread, target=f"CPU#{thread - 1}", cpu=thread - 1, **words)
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        """Every CPU with its registers."""
+        return tuple(self.registers(thread) for thread in self.numbers)
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Bytes at a physical address (the kernel runs without paging). Raises DebuggerError."""
+        data = b""
+        while len(data) < length:
+            size = min(READ_CHUNK, length - len(data))
+            chunk = self._bytes(f"m{address + len(data):x},{size:x}")
+            if len(chunk) != size:
+                raise self._failed(f"{size} bytes at {address + len(data):#x} cannot be read")
+            data += chunk
+        return data
+
+    def write_u32(self, address: int, value: int) -> None:
+        """Write a word of RAM; QEMU drops writes to i/o without a word."""
+        self._expect(f"M{address:x},4:{value.to_bytes(4, 'little').hex()}", "OK")
+
+    def insert_breakpoints(self, addresses: Collection[int]) -> None:
+        """Stop a CPU before it carries out an instruction at one of these addresses, unless it is stepped."""
+        for address in sorted(addresses):
+            self._expect(f"Z0,{address:x},1", "OK")
+
+    def remove_breakpoints(self, addresses: Collection[int]) -> None:
+        """The reverse."""
+        for address in sorted(addresses):
+            self._expect(f"z0,{address:x},1", "OK")
+
+    def _thread_numbers(self) -> tuple[int, ...]:
+        question = _Question.now("the stub did not tell its threads", self._timeout)
+        found: list[int] = []
+        answer = self._ask("qfThreadInfo", question)
+        self._process = ""
+        while answer.startswith("m"):
+            # QEMU goes on to name the process, too, once a debugger has asked for that: gdb does.
+            try:
+                for name in answer[1:].split(","):
+                    process, _, number = name.rpartition(".")
+                    found.append(int(number, 16))
+                    self._process = f"{int(process[1:], 16):x}" if process else ""
+            except ValueError as error:
+                raise self._failed(f"the stub names its threads {_cut(answer)}") from error
+            if len(found) > MAX_THREADS or question.left <= 0:
+                raise self._failed("the stub's list of threads has no end", _NO_STUB)
+            answer = self._ask("qsThreadInfo", question)
+        return tuple(sorted(found))
+
+    def _abandon(self) -> str:
+        """Let a machine run that cannot be spoken with, as far as that goes. Returns how it was left, in words."""
+        try:
+            if self.announced:
+                self.leave()
+                return "the machine was left running"
+            if not self._came:
+                # QEMU keeps a second debugger waiting, even one that has hung up; when the first has left, it takes the
+                # second one in, which stops the machine, and reads what that one has left behind.
+                self._send(f"D;{self._process}")
+                return "if it takes this connection in later, it is to let the machine run"
+        except Ended:
+            return ""
+        except KgenError:
+            pass  # the first failure is the one to be told
+        return UNKNOWN
+
+    def _resume(self, packet: str, timeout: float) -> Halt:
+        question = _Question.now("no CPU came to where it is to stop", timeout)
+        self._send(packet)
+        return self._halt(self._receive(question))
+
+    def _halt(self, answer: str) -> Halt:
+        match = _STOP.match(answer)
+        if not match:
+            if answer[:1] in ("W", "X"):
+                raise Ended(f"the machine ended: {_cut(answer)}", where=self._where)
+            # it may still run
+            raise self._failed(f"the stub says {_cut(answer)} where the machine is to stop", _NO_STUB)
+        self._runs = False
+        if int(match[1], 16) in _DEAD:
+            raise GuestCrash(_DEAD[int(match[1], 16)], where=self._where)
+        return Halt(int(match[2] or "0", 16))
+
+    def _bytes(self, packet: str) -> bytes:
+        answer = self._ask(packet)
+        try:
+            return bytes.fromhex(answer)
+        except ValueError as error:
+            raise self._failed(f"the stub answers {packet} with {_cut(answer)}") from error
+
+    def _expect(self, packet: str, wanted: str) -> None:
+        answer = self._ask(packet)
+        if answer != wanted:
+            raise self._failed(f"the stub answers {packet} with {_cut(answer)}")
+
+    def _ask(self, packet: str, question: _Question | None = None) -> str:
+        asked = question or _Question.now(f"the stub did not answer {packet}", self._timeout)
+        self._send(packet)
+        return self._receive(asked)
+
+    def _send(self, packet: str) -> None:
+        self._send_bytes(_framed(packet))
+
+    def _send_bytes(self, data: bytes) -> None:
+        self._socket.settimeout(self._timeout)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError as error:
+            raise self._failed(f"the stub took in nothing for {self._timeout:g} s", _BUSY) from error
+        except OSError as error:
+            raise self._gone() from error
+
+    def _receive(self, question: _Question) -> str:
+        """The next packet's text. Run-length encoding is not asked for, and QEMU does not use it."""
+        tried = False
+        while (packet := self._packet(question)) is None:
+            left = question.left
+            # What is there is read once even when the time is over: it may be us who were held up.
+            if (tried and left <= 0) or not select.select([self._socket], [], [], max(0.0, left))[0]:
+                raise self._late(question)
+            self._data += self._read()
+            self._came = tried = True
+        return packet
+
+    def _packet(self, question: _Question) -> str | None:
+        """The first whole packet of what has come, None where there is none yet. One that was damaged is asked for
+        again, as the protocol wants it; it is never acknowledged unseen, since we ask for no mode without."""
+        while (start := self._data.find(b"$")) >= 0:
+            end = self._data.find(b"#", start)
+            length = (end if end >= 0 else len(self._data)) - start
+            if length > MAX_PACKET:
+                self._data = b""
+                raise self._failed(f"the stub sent a packet of more than {MAX_PACKET} characters", _NO_STUB)
+            if not 0 <= end <= len(self._data) - 3:
+                self._data = self._data[start:]
+                return None
+            packet, told, self._data = self._data[start + 1 : end], self._data[end + 1 : end + 3], self._data[end + 3 :]
+            if told.lower() == _checksum(packet):
+                self._acknowledge(b"+", question)
+                return packet.decode("latin-1")
+            self._refused = True
+            self._acknowledge(b"-", question)
+            if question.left <= 0:
+                raise self._late(question)
+        self._data = b""  # acknowledgements, and what is no packet
+        return None
+
+    def _acknowledge(self, sign: bytes, question: _Question) -> None:
+        self._socket.settimeout(max(0.01, question.left))
+        with contextlib.suppress(OSError):  # the last word of one who has hung up needs no answer
+            self._socket.sendall(sign)
+
+    def _read(self) -> bytes:
+        try:
+            data = self._socket.recv(MAX_PACKET)
+        except OSError as error:
+            raise self._gone() from error
+        if not data:
+            raise self._gone()
+        return data
+
+    def _late(self, question: _Question) -> _Late:
+        what, hint = f"{question.complaint} within {question.seconds:g} s", question.hint
+        if self._refused:
+            hint = "its packets came with wrong checksums: look at what lies between"
+        elif self._came and hint == _BUSY:
+            hint = f"what came is no packet: {_NO_STUB}"
+        return _Late(what, where=self._where, hint=hint or "is its host busy, or the emulator held up?")
+
+    def _failed(self, what: str, hint: str = "") -> DebuggerError:
+        return DebuggerError(what, where=self._where, hint=hint)
+
+    def _gone(self) -> Ended:
+        return Ended("the emulator hung up", where=self._where)
+
+
+def is_socket(text: str) -> bool:
+    """Whether this is the path of a socket; what can be no path is none."""
+    try:
+        return Path(text).is_socket()
+    except (OSError, ValueError):
+        return False
+
+
+def network_address(text: str) -> tuple[str, int] | None:
+    """The host and the port of HOST:PORT, None for what is none: no name's part is empty or longer than 63 bytes."""
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not host.isprintable() or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
+        return None
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return None
+    return host, int(port)
+
+
+def ending_with(error: KgenError, left: str) -> KgenError:
+    """The same error, whose line ends with how the machine was left."""
+    hint = "; ".join(part for part in (error.hint, left) if part)
+    return type(error)(error.message, where=error.where, hint=hint)
+
+
+def _cut(answer: str) -> str:
+    """An odd answer as a line tells it."""
+    return repr(answer) if len(answer) <= _TOLD else f"{answer[:_TOLD]!r}... ({len(answer)} characters)"
+
+
+def _checksum(data: bytes) -> bytes:
+    return b"%02x" % (sum(data) & 0xFF)
+
+
+def _framed(packet: str) -> bytes:
+    data = packet.encode("ascii")
+    return b"$%s#%s" % (data, _checksum(data))

@@ -1,0 +1,128 @@
+"""The log of the original program, which has nothing but a table: CPU 0 puts one token, prints a row once it is taken.
+
+    counts:	count0	count1	count2	count0-count1+count2
+    counts:	1	0	1	0
+
+Its numbers carry no checksum and there are no controls, so such a log proves a violation or nothing. CPU 0 prints while
+it puts no token: whatever the other two have counted by then they have taken of what it had put. If they have taken
+more, a token was taken twice. If they have taken less it proves nothing: the token may be on its way, and a program
+that waits for a lost token for ever leaves the same log as one that was watched for too short a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from kgen.kernel.protocol import TABLE_HEADER, parse_row
+from kgen.verdict.judge import Verdict, VerdictKind
+
+Row = tuple[int, int, int, int]
+
+#: The program's counters may be 32 bits wide, and go round.
+_WRAP = 1 << 32
+NOT_NATIVE = (
+    "the log has a table and no kgen: lines, as that of the original program: nothing in it has a checksum, and which "
+    "instruction on which memory it is of is not said"
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """``runs`` are the rows from one start of the program to the next. ``unreadable`` counts lines that look like rows
+    and are none, or whose columns contradict each other or the rows beside them: they are no evidence."""
+
+    runs: tuple[tuple[Row, ...], ...]
+    unreadable: int
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All of them."""
+        return tuple(row for run in self.runs for row in run)
+
+
+def read(text: str) -> Table | None:
+    """The table in a cleaned log (capture.clean), None where there is not one readable row. Never raises."""
+    runs: list[list[Row]] = [[]]
+    unreadable = 0
+    whole = text.endswith("\n")
+    lines = text.split("\n")
+    last = len(lines) - 1
+    for number, line in enumerate(lines):
+        if line == TABLE_HEADER:
+            runs.append([])
+        elif line.startswith("counts:"):
+            row = parse_row(line)
+            # a number that was cut off is another number
+            if row is None or (number == last and not whole) or not _adds_up(row):
+                unreadable += 1
+            else:
+                runs[-1].append(row)
+    kept = []
+    for run in runs:
+        steady = _steady(run)
+        unreadable += len(run) - len(steady)
+        kept += [steady] if steady else []
+    return Table(tuple(kept), unreadable) if kept else None
+
+
+def difference(row: Row) -> int:
+    """count0 - (count1 + count2), where the counters may have gone round."""
+    found = row[0] - row[1] - row[2]
+    if max(row[:3]) >= _WRAP:
+        return found
+    found %= _WRAP
+    return found - _WRAP if found >= _WRAP // 2 else found
+
+
+def judge_table(table: Table) -> Verdict:
+    """The verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure."""
+    rows = table.rows
+    notes = [NOT_NATIVE]
+    if table.unreadable:
+        notes.append(f"{table.unreadable} rows are unreadable or contradict themselves; they were left out")
+    worst = min(rows, key=difference)
+    rounds = max(row[0] for row in rows)
+    if difference(worst) < 0:
+        twice = sum(max(0, -min(map(difference, run))) for run in table.runs)
+        reason = (
+            f"{twice} duplicate in {rounds} rounds: when CPU 0 had put {worst[0]} tokens the others had taken "
+            f"{worst[1] + worst[2]}, so at least one was taken twice"
+        )
+        violations = {"lost": 0, "duplicate": twice, "torn": 0, "stale": 0}
+        return Verdict(VerdictKind.NOT_ATOMIC, reason, rounds=rounds, violations=violations, notes=tuple(notes))
+    end = difference(table.runs[-1][-1])
+    if end > 0:
+        notes.append(
+            f"the last row has {end} more put than taken: where a token is lost this program waits for ever, but a log "
+            "that ends there looks the same"
+        )
+    else:
+        notes.append(
+            "if the program stopped there by itself a token may have been lost: this program then waits for ever"
+        )
+    reason = f"no token was taken twice in {rounds} rounds; without controls and checksums that proves nothing"
+    none = dict.fromkeys(("lost", "duplicate", "torn", "stale"), 0)
+    return Verdict(VerdictKind.INCONCLUSIVE, reason, rounds=rounds, violations=none, notes=tuple(notes))
+
+
+def _adds_up(row: Row) -> bool:
+    """Whether the last column is what the others make, with or without a sign in the width of the counters."""
+    made = row[0] - row[1] - row[2]
+    return made == row[3] or (max(row[:3]) < _WRAP and (made - row[3]) % _WRAP == 0 and -_WRAP < row[3] < _WRAP)
+
+
+def _steady(run: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of one start that fit those beside them: counters do not go back, unless it is all of them, which is a
+    new start without its header."""
+    back = [all(later[i] <= earlier[i] for i in range(3)) for earlier, later in pairwise(run)]
+    kept = []
+    for at, row in enumerate(run):
+        before = run[at - 1] if at and not back[at - 1] else None
+        after = run[at + 1] if at + 1 < len(run) and not back[at] else None
+        falls = before is not None and any(row[i] < before[i] for i in range(3))
+        rises = after is not None and any(row[i] > after[i] for i in range(3))
+        if not falls and not rises:
+            kept.append(row)
+    return tuple(kept)

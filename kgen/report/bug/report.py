@@ -1,0 +1,200 @@
+"""A bug report ready to be pasted into a tracker, in the shape of the first one of its kind (kernel bug 216867)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kgen.report.bug.code_shown import listed, loops
+from kgen.report.bug.environment import place_lines
+from kgen.report.bug.sections import expected, explanation, first_words, table_note, terms, title, told_cases
+from kgen.report.markdown import code, fence, words
+from kgen.report.reproduce.rebuilt import build_ids, rebuilt
+from kgen.report.reproduce.steps import LOG, Steps, steps
+from kgen.report.results.read import Result, Run
+from kgen.report.text.suite import SEVERITY, sum_of
+from kgen.verdict.judge import VerdictKind
+from kgen.wording import plural
+
+#: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
+MAX_BYTES = 65_535
+#: How much of it one block of output or code may take; the largest with which the whole fits is chosen.
+_BLOCKS = (24_000, 12_000, 6_000, 3_000, 1_500, 600, 200)
+#: What is to be said of a run by hand where the verdict is not a proven violation.
+_LESS = "It may come to less than the verdict: nobody attests what lies behind the cells."
+#: Whoever reads the report may never have heard of it.
+_GETTING = "in its source `make verify` installs it, and `. .venv/bin/activate` makes it the command `kgen`"
+#: Cases of a suite whose code is shown.
+_CODE_CASES = 3
+#: Where the title would be longer, a tracker's summary is cut by us and not by the tracker.
+_TITLE = 200
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """A file that goes with the report: its name, size in bytes, SHA-256 in hex, and what it is."""
+
+    name: str
+    size: int
+    sha256: str
+    what: str
+
+
+def render(runs: Sequence[Run], enclosed: Sequence[Enclosed] = ()) -> str:
+    """The report on these runs in Markdown, at most MAX_BYTES long in UTF-8, with a final newline."""
+    parts = [_Part(run, steps(run), _output(run)) for run in runs]
+    for limit in _BLOCKS:
+        text = _whole(parts, enclosed, limit)
+        if _size(text) <= MAX_BYTES:
+            return text
+    # many runs: the worst of them, as many as there is room for
+    parts.sort(key=lambda part: SEVERITY.index(part.run.kind))
+    least, most = 1, len(parts)
+    while most - least > 1:
+        count = (least + most) // 2
+        least, most = (count, most) if _size(_some(parts, enclosed, count)) <= MAX_BYTES else (least, count)
+    text = _some(parts, enclosed, least)
+    if _size(text) <= MAX_BYTES:
+        return text
+    note = "\n\n[... the rest is left out ...]\n"
+    return text.encode("utf-8", "replace")[: MAX_BYTES - len(note)].decode("utf-8", "ignore") + note
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is made of one run once, however long the report may be."""
+
+    run: Run
+    way: Steps
+    output: Sequence[str]
+
+
+def _whole(parts: Sequence[_Part], enclosed: Sequence[Enclosed], limit: int) -> str:
+    lines: list[str] = []
+    for part in parts:
+        lines += [*_report(part, limit), ""]
+    return "\n".join([*lines, *_attachments(enclosed)]) + "\n"
+
+
+def _some(parts: Sequence[_Part], enclosed: Sequence[Enclosed], count: int) -> str:
+    """The first of them, and what the others come to."""
+    text, left = _whole(parts[:count], enclosed, _BLOCKS[-1]), [part.run.kind for part in parts[count:]]
+    if not left:
+        return text
+    note = f"[... {plural(len(left), 'more run')} left out, none of them worse: {sum_of(left)} ...]"
+    return f"{text}\n{note}\n"
+
+
+def _report(part: _Part, limit: int) -> Iterator[str]:
+    run = part.run
+    name = title(run)
+    yield f"# {words(name if len(name) <= _TITLE else name[: _TITLE - 3] + '...')}"
+    for line in first_words(run):
+        yield from ("", line)
+    yield from ("", "## Environment", "", *place_lines(run))
+    yield from ("", "## Steps to reproduce", "", *_steps(run, part.way))
+    yield from ("", "## Expected output", "", *fence(expected(run)))
+    if note := table_note(run):
+        yield from ("", note)
+    yield from ("", "## Actual output", "", *fence(part.output, limit=limit))
+    if meant := terms(run, part.output):
+        yield from ("", *meant)
+    yield from ("", "## Explanation")
+    for paragraph in explanation(run):
+        yield from ("", paragraph)
+    if run.spec is not None and run.kind is not VerdictKind.SKIP:
+        yield from ("", "## Code", "", *_code(run, limit))
+
+
+def _steps(run: Run, way: Steps) -> Iterator[str]:
+    """The section's text: with kgen, or by hand where kgen did not run the machine; by hand too in one of its own."""
+    for note in way.notes:
+        yield from (words(note), "")
+    if not way.with_kgen:
+        yield from _by_hand(way)
+        return
+    yield from (f"With kgen {code(run.results[0].kgen)} ({_GETTING}), in an empty directory:", "")
+    yield from fence(way.with_kgen, "sh")
+    yield from ("", "Counts differ from run to run; the verdict is what to compare.")
+    if way.by_hand:
+        yield from ("", "## The same by hand", "", "The same kernel without kgen's run control; after the above.")
+        if table_note(run):
+            yield f"The table's rows are in {code(LOG)}, too: a last one that does not end in 0 says it without kgen."
+        yield from _by_hand(way)
+
+
+def _by_hand(way: Steps) -> Iterator[str]:
+    if not way.by_hand:
+        yield "The result does not tell with what it was made; please add it here."
+        return
+    if way.machine is None:
+        yield "The result holds no command that runs the machine: do what it takes in the place of the comment."
+    elif way.by_hand:
+        yield "`timeout` (in seconds) ends a machine on which the kernel hangs."
+    if not way.by_log:
+        yield _LESS
+    # what cannot be pasted as it is, is no shell script
+    yield from ("", *fence(way.by_hand, "text" if way.machine is None else "sh"))
+
+
+def _output(run: Run) -> list[str]:
+    """What kgen printed, which ends with the verdict."""
+    from kgen.report.formats.text import render as as_text
+
+    return as_text((run,)).removesuffix("\n").split("\n")
+
+
+def _code(run: Run, limit: int) -> Iterator[str]:
+    """The loops, from the kernel built again."""
+    spec = run.spec
+    assert spec is not None
+    found = rebuilt(spec)
+    if found.kernel is None:
+        yield f"This kgen cannot build the kernel again: {words(found.why)}"
+        return
+    yield build_note(run, found.kernel.elf.build_id.hex())
+    # in a suite's reboots the cases are numbered anew; by the whole suite's numbers they are in this kernel
+    numbers = {case.id: number for number, case in enumerate(spec.cases)}
+    wanted = [result for result in told_cases(run) if result.case in numbers][:_CODE_CASES]
+    shown: dict[str, None] = {}
+    for result in wanted:
+        yield ""
+        yield from _loops_of(result, run, numbers[result.case])
+        for loop in loops(spec, numbers[result.case]):
+            shown |= dict.fromkeys(loop.routines)
+    yield ""
+    yield from fence(listed(spec, tuple(shown)), "asm", limit)
+
+
+def _loops_of(result: Result, run: Run, number: int) -> Iterator[str]:
+    assert run.spec is not None
+    if run.spec.suite:
+        yield from (f"In case {code(result.case)}:", "")
+    for loop in loops(run.spec, number):
+        names = ", ".join(code(name) for name in loop.routines[:-1])
+        yield f"- {loop.cpus}: {names}, which call{'s' if len(loop.routines) == 2 else ''} {code(loop.routines[-1])}"
+
+
+def build_note(run: Run, build_id: str) -> str:
+    """Whether a kernel that was built again is the one that was run, as a sentence in Markdown."""
+    ran = build_ids(run)
+    if not ran:
+        return f"The kernel was built again for this report (build id {code(build_id)}); the result names no build id."
+    if build_id in ran:
+        return f"The kernel was built again for this report, and is the one that was run (build id {code(build_id)})."
+    return (
+        f"**The kernel was built again for this report by another version of kgen: its build id is {code(build_id)}, "
+        f"that of the kernel that was run {code(ran[0])}.** Addresses and code may differ."
+    )
+
+
+def _attachments(enclosed: Sequence[Enclosed]) -> Iterator[str]:
+    yield from ("## Attachments", "")
+    if not enclosed:
+        yield "None; `kgen report RESULT --format markdown --bundle FILE.zip` packs image, ELF, listing, logs, results."
+    for each in enclosed:
+        yield f"- {code(each.name)}: {words(each.what)}, {each.size} bytes, SHA-256 {code(each.sha256)}"
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

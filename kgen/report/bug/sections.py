@@ -1,0 +1,283 @@
+"""What was to be expected, what was seen, and what it means, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from kgen.kernel.plan import experiment_of, phases_of, proof_of
+from kgen.kernel.protocol import TABLE_HEADER
+from kgen.report.markdown import code, words
+from kgen.report.results.read import Result, Run
+from kgen.report.text.case import explanations, extent, mark, summary
+from kgen.report.text.suite import SIGNS, sum_of
+from kgen.spec.kernel_spec import Case, resolve_target
+from kgen.verdict.judge import VerdictKind
+from kgen.wording import one_line, plural
+
+#: What other verdicts than these two say first, before anybody takes the report for a defect.
+_FIRST = {
+    VerdictKind.ERROR: "kgen or one of its tools failed, so this says nothing about the machine.",
+    VerdictKind.CRASH: "The guest or the hypervisor died before the case was over: that is the defect reported here.",
+    VerdictKind.SKIP: "Nothing was run.",
+    VerdictKind.UNSUPPORTED: "The instruction cannot be carried out there, so nothing was learnt about its atomicity.",
+    VerdictKind.NO_STORAGE: "The cell does not hold what is written to it, so nothing was learnt about atomicity.",
+    VerdictKind.RAM_BACKED: "Ordinary memory lies behind the cells here: nothing was learnt about memory-mapped I/O.",
+    VerdictKind.INCONCLUSIVE: "This is no proof of a defect, and none of its absence: the run did not show enough.",
+    VerdictKind.ATOMIC: "This is no report of a defect: nothing was found, and below is how sure that is.",
+}
+#: How an access in two halves comes to each kind of violation, with tokens and without.
+_TOKEN_KINDS = {
+    "lost": (
+        "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write of 0 "
+        "wiped it out. Nobody has it."
+    ),
+    "duplicate": "**duplicate**: two consumers both read the token before either of them had written its 0.",
+    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
+    "stale": "**stale**: a token was taken and its cell still held it, so the write of 0 had no effect.",
+}
+_UPDATE_KINDS = {
+    "lost": "**lost**: two CPUs read the same value, both wrote their result, and the second wiped out the first.",
+    "duplicate": "**duplicate**: two operations were given the same old value (or one lock).",
+    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
+    "stale": "**stale**: the lock is taken and nobody holds it, so its release had no effect.",
+}
+_IN_HALVES = (
+    "A read-modify-write that is carried out as a read and a separate write lets another CPU's access come between the "
+    "two. What was seen is what that leads to, and what no order of atomic operations can:"
+)
+_IN_PARTS = (
+    "An access that is carried out in parts lets another CPU's access come between them. What was seen is what that "
+    "leads to, and what no order of whole accesses can:"
+)
+#: What a suite's report is about: in their place ATOMIC is expected.
+_DEFECTS = frozenset({VerdictKind.NOT_ATOMIC, VerdictKind.CRASH, VerdictKind.ERROR})
+#: Words of the output that a stranger does not know: what shows that one is used, the word, and what it means.
+_TERMS = (
+    ("cell", "cell", "a place of the target, as wide as the operand, on which all CPUs work at the same time"),
+    (
+        "batch",
+        "batch",
+        "cells that the CPUs go through without waiting, before all meet and CPU 0 counts what came of it",
+    ),
+    (
+        "live batch",
+        "live batch",
+        "a batch in which operations of different CPUs overlapped, so that one carried out in halves would have shown",
+    ),
+    (
+        "sanity:",
+        "sanity control",
+        "the same on ordinary memory, where it is known to be atomic; a violation would make the experiment unsound",
+    ),
+    (
+        "power:",
+        "power control",
+        "an update that is not atomic, on the same cells; it must be seen to fail, or no violation would mean nothing",
+    ),
+    ("path: ", "path", "what lies behind the cells: io, a device that sees each access, or ram, ordinary memory"),
+)
+#: Cases that a suite's report tells of one by one.
+CASES_TOLD = 12
+
+
+def proven(run: Run) -> list[Result]:
+    """The results that prove a defect: of cases with LOCK, and where there is none such, of those that have none."""
+    found = [result for result in run.results if result.kind is VerdictKind.NOT_ATOMIC]
+    return [result for result in found if _is_locked(result)] or found
+
+
+def told_cases(run: Run) -> list[Result]:
+    """What is told: the violations that were proven, whatever befell other cases, and all that is of the worst kind."""
+    kind, found = run.kind, proven(run)
+    if kind is VerdictKind.NOT_ATOMIC:
+        return found
+    return [*found, *(result for result in run.results if result.kind is kind)]
+
+
+def title(run: Run) -> str:
+    """One line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
+    kind = run.kind
+    if run.spec is None:
+        return one_line(f"{kind.name} on {run.platform}")
+    if run.spec.suite:
+        counts = Counter(result.kind.name for result in told_cases(run))
+        part = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        return one_line(f"{part} of {len(run.results)} cases of {run.spec.name} on {run.platform}")
+    case, seen = run.spec.case, run.results[0].verdict.violations
+    what = f"{_mnemonic(case)} of {case.width} bits on {case.target}"
+    if kind is VerdictKind.NOT_ATOMIC:
+        return one_line(f"{what} is not atomic on {run.platform}: {summary(seen)}")
+    return one_line(f"{kind.name}: {what} on {run.platform}")
+
+
+def _mnemonic(case: Case) -> str:
+    name = case.instruction.upper()
+    if not case.lock:
+        return f"{name} without LOCK"
+    # XCHG locks without being told, and MOV has no LOCK
+    return name if case.form.statement.startswith(case.instruction) else f"LOCK {name}"
+
+
+def first_words(run: Run) -> list[str]:
+    """What must be said before anything else; nothing where a violation was proven."""
+    kind = run.kind
+    text, violated = _FIRST.get(kind), proven(run)
+    found = [f"**{kind.name}**: {text}"] if text and not violated else []
+    if text and violated:
+        others = plural(len(told_cases(run)) - len(violated), "case")
+        found.append(f"**{kind.name}** in {others}: {text} The violations in the others are proven all the same.")
+    found += _targets(run)
+    if violated and not any(_is_locked(result) for result in violated):
+        found.append(
+            "**There is no LOCK in what is not atomic here**, and then that is what the architecture says, and no "
+            "defect. It shows that the experiment finds what it looks for."
+        )
+    elif any(result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result) for result in run.results):
+        found.append("Cases without LOCK that are not atomic are left out below: there nothing else is promised.")
+    if _is_known(run):
+        found.append(
+            "It is the same symptom as kernel bug 216867, XCHG on VGA memory under KVM; please check whether it is a "
+            "duplicate of that: https://bugzilla.kernel.org/show_bug.cgi?id=216867"
+        )
+    return found
+
+
+def _targets(run: Run) -> list[str]:
+    """What the targets are that the cases are about, for who does not know their names."""
+    names = dict.fromkeys(result.spec.cases[result.number].target for result in told_cases(run) if result.spec)
+    about = [f"{code(name)} is {words(resolve_target(name).summary)}" for name in names]
+    return [f"The target{'s' if len(about) > 1 else ''}: {'; '.join(about)}."] if about else []
+
+
+def _is_known(run: Run) -> bool:
+    """Whether that is what the first report of its kind was of."""
+    cases = [
+        result.spec.cases[result.number]
+        for result in told_cases(run)
+        if result.spec and result.kind is VerdictKind.NOT_ATOMIC and _is_locked(result)
+    ]
+    return "kvm" in run.platform and any(case.instruction == "xchg" for case in cases)
+
+
+def _is_locked(result: Result) -> bool:
+    return result.spec is None or result.spec.cases[result.number].lock
+
+
+def expected(run: Run) -> list[str]:
+    """The output of a machine on which the instruction is atomic, for a block of code."""
+    if run.spec is None:
+        return ["ATOMIC: no violation"]
+    if run.spec.suite:
+        return _expected_of_suite(run)
+    result = run.results[0]
+    if result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result):
+        return ["NOT_ATOMIC: without LOCK nothing else is promised"]
+    phase = phases_of(run.spec, 0)[-1]
+    # The steps run to their end, also where this run was stopped. A walk over cells may go on a little beyond what it
+    # was asked for, and one that goes on until its proof has no number.
+    record = result.phase_record
+    least = max(phase.rounds, record.rounds if record else 0) if phase.rounds else 0
+    rounds, unit = str(least or "N"), experiment_of(phase).unit
+    proof = proof_of(run.spec.case)
+    live = f"nor in L live batches{f' of its {proof}' if proof else ''}"
+    end = f"ATOMIC: no violation in {rounds} {unit.removesuffix('s') if rounds == '1' else unit}, {live}"
+    if phase.experiment != "token":
+        return [end]
+    # how the consumers share the tokens is left to chance; that nothing is missing is not
+    return [TABLE_HEADER, f"counts:\t{rounds}\tm\t{rounds}-m\t0", "", end]
+
+
+def _is_defect(result: Result) -> bool:
+    return result.kind in _DEFECTS and _is_locked(result)
+
+
+def _expected_of_suite(run: Run) -> list[str]:
+    """ATOMIC for what is not atomic here or did not come to its end, and the rest as it is: what lies on memory, say,
+    is no matter of atomicity, and without LOCK nothing is promised."""
+    mended = [result for result in run.results if _is_defect(result)]
+    kinds = [VerdictKind.ATOMIC if _is_defect(result) else result.kind for result in run.results]
+    lines = [f"{result.case}: ATOMIC" for result in mended[:CASES_TOLD]]
+    if len(mended) > CASES_TOLD:
+        lines.append(f"... and {len(mended) - CASES_TOLD} more")
+    return [*lines, *([""] if lines else []), sum_of(kinds)]
+
+
+def table_note(run: Run) -> str:
+    """What the table's columns are, where there is one; else ""."""
+    if run.spec is None or run.spec.suite or phases_of(run.spec, 0)[-1].experiment != "token":
+        return ""
+    consumers = "count1 and count2 what the consumers took" + (
+        " (count2: all but the first)" if run.spec.case.cpus > 3 else ""
+    )
+    any_number = ", m any number" if TABLE_HEADER in expected(run) else ""
+    return (
+        f"count0 is how many tokens CPU 0 put, {consumers}{any_number}. The last column is count0 − (count1 + "
+        "count2), the tokens that vanished less those that were taken twice: 0 where every exchange is atomic."
+    )
+
+
+def terms(run: Run, output: Sequence[str]) -> list[str]:
+    """What the signs and words of the output mean, as a list."""
+    shown = "\n".join(output)
+    found = [f"- {name}: {what}" for sign, name, what in _TERMS if sign in shown]
+    if run.spec is None or not run.spec.suite:
+        return found
+    used = dict.fromkeys(result.kind for result in run.results)
+    signs = ", ".join(f"{code(SIGNS[kind])} {kind.name}" for kind in SIGNS if kind in used)
+    table = "a row is an instruction with an experiment, then widths in bits; a column is a target. What stands in it:"
+    kinds = ", with the kinds of violation" if VerdictKind.NOT_ATOMIC in used else ""
+    controls = [f"- {name}: {what}" for sign, name, what in _TERMS if sign in ("sanity:", "power:")]
+    return [f"- table: {table} {signs}{kinds}", *controls]
+
+
+def explanation(run: Run) -> Iterator[str]:
+    """Paragraphs in Markdown."""
+    told = told_cases(run)
+    if run.spec is None:
+        yield words(run.results[0].verdict.reason)
+        return
+    yield from _mechanism(proven(run))
+    used: dict[str, str] = {}
+    for result in told[:CASES_TOLD]:
+        if result.spec is not None and result.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+            phase = phases_of(result.spec, result.number)[-1]
+            used.setdefault(phase.experiment, experiment_of(phase).argument)
+    for name, argument in used.items():
+        yield f"The argument ({words(name)}): {words(argument)}"
+    if not run.spec.suite and run.kind in (VerdictKind.NOT_ATOMIC, VerdictKind.ATOMIC):
+        return  # the output above ends with the verdict, its controls and its bound
+    for result in told[:CASES_TOLD]:
+        yield "\n".join(_case(result))
+    if len(told) > CASES_TOLD:
+        yield f"And {len(told) - CASES_TOLD} more cases, see the output above."
+
+
+def _mechanism(violated: Sequence[Result]) -> Iterator[str]:
+    """How an access in halves comes to what was seen, with tokens and without: there it is another story."""
+    seen: dict[bool, set[str]] = {}
+    for result in violated:
+        if result.spec is not None:
+            tokens = phases_of(result.spec, result.number)[-1].experiment == "token"
+            seen.setdefault(tokens, set()).update(name for name, count in result.verdict.violations.items() if count)
+    if not seen:
+        return
+    yield _IN_PARTS if set().union(*seen.values()) == {"torn"} else _IN_HALVES
+    for tokens, names in sorted(seen.items(), reverse=True):
+        if len(seen) > 1:
+            yield "Where tokens are passed on:" if tokens else "In the other experiments:"
+        kinds = _TOKEN_KINDS if tokens else _UPDATE_KINDS
+        yield "\n".join(f"- {kinds[name]}" for name in kinds if name in names)
+
+
+def _case(result: Result) -> Iterator[str]:
+    verdict = result.verdict
+    yield f"{code(result.case)}: {verdict.kind.name}: {words(verdict.reason)}"
+    if result.spec is None:
+        return
+    yield ""
+    for line in explanations(result.spec, verdict, result.number):
+        yield f"- {words(line)}"
+    for control in verdict.controls:
+        state = "as it must" if control.enough else mark(control)
+        yield f"- control {code(control.label)}: {words(summary(control.violations))} in {extent(control)}: {state}"

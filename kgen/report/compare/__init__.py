@@ -1,0 +1,1 @@
+"""Two results, compared case by case."""

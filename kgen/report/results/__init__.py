@@ -1,0 +1,1 @@
+"""Result documents: model, reading, writing, and checking against their own evidence."""

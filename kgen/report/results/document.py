@@ -1,0 +1,52 @@
+"""The result as one JSON document. The schema is versioned and described in docs/result-schema.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from enum import Enum
+from typing import Any
+
+from kgen import __version__
+from kgen.evidence.observation import Observation
+from kgen.kernel.plan import phases
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import Verdict
+
+SCHEMA = 4
+#: Documents from this version on are still read.
+OLDEST_SCHEMA = 3
+
+
+def document(
+    spec: KernelSpec | None, observation: Observation, verdict: Verdict | None, invocation: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Everything that was asked, seen and concluded, as plain JSON values. ``spec`` is None where nobody can tell what
+    was asked; ``invocation`` is the command line that it was done with."""
+    seen = plain(observation)
+    return {
+        "schema": SCHEMA,
+        "kgen": __version__,
+        "invocation": list(invocation),
+        "case": spec.name if spec else "",
+        "spec": plain(spec),
+        "digest": spec.digest() if spec else "",
+        "phases": [phase.label for phase in phases(spec)] if spec else [],
+        "platform": observation.platform,
+        **({"verdict": plain(verdict) | {"exit_code": verdict.exit_code}} if verdict else {}),
+        "observation": {name: value for name, value in seen.items() if name not in ("platform", "log")},
+        "serial_log": observation.log,
+    }
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses become objects, enumerations their lower-case names, tuples lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Enum):
+        return value.name if value.__class__.__name__ == "VerdictKind" else value.name.lower()
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return [plain(entry) for entry in value]
+    return value

@@ -1,0 +1,201 @@
+"""A suite's verdicts: as a table on a terminal, and as one JSON document."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kgen import __version__
+from kgen.evidence.observation import Observation
+from kgen.instructions import Source
+from kgen.report.results.document import SCHEMA, document, plain
+from kgen.report.text.case import STYLES, Printer, summary
+from kgen.spec.kernel_spec import Case, KernelSpec, alignment, instructions, resolve_target
+from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+#: The worst first: what a suite as a whole comes to.
+SEVERITY = (
+    VerdictKind.ERROR,
+    VerdictKind.CRASH,
+    VerdictKind.NOT_ATOMIC,
+    VerdictKind.INCONCLUSIVE,
+    VerdictKind.UNSUPPORTED,
+    VerdictKind.NO_STORAGE,
+    VerdictKind.RAM_BACKED,
+    VerdictKind.SKIP,
+    VerdictKind.ATOMIC,
+)
+#: What stands in the table; the width follows it.
+SIGNS: Mapping[VerdictKind, str] = {
+    VerdictKind.ATOMIC: "ok",
+    VerdictKind.NOT_ATOMIC: "NOT",
+    VerdictKind.INCONCLUSIVE: "?",
+    VerdictKind.RAM_BACKED: "ram",
+    VerdictKind.UNSUPPORTED: "unsup",
+    VerdictKind.NO_STORAGE: "none",
+    VerdictKind.SKIP: "skip",
+    VerdictKind.ERROR: "ERROR",
+    VerdictKind.CRASH: "CRASH",
+}
+
+
+#: Keys that a suite's document has once, not for each boot.
+_OF_THE_WHOLE = ("schema", "kgen", "invocation")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case of a suite. ``boot`` is the number of the boot in which it ran, from 0."""
+
+    case: Case
+    verdict: Verdict
+    boot: int
+
+
+def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
+    """What a suite with these verdicts comes to."""
+    return min(kinds, key=SEVERITY.index)
+
+
+def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
+    """Print the table, what stands out, and the sum."""
+    say = Printer(console)
+    say.line(f"{spec.name} on {platform}: {plural(len(outcomes), 'case')}", "bold")
+    width = console.width if console.file.isatty() else 120
+    for lies in dict.fromkeys(lies_of(outcome.case) for outcome in outcomes):
+        say.line("")
+        say.line({"aligned": "aligned:", "misaligned": "misaligned within a line:"}.get(lies, f"across a {lies}:"))
+        _table(console, [outcome for outcome in outcomes if lies_of(outcome.case) == lies], width)
+    say.line("")
+    for outcome in outcomes:
+        if outcome.verdict.kind is not VerdictKind.ATOMIC:
+            say.line(f"{outcome.case.id}: {outcome.verdict.kind.name}: {outcome.verdict.reason}")
+    kinds = [outcome.verdict.kind for outcome in outcomes]
+    say.line("")
+    clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
+    bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
+    if bounds:
+        counted = _range([f"{number}" for number in sorted(verdict.judged for verdict in clean)])
+        rates = _range([f"{bound:.2g}" for bound in sorted(bounds)])
+        middle = f", in the median {statistics.median(bounds):.2g}" if len(bounds) > 1 else ""
+        say.line(f"where ATOMIC, N is {counted} live batches: at most {rates} per live batch at 95 %{middle}")
+    say.line(sum_of(kinds), STYLES.get(worst(kinds), "bold yellow"))
+
+
+def _range(ordered: Sequence[str]) -> str:
+    """The least and the greatest of some numbers; one where they are the same."""
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def sum_of(kinds: Sequence[VerdictKind]) -> str:
+    """What a suite with these verdicts comes to, and how many there are of each."""
+    numbers = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in SEVERITY if kind in kinds)
+    return f"{worst(kinds).name}: {numbers}"
+
+
+def lies_of(case: Case) -> str:
+    """How the case's operand lies on its target: see ``spec.alignment``."""
+    return alignment(resolve_target(case.target), case.offset, case.width)
+
+
+def _table(console: Console, outcomes: Sequence[Outcome], width: int) -> None:
+    """One table, in as many parts as the width takes."""
+    from rich.text import Text
+
+    fields: dict[str, dict[str, list[Outcome]]] = {}
+    for outcome in outcomes:
+        fields.setdefault(_row(outcome.case), {}).setdefault(outcome.case.target, []).append(outcome)
+    widths = {
+        row: " ".join(sorted({str(each.case.width) for part in cells.values() for each in part}, key=int))
+        for row, cells in fields.items()
+    }
+    columns = list(dict.fromkeys(outcome.case.target for outcome in outcomes))
+    cells = {
+        (row, column): _cell(found[column], widths[row]) if column in found else Text("")
+        for row, found in fields.items()
+        for column in columns
+    }
+    sizes = {column: max(len(column), *(len(cells[row, column]) for row in fields)) + 2 for column in columns}
+    first = max(len(row) for row in fields) + 2
+    second = max(len(text) for text in widths.values()) + 2
+    while columns:
+        count, used = 0, first + second
+        while count < len(columns) and (not count or used + sizes[columns[count]] <= width):
+            used += sizes[columns[count]]
+            count += 1
+        part, columns = columns[:count], columns[count:]
+        lines = [Text(" " * (first + second) + "".join(f"{column:<{sizes[column]}}" for column in part))]
+        for row in fields:
+            if not any(len(cells[row, column]) for column in part):
+                continue
+            line = Text(f"{row:<{first}}{widths[row]:<{second}}")
+            for column in part:
+                line.append_text(cells[row, column])
+                line.append(" " * (sizes[column] - len(cells[row, column])))
+            lines.append(line)
+        for line in lines:
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+
+
+def _row(case: Case) -> str:
+    entry = instructions()[case.instruction]
+    how = "" if Source(case.source) is entry.sources[0] else f" {case.source}"
+    return f"{case.instruction}{how}{'' if case.lock else ' nolock'} {case.experiment}"
+
+
+def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
+    """The verdict, with the widths where they are not the row's: ``ok``, ``8 ok 16 NOT lost``."""
+    from rich.text import Text
+
+    cell = Text()
+    by_kind: dict[VerdictKind, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_kind.setdefault(outcome.verdict.kind, []).append(outcome)
+    for kind, members in by_kind.items():
+        found = {name for member in members for name, count in member.verdict.violations.items() if count}
+        seen = f" {'+'.join(sorted(found))}" if found and kind is VerdictKind.NOT_ATOMIC else ""
+        mine = " ".join(sorted({str(member.case.width) for member in members}, key=int))
+        label = "" if mine == widths else f"{mine} "
+        cell.append(f"{', ' if len(cell) else ''}{label}{SIGNS[kind]}{seen}", style=STYLES.get(kind, "yellow"))
+    return cell
+
+
+def suite_document(
+    spec: KernelSpec,
+    platform: str,
+    boots: Sequence[tuple[KernelSpec, Observation]],
+    outcomes: Sequence[Outcome],
+    invocation: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
+    total = worst([outcome.verdict.kind for outcome in outcomes])
+    return {
+        "schema": SCHEMA,
+        "kgen": __version__,
+        "invocation": list(invocation),
+        "suite": spec.suite,
+        "spec": plain(spec),
+        "platform": platform,
+        "verdict": {"kind": total.name, "exit_code": total.value},
+        "cases": [
+            {
+                "case": outcome.case.id,
+                "boot": outcome.boot,
+                "verdict": plain(outcome.verdict) | {"exit_code": outcome.verdict.exit_code},
+                "violations": summary(outcome.verdict.violations),
+            }
+            for outcome in outcomes
+        ],
+        "boots": [
+            {name: value for name, value in document(part, seen, None).items() if name not in _OF_THE_WHOLE}
+            for part, seen in boots
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Runs of kgen verify: start a machine, follow it, freeze it, read it."""

@@ -1,0 +1,237 @@
+"""Observe a machine that somebody else started, through its gdb stub."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from kgen import __version__
+from kgen.build import build
+from kgen.errors import KgenError, LinkError, MachineError, SpecError
+from kgen.evidence.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.evidence.observation import Observation, from_log
+from kgen.host.environment import gathering
+from kgen.inspection.stopped import Inspection, cell_range, inspect
+from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.protocol import parse_log
+from kgen.machine.gdb import GdbSession, Unreachable
+from kgen.machine.qmp import Qmp
+from kgen.machine.rsp import UNKNOWN, ending_with, is_socket, network_address
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.linker import LoadedElf, read
+
+#: Symbols without which nothing can be read.
+NEEDED = ("results", "ram_cells", "text_version")
+_QMP_SECONDS = 10.0
+#: Words that QEMU's monitor is asked for at a time.
+_WORDS = 1024
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """Where to look and how to leave. ``address`` is the stub's, ``qmp`` QEMU's control socket, ``log`` a serial log;
+    ``timeout`` in seconds bounds the stub's answers."""
+
+    address: str
+    qmp: str | None = None
+    log: bytes | None = None
+    after: Literal["found", "resume", "stop"] = "found"
+    gdb: str = "gdb"
+    timeout: float = 20.0
+
+
+def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Observation, str]:
+    """Stop the machine, read it, leave it. Returns what it runs, what was seen and how it was left.
+
+    Raises SpecError for what is no address or no kernel of kgen's, DebuggerError for a stub that does not answer,
+    MachineError for a control socket that does not.
+    """
+    kernel, spec = kernel_of(elf, name)
+    must_be_an_address(wanted.address)
+    foreign = _foreign(kernel, spec)
+    with ExitStack() as stack:
+        gather = stack.enter_context(gathering("", wanted.gdb))
+        control, found = ask_control(stack, wanted.qmp)
+        resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
+        session = stack.enter_context(GdbSession.start(wanted.gdb))
+        left = _in_words(wanted, found, resume)
+        with _leaving(session, resume, left):
+            session.connect(wanted.address, timeout=wanted.timeout)
+            seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
+            other = _other_machine(control, found, session, kernel.symbols["results"], spec, seen) if control else []
+            path = _path(control, cell_range(phases(spec)[-1], kernel.symbols, seen.memory), spec.case.cpus)
+        about = gather()
+    log = parse_log(wanted.log) if wanted.log is not None else None
+    observation = Observation(
+        platform=f"stub at {wanted.address}",
+        serial=from_log(log) if log else None,
+        memory=seen.memory,
+        path=PathEvidence("unknown", "", other[0], "") if other else path,
+        problems=(*foreign, *seen.problems, *other),
+        cells=seen.cells,
+        registers=seen.registers,
+        symbols=seen.symbols,
+        rows=log.rows if log else (),
+        log=wanted.log.decode("latin-1") if wanted.log is not None else "",
+        environment=about,
+    )
+    return spec, observation, left
+
+
+def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
+    """How the machine is left. ``found`` is how it was, as far as that could be asked."""
+    how = "running" if resume else "stopped"
+    if found:
+        return f"{how} (found {found})"
+    return how if wanted.after != "found" else f"{how} (no --qmp to ask how it was found)"
+
+
+@contextmanager
+def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
+    """Leave the machine as it was asked for, also when reading it fails. Raises DebuggerError when that fails."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except BaseException as error:
+        told = f"the machine was left {left}"
+        try:
+            _leave(session, resume)
+        except KgenError:  # the first failure is the one to be told
+            told = UNKNOWN
+        if isinstance(error, KgenError):
+            raise ending_with(error, told) from error
+        raise
+    _leave(session, resume)
+
+
+def _leave(session: GdbSession, resume: bool) -> None:
+    if resume:
+        session.detach()
+    else:
+        session.disconnect()
+
+
+def must_be_an_address(text: str) -> None:
+    """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
+    if network_address(text) and not text.startswith(("-", "|")):
+        return
+    if not is_socket(text):
+        raise SpecError(
+            f"'{text}' is neither HOST:PORT nor a socket",
+            hint="give what QEMU's -gdb was given, such as localhost:1234",
+        )
+
+
+def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
+    """A kernel's file, and what it was built from. Raises SpecError for any other file, and for one of another kgen: it
+    is the wrong file that was named."""
+    try:
+        kernel = read(elf, name=name)
+    except LinkError as error:
+        raise SpecError(
+            error.message, where=error.where, hint=error.hint or "name the kernel.elf of kgen build"
+        ) from error
+    try:
+        spec = KernelSpec.from_json(kernel.spec_json)
+    except SpecError as error:
+        raise SpecError(f"was built by another version of kgen: {error.message}", where=name) from error
+    missing = [symbol for symbol in NEEDED if symbol not in kernel.symbols]
+    if missing:
+        raise SpecError(f"has no symbol {missing[0]}", where=name, hint="build it again with this kgen")
+    return kernel, spec
+
+
+def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
+    """QEMU's control socket, which ``stack`` closes, and what it calls the state of the machine; None and "" without
+    one. To be asked first: connecting to a stub stops the machine, and few stubs tell whether it ran before.
+
+    Raises MachineError, and SpecError for "" (a variable that is not set): without it a machine that stands still would
+    be taken for one that runs.
+    """
+    if path is None:
+        return None, ""
+    control = _connect_control(path)
+    stack.callback(control.close)
+    return control, status_of(control)
+
+
+def _connect_control(path: str) -> Qmp:
+    if not path:
+        raise SpecError("names nothing", where="qmp", hint="name QEMU's control socket, or leave it out")
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        control.settimeout(_QMP_SECONDS)
+        control.connect(path)
+    except OSError as error:
+        control.close()
+        raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
+    return Qmp(control, _QMP_SECONDS, path)
+
+
+def status_of(control: Qmp) -> str:
+    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
+    answer = control.execute("query-status", {}, _QMP_SECONDS)
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, str) or not re.fullmatch(r"[a-z-]{1,40}", status):
+        raise control.failed("what QEMU answers to query-status names no state of a machine")
+    return status
+
+
+def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
+    """Whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
+    if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
+        return []
+    return ["the ELF is not what this kgen builds: it was changed after it was built, or built from other sources"]
+
+
+def _version(kernel: LoadedElf) -> str:
+    """The version of kgen that the kernel prints when it boots, "" where it does not hold it."""
+    at = kernel.symbols["text_version"]
+    holders = (part for part in kernel.sections if part.address <= at < part.address + part.size)
+    text = next((part.data[at - part.address :] for part in holders), b"")
+    return text.partition(b"\0")[0].decode("latin-1")
+
+
+def _other_machine(
+    control: Qmp, found: str, session: GdbSession, results: int, spec: KernelSpec, seen: Inspection
+) -> list[str]:
+    """Whether the control socket is of another machine than the one that gdb has stopped: then both see the same bytes.
+
+    The results block holds times that no two runs share.
+    """
+    what = "--qmp is of another machine than the stub"
+    if status_of(control) == "running":
+        return [f"{what}: it runs while the debugger holds this one"]
+    if found == "prelaunch" and seen.memory is not None:
+        return [f"{what}: it has not been started, and here a kernel runs"]
+    size = layout_of(spec).size & ~3
+    if _memory(control, results, size) != session.read_memory(results, size):
+        return [f"{what}: the results block in its memory is not the one that the debugger sees"]
+    return []
+
+
+def _memory(control: Qmp, address: int, size: int) -> bytes:
+    """Guest memory as QEMU's monitor shows it, fewer bytes where it does not. Raises MachineError."""
+    data = b""
+    for start in range(0, size // 4, _WORDS):
+        line = f"xp /{min(_WORDS, size // 4 - start)}xw {address + 4 * start:#x}"
+        text = str(control.execute("human-monitor-command", {"command-line": line}, _QMP_SECONDS))
+        words = (word for row in text.splitlines() for word in re.findall(r"0x([0-9a-f]{8})\b", row.partition(":")[2]))
+        data += b"".join(int(word, 16).to_bytes(4, "little") for word in words)
+    return data
+
+
+def _path(control: Qmp | None, cells: tuple[int, int] | None, cpus: int) -> PathEvidence:
+    if control is None or cells is None:
+        return NOT_ASKED
+    try:
+        arguments = {"command-line": "info mtree -f"}
+        text = str(control.execute("human-monitor-command", arguments, _QMP_SECONDS))
+        return attest(text, *cells, cpus=cpus)
+    except KgenError as error:
+        return PathEvidence("unknown", "", error.line, "")

@@ -1,0 +1,80 @@
+"""What is here, what is missing, how to get it; and one short boot on each platform."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kgen import __version__
+from kgen.build import build
+from kgen.errors import KgenError, PlatformUnavailable
+from kgen.host.environment import environment, first_line, kvm_parameters
+from kgen.machine.gdb import INSTALL_HINT
+from kgen.platforms import LaunchRequest
+from kgen.platforms._qemu import find_binary, missing_binary
+from kgen.run.observe import Options, observe, platforms
+from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.verdict.judge import VerdictKind, judge
+
+#: Enough to start three CPUs and pass tokens through memory; short enough to be waited for.
+CANARY = KernelSpec(Case("xchg", target="ram"), rounds=200, controls=False)
+_CANARY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report. ``state`` is ok, missing, unavailable or broken; ``platform`` tells a canary's
+    boot from the rest."""
+
+    subject: str
+    state: str
+    detail: str
+    platform: bool = False
+
+
+def examine(options: Options) -> Iterator[Finding]:
+    """Everything there is to find, the quick first."""
+    yield from tools(options)
+    yield from canaries(options)
+
+
+def tools(options: Options) -> Iterator[Finding]:
+    """kgen, the host, and the programs that kgen runs."""
+    about = environment()
+    host = about["host"]
+    yield Finding("kgen", "ok", f"{__version__} on Python {about['versions']['python']}")
+    microcode = f", microcode {host['microcode']}" if "microcode" in host else ""
+    cpu = host.get("cpu", host["machine"])
+    yield Finding("host", "ok", f"{cpu}{microcode}, {host['cpus']} CPUs, {host['system']} {host['kernel']}")
+    request = LaunchRequest(kernel=None, qemu=options.qemu)
+    yield _tool("qemu", find_binary(request), missing_binary(request) or "")
+    yield _tool("gdb", shutil.which(options.gdb), f"'{options.gdb}' is not to be found; {INSTALL_HINT}")
+    parameters = ", ".join(f"{name}={value}" for name, value in kvm_parameters().items() if name.startswith("kvm_"))
+    yield Finding("kvm", "ok" if parameters else "missing", parameters or "no KVM module with parameters is loaded")
+
+
+def _tool(name: str, path: str | None, missing: str) -> Finding:
+    if path is None:
+        return Finding(name, "missing", missing)
+    version = first_line([path, "--version"])
+    return Finding(name, "ok" if version else "broken", f"{path}: {version or 'does not tell its version'}")
+
+
+def canaries(options: Options) -> Iterator[Finding]:
+    """Boot the canary on every platform, one after the other."""
+    kernel = build(CANARY)
+    for name, platform in platforms().items():
+        try:
+            seen = observe(kernel, platform, replace(options, timeout=_CANARY_SECONDS))
+        except PlatformUnavailable as error:
+            yield Finding(name, "unavailable", error.message, platform=True)
+            continue
+        except KgenError as error:
+            yield Finding(name, "broken", error.line, platform=True)
+            continue
+        verdict = judge(CANARY, seen)
+        # Without controls a clean run is INCONCLUSIVE, which is what a healthy canary gives.
+        well = verdict.kind is VerdictKind.INCONCLUSIVE and seen.serial is not None and seen.serial.complete
+        detail = f"a canary passed {verdict.rounds} tokens in {seen.timings.get('run', 0):.1f} s"
+        yield Finding(name, "ok" if well else "broken", detail if well else verdict.reason, platform=True)

@@ -1,0 +1,129 @@
+"""Run a kernel to an interesting moment, freeze it there, and hand the terminal to a person's gdb."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kgen.build import Kernel
+from kgen.errors import DebuggerError, GuestCrash, OutputError, SpecError
+from kgen.evidence.observation import Observation
+from kgen.host.process import foreground
+from kgen.kernel.plan import decisive
+from kgen.machine.engine import Engine
+from kgen.platforms import Platform
+from kgen.run.observe import Options, Watcher, observe
+
+#: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
+LOG = "serial.log"
+LISTEN_SECONDS = 0.05
+#: Where the machine can be stopped, in the order of time.
+MOMENTS = ("start", "controls", "case", "violation", "end")
+_WHERE = {
+    "start": "at the kernel's first instructions",
+    "controls": "where the first phase begins",
+    "case": "where the case begins",
+    "violation": "at the case's first violation",
+    "end": "at its end",
+}
+
+
+def moment_for(platform: Platform, wanted: str | None) -> str:
+    """The moment to stop at: what was asked for, else the first violation where breakpoints hit and the end elsewhere.
+    Raises SpecError where the platform cannot be stopped there."""
+    if "gdb" not in platform.provides:
+        raise SpecError("the platform has no stub that gdb could join", where=platform.name, hint="choose another one")
+    if platform.breakpoints != "none":
+        return wanted or "violation"
+    if wanted not in (None, "end"):
+        hint = "give --stop end"
+        raise SpecError("no breakpoint hits there, so it cannot be stopped", where=f"--stop {wanted}", hint=hint)
+    return "end"
+
+
+def hand_over(
+    kernel: Kernel,
+    platform: Platform,
+    options: Options,
+    moment: str,
+    *,
+    log: Path | None = None,
+    watcher: Watcher | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run the kernel to the moment, then let gdb have the terminal until it ends; the machine ends with it.
+
+    ``log`` is where the guest's serial log goes, None for a place that goes with the machine. ``tell`` is given lines
+    about where the machine stands, and that place. Raises as ``pipeline.observe`` does, GuestCrash where the machine
+    died on its way, DebuggerError where gdb could not be run on the terminal, OutputError where the log cannot be
+    written.
+    """
+
+    def hold(machine: Engine, elf: Path, observation: Observation) -> None:
+        if observation.crash:
+            raise GuestCrash(observation.crash, where=platform.name)
+        own = {phase.index for phase in decisive(kernel.spec)}
+        tell(f"{platform.name} is frozen {_reached(moment, observation, own)}; when gdb ends, so does the machine")
+        place = log or elf.with_name(LOG)
+        fate = "" if log else ", which goes with the machine (--log FILE keeps it)"
+        tell(f"the guest's serial log goes on in {place}{fate}")
+        words = [options.gdb, "-q", *machine.join(elf)[1:], "-ex", "kgen status"]
+        with _writer(place) as write:
+            write(observation.log.encode("latin-1"))
+            try:
+                foreground(words, lambda: listen(machine, write))
+            except OSError as error:
+                raise DebuggerError(f"cannot be run: {error.strerror}", where=options.gdb) from error
+
+    where = moment if moment in ("start", "controls", "case") else ""
+    wanted = replace(options, moment=where, stop_on_violation=moment == "violation")
+    observe(kernel, platform, wanted, watcher=watcher, holder=hold)
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """A function that puts bytes behind each other into a file, which is made anew. Raises OutputError."""
+
+    def unwritable(error: OSError) -> OutputError:
+        hint = "name another file"
+        return OutputError(f"cannot be written: {error.strerror or error}", where=str(path), hint=hint)
+
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise unwritable(error) from error
+
+    def write(data: bytes) -> None:
+        try:
+            file.write(data)
+        except OSError as error:
+            raise unwritable(error) from error
+
+    with file:
+        yield write
+
+
+def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
+    """Take what the guest sends, for a moment: a guest that nobody listens to waits when its line is full."""
+    try:
+        write(machine.read_serial(LISTEN_SECONDS))
+    except GuestCrash:
+        time.sleep(LISTEN_SECONDS)
+
+
+def _reached(moment: str, observation: Observation, own: Container[int]) -> str:
+    """Where it stands: not every run is violated, and some are cut short. ``own`` are the indexes of the phases whose
+    violations are the case's."""
+    if observation.cut:
+        return f"where it was: {observation.cut}"
+    memory = observation.memory
+    if moment == "end" or memory is None or not memory.complete:
+        return _WHERE[moment]
+    if moment != "violation":
+        return f"at its end: it was never {_WHERE[moment]}"
+    if any(phase.total for phase in memory.phases if phase.index in own):
+        return "at its end: the case was violated, and no breakpoint stopped it there"
+    return "at its end: the case was not violated"

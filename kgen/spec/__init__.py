@@ -1,0 +1,1 @@
+"""What is asked: a case, a kernel's specification, suites, defaults, and the checks of arguments."""

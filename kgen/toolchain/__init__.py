@@ -1,0 +1,1 @@
+"""From text to ELF: statements, encodings, assembler, an independent decoder, linker, DWARF, listing."""

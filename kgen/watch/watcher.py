@@ -1,0 +1,269 @@
+"""Watch a machine that somebody else started: stop it for a moment, look, let it run, and not too often.
+
+What is seen is for people. Being stopped shifts the CPUs against each other in time, so no verdict comes from here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
+from kgen.host.signals import signals_wait
+from kgen.inspection.glance import Glance, look
+from kgen.kernel.plan import layout_of, phases
+from kgen.machine.qmp import Qmp
+from kgen.machine.rsp import UNKNOWN, Ended, Stub, ending_with
+from kgen.run.attach import ask_control, kernel_of, must_be_an_address, status_of
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.linker import LoadedElf
+from kgen.watch.pacing import Cost, Pace, Pause
+from kgen.watch.view import Sample, View
+
+#: How often a wait looks whether it shall go on, in seconds.
+TICK = 0.1
+#: How long a machine may take until its kernel has begun, in seconds: a loaded host boots slowly.
+BOOT_SECONDS = 60.0
+#: Looks that are remembered.
+HISTORY = 512
+#: The first QEMU whose stub does not speak of the stop that a connection brings about.
+_SILENT_QEMU = (8, 1)
+_GUESS = "it is taken to have been running, which neither its stub nor a --qmp tells"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Where to look, and how. ``address`` is the stub's, ``qmp`` QEMU's control socket. ``seconds`` bounds the whole
+    (None: not), ``once`` means one look; ``resume`` lets a machine run that was found stopped; ``timeout``, in seconds,
+    is for each answer of the stub."""
+
+    address: str
+    pace: Pace
+    qmp: str | None = None
+    seconds: float | None = None
+    once: bool = False
+    resume: bool = False
+    timeout: float = 10.0
+
+
+@dataclass
+class _Machine:
+    """The machine behind the stub, since when we hold it (on the clock of time.monotonic), and how it is to be left.
+    ``doubt`` says what is known of it where it could not be left so."""
+
+    stub: Stub
+    began: float
+    found: str
+    runs_after: bool
+    ended: bool = False
+    doubt: str = ""
+
+
+def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], stop: Callable[[], bool]) -> View:
+    """Look again and again, ``show`` each time, until the run or the machine is over, time is up, or ``stop`` says so.
+
+    Returns the last view, whose ``ending`` says why it is the last and how the machine was left.
+
+    Raises SpecError for what is no address or no kernel of kgen's, DebuggerError for a stub that does not answer or has
+    another kernel, GuestCrash where the guest died, MachineError for a control socket that is silent.
+    """
+    kernel, spec = kernel_of(elf, name)
+    must_be_an_address(wanted.address)
+    with _attached(wanted) as machine:
+        view = _Watch(machine, kernel, spec, wanted).run(show, stop)
+    return replace(view, left=_left(machine))
+
+
+@contextmanager
+def _attached(wanted: Watched) -> Iterator[_Machine]:
+    """Stop the machine; afterwards leave it as it was found, whatever happened."""
+    with ExitStack() as stack:
+        control, status = ask_control(stack, wanted.qmp)
+        machine: _Machine | None = None
+        failure: BaseException | None = None
+        try:
+            with signals_wait():
+                # Torn out of this, we would not know whether the machine ran.
+                began = time.monotonic()
+                stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
+                machine = _Machine(stub, began, _GUESS, True)
+                machine.found, ran = _how_found(stub, status)
+                machine.runs_after = ran or wanted.resume
+            yield machine
+        except BaseException as error:
+            failure = error
+        trouble = _leave(machine, control) if machine else None
+        if trouble and not isinstance(failure, KgenError):
+            failure = trouble  # what ends us by a signal has no line that could tell it
+        if machine and isinstance(failure, KgenError):
+            raise ending_with(failure, _left(machine)) from failure
+        if failure:
+            raise failure
+
+
+def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
+    """Leave the machine as it is to be left. Returns what went wrong, if anything did."""
+    if not machine.runs_after or machine.ended:
+        return None
+    try:
+        with signals_wait():
+            machine.stub.leave()
+    except Ended:
+        machine.ended = True
+    except GuestCrash as error:
+        machine.runs_after = False
+        return error
+    except KgenError as error:
+        machine.doubt = _doubt(control)
+        return error
+    return None
+
+
+def _doubt(control: Qmp | None) -> str:
+    """What is known of a machine whose stub has not confirmed that it lets it run."""
+    told = f"{UNKNOWN}: its stub was told to let it run and has not confirmed it"
+    try:
+        return f"QEMU's control socket calls the machine {status_of(control)}" if control else told
+    except KgenError:
+        return told
+
+
+def _left(machine: _Machine) -> str:
+    if machine.ended:
+        return "the machine is gone"
+    if machine.doubt:
+        return machine.doubt
+    return f"the machine was left {'running' if machine.runs_after else 'stopped'} ({machine.found})"
+
+
+def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
+    """How the machine was before we came, in words, and whether it ran. ``status`` is what QEMU's control socket said
+    before that, "" where it was not asked."""
+    if status:
+        return f"found {status}", status == "running"
+    if stub.announced:
+        return "found running", True
+    told = stub.monitor("info status")
+    if match := re.search(r"paused \(([\w-]+)\)", told):
+        return f"found stopped: {match[1]}", False
+    version = re.match(r"(\d+)\.(\d+)", stub.monitor("info version").strip())
+    if version and (int(version[1]), int(version[2])) < _SILENT_QEMU:
+        return "found stopped", False
+    return _GUESS, True
+
+
+class _Watch:
+    """The looks taken so far, and what is to be done next."""
+
+    def __init__(self, machine: _Machine, kernel: LoadedElf, spec: KernelSpec, wanted: Watched) -> None:
+        self._machine = machine
+        self._stub = machine.stub
+        self._kernel = kernel
+        self._wanted = wanted
+        self._began = machine.began
+        self._spec = spec
+        self._phases = phases(spec)
+        self._layout = layout_of(spec)
+        self._samples: deque[Sample] = deque(maxlen=HISTORY)
+        self._cost = Cost(machine.began, machine.began)
+        self._next = machine.began
+
+    def run(self, show: Callable[[View], None], stop: Callable[[], bool]) -> View:
+        """See watch()."""
+        try:
+            return self._run(show, stop)
+        except Ended:
+            self._machine.ended = True
+            if not self._cost.looks:
+                raise  # nothing was seen
+            return self._view("the machine ended")
+        except GuestCrash:
+            self._machine.runs_after = False
+            raise
+
+    def _run(self, show: Callable[[View], None], stop: Callable[[], bool]) -> View:
+        begin = self._began  # connecting has stopped the machine
+        foreign = False
+        while True:
+            with signals_wait():  # a look is short, and what it is torn out of would be left standing
+                if not foreign and self._cost.looks:
+                    self._stub.interrupt()
+                seen = self._look()
+                reason = self._enough(seen, foreign)
+                if not reason:
+                    self._stub.go()
+            pause = Pause(begin, time.monotonic())
+            self._keep(pause, seen)
+            self._next = self._wanted.pace.next_look(pause)
+            if reason:
+                return self._view(reason)
+            show(self._view())
+            foreign, reason = self._wait(self._next, stop)
+            if reason:
+                return self._view(reason)
+            begin = time.monotonic()
+
+    def _enough(self, seen: Glance | None, foreign: bool) -> str:
+        """Why this look is the last, "" where it is not."""
+        if foreign:
+            self._machine.runs_after = False  # what somebody has stopped is his
+            return "somebody else stopped the machine"
+        if seen is not None and seen.final:
+            return "the run is over"
+        if not self._machine.runs_after:
+            return "the machine stands still"
+        return "one look was asked for" if self._wanted.once else ""
+
+    def _wait(self, moment: float, stop: Callable[[], bool]) -> tuple[bool, str]:
+        """Let the machine run until then: whether somebody else has stopped it, and why there is no other look."""
+        seconds = self._wanted.seconds
+        until = moment if seconds is None else min(moment, self._began + seconds)
+        while True:
+            now = time.monotonic()
+            if stop():
+                return False, "stopped by Ctrl-C"
+            if now >= until:
+                return False, "" if until == moment else "time is up"
+            if self._stub.halted(min(until - now, TICK)):
+                return True, ""
+
+    def _look(self) -> Glance | None:
+        try:
+            seen = look(self._stub.read_memory, self._layout, self._kernel.symbols["results"], self._phases)
+        except ProtocolError as error:
+            raise ProtocolError(error.message, where=self._wanted.address, hint="is this the machine's ELF?") from error
+        if seen is None:
+            if not self._machine.runs_after or self._wanted.once or time.monotonic() > self._began + BOOT_SECONDS:
+                raise DebuggerError(
+                    "there is no results block in memory", where=self._wanted.address, hint="has the kernel booted?"
+                )
+        elif seen.build_id != self._kernel.build_id.hex():
+            raise DebuggerError(
+                f"the guest runs build {seen.build_id}, the ELF is build {self._kernel.build_id.hex()}",
+                where=self._wanted.address,
+                hint="give the ELF that the machine was started with",
+            )
+        return seen
+
+    def _keep(self, pause: Pause, seen: Glance | None) -> None:
+        self._cost = self._cost.after(pause)
+        if seen is not None:
+            self._samples.append(Sample(pause.begin - self._began, pause.seconds, seen))
+
+    def _view(self, reason: str = "") -> View:
+        now = time.monotonic()
+        # The run that is owed for the last pause counts: so much the next look will find, or nobody will disturb.
+        runs = self._machine.runs_after and not self._machine.ended
+        return View(
+            spec=self._spec,
+            address=self._wanted.address,
+            budget=self._wanted.pace.share,
+            samples=tuple(self._samples),
+            elapsed=now - self._began,
+            cost=self._cost.at(max(now, self._next) if runs else now),
+            ending=reason,
+        )
