@@ -19,12 +19,13 @@ from kgen.spec.arguments import check_all, check_seconds, checked
 
 if TYPE_CHECKING:
     from kgen.lab.recipe import Choice
-    from kgen.platforms import Platform
+    from kgen.machine.platform import Platform
     from kgen.report.compare.comparison import Comparison, Difference
-    from kgen.report.results.read import Result, Run
-    from kgen.run.observe import Options
-    from kgen.spec.kernel_spec import Case, KernelSpec
-    from kgen.verdict.judge import Verdict, VerdictKind
+    from kgen.report.results.model import Result, Run
+    from kgen.run.options import Options
+    from kgen.spec.case import Case
+    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.verdict.model import Verdict, VerdictKind
 
 __all__ = (
     "Case",
@@ -132,9 +133,10 @@ def verify(
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
     """
     from kgen.errors import SpecError
-    from kgen.run.observe import platform_named
+    from kgen.platforms import platform_named
     from kgen.spec import defaults
-    from kgen.spec.kernel_spec import Case, KernelSpec
+    from kgen.spec.case import Case
+    from kgen.spec.kernel_spec import KernelSpec
 
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
@@ -167,7 +169,7 @@ def verify_suite(
 
     ``only`` and ``skip`` are patterns on case ids, ``budget`` is in seconds; the rest is as for ``verify``.
     """
-    from kgen.run.observe import platform_named
+    from kgen.platforms import platform_named
 
     spec = suites(suite, only=only, skip=skip, cpus=cpus, rounds=rounds, budget=budget)
     there = platform_named(platform)
@@ -202,9 +204,9 @@ def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
 
 def platforms() -> tuple[str, ...]:
     """The names of everything that runs a kernel, whether or not it works here."""
-    from kgen.run import observe
+    from kgen.platforms import platforms as known
 
-    return tuple(sorted(observe.platforms()))
+    return tuple(sorted(known()))
 
 
 @_checked
@@ -215,13 +217,15 @@ def build(
 
     ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
     """
-    from kgen import build
+    from kgen import build, media
+    from kgen.errors import unknown
+    from kgen.spec.case import Case
     from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
-    from kgen.spec.kernel_spec import Case, KernelSpec, unknown
+    from kgen.spec.kernel_spec import KernelSpec
 
     check_all(case, Case)
     asked = Case(instr, **case)
-    known = build.formats()
+    known = media.formats()
     for name in formats:
         if name not in known:
             raise unknown("image format", name, known)
@@ -247,7 +251,8 @@ def judge_all(
 ) -> tuple[Run, ...]:
     """The verdicts on all runs that a log or a dump holds, in order."""
     from kgen.errors import SpecError
-    from kgen.offline.inputs import open_dump, read_bytes, read_log
+    from kgen.files import read_bytes
+    from kgen.offline.inputs import open_dump, read_log
     from kgen.offline.runs import from_capture, from_dump, from_elf, results
 
     if log is None and memory is None:
@@ -277,8 +282,8 @@ def inspect(
     ``qmp`` is QEMU's control socket, to attest the path; ``serial`` the log so far; ``after`` how to leave the machine;
     ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
     """
+    from kgen.files import read_bytes
     from kgen.host.signals import tidy_end
-    from kgen.offline.inputs import read_bytes
     from kgen.run.attach import Attachment, attach
     from kgen.run.verify import judged
 
@@ -293,7 +298,7 @@ def inspect(
 @_checked
 def load(*paths: PathLike) -> tuple[Run, ...]:
     """The runs that result files hold, in order. Raises SpecError."""
-    from kgen.offline.inputs import read_runs
+    from kgen.report.results.store import read_runs
 
     return read_runs([Path(path) for path in paths])
 
@@ -302,7 +307,7 @@ def load(*paths: PathLike) -> tuple[Run, ...]:
 def save(path: PathLike, *runs: Run) -> None:
     """Write runs as a result file, whole or not at all. Raises OutputError, SpecError where there is no run."""
     from kgen.errors import SpecError
-    from kgen.offline.inputs import write_result
+    from kgen.report.results.store import write_result
 
     if not runs:
         raise SpecError("there is no run to be written", where=str(path))
@@ -312,9 +317,8 @@ def save(path: PathLike, *runs: Run) -> None:
 @_checked
 def report(*runs: Run, form: str = "text") -> str:
     """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
-    from kgen.errors import SpecError
+    from kgen.errors import SpecError, unknown
     from kgen.report.formats import formats
-    from kgen.spec.kernel_spec import unknown
 
     if not runs:
         raise SpecError("there is no run to be told", where="report")
@@ -340,9 +344,9 @@ def _options(
     proof_seconds: int = 0,
 ) -> Options:
     """How to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
-    from kgen.run.observe import Options
+    from kgen.errors import unknown
+    from kgen.run.options import Options
     from kgen.spec.defaults import DEFAULT_TIMEOUT
-    from kgen.spec.kernel_spec import unknown
 
     for name in choices:
         if name not in _Choices.__annotations__:
@@ -366,9 +370,9 @@ _OF_A_LAB = ("kernel", "modules", "inner_qemu")
 def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
     """What the lab is to be made of. Raises SpecError for what is not what it must be, or is not for that platform."""
     from kgen.errors import SpecError
+    from kgen.files import check_program
     from kgen.lab.recipe import Choice
     from kgen.lab.recipe import check as check_lab
-    from kgen.offline.inputs import check_program
 
     kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
     choice = Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
@@ -385,10 +389,11 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
     from dataclasses import replace
 
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
+    from kgen.files import check_program
     from kgen.host.signals import tidy_end
     from kgen.lab.build import Tools, ensure
-    from kgen.offline.inputs import check_program
-    from kgen.run.observe import Options, check_available, check_choices, request_of
+    from kgen.run.canary import canary
+    from kgen.run.options import Options, check_available, check_choices, request_of
     from kgen.run.verify import carry_out, check_arguments, refused
 
     check_arguments(platform, options.qemu, options.extra)
@@ -398,7 +403,7 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
     try:
         with tidy_end():
             if not choice.is_default:
-                lab = ensure(choice, Tools(options.qemu, options.gdb), lambda stage: None)
+                lab = ensure(choice, Tools(options.qemu, options.gdb), lambda stage: None, canary)
                 options = replace(options, lab=lab.directory)
             check_available(spec, platform, request)
             run = carry_out(spec, platform, options)

@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from kgen import __version__, registry
+from kgen import __version__
 from kgen.errors import OutputError
+from kgen.kernel.parameters import LOAD_ADDRESS
 from kgen.kernel.plan import layout_of, phases
-from kgen.kernel.render import LOAD_ADDRESS, render
+from kgen.kernel.render import render
 from kgen.kernel.results_block import LAYOUT_VERSION
-from kgen.media import ImageFormat, Payload
+from kgen.media import Payload, formats
 from kgen.resources import data_dir
 from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembler import assemble, keystone_version
@@ -69,11 +70,6 @@ def _build(spec: KernelSpec) -> Kernel:
     variables = {"results": layout_of(spec).results}
     elf = link(assembly, entry="entry", variables=variables, spec_json=spec.to_json())
     return Kernel(spec, assembly, elf)
-
-
-def formats() -> Mapping[str, ImageFormat]:
-    """Every image format by name."""
-    return registry.discover("kgen.media", "FORMAT", ImageFormat)
 
 
 def manifest(kernel: Kernel, files: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kgen.report.results.read import Result
+    from kgen.report.results.model import Result
 
 
 def test_lock_is_atomic(kgen_result: Result, kgen_check: Callable[[Result], None]) -> None:

@@ -6,6 +6,9 @@ nothing below it prints or exits.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class KgenError(Exception):
     """Something kgen can explain in one line.
@@ -84,3 +87,19 @@ class DebuggerError(KgenError):
 
 class ProtocolError(KgenError):
     """A serial record cannot be understood."""
+
+
+def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> SpecError:
+    """The error for a name that is in no registry, with the name that it is a slip of; ``more`` says what else is
+    allowed."""
+    names = sorted(known)
+    folded = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.7)
+    hint = f"did you mean {folded[near[0]]}?" if near else f"known: {', '.join(names)}{more}"
+    return SpecError(f"unknown {what} '{name}'", hint=hint)
+
+
+def ending_with(error: KgenError, left: str) -> KgenError:
+    """The same error, whose line ends with how the machine was left."""
+    hint = "; ".join(part for part in (error.hint, left) if part)
+    return type(error)(error.message, where=error.where, hint=hint)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from kgen.report.results.read import Result, Run
+    from kgen.report.results.model import Result, Run
     from kgen.spec.kernel_spec import KernelSpec
 
 DEFAULT_SUITE = "smoke"
@@ -115,9 +115,9 @@ def _given(config: pytest.Config, name: str) -> bool:
 def _asked(config: pytest.Config) -> Asked:
     """What the options ask for. Raises KgenError and pytest.UsageError."""
     from kgen import api
-    from kgen.offline.inputs import STDOUT, check_program, check_writable
-    from kgen.report.results.read import kind_named
-    from kgen.run.observe import platform_named
+    from kgen.files import STDOUT, check_program, check_writable
+    from kgen.platforms import platform_named
+    from kgen.report.results.model import kind_named
     from kgen.spec.defaults import budget_seconds
 
     def given(name: str) -> Any:
@@ -267,7 +267,7 @@ def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]
     def expected(result: Result) -> str:
         if asked.expect != "known":
             return asked.expect
-        from kgen.run.observe import platform_named
+        from kgen.platforms import platform_named
         from kgen.spec.defaults import known_verdict
 
         of = result.spec.cases[result.number] if result.spec else None
@@ -277,7 +277,7 @@ def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]
 
     def check(result: Result | Run) -> None:
         __tracebackhide__ = True
-        from kgen.report.results.read import Run
+        from kgen.report.results.model import Run
 
         # of a suite each case: what is known of one is not what is known of another
         cases = result.results if isinstance(result, Run) else (result,)

@@ -27,3 +27,12 @@ def printable(line: str) -> str:
     """A line of text from a result without what a terminal would obey and no encoding could hold; tabs stay, which the
     table of counters has."""
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+
+
+#: How much of a value stands in a sentence.
+_SHOWN = 40
+
+
+def quoted(text: str, limit: int = _SHOWN) -> str:
+    """As much of a text as stands in a sentence."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import SERIAL_ONLY, Observation, Record, from_log
+from kgen.evidence.observation import SERIAL_ONLY, Observation
+from kgen.evidence.records import Record
 from kgen.host.process import spawn
 from kgen.kernel.protocol import parse_log
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import Verdict, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict
 
 #: For one boot and run, in seconds; a loaded machine is slow.
 DEADLINE = 150.0

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from random import Random
 from typing import Any
 
-from kgen.evidence.observation import Count, PhaseRecord, Record
+from kgen.evidence.records import Count, PhaseRecord, Record
 from kgen.kernel.live import Live, needed
 from kgen.kernel.plan import Phase, experiment_of, phases
 from kgen.kernel.results_block import BootPath, Clock, Decode, KernelState, PhaseStatus, ResultsLayout, Role, Style

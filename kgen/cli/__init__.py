@@ -9,140 +9,19 @@ only click, ``kgen.errors`` and ``kgen.spec.kernel_spec`` at its top and the res
 from __future__ import annotations
 
 import importlib
-import itertools
-import os
 import pkgutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from kgen import __version__
+from kgen.cli._errors import one_line_errors
 from kgen.errors import KgenError
-from kgen.host.signals import Terminated, ended_by, orderly_end
-from kgen.offline.inputs import discard
-
-#: Exit code for ``git bisect run``: this revision cannot be tested.
-CANNOT_TELL = 125
-
-#: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
-INTERRUPTED = 130
-
-#: Set to anything but 0 to see where in kgen's code an error was raised.
-TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
-
+from kgen.host.signals import orderly_end
 
 #: Key of click's context under which the command line stands.
 INVOCATION = "kgen.invocation"
-
-
-def say_error(line: str) -> None:
-    """Print the one line about the exception that is being handled, and where it was raised if that is asked for."""
-    if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
-        import traceback
-
-        traceback.print_exc()
-    click.echo(f"kgen: error: {line}", err=True)
-
-
-def stdout_fails() -> bool:
-    """Whether what we have said cannot be written. What is left of it will not be tried once more, at Python's end."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        discard(sys.stdout.fileno())
-        return True
-    return False
-
-
-def say_os_error(error: OSError) -> None:
-    """The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced."""
-    where = str(error.filename or "") or ("standard output" if stdout_fails() else "")
-    say_error(KgenError(error.strerror or str(error), where=where).line)
-
-
-@contextmanager
-def _one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
-    """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
-
-    With ``--exit-codes bisect`` whatever keeps a command from its verdict ends in CANNOT_TELL, as ``git bisect run``
-    takes every other code below 128 for a bad revision: that of a slip on the command line, of a full disk, of a reader
-    who has hung up, of our own bug. A signal keeps its code, which stops the bisection.
-    """
-    try:
-        yield
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        code = _told(error)
-        below_signals = code is None or code < 128
-        if below_signals and _bisects(invocation) and not _is_clicks(error):
-            if code is None and not isinstance(error, BrokenPipeError | SystemExit):
-                import traceback
-
-                traceback.print_exc()
-            stdout_fails()  # else it would fail once more when Python ends, with a code of Python's
-            code = CANNOT_TELL
-        if code is None:
-            raise
-        raise click.exceptions.Exit(code) from error
-
-
-def _is_clicks(error: BaseException) -> bool:
-    """Whether it is an end in good order: click's way to say that all is done, or that help is all that was wanted."""
-    # the latter by name: it is newer than the oldest click we work with
-    return isinstance(error, click.exceptions.Exit) or type(error).__name__ == "NoArgsIsHelpError"
-
-
-def _told(error: BaseException) -> int | None:
-    """Say in one line what ended a command, and give its exit code; None where that is left to click and to Python.
-
-    They end quietly on a BrokenPipeError, as ``kgen ... | head`` should, and show a bug's traceback.
-    """
-    came = ended_by(error)
-    if came is not None:  # also where something else failed on the way out, as a terminal that was closed does
-        return _ended(came)
-    if _is_clicks(error) or isinstance(error, BrokenPipeError):
-        return None
-    if isinstance(error, KgenError):
-        say_error(error.line)
-        return error.exit_code
-    if isinstance(error, click.UsageError):
-        say_error(_usage(error))
-        return error.exit_code
-    if isinstance(error, OSError):
-        say_os_error(error)
-        return KgenError.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        click.echo("kgen: interrupted", err=True)
-        return INTERRUPTED
-    return None
-
-
-def _bisects(invocation: Sequence[str]) -> bool:
-    """Whether ``git bisect run`` is to get the exit code."""
-    return "--exit-codes=bisect" in invocation or ("--exit-codes", "bisect") in itertools.pairwise(invocation)
-
-
-def _ended(by: Terminated) -> int:
-    """Say which signal ended us, where that can still be said; the exit code."""
-    try:
-        click.echo(f"kgen: ended by {by}", err=True)
-        sys.stdout.flush()
-    except OSError:
-        # the terminal is gone
-        for descriptor in (1, 2):
-            discard(descriptor)
-    return 128 + by.number
-
-
-def _usage(error: click.UsageError) -> str:
-    """click's sentences as one line in our form, with the way to more help."""
-    text = " ".join(error.format_message().split()).removesuffix(".")
-    help_of = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
-    return text[:1].lower() + text[1:] + help_of
 
 
 class CommandDirectory(click.Group):
@@ -184,14 +63,14 @@ class CommandDirectory(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         invocation = parent.meta[INVOCATION] if parent else ("kgen", *args)
-        with _one_line_errors(invocation):
+        with one_line_errors(invocation):
             context = super().make_context(info_name, args, parent, **extra)
         context.meta[INVOCATION] = invocation
         return context
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; a non-zero integer that it returns becomes the exit code."""
-        with _one_line_errors(ctx.meta[INVOCATION]), orderly_end():
+        with one_line_errors(ctx.meta[INVOCATION]), orderly_end():
             result = super().invoke(ctx)
         if isinstance(result, int) and result:
             ctx.exit(result)

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgen.offline.inputs import write_result
+from kgen.report.results.store import write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.evidence.observation import Observation
-    from kgen.verdict.judge import VerdictKind
+    from kgen.verdict.model import VerdictKind
 
 
 def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
     """Run a suite, judge each case, tell; how the whole came out."""
-    from kgen.report.formats.text import show_run
+    from kgen.report.results.model import show_run
     from kgen.run.verify import carry_out
 
     def rebooted(seen: Observation, left: int) -> None:

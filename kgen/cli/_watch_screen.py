@@ -50,8 +50,7 @@ class Shown:
         self._say(REMARK)
 
     def _screen(self, view: View) -> RenderableType:
-        from kgen.report.sparkline import BARS, PLAIN
-        from kgen.watch.view import screen
+        from kgen.watch.view import BARS, PLAIN, screen
 
         utf = self._console.encoding.lower().startswith("utf")
         return screen(view, self._console.width, BARS if utf else PLAIN)
@@ -66,7 +65,7 @@ def shown(console: Console) -> Iterator[Shown]:
     """The display that suits the console, put away at the end."""
     from rich.live import Live
 
-    from kgen.host.process import noted_ctrl_c
+    from kgen.host.signals import noted_ctrl_c
 
     with ExitStack() as stack:
         live = None

@@ -39,7 +39,8 @@ def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -
     'kgen judge' makes the verdict. Disk formats all hold the same disk, which is a CD as well.
     """
     spec = make_spec(values)
-    from kgen.build import build, formats, write
+    from kgen.build import build, write
+    from kgen.media import formats
 
     chosen = _chosen(format_lists, formats())
     directory = output or Path("build") / spec.name.replace(":", ".")
@@ -49,7 +50,7 @@ def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -
 
 def _chosen(lists: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
     """The formats that comma-separated lists name, each once. Raises SpecError for a name that is not known."""
-    from kgen.spec.kernel_spec import unknown
+    from kgen.errors import unknown
 
     names = tuple(dict.fromkeys(name.strip() for each in lists for name in each.split(",")))
     for name in names:

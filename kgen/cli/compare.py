@@ -10,13 +10,14 @@ import click
 
 from kgen.cli._options import GroupedCommand, file_name, option
 from kgen.errors import SpecError
-from kgen.offline.inputs import STDIN, STDOUT, check_writable, read_runs, write_text
+from kgen.files import STDIN, STDOUT, check_writable, write_text
+from kgen.report.results.store import read_runs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.report.compare.comparison import Difference
-    from kgen.report.results.read import Run
+    from kgen.report.results.model import Run
 
 #: Exit code where something differs in a way that may not pass.
 FAILED = 1
@@ -87,9 +88,9 @@ def COMMAND(
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
     Without --baseline the first one is what the others are held against, and the exit code is 0 whatever they say.
     """
+    from kgen.errors import unknown
     from kgen.report.compare.comparison import compare
     from kgen.report.compare.forms import forms
-    from kgen.spec.kernel_spec import unknown
 
     if name not in forms():
         raise unknown("format", name, forms())
@@ -103,8 +104,8 @@ def COMMAND(
 
 def _fatal(text: str | None) -> frozenset[Difference]:
     """The differences that --fail-on names. Raises SpecError."""
+    from kgen.errors import unknown
     from kgen.report.compare.comparison import FATAL, Difference
-    from kgen.spec.kernel_spec import unknown
 
     if text is None:
         return FATAL

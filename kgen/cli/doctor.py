@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, option
-from kgen.offline.inputs import check_program
+from kgen.files import check_program
 
 _RUN = "The tools"
 
@@ -21,7 +21,7 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
     """
     from kgen.errors import KgenError
     from kgen.run.doctor import examine
-    from kgen.run.observe import Options
+    from kgen.run.options import Options
 
     check_program("--qemu", qemu)
     check_gdb(context, gdb)

@@ -85,10 +85,11 @@ def COMMAND(context: click.Context, /, **values: Any) -> None:
         click.echo(data_dir("gdb_scripts") / "kgen.py")
         return
     from kgen.build import build
-    from kgen.offline.inputs import STDOUT, check_writable
-    from kgen.platforms import CHOICES
+    from kgen.files import STDOUT, check_writable
+    from kgen.machine.platform import CHOICES
+    from kgen.platforms import platform_named
     from kgen.run.gdb_terminal import hand_over, moment_for
-    from kgen.run.observe import Options, check_available, check_choices, platform_named, request_of
+    from kgen.run.options import Options, check_available, check_choices, request_of
     from kgen.run.verify import check_arguments
 
     platform = platform_named(values["platform"])

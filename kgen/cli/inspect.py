@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, invocation, json_option, option, seconds_from
-from kgen.offline.inputs import STDOUT, check_writable, read_bytes, write_result
+from kgen.files import STDOUT, check_writable, read_bytes
+from kgen.report.results.store import write_result
 
 _EXAMPLES = """\b
 Examples:
@@ -51,7 +52,7 @@ def COMMAND(context: click.Context, /, kernel: Path, address: str, json_file: Pa
     """
     from rich.console import Console
 
-    from kgen.report.formats.text import show_run
+    from kgen.report.results.model import show_run
     from kgen.run.attach import Attachment, attach
     from kgen.run.verify import judged
 

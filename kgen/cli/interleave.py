@@ -11,7 +11,7 @@ import click
 
 from kgen.cli._options import GroupedCommand, invocation, json_option, option
 from kgen.errors import SpecError
-from kgen.offline.inputs import STDOUT, check_program, check_writable, write_text
+from kgen.files import STDOUT, check_program, check_writable, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     from kgen.experiments import Poll
     from kgen.interleave.report import NO_EVIDENCE, heading, to_json
     from kgen.interleave.stepper import spec_of, window_of
-    from kgen.spec.kernel_spec import Case
+    from kgen.spec.case import Case
 
     check_program("--qemu", values["qemu"])
     check_writable(json_file)
@@ -150,7 +150,7 @@ def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qem
     from kgen.build import build
     from kgen.interleave.model import Exploration
     from kgen.interleave.stepper import explore, opened
-    from kgen.run.observe import Options
+    from kgen.run.options import Options
 
     with opened(build(spec), Options(qemu=qemu)) as stepper:
         if job.given is not None:

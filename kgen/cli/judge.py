@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgen.cli import say_error
+from kgen.cli._errors import say_error
 from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option
-from kgen.offline.inputs import STDOUT, check_writable, open_dump, read_bytes, read_log, write_result
+from kgen.files import STDOUT, check_writable, read_bytes
+from kgen.offline.inputs import open_dump, read_log
+from kgen.report.results.store import write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.offline.runs import Named, Run
-    from kgen.report.results import read
+    from kgen.report.results.model import Run as ResultRun
 
 _EXAMPLES = """\b
 Examples:
@@ -57,8 +59,7 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     from rich.console import Console
 
     from kgen.offline.runs import results
-    from kgen.report.text.suite import worst
-    from kgen.verdict.judge import VerdictKind, bisect_code
+    from kgen.verdict.model import VerdictKind, bisect_code, worst
 
     _check(context, values)
     runs = _runs(values)
@@ -127,9 +128,9 @@ def _named(values: dict[str, Any]) -> Named | None:
     return None
 
 
-def _tell(console: Console, run: read.Run, notes: Sequence[str]) -> None:
+def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
     """Print one run for people. ``notes`` say what was done to the input."""
-    from kgen.report.formats.text import show_run
+    from kgen.report.results.model import show_run
     from kgen.report.text.case import Printer
 
     say = Printer(console)
@@ -144,10 +145,10 @@ def _tell(console: Console, run: read.Run, notes: Sequence[str]) -> None:
         say.line("")
 
 
-def _tell_all(console: Console, runs: Sequence[read.Run]) -> None:
+def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:
     """The sum of several runs."""
     from kgen.report.text.case import STYLES, Printer
-    from kgen.report.text.suite import worst
+    from kgen.verdict.model import worst
 
     total = worst([run.kind for run in runs])
     each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)

@@ -27,10 +27,11 @@ def COMMAND(name: str, output: Path | None, **values: Any) -> None:
     PRODUCT is vmware, virtualbox, hyperv, xen, bhyve, libvirt, proxmox or usb ('kgen list kits'). The folder may be
     copied anywhere. Its README.txt says what to type, where the serial log appears and how to judge it.
     """
-    from kgen.build import build, formats, write
+    from kgen.build import build, write
+    from kgen.errors import unknown
     from kgen.kits import check_folder, files, fitted, kits
     from kgen.kits._text import unproven
-    from kgen.spec.kernel_spec import unknown
+    from kgen.media import formats
 
     known = kits()
     if name not in known:

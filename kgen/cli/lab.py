@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, lab_choice, lab_options, option
-from kgen.offline.inputs import check_program
+from kgen.files import check_program
 
 _PIECES = "What goes into it"
 _RUN = "The tools"
@@ -50,13 +50,14 @@ def build(context: click.Context, /, **values: Any) -> int:
     from kgen.cli._progress import stages
     from kgen.lab import cache
     from kgen.lab.build import Tools, build_lab
+    from kgen.run.canary import canary
 
     check_program("--qemu", values["qemu"])
     check_gdb(context, values["gdb"])
     choice = lab_choice(values)
     known = {there.directory: there.state_of for there in cache.labs()}
     with stages(Console(highlight=False)) as show:
-        lab = build_lab(choice, Tools(values["qemu"], values["gdb"]), show, rebuild=values["rebuild"])
+        lab = build_lab(choice, Tools(values["qemu"], values["gdb"]), show, canary, rebuild=values["rebuild"])
     click.echo(f"the lab is ready: {_title(lab)}")
     times = "it took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
     was_there = known.get(lab.directory) == lab.state_of

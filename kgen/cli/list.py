@@ -61,7 +61,8 @@ def _text(value: Any) -> str:
 
 
 def _instructions() -> list[dict[str, Any]]:
-    from kgen.spec.kernel_spec import experiments, instructions
+    from kgen.experiments import experiments
+    from kgen.instructions import instructions
 
     rows = []
     for name, entry in sorted(instructions().items()):
@@ -87,7 +88,7 @@ def _instructions() -> list[dict[str, Any]]:
 
 
 def _targets() -> list[dict[str, Any]]:
-    from kgen.spec.kernel_spec import targets
+    from kgen.targets import targets
 
     return [
         {
@@ -105,7 +106,7 @@ def _targets() -> list[dict[str, Any]]:
 
 
 def _experiments() -> list[dict[str, Any]]:
-    from kgen.spec.kernel_spec import experiments
+    from kgen.experiments import experiments
 
     return [
         {
@@ -120,8 +121,8 @@ def _experiments() -> list[dict[str, Any]]:
 
 
 def _platforms() -> list[dict[str, Any]]:
-    from kgen.platforms import LaunchRequest
-    from kgen.run.observe import platforms
+    from kgen.machine.platform import LaunchRequest
+    from kgen.platforms import platforms
 
     found = []
     for name, entry in sorted(platforms().items()):
@@ -140,7 +141,7 @@ def _platforms() -> list[dict[str, Any]]:
 
 
 def _formats() -> list[dict[str, Any]]:
-    from kgen.build import formats
+    from kgen.media import formats
 
     return [
         {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()

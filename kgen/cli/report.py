@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from kgen.cli._options import GroupedCommand, file_name, option
-from kgen.offline.inputs import STDOUT, check_writable, read_results, write_bytes, write_text
+from kgen.files import STDOUT, check_writable, write_bytes, write_text
+from kgen.report.results.store import read_results
 
 _EXAMPLES = """\b
 Examples:
@@ -42,8 +43,8 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input. It
     exits 0 whatever the verdicts are: they have been judged.
     """
+    from kgen.errors import unknown
     from kgen.report.formats import formats
-    from kgen.spec.kernel_spec import unknown
 
     if name not in formats():
         raise unknown("report format", name, formats())

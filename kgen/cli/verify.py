@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kgen.cli import say_error
+from kgen.cli._errors import say_error
 from kgen.cli._options import (
     GroupedCommand,
     case_options,
@@ -28,7 +28,8 @@ from kgen.cli._options import (
     suite_of,
 )
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
-from kgen.offline.inputs import STDOUT, check_writable, write_result
+from kgen.files import STDOUT, check_writable
+from kgen.report.results.store import write_result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from kgen.evidence.observation import Observation
     from kgen.lab.recipe import Choice
     from kgen.machine.engine import Engine
-    from kgen.platforms import Platform
-    from kgen.run.observe import Options, Progress
+    from kgen.machine.platform import Platform
+    from kgen.run.follow import Progress
+    from kgen.run.options import Options
     from kgen.spec.kernel_spec import KernelSpec
-    from kgen.verdict.judge import VerdictKind
+    from kgen.verdict.model import VerdictKind
 
 #: Before so many seconds of a phase its rate says nothing.
 RATE_SECONDS = 0.5
@@ -140,7 +142,7 @@ class _Job:
 
     def exit_code(self, kind: VerdictKind) -> int:
         """The exit code that was asked for."""
-        from kgen.verdict.judge import bisect_code
+        from kgen.verdict.model import bisect_code
 
         if self.bisect:
             return bisect_code(kind)
@@ -157,8 +159,9 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
     Raises SpecError, OutputError and click.UsageError.
     """
-    from kgen.platforms import CHOICES
-    from kgen.run.observe import Options, check_choices, platform_named, request_of
+    from kgen.machine.platform import CHOICES
+    from kgen.platforms import platform_named
+    from kgen.run.options import Options, check_choices, request_of
     from kgen.run.verify import check_arguments
     from kgen.spec.defaults import DEFAULT_TIMEOUT, PROOF_SECONDS
 
@@ -228,9 +231,9 @@ def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
 
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
     """The name of the verdict that --expect names. Raises SpecError."""
+    from kgen.errors import unknown
     from kgen.spec.defaults import known_verdict
-    from kgen.spec.kernel_spec import unknown
-    from kgen.verdict.judge import VerdictKind
+    from kgen.verdict.model import VerdictKind
 
     if text is None:
         return ""
@@ -247,7 +250,8 @@ def _verify(job: _Job) -> VerdictKind:
     from rich.console import Console
 
     from kgen.build import build
-    from kgen.run.observe import check_available, observe, request_of
+    from kgen.run.observe import observe
+    from kgen.run.options import check_available, request_of
 
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
@@ -291,9 +295,10 @@ def _with_lab(console: Console, job: _Job) -> _Job:
 
     from kgen.cli._progress import stages
     from kgen.lab.build import Tools, ensure
+    from kgen.run.canary import canary
 
     with stages(console) as show:
-        lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show)
+        lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show, canary)
     return replace(job, options=replace(job.options, lab=lab.directory))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from kgen.cli._options import GroupedCommand, option, seconds_from
-from kgen.offline.inputs import read_bytes
+from kgen.files import read_bytes
 
 _EXAMPLES = """\b
 Examples:

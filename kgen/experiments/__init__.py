@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from kgen import registry
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -157,3 +159,9 @@ def operations(account: Account) -> Iterator[str]:
     """The accounts of a walk: N is the number of operations, all CPUs took part."""
     if sum(account.puts) != account.rounds:
         yield f"did {sum(account.puts)} operations and counts {account.rounds}"
+
+
+@functools.cache
+def experiments() -> Mapping[str, Experiment]:
+    """Every experiment by name."""
+    return registry.discover("kgen.experiments", "EXPERIMENT", Experiment)

@@ -10,7 +10,7 @@ from typing import Literal
 from kgen.experiments import Routine
 from kgen.gdbside.snapshot import Snapshot
 from kgen.kernel.plan import work_of
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.registers import CpuRegisters
 
 Kind = Literal["read", "write", "exchange"]
 _CELL = re.compile(r"\[edi(?: \+ \w+)?\]")

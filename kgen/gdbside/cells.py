@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kgen.errors import DebuggerError
 from kgen.gdbside.snapshot import Snapshot
 from kgen.inspection.operations import chain_of, walkers
-from kgen.kernel.render import TOKEN_INVERSE, stored
+from kgen.kernel.parameters import TOKEN_INVERSE, stored
 from kgen.wording import plural
 
 _WORD = 0xFFFFFFFF

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kgen.evidence.observation import PhaseRecord
+from kgen.evidence.records import PhaseRecord
 from kgen.gdbside import cells
 from kgen.gdbside.places import place, sentence
 from kgen.gdbside.snapshot import Snapshot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kgen.errors import KgenError
-from kgen.evidence.observation import Witness
+from kgen.evidence.records import Witness
 from kgen.gdbside import proof, session
 from kgen.gdbside.base import Command, say
 from kgen.gdbside.snapshot import Snapshot

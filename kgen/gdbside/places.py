@@ -8,9 +8,9 @@ from kgen.errors import DebuggerError
 from kgen.gdbside.accesses import describe, routines
 from kgen.gdbside.snapshot import Snapshot
 from kgen.inspection.scene import words
-from kgen.kernel.render import LOSS_PROOF_MS
+from kgen.kernel.parameters import LOSS_PROOF_MS
 from kgen.kernel.results_block import CpuState, KernelState, Style
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.registers import CpuRegisters
 from kgen.wording import plural
 
 #: Words of a stack that are looked at for addresses to return to.

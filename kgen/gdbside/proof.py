@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kgen.errors import ProtocolError
-from kgen.evidence.observation import Witness
+from kgen.evidence.records import Witness
 from kgen.experiments import Work
 from kgen.gdbside.accesses import accesses
 from kgen.gdbside.snapshot import Snapshot
 from kgen.inspection.operations import chain_of, concerned, in_words, operations_of, value_of
+from kgen.kernel.parameters import LOSS_PROOF_MS, stored
 from kgen.kernel.plan import Phase, experiment_of, work_of
-from kgen.kernel.render import LOSS_PROOF_MS, stored
 from kgen.kernel.results_block import Role, ViolationKind
 from kgen.report.text.case import describe
 

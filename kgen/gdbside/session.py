@@ -13,7 +13,7 @@ import gdb
 from kgen.errors import DebuggerError, LinkError
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.snapshot import NotBegun, Snapshot, take
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.registers import CpuRegisters
 
 _CPU = re.compile(r"CPU\s?#(\d+)")
 _GENERAL = ("sp", "bp", "ax", "bx", "cx", "dx", "si", "di")

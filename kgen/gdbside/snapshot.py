@@ -8,14 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from kgen.errors import ProtocolError
-from kgen.evidence.observation import FINAL_STATES, PhaseRecord, Record, Witness, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.records import FINAL_STATES, PhaseRecord, Record, Witness
 from kgen.gdbside.image import Image
 from kgen.inspection.operations import Memory
+from kgen.kernel.parameters import STACK_SIZE
 from kgen.kernel.plan import Phase, decisive, experiment_of, layout_of, phases
-from kgen.kernel.render import STACK_SIZE
 from kgen.kernel.results_block import KernelState
-from kgen.machine.engine import CpuRegisters, Frozen
-from kgen.spec.kernel_spec import MAX_BATCH
+from kgen.machine.registers import CpuRegisters, Frozen
+from kgen.spec.case import MAX_BATCH
 
 #: Where each instruction between two addresses begins.
 Boundaries = Callable[[int, int], tuple[int, ...]]

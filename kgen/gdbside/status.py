@@ -11,7 +11,8 @@ from kgen.gdbside.base import Command, say
 from kgen.inspection.stopped import cell_range, inspect
 from kgen.kernel.plan import phases
 from kgen.report.text.case import explanations
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 
 class Status(Command):

@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
 import select
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kgen.errors import MachineError, SpecError
+from kgen.host.sandbox import die_with_parent, no_sockets
 from kgen.host.signals import signals_wait
 
 #: How much of a child's error output is kept, in bytes: its beginning, where the cause is, and its end.
@@ -35,14 +33,6 @@ ANSWER_BYTES = 1 << 20
 _GONE_SECONDS = 1.0
 #: Waits for the end of its input, which is our death, then kills a group. Its own name is what ps(1) shows of it.
 _WATCHDOG = ("/bin/sh", "-c", 'read word; kill -9 "-$1"', "kgen-watchdog")
-#: prctl(2), option PR_SET_PDEATHSIG of <linux/prctl.h>.
-_PR_SET_PDEATHSIG = 1
-#: prctl(2): PR_SET_SECCOMP with SECCOMP_MODE_FILTER, and PR_SET_NO_NEW_PRIVS, without which only root may filter.
-_PR_SET_SECCOMP = 22
-_SECCOMP_MODE_FILTER = 2
-_PR_SET_NO_NEW_PRIVS = 38
-#: By machine: AUDIT_ARCH_* of <linux/audit.h>, and the number of socket(2).
-_SOCKET_CALL = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
 
 
 class Child:
@@ -219,7 +209,7 @@ def spawn(
     Of a child that is to stay ``offline``, a thread that would open an IPv4 or IPv6 socket ends instead; Linux only.
     Raises OSError when the program cannot be run, or not so.
     """
-    deaf = _no_sockets() if offline else None
+    deaf = no_sockets() if offline else None
     reader, writer = os.pipe()
     # Nobody may be reading at the moment: a child that writes much loses the excess instead of blocking.
     os.set_blocking(reader, False)
@@ -237,7 +227,7 @@ def spawn(
                     bufsize=0,
                     pass_fds=tuple(pass_fds),
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(mask, deaf),  # noqa: PLW1509 - takes no lock, imports nothing
+                    preexec_fn=die_with_parent(mask, deaf),  # noqa: PLW1509 - takes no lock, imports nothing
                     env={**os.environ, **env} if env else None,
                     cwd=cwd,
                 )
@@ -352,29 +342,6 @@ def finish(
     return Finished(status, said.decode(errors="replace") + "\n".join(child.stderr_lines()))
 
 
-@contextlib.contextmanager
-def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt where that is wanted.
-    Outside the main thread nothing is collected."""
-    seen: list[int] = []
-    ours = threading.current_thread() is threading.main_thread()
-    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
-    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield seen
-        return
-
-    def note(number: int, _frame: object) -> None:
-        if seen and second_interrupts:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
     """Run a program on our terminal, and wait for its end; its exit status, negative for the signal that killed it.
     ``meanwhile`` is called again and again, and takes some hundredths of a second each time.
@@ -386,7 +353,7 @@ def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
     restore = _terminal()
     mask = {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
     ours = signal.getsignal(signal.SIGINT)
-    process = subprocess.Popen(list(command), preexec_fn=_die_with_parent(mask))  # noqa: PLW1509 - see spawn
+    process = subprocess.Popen(list(command), preexec_fn=die_with_parent(mask))  # noqa: PLW1509 - see spawn
     try:
         # not ignored from the start: the child would inherit that
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -422,58 +389,24 @@ def output(command: Sequence[str], timeout: float) -> str:
     return Answer(command).text(timeout)
 
 
-def _no_sockets() -> bytes:
-    """The filter (seccomp(2), a program in classic BPF) that ends a thread which calls socket(2) for IPv4 or IPv6.
-
-    It ends, and the call does not fail, because a program may take a failure for the end of the world: Bochs's display
-    for remote viewers listens on every address of the host, in a thread of its own, and nothing else needs that thread.
-    Raises OSError for a machine whose numbers are not known here.
-    """
-    if sys.platform != "linux" or platform.machine() not in _SOCKET_CALL:
-        raise OSError(errno.ENOSYS, "this system has no filter to keep it off the network")
-    arch, call = _SOCKET_CALL[platform.machine()]
-    load, equal, give = 0x20, 0x15, 0x06
-    end, allow = 0, 0x7FFF0000
-    # struct seccomp_data: the number at 0, the architecture at 4, the first argument at 16. Jumps count what they skip.
-    program = (
-        (load, 0, 0, 4),
-        (equal, 0, 6, arch),
-        (load, 0, 0, 0),
-        (equal, 0, 3, call),
-        (load, 0, 0, 16),
-        (equal, 2, 0, socket.AF_INET),
-        (equal, 1, 0, socket.AF_INET6),
-        (give, 0, 0, allow),
-        (give, 0, 0, end),
-    )
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
-
-
-def _die_with_parent(mask: set[signal.Signals] | None, deaf: bytes | None = None) -> Callable[[], None] | None:
-    """What the child runs between fork and exec so that the kernel kills it with us, to have its signals, and to be
-    under the filter ``deaf``; None where there is no such call.
-
-    The library is loaded here, in the parent: after a fork only what is already there is safe to use.
-    """
-    if sys.platform != "linux":
-        return None
-    import ctypes  # not needed to build and judge
-
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-    # struct sock_fprog: how many instructions, and where; what it points to must last as long as ``arm``
-    code = ctypes.create_string_buffer(deaf) if deaf else None
-    program = struct.pack("@HP", len(deaf) // 8, ctypes.addressof(code)) if deaf and code else b""
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if code and (
-            prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0)
-        ):
-            raise OSError  # spawn tells what failed
-        if os.getppid() != parent:  # it died before the call; the signal will never come
-            os._exit(1)
-
-    return arm
+@contextlib.contextmanager
+def pinned(cpus: frozenset[int]) -> Iterator[None]:
+    """Restrict what is started inside to these host CPUs: a child inherits its parent's affinity."""
+    if not cpus:
+        yield
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise MachineError("this system cannot pin processes to CPUs", hint="leave --pin out")
+    before = os.sched_getaffinity(0)
+    missing = set(cpus)
+    with contextlib.suppress(OSError, OverflowError):
+        os.sched_setaffinity(0, cpus)
+        # those that do not exist are left out without a word
+        missing -= os.sched_getaffinity(0)
+    try:
+        if missing:
+            numbers = ", ".join(map(str, sorted(missing)))
+            raise SpecError(f"this host has no CPU {numbers} to pin to", where="--pin", hint="see 'nproc' and 'lscpu'")
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

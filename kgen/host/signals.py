@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: The signals that end us, where there are such.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -86,3 +88,68 @@ def signals_wait() -> Iterator[set[signal.Signals] | None]:
         yield {signal.Signals(number) for number in before}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
+    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt where that is wanted.
+    Outside the main thread nothing is collected."""
+    seen: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
+    if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield seen
+        return
+
+    def note(number: int, _frame: object) -> None:
+        if seen and second_interrupts:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Raise at the end what a signal's handler raises meanwhile; ``now`` is called when it does.
+
+    Within asyncio it would be swallowed, or kept for whoever waits next, or leave a task that never comes to its end.
+    Handlers are run by the main thread; in any other one there is nothing to be held.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raised: list[BaseException] = []
+    before: dict[int, Callable[[int, Any], Any]] = {}
+    inside = True
+
+    def hold(number: int, frame: Any) -> None:
+        try:
+            before[number](number, frame)
+        except BaseException as error:
+            if not inside:
+                raise
+            raised.append(error)
+            now()
+
+    try:
+        for number in ENDING:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, hold)
+        yield
+    finally:
+        try:
+            for number, handler in before.items():
+                # a handler may have set another one, as whoever wants to be ended but once does
+                if signal.getsignal(number) is hold:
+                    signal.signal(number, handler)
+        finally:
+            inside = False
+        if raised:
+            raise raised[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgen.errors import ProtocolError
-from kgen.evidence.observation import FINAL_STATES
+from kgen.evidence.records import FINAL_STATES
 from kgen.kernel.plan import Phase
 from kgen.kernel.results_block import MAGIC, Cpu, CpuState, KernelState, PhaseStatus, ResultsLayout, ViolationKind
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kgen.evidence.observation import Witness
+from kgen.evidence.records import Witness
+from kgen.kernel.parameters import TOKEN_INVERSE, TOKEN_STEP, log_operations
 from kgen.kernel.plan import Phase
-from kgen.kernel.render import TOKEN_INVERSE, TOKEN_STEP, log_operations
 from kgen.kernel.results_block import Operation, ViolationKind
-from kgen.machine.engine import Frozen
+from kgen.machine.registers import Frozen
 from kgen.spec.kernel_spec import KernelSpec
 
 _WORDS = ctypes.sizeof(Operation) // 4

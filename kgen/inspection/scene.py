@@ -20,13 +20,14 @@ from typing import Any
 
 from kgen.build import Kernel
 from kgen.errors import DebuggerError
-from kgen.evidence.observation import Record, Scene, SceneCell, SceneCpu, SceneLine, Witness
+from kgen.evidence.records import Record, Witness
+from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneLine
 from kgen.inspection.operations import Memory
 from kgen.inspection.timeline import timeline
+from kgen.kernel.parameters import stored
 from kgen.kernel.plan import Phase, decisive, layout_of, phases
-from kgen.kernel.render import stored
 from kgen.kernel.results_block import CpuState
-from kgen.machine.engine import CpuRegisters, Frozen
+from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.toolchain.assembly import Assembly, Line, Symbol
 from kgen.toolchain.decoder import disassemble
 

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kgen.errors import DebuggerError, ProtocolError
-from kgen.evidence.observation import Record, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.records import Record
 from kgen.kernel.plan import Phase, layout_of, phases
 from kgen.kernel.render import experiment_routines
-from kgen.machine.engine import Frozen
-from kgen.spec.kernel_spec import LINE, KernelSpec
+from kgen.machine.registers import Frozen
+from kgen.spec.case import LINE
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembly import Section
 from kgen.verdict.consistency import symbols_of
 

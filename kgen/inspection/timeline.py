@@ -18,12 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kgen.evidence.observation import SceneEvent, Witness
+from kgen.evidence.records import Witness
+from kgen.evidence.scene import SceneEvent
 from kgen.inspection.operations import Memory, concerned, in_words, operations_of, style_words, walkers
+from kgen.kernel.parameters import LOSS_PROOF_MS
 from kgen.kernel.plan import Phase, experiment_of, phases
-from kgen.kernel.render import LOSS_PROOF_MS
 from kgen.kernel.results_block import ViolationKind
-from kgen.spec.kernel_spec import MAX_BATCH, KernelSpec
+from kgen.spec.case import MAX_BATCH
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.wording import plural
 
 #: Experiments whose final look at the cells the guest keeps.

@@ -7,10 +7,13 @@ assembler.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+
+from kgen import registry
 
 
 class Source(Enum):
@@ -293,3 +296,9 @@ def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, o
         if fits:
             return prefixes + data
     raise ValueError(f"no opcode of {opcodes} holds {operand:#x}")
+
+
+@functools.cache
+def instructions() -> Mapping[str, Instruction]:
+    """Every instruction of the catalogue by name."""
+    return registry.discover("kgen.instructions", "INSTRUCTION", Instruction)

@@ -18,10 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from kgen.build import Kernel, formats
+from kgen.build import Kernel
 from kgen.errors import DebuggerError, MachineError, OutputError, SpecError
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import PathEvidence, attest
-from kgen.evidence.observation import Observation, from_log
+from kgen.evidence.observation import Observation
 from kgen.experiments import Poll
 from kgen.host.temporary import scratch
 from kgen.inspection.stopped import cell_range, inspect
@@ -42,17 +43,21 @@ from kgen.interleave.model import (
     schedules,
     shape_of,
 )
+from kgen.kernel.parameters import TOKEN_STEP
 from kgen.kernel.plan import layout_of, phases, work_of
 from kgen.kernel.protocol import parse_log
-from kgen.kernel.render import TOKEN_STEP
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
+from kgen.machine.registers import CpuRegisters
 from kgen.machine.rsp import Stub
-from kgen.platforms import LaunchRequest, Platform
-from kgen.run.observe import Options, check_available, platform_named, request_of
-from kgen.spec.kernel_spec import Case, KernelSpec, resolve_target
+from kgen.media import formats
+from kgen.platforms import platform_named
+from kgen.run.options import Options, check_available, request_of
+from kgen.spec.case import Case, resolve_target
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembly import Assembly
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 PLATFORM = "qemu-tcg"
 #: An instruction takes 2^ICOUNT_SHIFT nanoseconds of the guest's time: the guest's waits are long in milliseconds, and

@@ -11,7 +11,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from kgen.errors import ProtocolError
-from kgen.spec.kernel_spec import MIN_CPUS, OLD_RULES, RULES, Case, KernelSpec, experiments, instructions, targets
+from kgen.experiments import experiments
+from kgen.instructions import instructions
+from kgen.spec.case import MIN_CPUS, Case
+from kgen.spec.kernel_spec import OLD_RULES, RULES, KernelSpec
+from kgen.targets import targets
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 #: What people write for characters that look alike.

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kgen.experiments import Experiment, Work
-from kgen.instructions import Form
+from kgen.experiments import Experiment, Work, experiments
+from kgen.instructions import Form, instructions
 from kgen.kernel.results_block import (
     LAYOUT_VERSION,
     LAYOUT_WITHOUT_MEETINGS,
@@ -17,7 +17,8 @@ from kgen.kernel.results_block import (
     Role,
     results_layout,
 )
-from kgen.spec.kernel_spec import RULES, Case, KernelSpec, alignment, experiments, instructions, resolve_target, stride
+from kgen.spec.case import Case, alignment, proof_of, resolve_target, stride
+from kgen.spec.kernel_spec import RULES, KernelSpec
 from kgen.targets import MemoryTarget
 
 #: Rounds of a control when the case itself has no end.
@@ -182,17 +183,6 @@ def decisive(spec: KernelSpec, case: int = -1) -> tuple[Phase, ...]:
     return tuple(phase for phase in phases_of(spec, case) if phase.role in (Role.PROOF, Role.CASE))
 
 
-def proof_of(case: Case) -> str:
-    """Return the experiment that the verdict on a case rests on as well, "" where its own is proof itself or none of
-    its proofs fits the form."""
-    instruction = instructions()[case.instruction]
-    for name in experiments()[case.experiment].proofs:
-        proof = experiments()[name]
-        if not any(proof.refuses(instruction, form, case.cpus) for form in (case.form, case.locked, *case.unlocked)):
-            return name
-    return ""
-
-
 def goes_on_to_proof(spec: KernelSpec, case: Case, experiment: str) -> bool:
     """Return whether the phases of a case that run an experiment go on until the proof is reached. Tokens, and what
     else has another experiment for its proof, come in the number that was asked for."""
@@ -220,3 +210,7 @@ def layout_of(spec: KernelSpec) -> ResultsLayout:
     witnesses = WITNESSES_IN_SUITE if spec.budget else WITNESSES_PER_KIND
     version = LAYOUT_VERSION if spec.rules == RULES else LAYOUT_WITHOUT_MEETINGS
     return results_layout(cpus=spec.case.cpus, phases=len(phases(spec)), witnesses=witnesses, version=version)
+
+
+def work_in(spec: KernelSpec, phase: Phase) -> Work:
+    return work_of(phase, spec.cases[phase.case].instruction)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kgen.build import build
 from kgen.errors import DebuggerError, MachineError, MachineStuck, PlatformUnavailable, SpecError
 from kgen.host.process import Child, output, spawn
 from kgen.lab import cache, outer
@@ -23,9 +22,6 @@ from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
 from kgen.lab.packages import Apt, Package
 from kgen.lab.recipe import BUSYBOX, Choice, Recipe, find_busybox, find_kernel, made_by, recipe
 from kgen.machine.qmp import Qmp
-from kgen.run.observe import Options, observe, platform_named
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
 
 #: The first boot's deadline in seconds, and the saved state's.
 BOOT_SECONDS = 180.0
@@ -33,10 +29,6 @@ BOOT_SECONDS = 180.0
 BOOTS = 3
 SAVE_SECONDS = 120.0
 QMP_SECONDS = 60.0
-#: Three CPUs pass tokens through the inner machine's memory, where KVM does nothing wrong.
-CANARY = KernelSpec(Case("xchg", target="ram"), rounds=100, controls=False)
-CANARY_SECONDS = 180.0
-PLATFORM = "kvm-lab"
 QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --inner-qemu"
 
 
@@ -60,7 +52,11 @@ class Tools:
     gdb: str = "gdb"
 
 
-def build_lab(choice: Choice, tools: Tools, watcher: Watcher, *, rebuild: bool = False) -> Lab:
+#: A run that a lab must pass before it is published. Raises MachineError where it does not.
+Canary = Callable[[Lab, Tools], None]
+
+
+def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *, rebuild: bool = False) -> Lab:
     """Make the lab of this choice, or find that it is there. Nothing is seen of it before it is whole.
 
     The distribution's is taken as it is, whatever newer packages there may be, unless ``rebuild`` is given.
@@ -76,10 +72,10 @@ def build_lab(choice: Choice, tools: Tools, watcher: Watcher, *, rebuild: bool =
     if choice.is_default and there and not rebuild and _is_current(there, choice, tools):
         return there
     with cache.making() as directory:
-        return _build(directory, choice, tools, watcher)
+        return _build(directory, choice, tools, watcher, canary)
 
 
-def ensure(choice: Choice, tools: Tools, watcher: Watcher) -> Lab:
+def ensure(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
     """The lab of this choice; it is made if all its pieces are on this host. Raises as ``build_lab`` does, and
     PlatformUnavailable where something would have to be downloaded."""
     if choice.is_default:
@@ -90,7 +86,7 @@ def ensure(choice: Choice, tools: Tools, watcher: Watcher) -> Lab:
     if choice.kernel is None or _busybox() is None:
         hint = "run 'kgen lab build' with the same options; it says what it downloads"
         raise PlatformUnavailable("something must be downloaded for this lab", hint=hint)
-    return build_lab(choice, tools, watcher)
+    return build_lab(choice, tools, watcher, canary)
 
 
 def _is_current(lab: Lab, choice: Choice, tools: Tools) -> bool:
@@ -99,7 +95,7 @@ def _is_current(lab: Lab, choice: Choice, tools: Tools) -> bool:
     return made and lab.state_of == outer.saved_by(tools.qemu) and lab.state.is_file()
 
 
-def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher) -> Lab:
+def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
     seconds: dict[str, float] = {}
     with _stage("ingredients", seconds):
         made = _gather(directory / "work", choice, watcher)
@@ -136,7 +132,7 @@ def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher) -> L
     lab.save()
     watcher(Stage("a canary in the lab"))
     with _stage("canary", seconds):
-        _canary(lab, tools)
+        canary(lab, tools)
     lab = replace(lab, seconds={name: round(value, 2) for name, value in seconds.items()})
     lab.save()
     return cache.publish(lab, is_default=choice.is_default)
@@ -253,17 +249,6 @@ def _save(lab: Lab, control: Qmp, stack: contextlib.ExitStack) -> None:
                 f"saving the lab's state: {about.get('error-desc', about.get('status'))}", where="the lab"
             )
         control.wait(0.05)
-
-
-def _canary(lab: Lab, tools: Tools) -> None:
-    """A short run of the lab as it will be used. Raises MachineError where it does not go well."""
-    options = Options(qemu=tools.qemu, gdb=tools.gdb, timeout=CANARY_SECONDS, lab=lab.directory)
-    seen = observe(build(CANARY), platform_named(PLATFORM), options)
-    verdict = judge(CANARY, seen)
-    # Without controls a clean run is INCONCLUSIVE.
-    complete = seen.serial is not None and seen.serial.complete and seen.memory is not None and seen.memory.complete
-    if verdict.kind is not VerdictKind.INCONCLUSIVE or not complete:
-        raise MachineError(f"the canary in the lab did not do well: {verdict.reason}", where="the lab")
 
 
 def _last_words(child: Child) -> str:

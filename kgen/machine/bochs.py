@@ -22,8 +22,8 @@ from kgen.host.environment import gathering
 from kgen.host.process import Child, spawn
 from kgen.host.temporary import scratch
 from kgen.machine.bochs_config import CONFIGURATION, MEDIA, SERIAL, configuration
-from kgen.machine.engine import CpuRegisters
-from kgen.platforms import LaunchRequest, Platform
+from kgen.machine.platform import LaunchRequest, Platform
+from kgen.machine.registers import CpuRegisters
 
 #: Until the first prompt, in seconds.
 START_SECONDS = 30.0

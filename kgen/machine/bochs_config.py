@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from kgen.errors import SpecError
+from kgen.machine.platform import LaunchRequest
 from kgen.media.img import DISK_BYTES
-from kgen.platforms import LaunchRequest
 
 #: Where a distribution ships two, the first is the one with the debugger.
 BINARIES = ("bochs-debugger", "bochs")

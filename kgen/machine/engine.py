@@ -8,47 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from kgen.evidence.mtree import PathEvidence
-from kgen.platforms import LaunchRequest, Platform, Supervisor
-
-
-@dataclass(frozen=True)
-class CpuRegisters:
-    """One CPU of the stopped machine; registers are 32 bits wide.
-
-    ``thread`` is the debugger's number, ``target`` its text for it ("Thread 1.1 CPU#0 [running]"), ``cpu`` the
-    emulator's own number where the text gives one.
-    """
-
-    thread: int
-    target: str
-    cpu: int | None
-    eip: int
-    esp: int
-    ebp: int
-    eflags: int
-    eax: int
-    ebx: int
-    ecx: int
-    edx: int
-    esi: int
-    edi: int
-
-
-class Frozen(Protocol):
-    """A machine that stands still, and can be looked at."""
-
-    def threads(self) -> tuple[CpuRegisters, ...]:
-        """Every CPU with its registers. Raises DebuggerError."""
-        ...
-
-    def read_memory(self, address: int, length: int) -> bytes:
-        """Bytes at a physical address. Raises DebuggerError when any of them cannot be read."""
-        ...
+from kgen.machine.platform import LaunchRequest, Platform, Supervisor
+from kgen.machine.registers import Frozen
 
 
 class Engine(Protocol):

@@ -22,7 +22,7 @@ from pygdbmi.IoManager import IoManager
 
 from kgen.errors import DebuggerError
 from kgen.host.process import Child, spawn
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.registers import CpuRegisters
 from kgen.resources import data_dir
 
 INSTALL_HINT = "install it with 'apt install gdb' or 'dnf install gdb', or name it with --gdb"

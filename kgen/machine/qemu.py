@@ -21,8 +21,8 @@ from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable
 from kgen.evidence.observation import EMULATION_FAILURE
 from kgen.host.process import Child, spawn
 from kgen.host.temporary import scratch
+from kgen.machine.platform import Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
-from kgen.platforms import Channels, LaunchRequest, Platform, Supervisor
 
 #: sockaddr_un on Linux holds 108 bytes with the terminating zero, elsewhere fewer (104 on the BSDs and macOS).
 _MAX_SOCKET_PATH = 103

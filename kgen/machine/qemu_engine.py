@@ -12,10 +12,10 @@ from typing import Any
 from kgen.errors import DebuggerError
 from kgen.evidence.mtree import PathEvidence, attest
 from kgen.host.environment import accelerator, gathering
-from kgen.kernel.render import ATTEND_BRIEF_BYTE, ATTEND_BYTE
+from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 from kgen.machine.gdb import INSTALL_HINT, GdbSession
+from kgen.machine.platform import LaunchRequest, Platform, Supervisor
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest, Platform, Supervisor
 from kgen.resources import data_dir
 
 CONNECT_SECONDS = 20.0

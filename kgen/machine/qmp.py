@@ -11,15 +11,13 @@ import asyncio
 import contextlib
 import logging
 import select
-import signal
 import socket
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgen.errors import MachineError
-from kgen.host.signals import ENDING
+from kgen.host.signals import interrupts_held
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -181,48 +179,6 @@ class Qmp:
                         task.cancel()
                     self._run(_settle, left)
                 self._loop.close()
-
-
-@contextlib.contextmanager
-def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Raise at the end what a signal's handler raises meanwhile; ``now`` is called when it does.
-
-    Within asyncio it would be swallowed, or kept for whoever waits next, or leave a task that never comes to its end.
-    Handlers are run by the main thread; in any other one there is nothing to be held.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    raised: list[BaseException] = []
-    before: dict[int, Callable[[int, Any], Any]] = {}
-    inside = True
-
-    def hold(number: int, frame: Any) -> None:
-        try:
-            before[number](number, frame)
-        except BaseException as error:
-            if not inside:
-                raise
-            raised.append(error)
-            now()
-
-    try:
-        for number in ENDING:
-            handler = signal.getsignal(number)
-            if callable(handler):
-                before[number] = handler
-                signal.signal(number, hold)
-        yield
-    finally:
-        try:
-            for number, handler in before.items():
-                # a handler may have set another one, as whoever wants to be ended but once does
-                if signal.getsignal(number) is hold:
-                    signal.signal(number, handler)
-        finally:
-            inside = False
-        if raised:
-            raise raised[0]
 
 
 async def _settle(tasks: set[asyncio.Task[Any]]) -> None:

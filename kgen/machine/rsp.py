@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from kgen.errors import DebuggerError, GuestCrash, KgenError
-from kgen.machine.engine import CpuRegisters
+from kgen.errors import DebuggerError, GuestCrash, KgenError, ending_with
+from kgen.machine.address import is_socket, network_address
+from kgen.machine.registers import CpuRegisters
 
 #: For an answer that the stub gives at once, in seconds. A busy host is slow.
 ANSWER_SECONDS = 10.0
@@ -386,33 +387,6 @@ class Stub:
 
     def _gone(self) -> Ended:
         return Ended("the emulator hung up", where=self._where)
-
-
-def is_socket(text: str) -> bool:
-    """Whether this is the path of a socket; what can be no path is none."""
-    try:
-        return Path(text).is_socket()
-    except (OSError, ValueError):
-        return False
-
-
-def network_address(text: str) -> tuple[str, int] | None:
-    """The host and the port of HOST:PORT, None for what is none: no name's part is empty or longer than 63 bytes."""
-    host, _, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not host or not host.isprintable() or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
-        return None
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        return None
-    return host, int(port)
-
-
-def ending_with(error: KgenError, left: str) -> KgenError:
-    """The same error, whose line ends with how the machine was left."""
-    hint = "; ".join(part for part in (error.hint, left) if part)
-    return type(error)(error.message, where=error.where, hint=hint)
 
 
 def _cut(answer: str) -> str:

@@ -6,10 +6,11 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kgen import registry
 from kgen.errors import MediaError, OutputError
 
 
@@ -70,3 +71,8 @@ def write_sparse(path: Path, extents: Iterable[tuple[int, bytes]], size: int) ->
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def formats() -> Mapping[str, ImageFormat]:
+    """Every image format by name."""
+    return registry.discover("kgen.media", "FORMAT", ImageFormat)

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Sequence
 
 from kgen.errors import MediaError
-from kgen.kernel.render import DISK_MAGIC, render_template
+from kgen.kernel.parameters import DISK_MAGIC
+from kgen.kernel.render import render_template
 from kgen.media import Payload
 from kgen.toolchain.assembler import assemble
 from kgen.toolchain.assembly import Source

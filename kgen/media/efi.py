@@ -10,7 +10,8 @@ from ctypes import c_uint32, c_uint64
 from pathlib import Path
 
 from kgen.errors import MediaError
-from kgen.kernel.render import TRAMPOLINE_ADDRESS, UEFI_MAGIC, render_template
+from kgen.kernel.parameters import TRAMPOLINE_ADDRESS, UEFI_MAGIC
+from kgen.kernel.render import render_template
 from kgen.kernel.results_block import Handover
 from kgen.media import ImageFormat, Payload, write_sparse
 from kgen.media._bios import UART_CLOCK, check

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from kgen.errors import LinkError, ProtocolError, SpecError
-from kgen.evidence.observation import Record, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.records import Record
 from kgen.kernel.plan import layout_of
 from kgen.kernel.protocol import SPEC_MAGIC
 from kgen.kernel.results_block import BUILD_ID_BYTES, LAYOUT_VERSION, LAYOUT_WITHOUT_MEETINGS, MAGIC, KernelState
 from kgen.offline.file_kind import PACKED
-from kgen.spec.kernel_spec import MAX_CPUS, MIN_CPUS, KernelSpec
-from kgen.toolchain.linker import LoadedElf, core_segments
+from kgen.spec.case import MAX_CPUS, MIN_CPUS
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.elf_reader import LoadedElf, core_segments
 
 #: Read at a time, in bytes.
 CHUNK = 8 << 20

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kgen.kernel.protocol import TABLE_HEADER, parse_row
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 Row = tuple[int, int, int, int]
 

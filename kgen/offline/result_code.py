@@ -12,16 +12,8 @@ from dataclasses import astuple, dataclass, replace
 
 from kgen.errors import ProtocolError, SpecError
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import (
-    ABRIDGED,
-    FINAL_STATES,
-    SERIAL_ONLY,
-    Count,
-    FaultRecord,
-    Observation,
-    PhaseRecord,
-    Record,
-)
+from kgen.evidence.observation import SERIAL_ONLY, Observation
+from kgen.evidence.records import ABRIDGED, FINAL_STATES, Count, FaultRecord, PhaseRecord, Record
 from kgen.kernel.code_alphabet import (
     AS_PLANNED,
     BARE,

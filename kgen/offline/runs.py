@@ -15,19 +15,23 @@ from typing import BinaryIO
 
 from kgen import __version__
 from kgen.errors import KgenError, LinkError, ProtocolError, SpecError
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY, Observation, Record, from_log
+from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY, Observation
+from kgen.evidence.records import Record
 from kgen.kernel.plan import phases
 from kgen.kernel.protocol import Log, is_foreign, parse_log
 from kgen.offline import file_kind, loader_messages, memory_dump, original_table, serial_log
-from kgen.report.results import read
-from kgen.report.results.write import run_of_one_boot
+from kgen.report.results.model import Run as ResultRun
+from kgen.report.results.model import run_of_one_boot
+from kgen.spec.case import Case
 from kgen.spec.defaults import DEFAULT_ROUNDS, PROOF_SECONDS
-from kgen.spec.kernel_spec import OLD_RULES, Case, KernelSpec
-from kgen.toolchain.linker import LoadedElf
-from kgen.toolchain.linker import read as read_elf
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
+from kgen.toolchain.elf_reader import LoadedElf
+from kgen.toolchain.elf_reader import read as read_elf
 from kgen.verdict.consistency import symbols_of
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 NAME_IT = "name the kernel with --elf or --manifest"
 _BUILD_SHOWN = 12
@@ -65,7 +69,7 @@ def verdicts(run: Run) -> tuple[Verdict, ...]:
     return tuple(replace(verdict, notes=verdict.notes + run.notes) for verdict in found)
 
 
-def results(run: Run, invocation: Sequence[str] = ()) -> read.Run:
+def results(run: Run, invocation: Sequence[str] = ()) -> ResultRun:
     """A run judged, in the form that results have wherever they come from."""
     return run_of_one_boot(run.spec, run.observation, verdicts(run), invocation=invocation, where=run.where)
 

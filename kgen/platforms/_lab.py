@@ -17,7 +17,8 @@ from kgen.lab import cache, outer
 from kgen.lab.cache import Lab
 from kgen.lab.console import Console
 from kgen.lab.trace import parse
-from kgen.platforms import LaunchRequest, Platform, Supervisor, _qemu, _variant
+from kgen.machine.platform import LaunchRequest, Platform, Supervisor
+from kgen.platforms import _qemu, _variant
 
 #: The stages' deadlines in seconds, generous: a loaded machine is slow.
 READY_SECONDS = 120.0

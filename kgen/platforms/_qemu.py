@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 from kgen.errors import SpecError
-from kgen.platforms import COM1, LaunchRequest, _variant
+from kgen.machine.platform import COM1, LaunchRequest
+from kgen.platforms import _variant
 
 #: The 32-bit binary first: gdb needs no architecture set to talk to its stub.
 BINARIES = ("qemu-system-i386", "qemu-system-x86_64")

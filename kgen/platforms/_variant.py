@@ -6,10 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kgen.errors import SpecError
+from kgen.errors import SpecError, unknown
 from kgen.host.process import output
-from kgen.platforms import CHOICES, LaunchRequest
-from kgen.spec.kernel_spec import unknown
+from kgen.machine.platform import CHOICES, LaunchRequest
 
 #: What may be chosen: all there is.
 OPTIONS = frozenset(CHOICES)

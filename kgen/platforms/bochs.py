@@ -7,7 +7,7 @@ violation on Bochs, but never say ATOMIC.
 from __future__ import annotations
 
 from kgen.machine import bochs_config
-from kgen.platforms import Platform
+from kgen.machine.platform import Platform
 
 PLATFORM = Platform(
     name="bochs",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from kgen.platforms import LaunchRequest, Platform, _qemu, _variant
+from kgen.machine.platform import LaunchRequest, Platform
+from kgen.platforms import _qemu, _variant
 
 _DEVICE = "/dev/kvm"
 #: <linux/kvm.h>: _IO(KVMIO, 0x00) and _IO(KVMIO, 0x01); the version has been 12 since Linux 2.6.22.

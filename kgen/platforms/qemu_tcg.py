@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kgen.platforms import LaunchRequest, Platform, _qemu, _variant
+from kgen.machine.platform import LaunchRequest, Platform
+from kgen.platforms import _qemu, _variant
 
 
 def _command(request: LaunchRequest) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,22 +10,21 @@ from typing import Literal
 
 from kgen import __version__
 from kgen.build import build
-from kgen.errors import KgenError, LinkError, MachineError, SpecError
+from kgen.errors import KgenError, ending_with
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence, attest
-from kgen.evidence.observation import Observation, from_log
+from kgen.evidence.observation import Observation
 from kgen.host.environment import gathering
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
+from kgen.machine.foreign import QMP_SECONDS, ask_control, kernel_of, must_be_an_address, status_of
 from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
-from kgen.machine.rsp import UNKNOWN, ending_with, is_socket, network_address
+from kgen.machine.rsp import UNKNOWN
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.toolchain.linker import LoadedElf, read
+from kgen.toolchain.elf_reader import LoadedElf
 
-#: Symbols without which nothing can be read.
-NEEDED = ("results", "ram_cells", "text_version")
-_QMP_SECONDS = 10.0
 #: Words that QEMU's monitor is asked for at a time.
 _WORDS = 1024
 
@@ -116,72 +114,6 @@ def _leave(session: GdbSession, resume: bool) -> None:
         session.disconnect()
 
 
-def must_be_an_address(text: str) -> None:
-    """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
-    if network_address(text) and not text.startswith(("-", "|")):
-        return
-    if not is_socket(text):
-        raise SpecError(
-            f"'{text}' is neither HOST:PORT nor a socket",
-            hint="give what QEMU's -gdb was given, such as localhost:1234",
-        )
-
-
-def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
-    """A kernel's file, and what it was built from. Raises SpecError for any other file, and for one of another kgen: it
-    is the wrong file that was named."""
-    try:
-        kernel = read(elf, name=name)
-    except LinkError as error:
-        raise SpecError(
-            error.message, where=error.where, hint=error.hint or "name the kernel.elf of kgen build"
-        ) from error
-    try:
-        spec = KernelSpec.from_json(kernel.spec_json)
-    except SpecError as error:
-        raise SpecError(f"was built by another version of kgen: {error.message}", where=name) from error
-    missing = [symbol for symbol in NEEDED if symbol not in kernel.symbols]
-    if missing:
-        raise SpecError(f"has no symbol {missing[0]}", where=name, hint="build it again with this kgen")
-    return kernel, spec
-
-
-def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
-    """QEMU's control socket, which ``stack`` closes, and what it calls the state of the machine; None and "" without
-    one. To be asked first: connecting to a stub stops the machine, and few stubs tell whether it ran before.
-
-    Raises MachineError, and SpecError for "" (a variable that is not set): without it a machine that stands still would
-    be taken for one that runs.
-    """
-    if path is None:
-        return None, ""
-    control = _connect_control(path)
-    stack.callback(control.close)
-    return control, status_of(control)
-
-
-def _connect_control(path: str) -> Qmp:
-    if not path:
-        raise SpecError("names nothing", where="qmp", hint="name QEMU's control socket, or leave it out")
-    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        control.settimeout(_QMP_SECONDS)
-        control.connect(path)
-    except OSError as error:
-        control.close()
-        raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
-    return Qmp(control, _QMP_SECONDS, path)
-
-
-def status_of(control: Qmp) -> str:
-    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
-    answer = control.execute("query-status", {}, _QMP_SECONDS)
-    status = answer.get("status") if isinstance(answer, dict) else None
-    if not isinstance(status, str) or not re.fullmatch(r"[a-z-]{1,40}", status):
-        raise control.failed("what QEMU answers to query-status names no state of a machine")
-    return status
-
-
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
     """Whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
     if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
@@ -220,7 +152,7 @@ def _memory(control: Qmp, address: int, size: int) -> bytes:
     data = b""
     for start in range(0, size // 4, _WORDS):
         line = f"xp /{min(_WORDS, size // 4 - start)}xw {address + 4 * start:#x}"
-        text = str(control.execute("human-monitor-command", {"command-line": line}, _QMP_SECONDS))
+        text = str(control.execute("human-monitor-command", {"command-line": line}, QMP_SECONDS))
         words = (word for row in text.splitlines() for word in re.findall(r"0x([0-9a-f]{8})\b", row.partition(":")[2]))
         data += b"".join(int(word, 16).to_bytes(4, "little") for word in words)
     return data
@@ -231,7 +163,7 @@ def _path(control: Qmp | None, cells: tuple[int, int] | None, cpus: int) -> Path
         return NOT_ASKED
     try:
         arguments = {"command-line": "info mtree -f"}
-        text = str(control.execute("human-monitor-command", arguments, _QMP_SECONDS))
+        text = str(control.execute("human-monitor-command", arguments, QMP_SECONDS))
         return attest(text, *cells, cpus=cpus)
     except KgenError as error:
         return PathEvidence("unknown", "", error.line, "")

@@ -11,11 +11,15 @@ from kgen.build import build
 from kgen.errors import KgenError, PlatformUnavailable
 from kgen.host.environment import environment, first_line, kvm_parameters
 from kgen.machine.gdb import INSTALL_HINT
-from kgen.platforms import LaunchRequest
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platforms
 from kgen.platforms._qemu import find_binary, missing_binary
-from kgen.run.observe import Options, observe, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 #: Enough to start three CPUs and pass tokens through memory; short enough to be waited for.
 CANARY = KernelSpec(Case("xchg", target="ram"), rounds=200, controls=False)

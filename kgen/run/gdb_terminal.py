@@ -14,8 +14,10 @@ from kgen.evidence.observation import Observation
 from kgen.host.process import foreground
 from kgen.kernel.plan import decisive
 from kgen.machine.engine import Engine
-from kgen.platforms import Platform
-from kgen.run.observe import Options, Watcher, observe
+from kgen.machine.platform import Platform
+from kgen.run.follow import Watcher
+from kgen.run.observe import observe
+from kgen.run.options import Options
 
 #: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
 LOG = "serial.log"

@@ -8,14 +8,17 @@ from kgen.build import build
 from kgen.errors import KgenError, SpecError
 from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import Observation
+from kgen.files import check_program
 from kgen.host.environment import environment
-from kgen.offline.inputs import check_program
-from kgen.platforms import Platform
-from kgen.report.results.read import Run
-from kgen.report.results.write import run_of_one_boot, run_of_suite
-from kgen.run.observe import Options, Watcher, judge_cases, observe, observe_suite
+from kgen.machine.platform import Platform
+from kgen.report.results.model import Run, run_of_one_boot, run_of_suite
+from kgen.run.follow import Watcher
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.run.suite import judge_cases, observe_suite
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 #: QEMU's arguments that would take the machine from us, as it spells them; of several gdb stubs the last one counts.
 _OURS = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kgen.errors import SpecError
-from kgen.kernel.plan import proof_of
-from kgen.spec.kernel_spec import MAX_BUDGET, MIN_CPUS, Case, KernelSpec
+from kgen.spec.case import MIN_CPUS, Case, proof_of
+from kgen.spec.kernel_spec import MAX_BUDGET, KernelSpec
 from kgen.spec.suites import DEFAULT_BUDGET, load
 
 #: Tokens of a run that names no number of rounds, and how long its case may then go on for its proof, in seconds.

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kgen import registry
 from kgen.errors import SpecError
-from kgen.experiments import Experiment, Poll
-from kgen.instructions import Form, Instruction, Source
+from kgen.experiments import Poll, experiments
 from kgen.spec.arguments import check_all
+from kgen.spec.case import Case, resolve_target, room
 from kgen.targets import MemoryTarget
 
-MIN_CPUS = 3
-MAX_CPUS = 255
 MAX_ROUNDS = 0xFFFFFFFF
-MAX_BATCH = 256
 #: The longest time that a suite may be given, in seconds.
 MAX_BUDGET = 24 * 3600
 #: By which rules kernels are planned and judged now, and those of versions that counted no live batches.
 RULES = 2
 OLD_RULES = 1
-#: How far from a bare address an offset may lead, in bytes.
-BARE_CELL = 2 * 4096
-LINE = 64
-PAGE = 4096
-#: From here on physical memory may be any device's.
-LEGACY_END = 0x100000
-_ADDRESS = re.compile(r"0[xX][0-9a-fA-F]+")
 #: It stands in the log, as one word.
 _SUITE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-#: Physical memory that no cell may overlap: what the kernel itself stands on, and pages that belong to one CPU.
-RESERVED = (
-    (0x00000000, 0x000A0000, "low memory, which holds the trampoline and firmware data"),
-    (0x00100000, 0x01000000, "the kernel's own memory"),
-    (0xFEC00000, 0xFEC01000, "the I/O APIC"),
-    (0xFEE00000, 0xFEF00000, "the local APIC's page, which is not shared between CPUs"),
-)
 
 
 #: I/O ports of devices that every PC has, which a kernel must not take for its serial port.
@@ -58,69 +36,6 @@ TAKEN_PORTS = (
 )
 
 
-def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> SpecError:
-    """The error for a name that is in no registry, with the name that it is a slip of; ``more`` says what else is
-    allowed."""
-    names = sorted(known)
-    folded = {each.lower(): each for each in names}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.7)
-    hint = f"did you mean {folded[near[0]]}?" if near else f"known: {', '.join(names)}{more}"
-    return SpecError(f"unknown {what} '{name}'", hint=hint)
-
-
-@functools.cache
-def instructions() -> Mapping[str, Instruction]:
-    """Every instruction of the catalogue by name."""
-    return registry.discover("kgen.instructions", "INSTRUCTION", Instruction)
-
-
-@functools.cache
-def targets() -> Mapping[str, MemoryTarget]:
-    """Every named target."""
-    return registry.discover("kgen.targets", "TARGET", MemoryTarget)
-
-
-@functools.cache
-def experiments() -> Mapping[str, Experiment]:
-    """Every experiment by name."""
-    return registry.discover("kgen.experiments", "EXPERIMENT", Experiment)
-
-
-def resolve_target(name: str) -> MemoryTarget:
-    """The target of that name, or the single cell at a physical address written ``0x...``.
-
-    Raises SpecError for an unknown name and for an address at which the cell would break the machine that
-    carries the experiment.
-    """
-    if not _ADDRESS.fullmatch(name):
-        known = targets()
-        if name not in known:
-            raise unknown("target", name, known, ", or an address such as 0xfed00108")
-        return known[name]
-    address = int(name, 16)
-    size = BARE_CELL
-    if address % 4:
-        raise SpecError(
-            f"address {name} is not aligned", hint="choose a multiple of 4; --offset moves the cell from it"
-        )
-    check_address(address, 4)
-    # A bare address may be a register with neighbours that must not be touched: one cell, nothing more.
-    return MemoryTarget(
-        name=f"{address:#x}",
-        summary="the cell at a physical address",
-        address=address,
-        size=4,
-        extent=size,
-        declared="io",
-        video=address >= LEGACY_END,
-    )
-
-
-def _spelled(name: str) -> str:
-    """A name as the registries have it, an address as we write it."""
-    return f"{int(name, 16):#x}" if _ADDRESS.fullmatch(name) else name.lower()
-
-
 def check_serial_port(port: int) -> None:
     """Raises SpecError for what is no serial port's place, or is another device's."""
     if not 8 <= port <= 0xFFF8 or port % 8:
@@ -128,155 +43,6 @@ def check_serial_port(port: int) -> None:
     for low, high, what in TAKEN_PORTS:
         if port < high and port + 8 > low:
             raise SpecError(f"serial port {port:#x} belongs to {what}", hint="give 0x3f8, 0x2f8, 0x3e8 or 0x2e8")
-
-
-def check_address(address: int, size: int) -> None:
-    """Raises SpecError where an operand of so many bytes would break the machine that carries the experiment."""
-    if address + size > 1 << 32:
-        raise SpecError(f"address {address:#x} lies above 4 GiB", hint="the kernel runs without paging in 32-bit mode")
-    for low, high, what in RESERVED:
-        if address < high and address + size > low:
-            raise SpecError(f"address {address:#x} lies in {what}", hint=f"choose one outside {low:#x}-{high - 1:#x}")
-
-
-@dataclass(frozen=True)
-class Case:
-    """instruction x target x experiment x alignment x CPU count, the thing a verdict is about.
-
-    ``width`` is in bits, ``offset`` in bytes from where the target begins. What is left out (0 or "") becomes the
-    instruction's own: 32 bits where it has them, the experiment that tests it best, a register as the source.
-    """
-
-    instruction: str
-    width: int = 0
-    lock: bool = True
-    target: str = "vga-text"
-    experiment: str = ""
-    cpus: int = MIN_CPUS
-    source: str = ""
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        check_all(vars(self), Case)
-        # one case, one digest, however it was written
-        for name in ("instruction", "target", "experiment", "source"):
-            object.__setattr__(self, name, _spelled(getattr(self, name)))
-        known = instructions()
-        if self.instruction not in known:
-            raise unknown("instruction", self.instruction, known)
-        entry = known[self.instruction]
-        self._default("width", entry.usual_width)
-        self._default("experiment", entry.experiment)
-        self._default("source", entry.sources[0].value)
-        if self.width not in entry.widths:
-            choice = ", ".join(str(width) for width in entry.widths)
-            raise SpecError(f"{self.instruction} has no {self.width}-bit form here", hint=f"widths: {choice}")
-        sources = [source.value for source in entry.sources]
-        if self.source not in sources:
-            raise SpecError(f"{self.instruction} has no form with source '{self.source}'", hint=f"known: {sources}")
-        if self.experiment not in experiments():
-            raise unknown("experiment", self.experiment, experiments())
-        self._check_place()
-        if not MIN_CPUS <= self.cpus <= MAX_CPUS:
-            limits = f"{MIN_CPUS} to {MAX_CPUS}: one producer, the rest consumers"
-            raise SpecError(f"{self.cpus} CPUs asked for", hint=f"the {self.experiment} experiment takes {limits}")
-        refusal = experiments()[self.experiment].refuses(entry, self.form, self.cpus)
-        if refusal:
-            raise SpecError(f"{self.experiment} with {self.form.name}: {refusal}", hint=self._fitting())
-
-    def _default(self, name: str, value: object) -> None:
-        if not getattr(self, name):
-            object.__setattr__(self, name, value)
-
-    def _fitting(self) -> str:
-        entry = instructions()[self.instruction]
-        fit = [name for name, each in experiments().items() if not each.refuses(entry, self.form, self.cpus)]
-        return f"experiments that fit: {', '.join(fit)}" if fit else "give fewer --cpus"
-
-    def _check_place(self) -> None:
-        """Raises SpecError where the cell would lie outside the target or in memory that must be left alone."""
-        target = resolve_target(self.target)
-        size = self.width // 8
-        if not 0 <= self.offset <= target.reach - size:
-            room = target.reach - size
-            raise SpecError(
-                f"offset {self.offset} leaves {target.name}", hint=f"give 0 to {room} for {self.width} bits"
-            )
-        if target.address is not None:
-            check_address(target.address + self.offset, size)
-
-    @property
-    def id(self) -> str:
-        """The case's name: MNEMONIC.WIDTH.TARGET.EXPERIMENT[.SOURCE][.nolock][.+OFFSET][.cpusN], defaults left out."""
-        parts = [self.instruction, str(self.width), resolve_target(self.target).name, self.experiment]
-        parts += [] if self.source == instructions()[self.instruction].sources[0].value else [self.source]
-        parts += [] if self.lock else ["nolock"]
-        parts += [f"+{self.offset}"] if self.offset else []
-        parts += [] if self.cpus == MIN_CPUS else [f"cpus{self.cpus}"]
-        return ".".join(parts)
-
-    @staticmethod
-    def from_id(name: str) -> Case:
-        """The inverse of ``id``. Raises SpecError."""
-        parts = name.split(".")
-        if len(parts) < 4 or not re.fullmatch(r"[0-9]{1,3}", parts[1]):
-            raise SpecError(f"'{name}' is no case", hint="one is xchg.32.vga-text.token")
-        fields: dict[str, Any] = {"instruction": parts[0], "width": int(parts[1]), "target": parts[2]}
-        fields["experiment"] = parts[3]
-        for part in parts[4:]:
-            number = re.fullmatch(r"(\+|cpus)([0-9]{1,5})", part)
-            if number:
-                fields["offset" if number[1] == "+" else "cpus"] = int(number[2])
-            elif part == "nolock":
-                fields["lock"] = False
-            else:
-                fields["source"] = part
-        case = Case(**fields)
-        if case.id != name:
-            raise SpecError(f"'{name}' is not how the case {case.id} is written", hint="leave out what is usual")
-        return case
-
-    @property
-    def form(self) -> Form:
-        """The instruction form that the CPUs execute."""
-        entry = instructions()[self.instruction]
-        return entry.form(self.width, Source(self.source), True) if self.lock else self.unlocked[0]
-
-    @property
-    def locked(self) -> Form:
-        """The form with its LOCK, whatever the case's is."""
-        return instructions()[self.instruction].form(self.width, Source(self.source), True)
-
-    @property
-    def unlocked(self) -> tuple[Form, ...]:
-        """The forms that serve as power controls."""
-        return instructions()[self.instruction].unlocked(self.width, Source(self.source))
-
-
-def alignment(target: MemoryTarget, offset: int, width: int) -> str:
-    """How an operand lies there: "aligned", "misaligned" within a cache line, across a "line", across a "page"."""
-    size = width // 8
-    first = target.page_offset + offset
-    if first % PAGE + size > PAGE:
-        return "page"
-    if first % LINE + size > LINE:
-        return "line"
-    return "misaligned" if first % size else "aligned"
-
-
-def stride(target: MemoryTarget, offset: int, width: int) -> int:
-    """The distance between cells in bytes: such that all of them lie alike."""
-    return {"aligned": max(4, width // 8), "page": PAGE}.get(alignment(target, offset, width), LINE)
-
-
-def room(target: MemoryTarget, offset: int, width: int) -> int:
-    """How many cells fit the target, at least one, at most MAX_BATCH. Where the offset is not 0 those beyond what is
-    visible count as well."""
-    size = target.reach if offset else target.size
-    if alignment(target, offset, width) == "line":
-        # the next one would lie across a page
-        size = min(size, PAGE - (target.page_offset + offset) % PAGE + offset)
-    return max(1, min(MAX_BATCH, (size - offset - width // 8) // stride(target, offset, width) + 1))
 
 
 #: Cells of a batch in kernels of the old rules, where the target had room.

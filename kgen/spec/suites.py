@@ -8,20 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kgen.errors import SpecError
-from kgen.instructions import Instruction, Source
-from kgen.spec.kernel_spec import (
-    LINE,
-    MIN_CPUS,
-    PAGE,
-    Case,
-    alignment,
-    experiments,
-    instructions,
-    resolve_target,
-    targets,
-    unknown,
-)
+from kgen.errors import SpecError, unknown
+from kgen.experiments import experiments
+from kgen.instructions import Instruction, Source, instructions
+from kgen.spec.case import LINE, MIN_CPUS, PAGE, Case, alignment, resolve_target
+from kgen.targets import targets
 
 #: The targets of the large table: emulated I/O that takes every width.
 MAIN_TARGETS = ("vga-text", "pc-testdev")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from kgen import registry
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,9 @@ class MemoryTarget:
     def reach(self) -> int:
         """How many bytes from the first cell on there are at the most."""
         return max(self.size, self.extent)
+
+
+@functools.cache
+def targets() -> Mapping[str, MemoryTarget]:
+    """Every named target."""
+    return registry.discover("kgen.targets", "TARGET", MemoryTarget)

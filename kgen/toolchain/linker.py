@@ -11,21 +11,17 @@ import ctypes
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from ctypes import c_uint8, c_uint16, c_uint32
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from kgen.errors import LinkError
 from kgen.toolchain import dwarf
 from kgen.toolchain.assembly import Assembly, Section, SectionFlags, Symbol, SymbolKind
 
 if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import Section as ElfSection
-    from elftools.elf.sections import SymbolTableSection
+    pass
 
 _ADDRESS_END = 2**32
 _FIRST_SECTION_BELOW = 4096
@@ -37,11 +33,11 @@ _FILE_ALIGN = 16
 _SEGMENT_GAP = 4096
 
 _ET_EXEC, _EM_386, _EV_CURRENT = 2, 3, 1
-_IDENT = b"\x7fELF" + bytes((1, 1, _EV_CURRENT)) + bytes(9)  # 32-bit, little-endian
+IDENT = b"\x7fELF" + bytes((1, 1, _EV_CURRENT)) + bytes(9)  # 32-bit, little-endian
 _PT_LOAD, _PT_NOTE = 1, 4
 _PF_X, _PF_W, _PF_R = 1, 2, 4
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB, _SHT_NOTE, _SHT_NOBITS = 1, 2, 3, 7, 8
-_SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
+_SHF_WRITE, SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
 _SHN_ABS = 0xFFF1
 _STB_GLOBAL, _STT_FILE = 1, 4
 _SYMBOL_TYPES: dict[SymbolKind, int] = {"func": 2, "object": 1, "abs": 0}
@@ -49,11 +45,11 @@ _SYMBOL_TYPES: dict[SymbolKind, int] = {"func": 2, "object": 1, "abs": 0}
 _NT_GNU_BUILD_ID = 3
 _XEN_ELFNOTE_PHYS32_ENTRY = 18  # xen/include/public/elfnote.h: the PVH entry point
 
-_BUILD_ID_BYTES = 20  # SHA-1
-_BUILD_ID_SECTION = ".note.gnu.build-id"
-_BUILD_ID_SYMBOL = "build_id"
+BUILD_ID_BYTES = 20  # SHA-1
+BUILD_ID_SECTION = ".note.gnu.build-id"
+BUILD_ID_SYMBOL = "build_id"
 _PVH_SYMBOL = "pvh_entry"
-_SPEC_SECTION = ".kgen.spec"
+SPEC_SECTION = ".kgen.spec"
 _SOURCE_SECTION = ".kgen.source"
 
 _SEGMENT_FLAGS: dict[SectionFlags, int] = {
@@ -62,11 +58,11 @@ _SEGMENT_FLAGS: dict[SectionFlags, int] = {
     "aw": _PF_R | _PF_W,
     "awn": _PF_R | _PF_W,
 }
-_SECTION_FLAGS: dict[SectionFlags, int] = {
-    "ax": _SHF_ALLOC | _SHF_EXECINSTR,
-    "a": _SHF_ALLOC,
-    "aw": _SHF_ALLOC | _SHF_WRITE,
-    "awn": _SHF_ALLOC | _SHF_WRITE,
+SECTION_FLAGS: dict[SectionFlags, int] = {
+    "ax": SHF_ALLOC | _SHF_EXECINSTR,
+    "a": SHF_ALLOC,
+    "aw": SHF_ALLOC | _SHF_WRITE,
+    "awn": SHF_ALLOC | _SHF_WRITE,
 }
 
 
@@ -133,17 +129,6 @@ class Elf:
 
 
 @dataclass(frozen=True)
-class LoadedElf:
-    """What read() found in a file that link() wrote. ``sections`` are those that occupy guest memory."""
-
-    spec_json: str
-    build_id: bytes
-    entry: int
-    symbols: Mapping[str, int]
-    sections: tuple[Section, ...]
-
-
-@dataclass(frozen=True)
 class FlatImage:
     """The bytes to copy to ``load_address``; what lies from ``data_end`` up to ``bss_end`` is to be zeroed."""
 
@@ -176,19 +161,19 @@ def link(
     entry_address = labels[entry].value
     tables = {
         **dwarf.debug_sections(assembly, variables),
-        _SPEC_SECTION: spec_json.encode(),
+        SPEC_SECTION: spec_json.encode(),
         _SOURCE_SECTION: hashlib.sha256(assembly.source.text.encode()).hexdigest().encode(),
     }
 
     def build(build_id: bytes) -> tuple[bytes, tuple[Section, ...]]:
-        sections = _with_build_id(assembly.sections, labels.get(_BUILD_ID_SYMBOL), build_id)
-        notes = {_BUILD_ID_SECTION: _note(b"GNU\0", _NT_GNU_BUILD_ID, build_id)}
+        sections = _with_build_id(assembly.sections, labels.get(BUILD_ID_SYMBOL), build_id)
+        notes = {BUILD_ID_SECTION: _note(b"GNU\0", _NT_GNU_BUILD_ID, build_id)}
         if _PVH_SYMBOL in labels:
             address = struct.pack("<I", labels[_PVH_SYMBOL].value)
             notes[".note.Xen"] = _note(b"Xen\0", _XEN_ELFNOTE_PHYS32_ENTRY, address)
         return _file(sections, assembly, entry_address, notes, tables), sections
 
-    build_id = _digest(build(bytes(_BUILD_ID_BYTES))[0])
+    build_id = digest(build(bytes(BUILD_ID_BYTES))[0])
     data, sections = build(build_id)
     symbols = MappingProxyType({symbol.name: symbol.value % _ADDRESS_END for symbol in _elf_symbols(assembly)})
     return Elf(data=data, build_id=build_id, entry=entry_address, symbols=symbols, sections=sections)
@@ -248,10 +233,10 @@ def _with_build_id(sections: Sequence[Section], symbol: Symbol | None, build_id:
         return tuple(sections)
     for index, section in enumerate(sections):
         start = symbol.value - section.address
-        if symbol.section == section.name and 0 <= start <= len(section.data) - _BUILD_ID_BYTES:
-            data = section.data[:start] + build_id + section.data[start + _BUILD_ID_BYTES :]
+        if symbol.section == section.name and 0 <= start <= len(section.data) - BUILD_ID_BYTES:
+            data = section.data[:start] + build_id + section.data[start + BUILD_ID_BYTES :]
             return (*sections[:index], replace(section, data=data), *sections[index + 1 :])
-    raise LinkError(f"needs {_BUILD_ID_BYTES} bytes in a section that has data", where=symbol.name)
+    raise LinkError(f"needs {BUILD_ID_BYTES} bytes in a section that has data", where=symbol.name)
 
 
 # --- the file ------------------------------------------------------------------------------------------------------
@@ -341,7 +326,7 @@ class _Writer:
             section.name,
             _SHT_NOBITS if section.flags == "awn" else _SHT_PROGBITS,
             section.data,
-            sh_flags=_SECTION_FLAGS[section.flags],
+            sh_flags=SECTION_FLAGS[section.flags],
             sh_addr=section.address,
             sh_size=section.size,
             sh_addralign=max(section.align, 1),
@@ -407,7 +392,7 @@ def _file(
     writer.data += writer.names.data
     writer.pad(4)
     header = _Header(
-        e_ident=(c_uint8 * len(_IDENT))(*_IDENT),
+        e_ident=(c_uint8 * len(IDENT))(*IDENT),
         e_type=_ET_EXEC,
         e_machine=_EM_386,
         e_version=_EV_CURRENT,
@@ -467,140 +452,6 @@ def _add_symbols(writer: _Writer, assembly: Assembly) -> None:
 # --- reading back --------------------------------------------------------------------------------------------------
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes) -> bytes:
     """The build id of a file whose build id bytes are zero. SHA-1 because build ids are; it guards no secret."""
     return hashlib.sha1(data, usedforsecurity=False).digest()
-
-
-def recompute_build_id(data: bytes) -> bytes:
-    """The build id (20 bytes) that a kernel file should carry, computed from the rest of its bytes.
-
-    Raises LinkError when the file is not one that link() wrote.
-    """
-    with _explained("the file"):
-        return _recompute(data, _build_id_offsets(_open(data, "the file")))
-
-
-def read(data: bytes, *, name: str = "the file") -> LoadedElf:
-    """Read a kernel file back, and check that it is whole and unaltered. ``name`` is what errors call it.
-
-    Raises LinkError, and nothing else, for anything but the exact bytes that link() wrote.
-    """
-    with _explained(name):
-        elf = _open(data, name)
-        offsets = _build_id_offsets(elf)
-        build_id = _recompute(data, offsets)
-        if any(data[offset : offset + _BUILD_ID_BYTES] != build_id for offset in offsets):
-            raise LinkError(
-                f"{name} was altered after it was built: its build id does not match", hint="build the kernel again"
-            )
-        symbols = {
-            symbol.name: int(symbol["st_value"])
-            for symbol in _symbol_table(elf).iter_symbols()
-            if symbol["st_info"]["bind"] == "STB_GLOBAL"
-        }
-        # Empty sections are written last; this is the order that link() insists on.
-        sections = tuple(sorted(_memory_sections(elf), key=lambda section: (section.address, section.size)))
-        spec_json = _section(elf, _SPEC_SECTION).data().decode()
-        entry = int(elf.header["e_entry"])
-    return LoadedElf(spec_json, build_id, entry, MappingProxyType(symbols), sections)
-
-
-def core_segments(file: BinaryIO) -> tuple[tuple[int, int, int], ...]:
-    """The memory in an ELF core file: physical address, offset in the file, and bytes there, of each PT_LOAD.
-
-    Raises LinkError for anything but a core file.
-    """
-    from elftools.elf.elffile import ELFFile
-
-    with _explained("the file"):
-        file.seek(0)
-        elf = ELFFile(file)
-        if elf.header["e_type"] != "ET_CORE":
-            raise LinkError("the file is no ELF core file")
-        return tuple(
-            (int(part["p_paddr"]), int(part["p_offset"]), int(part["p_filesz"]))
-            for part in elf.iter_segments()
-            if part["p_type"] == "PT_LOAD" and part["p_filesz"]
-        )
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn whatever the ELF reader raises on a damaged file into one LinkError."""
-    try:
-        yield
-    except LinkError:
-        raise
-    except Exception as error:  # pyelftools raises a dozen types on damaged input, documented nowhere
-        raise LinkError(f"{name} is not a kernel built by kgen, or is damaged: it cannot be read as ELF") from error
-
-
-def _open(data: bytes, name: str) -> ELFFile:
-    """The file as pyelftools sees it. Raises LinkError when it is no ELF, not i386, or not of our making."""
-    from elftools.elf.elffile import ELFFile
-
-    foreign = f"{name} is not a kernel built by kgen"
-    if not data.startswith(_IDENT[:4]):
-        raise LinkError(f"{foreign}: it is not an ELF file")
-    elf = ELFFile(BytesIO(data))
-    if (elf.header["e_ident"]["EI_CLASS"], elf.header["e_machine"]) != ("ELFCLASS32", "EM_386"):
-        raise LinkError(f"{foreign}: it is not a 32-bit x86 file")
-    if elf.get_section_by_name(_SPEC_SECTION) is None:
-        raise LinkError(f"{foreign}: it has no {_SPEC_SECTION} section")
-    return elf
-
-
-def _section(elf: ELFFile, name: str) -> ElfSection:
-    """The section of that name. Raises LookupError, for _explained() to explain."""
-    section = elf.get_section_by_name(name)
-    if section is None:
-        raise LookupError(name)
-    return section
-
-
-def _symbol_table(elf: ELFFile) -> SymbolTableSection:
-    """The global symbol table. Raises LookupError, for _explained() to explain."""
-    from elftools.elf.sections import SymbolTableSection
-
-    table = _section(elf, ".symtab")
-    if not isinstance(table, SymbolTableSection):
-        raise LookupError(table.name)
-    return table
-
-
-def _build_id_offsets(elf: ELFFile) -> list[int]:
-    """Where in the file the build id is: in the note and, if the guest wants to know it, in a loaded section."""
-    note = _section(elf, _BUILD_ID_SECTION)
-    offsets = [int(note["sh_offset"] + note["sh_size"]) - _BUILD_ID_BYTES]
-    for symbol in _symbol_table(elf).get_symbol_by_name(_BUILD_ID_SYMBOL) or ():
-        if symbol["st_shndx"] != "SHN_ABS":
-            section = elf.get_section(symbol["st_shndx"])
-            offsets.append(int(section["sh_offset"] + symbol["st_value"] - section["sh_addr"]))
-    return offsets
-
-
-def _recompute(data: bytes, offsets: Iterable[int]) -> bytes:
-    """The digest of the file with every copy of the build id zeroed."""
-    blank = bytearray(data)
-    for offset in offsets:
-        blank[offset : offset + _BUILD_ID_BYTES] = bytes(_BUILD_ID_BYTES)
-    return _digest(bytes(blank))
-
-
-def _memory_sections(elf: ELFFile) -> Iterator[Section]:
-    """The sections that occupy guest memory, as link() got them."""
-    flags: dict[tuple[int, bool], SectionFlags] = {
-        (value, name == "awn"): name for name, value in _SECTION_FLAGS.items()
-    }
-    for section in elf.iter_sections():
-        if section["sh_flags"] & _SHF_ALLOC:
-            nobits = section["sh_type"] == "SHT_NOBITS"
-            yield Section(
-                name=section.name,
-                address=section["sh_addr"],
-                size=section["sh_size"],
-                data=b"" if nobits else section.data(),
-                align=section["sh_addralign"],
-                flags=flags[section["sh_flags"], nobits],
-            )

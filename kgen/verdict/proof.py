@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgen.evidence.observation import PhaseRecord
+from kgen.evidence.records import PhaseRecord
 from kgen.kernel.live import LEAST, PAIR_LEAST, Live, design, needed
 from kgen.kernel.plan import Phase, may_be_silent
 from kgen.kernel.results_block import Style

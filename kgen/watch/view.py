@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from kgen.inspection.glance import CpuGlance, Glance
 from kgen.kernel.plan import Phase, experiment_of, phases
 from kgen.kernel.results_block import CpuState, Role
-from kgen.report.sparkline import BARS, sparkline
 from kgen.spec.kernel_spec import KernelSpec
 from kgen.watch.pacing import Cost
 from kgen.wording import plural
@@ -17,6 +16,9 @@ from kgen.wording import plural
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+BARS = "▁▂▃▄▅▆▇█"
+#: For terminals that cannot show the bars.
+PLAIN = "_.:-=+*#"
 #: CPUs that get a line each; of the others the states are counted.
 _CPU_LINES = 8
 #: What the labels take of a line.
@@ -206,3 +208,14 @@ def _pauses(view: View) -> str:
     cost = view.cost
     mean = 1000 * cost.paused / max(1, cost.looks)
     return f"{plural(cost.looks, 'look')} of {mean:.1f} ms, the longest {1000 * cost.longest:.1f} ms"
+
+
+def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
+    """The last ``width`` values, a character each: the lowest bar is 0 and nothing else, the highest the most."""
+    shown = [max(0.0, value) for value in values[-width:]] if width > 0 else []
+    most = max(shown, default=0.0)
+    return "".join(bars[_height(value, most, len(bars))] if most > 0 else bars[0] for value in shown)
+
+
+def _height(value: float, most: float, bars: int) -> int:
+    return max(1, round(value / most * (bars - 1))) if value > 0 else 0

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
+from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError, ending_with
 from kgen.host.signals import signals_wait
 from kgen.inspection.glance import Glance, look
 from kgen.kernel.plan import layout_of, phases
+from kgen.machine.foreign import ask_control, kernel_of, must_be_an_address, status_of
 from kgen.machine.qmp import Qmp
-from kgen.machine.rsp import UNKNOWN, Ended, Stub, ending_with
-from kgen.run.attach import ask_control, kernel_of, must_be_an_address, status_of
+from kgen.machine.rsp import UNKNOWN, Ended, Stub
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.toolchain.linker import LoadedElf
+from kgen.toolchain.elf_reader import LoadedElf
 from kgen.watch.pacing import Cost, Pace, Pause
 from kgen.watch.view import Sample, View
 

@@ -25,18 +25,24 @@ from pathlib import Path
 import pytest
 from watched import CASE, pairs
 
+import kgen.kernel.parameters
 import kgen.kernel.render
 from kgen.build import Kernel, build
 from kgen.errors import KgenError
 from kgen.experiments.token import EXPERIMENT
 from kgen.host.environment import environment
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import launch
-from kgen.platforms import LaunchRequest, Platform
+from kgen.platforms import platforms
 from kgen.resources import data_dir
-from kgen.run.observe import Options, observe, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.run.suite import observe_suite
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import DEFAULT_BUDGET, load
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 KGEN = (sys.executable, "-m", "kgen")
 RUN_SECONDS = 300
@@ -195,7 +201,7 @@ def walked(kernel: Kernel, platform: Platform) -> tuple[float, float]:
 def without_tickets(spec: KernelSpec) -> Kernel:
     """The same kernel, but no operation draws a ticket: it cannot tell which batches are live."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kgen.kernel.render, "BLIND_EVERY", 1)
+        patch.setattr(kgen.kernel.parameters, "BLIND_EVERY", 1)
         return build(spec)
 
 

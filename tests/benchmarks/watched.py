@@ -14,10 +14,11 @@ from pathlib import Path
 from kgen.build import Kernel, build
 from kgen.inspection.glance import look
 from kgen.kernel.plan import layout_of, phases
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest, Platform
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.toolchain.linker import read
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.elf_reader import read
 
 #: Without an end, on i/o, and with a rate that wanders least. Not tokens: where one is lost, its proof takes
 #: 100 ms, and with more CPUs than the host has their rate depends on which of them it lets run together.

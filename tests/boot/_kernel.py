@@ -14,18 +14,25 @@ from typing import Any
 import pytest
 
 from kgen.build import Kernel
-from kgen.evidence.observation import Observation, Record, from_log
+from kgen.evidence.from_serial import from_log
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import Record
 from kgen.host.process import Child, spawn
+from kgen.kernel.parameters import LOAD_ADDRESS
 from kgen.kernel.plan import layout_of
 from kgen.kernel.protocol import TABLE_HEADER, Log, parse_log
-from kgen.kernel.render import LOAD_ADDRESS, render
-from kgen.platforms import LaunchRequest, Platform
-from kgen.run.observe import Options, observe, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.kernel.render import render
+from kgen.machine.platform import LaunchRequest, Platform
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembler import assemble
 from kgen.toolchain.assembly import Source
 from kgen.toolchain.linker import link
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 #: For a whole run, in seconds. Most take one or two; a loaded machine is slow.
 DEADLINE = 90.0

@@ -12,7 +12,8 @@ from pathlib import Path
 from _kernel import DEADLINE, Console, console
 
 from kgen.build import Kernel
-from kgen.evidence.observation import Record, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.records import Record
 from kgen.kernel.font import FIRST, HEIGHT, LAST, WIDTH, picture
 from kgen.kernel.plan import layout_of
 from kgen.machine.qmp import Qmp

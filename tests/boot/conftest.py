@@ -14,8 +14,8 @@ import pytest
 from _places import spec_of
 
 from kgen.errors import PlatformUnavailable
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine
-from kgen.platforms import LaunchRequest, Platform
 from kgen.registry import discover
 from kgen.spec.kernel_spec import KernelSpec
 
@@ -64,9 +64,10 @@ def platform(request: pytest.FixtureRequest) -> Platform:
 def no_lab() -> str:
     """Why there is no lab, "" where there is one: it is made in the user's cache if it is not there."""
     from kgen.lab.build import Choice, Tools, build_lab
+    from kgen.run.canary import canary
 
     try:
-        build_lab(Choice(), Tools(), lambda stage: print(stage.name))
+        build_lab(Choice(), Tools(), lambda stage: print(stage.name), canary)
     except PlatformUnavailable as error:
         return error.line
     return ""
@@ -75,7 +76,7 @@ def no_lab() -> str:
 @pytest.fixture(scope="session")
 def lab(no_lab: str) -> Platform:
     """KVM in the lab; skipped with the reason where there is none."""
-    from kgen.run.observe import platform_named
+    from kgen.platforms import platform_named
 
     if no_lab:
         pytest.skip(f"kvm-lab: {no_lab}")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from running import DEADLINE, environment
 
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import platform_named
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platform_named
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 _FENCE = re.compile(r"^## (.*?)$|^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

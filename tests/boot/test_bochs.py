@@ -13,18 +13,22 @@ from _kernel import DEADLINE, END, built, memory_of, needs, replaced, run, spec_
 from running import Run, assert_one_line, kgen
 from test_kernel_faults import CONSUMER, before_the_call
 
-from kgen.build import build, formats
+from kgen.build import build
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import Observation, from_log
+from kgen.evidence.observation import Observation
 from kgen.kernel.live import PAIR_LEAST
 from kgen.kernel.plan import phases
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.results_block import BootPath, Decode, KernelState
 from kgen.machine import bochs
 from kgen.machine.engine import Engine
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import Options, observe
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.machine.platform import LaunchRequest
+from kgen.media import formats
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 from kgen.verdict.proof import IN_TURN
 
 #: Without an end.

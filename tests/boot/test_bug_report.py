@@ -11,7 +11,7 @@ from pasting import paste, shell_blocks
 from running import kgen
 
 from kgen.report.results.document import SCHEMA
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 #: The sections with commands: one that asks kgen, and one that does without its run control.
 STEPS = ("Steps to reproduce", "The same by hand")

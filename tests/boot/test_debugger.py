@@ -14,8 +14,8 @@ from conftest import Guest, hear, is_alive
 
 from kgen.errors import DebuggerError
 from kgen.machine.gdb import GdbSession
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest, Platform
 
 SOON = 2.0
 BLOCK = b"".join((index * 0x10001).to_bytes(4, "little") for index in range(4096))

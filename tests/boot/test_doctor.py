@@ -9,7 +9,7 @@ import pytest
 from running import Run, kgen
 
 from kgen import __version__
-from kgen.run.observe import platforms
+from kgen.platforms import platforms
 
 
 def findings(run: Run) -> dict[str, tuple[str, str]]:

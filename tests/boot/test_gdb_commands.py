@@ -17,9 +17,10 @@ from running import kgen, marked
 
 from kgen.build import build, write
 from kgen.host.process import spawn
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import platform_named
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platform_named
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 pytestmark = [
     pytest.mark.boot,

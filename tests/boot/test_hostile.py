@@ -9,12 +9,13 @@ import pytest
 from _kernel import DEADLINE, built, console, memory_of, needs, run, spec_of, without_serial
 
 from kgen.build import Kernel
-from kgen.evidence.observation import Record, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.records import Record
 from kgen.kernel.plan import layout_of
 from kgen.kernel.results_block import CpuState, KernelState
+from kgen.machine.platform import LaunchRequest
 from kgen.machine.qemu import launch
-from kgen.platforms import LaunchRequest
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,13 @@ from _kernel import built, replaced
 from running import DEADLINE, Run, assert_one_line, kgen
 
 from kgen.build import build
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
-from kgen.platforms import LaunchRequest, Platform
 from kgen.registry import discover
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.toolchain.linker import read
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.toolchain.elf_reader import read
 
 SPEC = KernelSpec(Case("xchg"), rounds=300)
 OTHER = KernelSpec(Case("xchg"), rounds=301)

@@ -18,8 +18,9 @@ from kgen.experiments import Poll
 from kgen.interleave.model import SHAPES, Kind, Outcome, Window, completed
 from kgen.interleave.report import NO_EVIDENCE
 from kgen.interleave.stepper import PLATFORM, Stepper, explore, opened, outcome_of, spec_of, window_of
-from kgen.run.observe import Options
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 PAIR = spec_of(Case("xchg", lock=False), Poll.BOTH)
 #: A token that is lost: CPU 1 has read before it is put, and writes after.

@@ -18,10 +18,11 @@ import pytest
 from running import DEADLINE, Run, kgen
 
 from kgen.build import build, write
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qmp import Qmp
-from kgen.platforms import LaunchRequest, Platform
 from kgen.registry import discover
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 SPEC = KernelSpec(Case("xchg"), rounds=500)
 UNLOCKED = KernelSpec(Case("xchg", lock=False), rounds=500, controls=False)

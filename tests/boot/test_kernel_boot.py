@@ -10,16 +10,16 @@ import pytest
 from _kernel import END, built, check_table, console, memory_of, needs, run, spec_of, without_serial
 
 from kgen.build import Kernel, write
-from kgen.evidence.observation import from_memory
+from kgen.evidence.from_memory import from_memory
 from kgen.experiments import Poll
 from kgen.kernel.plan import layout_of
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.results_block import BootPath, CpuState, Decode, KernelState, PhaseStatus
 from kgen.machine.gdb import GdbSession
+from kgen.machine.platform import LaunchRequest
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest
-from kgen.spec.kernel_spec import resolve_target
-from kgen.verdict.judge import VerdictKind
+from kgen.spec.case import resolve_target
+from kgen.verdict.model import VerdictKind
 
 ROUNDS = 60
 #: The magic number of the Multiboot header, as it lies in the file.

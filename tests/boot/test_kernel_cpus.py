@@ -7,9 +7,9 @@ from _kernel import built, memory_of, needs, replaced, run, spec_of
 
 from kgen.build import Kernel
 from kgen.evidence.observation import Observation
-from kgen.kernel import render
+from kgen.kernel import parameters
 from kgen.kernel.results_block import CpuState, KernelState
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_too_few_cpus(tiny: Kernel) -> None:
 @pytest.mark.parametrize(("found", "needed"), [(1, 3), (6, 8)])
 def test_too_few_cpus_of_more(monkeypatch: pytest.MonkeyPatch, found: int, needed: int) -> None:
     for name in ("BROADCAST_MS", "DIRECTED_MS"):
-        monkeypatch.setattr(render, name, 200)
+        monkeypatch.setattr(parameters, name, 200)
     kernel = built(spec_of(cpus=needed, rounds=10))
     check_too_few(*run(kernel, "qemu-tcg", "-smp", str(found)), found=found, needed=needed)
 
@@ -185,7 +185,7 @@ def test_an_id_that_does_not_fit_eight_bits(tiny: Kernel) -> None:
 def test_an_id_that_passes_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no table tells of ids from 256 on, a CPU with the id 258 must not come as number 2."""
     for name in ("BROADCAST_MS", "DIRECTED_MS"):
-        monkeypatch.setattr(render, name, 300)
+        monkeypatch.setattr(parameters, name, 300)
     kernel = built(spec_of(rounds=40), replaced("    call find_madt\n", ""))
     cpu = "host-x86_64-cpu,arch-capabilities=off,x2apic=on,socket-id=258,core-id=0,thread-id=0"
     slots = "2,maxcpus=288,sockets=288,cores=1,threads=1"

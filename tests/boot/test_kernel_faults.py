@@ -6,10 +6,10 @@ import pytest
 from _kernel import Edit, built, memory_of, replaced, run, spec_of
 
 from kgen.build import Kernel
-from kgen.kernel import render
+from kgen.kernel import parameters
 from kgen.kernel.results_block import CpuState, KernelState, PhaseStatus
-from kgen.run import observe
-from kgen.verdict.judge import VerdictKind
+from kgen.run import follow
+from kgen.verdict.model import VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"
 #: The routine that all CPUs call for the exchange.
@@ -145,7 +145,7 @@ def test_an_exception_outside_the_experiments_ends_the_run(controls: bool) -> No
 def test_a_fault_while_cpus_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """An AP that faults before it has checked in is one CPU too few, and the report says why."""
     for name in ("BROADCAST_MS", "DIRECTED_MS"):
-        monkeypatch.setattr(render, name, 200)
+        monkeypatch.setattr(parameters, name, 200)
     kernel = built(
         spec_of(),
         replaced("lock inc dword ptr [results + Results.cpus_found]", "ud2", routine="ap_entry"),
@@ -187,7 +187,7 @@ def hang_instead_of_acknowledging(text: str) -> str:
 
 
 def test_a_consumer_that_never_parks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "PARK_MS", 500)
+    monkeypatch.setattr(parameters, "PARK_MS", 500)
     seen, verdict = run(built(spec_of(), hang_instead_of_acknowledging))
     record = memory_of(seen)
     assert record.state is KernelState.NOT_PARKED
@@ -219,7 +219,7 @@ def test_a_guest_that_hangs_ends_at_the_timeout() -> None:
 
 @pytest.mark.soak
 def test_a_guest_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(follow, "STALL_SECONDS", 3.0)
     seen, verdict = run(built(spec_of(batch=5), hang_after(30)))
     assert "fell silent" in seen.cut
     assert verdict.kind is VerdictKind.INCONCLUSIVE
@@ -228,7 +228,7 @@ def test_a_guest_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.soak
 def test_a_guest_that_hangs_cannot_be_stopped_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """``--seconds`` asks the guest to end, and does not wait for ever that it does."""
-    monkeypatch.setattr(observe, "STOP_SECONDS", 2.0)
+    monkeypatch.setattr(follow, "STOP_SECONDS", 2.0)
     seen, verdict = run(built(spec_of(rounds=0, batch=5), hang_after(30)), seconds=1)
     assert "did not park" in seen.cut
     assert verdict.kind is VerdictKind.INCONCLUSIVE

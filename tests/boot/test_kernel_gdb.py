@@ -13,10 +13,11 @@ from _kernel import DEADLINE, built, needs, spec_of
 from kgen.build import Kernel, write
 from kgen.evidence.observation import Observation
 from kgen.kernel.plan import phases
+from kgen.machine.platform import LaunchRequest
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest
 from kgen.resources import data_dir
-from kgen.run.observe import Options, observe
+from kgen.run.observe import observe
+from kgen.run.options import Options
 from kgen.spec.kernel_spec import MAX_ROUNDS
 
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")

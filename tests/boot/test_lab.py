@@ -16,12 +16,13 @@ from _kernel import built, memory_of, run, spec_of
 from _schema import OF_THE_LAB, below, check, missing
 from running import Run, assert_one_line, kgen
 
-from kgen.evidence.observation import differences
+from kgen.evidence.channels import differences
 from kgen.lab import cache
 from kgen.lab.packages import Apt
 from kgen.lab.recipe import find_kernel
-from kgen.platforms import Platform
-from kgen.verdict.judge import CONFESSION, VerdictKind
+from kgen.machine.platform import Platform
+from kgen.verdict.model import VerdictKind
+from kgen.verdict.notes import CONFESSION
 
 ASK = ("verify", "--instr", "xchg", "--platform", "kvm-lab")
 QUICK = (*ASK, "--target", "ram", "--no-controls", "--rounds", "100")
@@ -112,7 +113,7 @@ def test_without_lock_the_lab_fails(lab: Platform) -> None:
 @pytest.mark.timeout(SLOW)
 def test_the_same_machine_translated_is_atomic(lab: Platform, tmp_path: Path) -> None:
     """So the nesting is not what breaks it. Here without controls; with them: tests/soak."""
-    from kgen.run.observe import platform_named
+    from kgen.platforms import platform_named
 
     seen, verdict = run(built(spec_of(target="vga-text", rounds=300)), platform_named("tcg-lab"), timeout=SLOW)
     assert memory_of(seen).phases[-1].total == 0

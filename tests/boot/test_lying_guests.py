@@ -10,7 +10,7 @@ from _kernel import built, memory_of, replaced, run, run_until, spec_of
 from kgen.build import Kernel
 from kgen.evidence.observation import Observation
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 
 def test_patched_bytes(spec: KernelSpec) -> None:

@@ -18,8 +18,8 @@ from conftest import CHILD_ENVIRONMENT, Guest, dies, hear, is_alive
 
 from kgen.errors import GuestCrash, MachineError, PlatformUnavailable
 from kgen.evidence.mtree import attest
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
-from kgen.platforms import LaunchRequest, Platform
 
 #: "A fraction of a second", with room for a loaded machine.
 SOON = 2.0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from _kernel import built, console, replaced, spec_of
 
-from kgen.kernel.render import ACPI_TABLE_BYTES, APIC_IDS
+from kgen.kernel.parameters import ACPI_TABLE_BYTES, APIC_IDS
 
 #: Where the tables lie, and memory that holds nothing, in place of the BIOS's own.
 BASE, EMPTY = 0x2000000, 0x3000000

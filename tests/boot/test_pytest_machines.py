@@ -16,8 +16,8 @@ import pytest
 from running import DEADLINE, Run, environment
 
 from kgen import api
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import platform_named
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platform_named
 
 PYTEST = (sys.executable, "-m", "pytest", "-p", "kgen.pytest_plugin", "-p", "no:cacheprovider")
 PYTEST += ("-p", "no:hypothesispytest", "-ra")

@@ -9,13 +9,18 @@ import pytest
 from _schema import DOCUMENTED, OF_THE_LAB, TEXT, TYPES, below, check, missing
 
 from kgen.build import build
-from kgen.platforms import LaunchRequest
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platform_named
 from kgen.report.results.document import SCHEMA
-from kgen.report.results.write import run_of_case, to_json
-from kgen.run.observe import Options, observe, platform_named
+from kgen.report.results.model import run_of_case
+from kgen.report.results.write import to_json
+from kgen.run.observe import observe
+from kgen.run.options import Options
 from kgen.run.verify import carry_out
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 WORDS = ("kgen", "verify")
 NO_BOCHS = platform_named("bochs").unavailable(LaunchRequest(kernel=None))

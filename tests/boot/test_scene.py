@@ -12,18 +12,24 @@ import pytest
 from running import Run, in_gdb, kgen
 
 from kgen.build import Kernel, build
-from kgen.evidence.observation import Observation, Scene, SceneEvent
+from kgen.evidence.observation import Observation
+from kgen.evidence.scene import Scene, SceneEvent
 from kgen.inspection.scene import place_to_stop
 from kgen.kernel.plan import decisive, phases
 from kgen.kernel.results_block import CpuState, KernelState, ViolationKind
-from kgen.platforms import LaunchRequest
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platform_named
 from kgen.report.results import read
-from kgen.report.results.write import run_of_case, to_json
+from kgen.report.results.model import run_of_case
+from kgen.report.results.write import to_json
 from kgen.report.text.scene import scene_lines
-from kgen.run.observe import Options, observe, platform_named
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.listing import listing
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 RUN = ("verify", "--instr", "xchg", "--stop-on-violation")

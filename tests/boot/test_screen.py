@@ -16,13 +16,16 @@ from _screen import Picture, Watched, memory_record, watched
 
 from kgen.build import Kernel
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import SERIAL_ONLY, Observation, Record
+from kgen.evidence.observation import SERIAL_ONLY, Observation
+from kgen.evidence.records import Record
+from kgen.kernel.parameters import SCREEN_ROWS, SCREEN_TOP
 from kgen.kernel.plan import layout_of, phases
-from kgen.kernel.render import SCREEN_ROWS, SCREEN_TOP
 from kgen.kernel.results_block import KernelState, PhaseStatus, Screen
 from kgen.offline.result_code import decode, encode, rebuild
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 COLUMNS = 80
 #: A column in text mode is nine dots wide, and eight where dots are drawn.
@@ -354,7 +357,7 @@ def test_what_broke_a_run_off_is_told(name: str, tmp_path: Path, monkeypatch: py
     """On the screen, in the code, and in both alike."""
     edit, arguments, state, said, more = ENDINGS[name]
     for wait, milliseconds in {"PARK_MS": 2000, "BROADCAST_MS": 500, "DIRECTED_MS": 500}.items():
-        monkeypatch.setattr(f"kgen.kernel.render.{wait}", milliseconds)
+        monkeypatch.setattr(f"kgen.kernel.parameters.{wait}", milliseconds)
     kernel = built(spec_of(target="vga-text", rounds=100), *([edit] if edit else []))
     with watched(kernel, tmp_path, *arguments, "-serial", "stdio") as machine:
         machine.serial.read(END.search)

@@ -13,13 +13,20 @@ from _kernel import run_until
 from running import kgen
 
 from kgen.build import build
+from kgen.evidence.channels import differences
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import SERIAL_ONLY, Observation, differences, from_log
+from kgen.evidence.observation import SERIAL_ONLY, Observation
 from kgen.kernel.plan import phases_of
 from kgen.kernel.protocol import parse_log
-from kgen.run.observe import Options, observe, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.run.suite import observe_suite
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 CASES = (
     Case("xchg", experiment="chain"),

@@ -9,10 +9,12 @@ import pytest
 from _kernel import built
 
 from kgen.build import Kernel
-from kgen.run import observe
-from kgen.run.observe import Boot, Options, judge_cases, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.platforms import platforms
+from kgen.run.options import Options
+from kgen.run.suite import Boot, judge_cases, observe_suite
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import Verdict, VerdictKind
 
 NAMES = ("add", "inc", "sub", "xadd")
 #: What the routine of INC does instead; the instruction itself stays behind it, so that it is still the kernel it was.
@@ -35,8 +37,8 @@ def run(trap: str, monkeypatch: pytest.MonkeyPatch) -> tuple[tuple[Boot, ...], d
     def build(spec: KernelSpec) -> Kernel:
         return built(spec, edit)
 
-    monkeypatch.setattr(observe, "build", build)
-    monkeypatch.setattr(observe, "SUITE_STALL_SECONDS", 8.0)
+    monkeypatch.setattr("kgen.run.suite.build", build)
+    monkeypatch.setattr("kgen.run.follow.SUITE_STALL_SECONDS", 8.0)
     cases = tuple(Case(name, 32, target="ram") for name in NAMES)
     spec = KernelSpec(cases[0], more=cases[1:], suite="traps", budget=8, rounds=500)
     boots = observe_suite(spec, platforms()["qemu-tcg"], Options(timeout=110.0))

@@ -9,11 +9,12 @@ import pytest
 from _kernel import built, memory_of, needs, run
 from _places import FOUND, IO, check_place, spec_of
 
-from kgen.kernel.render import PCI_WINDOW
-from kgen.platforms import LaunchRequest, Platform
-from kgen.spec.kernel_spec import PAGE, Case, KernelSpec
+from kgen.kernel.parameters import PCI_WINDOW
+from kgen.machine.platform import LaunchRequest, Platform
+from kgen.spec.case import PAGE, Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.targets import MemoryTarget
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 OTHER_WIDTHS = [(target.name, width) for target in IO for width in (8, 16, 32, 64) if width not in target.widths]
 

@@ -10,9 +10,9 @@ from _kernel import built, decided, needs, run, run_until
 from _places import BACKED_BY_RAM, IO, check_place, spec_of
 
 from kgen.evidence.observation import Observation
-from kgen.spec.kernel_spec import resolve_target
+from kgen.spec.case import resolve_target
 from kgen.targets import MemoryTarget
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 
 def failed_as_they_must(_: Observation, verdict: Verdict) -> bool:

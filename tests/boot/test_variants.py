@@ -8,12 +8,13 @@ from __future__ import annotations
 import pytest
 from _kernel import built, memory_of, needs, run, spec_of
 
-from kgen.build import Kernel, formats
+from kgen.build import Kernel
 from kgen.errors import PlatformUnavailable, SpecError
 from kgen.kernel.results_block import BootPath, Decode, KernelState
-from kgen.platforms import _variant
-from kgen.run.observe import Options, check_choices, platforms, request_of
-from kgen.verdict.judge import VerdictKind
+from kgen.media import formats
+from kgen.platforms import _variant, platforms
+from kgen.run.options import Options, check_choices, request_of
+from kgen.verdict.model import VerdictKind
 
 #: Models of different makers and ages. TCG has no FSGSBASE or x2APIC for some of them, which changes nothing here.
 CPUS = ("pentium", "qemu32", "core2duo", "Nehalem", "EPYC", "max")

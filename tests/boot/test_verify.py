@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from _kernel import Edit, built, decided, memory_of, needs, replaced, run, run_until, spec_of
 
-from kgen.evidence.observation import differences
+from kgen.evidence.channels import differences
 from kgen.kernel.live import LEAST
 from kgen.kernel.results_block import Role, ViolationKind
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"
 #: The routine that all CPUs call for the exchange, and those of the consumers that call it.

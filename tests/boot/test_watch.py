@@ -21,9 +21,10 @@ from test_inspect import Stranger, free_port, stranger
 
 from kgen.build import build
 from kgen.cli import main
+from kgen.machine.platform import Platform
 from kgen.machine.rsp import UNKNOWN, Stub
-from kgen.platforms import Platform
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 pytestmark = pytest.mark.boot
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from kgen.build import build, write
-from kgen.spec.kernel_spec import OLD_RULES, Case, KernelSpec
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.spec.suites import load
 
 #: A digest stands in logs that people keep: a change makes their logs those of another kernel. Fields may come and go

@@ -15,11 +15,15 @@ from kgen.build import build
 from kgen.errors import PlatformUnavailable
 from kgen.evidence.observation import Observation
 from kgen.kernel.results_block import KernelState
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import Options, judge_cases, observe, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.run.suite import judge_cases, observe_suite
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import load
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 #: The main job on Bochs, made short.
 JOB = ("verify", "--instr", "xchg", "--platform", "bochs", "--rounds", "20000", "--timeout", "60")

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from booting import DRIVES, ESCAPES, listen, machine, verdict_of
 
-from kgen.build import Kernel, build, formats, write
-from kgen.kernel.render import UEFI_MAGIC
+from kgen.build import Kernel, build, write
+from kgen.kernel.parameters import UEFI_MAGIC
 from kgen.kernel.results_block import BootPath
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.media import formats
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from test_disk_boot import KIB, MAX_FLAT, dirty, payload

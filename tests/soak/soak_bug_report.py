@@ -8,9 +8,11 @@ import pytest
 from pasting import paste, shell_blocks
 from running import kgen
 
-from kgen.run.observe import Options, platforms, request_of
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.platforms import platforms
+from kgen.run.options import Options, request_of
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import VerdictKind
 
 #: The sections with commands: one that asks kgen, and one that does without its run control.
 STEPS = ("Steps to reproduce", "The same by hand")

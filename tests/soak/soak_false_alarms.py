@@ -13,11 +13,12 @@ import pytest
 
 from kgen.build import Kernel
 from kgen.errors import ProtocolError
-from kgen.evidence.observation import Record
+from kgen.evidence.records import Record
 from kgen.host.process import spawn
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import KernelState, Role
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _kernel import built, memory_of, run

@@ -11,8 +11,8 @@ from running import kgen
 from kgen.build import build
 from kgen.experiments import Poll
 from kgen.interleave.stepper import explore, opened, spec_of, window_of
-from kgen.run.observe import Options
-from kgen.spec.kernel_spec import Case
+from kgen.run.options import Options
+from kgen.spec.case import Case
 
 WIDE = "qemu-system-x86_64"
 

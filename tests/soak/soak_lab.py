@@ -13,7 +13,8 @@ from running import kgen, marked
 
 from kgen.errors import PlatformUnavailable
 from kgen.lab.build import Choice, Tools, build_lab
-from kgen.verdict.judge import CONFESSION
+from kgen.run.canary import canary
+from kgen.verdict.notes import CONFESSION
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _gdb import PROMPT, Terminal
@@ -25,7 +26,7 @@ TIMES = 20
 def _lab() -> None:
     """Made in the user's cache if it is not there; skipped with the reason where it cannot be."""
     try:
-        build_lab(Choice(), Tools(), lambda stage: print(stage.name))
+        build_lab(Choice(), Tools(), lambda stage: print(stage.name), canary)
     except PlatformUnavailable as error:
         pytest.skip(f"kvm-lab: {error.line}")
 

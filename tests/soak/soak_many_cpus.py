@@ -6,8 +6,11 @@ import pytest
 
 from kgen.build import build
 from kgen.kernel.results_block import CpuState, KernelState
-from kgen.run.observe import Options, observe, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 pytestmark = pytest.mark.timeout(300)
 

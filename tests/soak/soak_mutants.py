@@ -10,8 +10,9 @@ import pytest
 from mutants import LIES, MUTANTS
 
 from kgen.kernel.results_block import Role
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _kernel import built, run

@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from kgen.build import build
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import Boot, Options, judge_cases, observe, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec, alignment, instructions, resolve_target
+from kgen.instructions import instructions
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.run.suite import Boot, judge_cases, observe_suite
+from kgen.spec.case import Case, alignment, resolve_target
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import MAIN_TARGETS, load
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 OPERATIONS = 1_000_000
 #: What is RAM behind the adapter or the device.

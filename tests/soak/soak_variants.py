@@ -8,12 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from kgen.build import Kernel, build, formats
+from kgen.build import Kernel, build
 from kgen.errors import PlatformUnavailable, SpecError
-from kgen.platforms import _variant
-from kgen.run.observe import Options, check_choices, observe, platforms, request_of
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.media import formats
+from kgen.platforms import _variant, platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options, check_choices, request_of
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,13 +12,18 @@ from contextlib import contextmanager
 import pytest
 
 from kgen.build import Kernel, build
-from kgen.evidence.observation import Observation, differences
+from kgen.evidence.channels import differences
+from kgen.evidence.observation import Observation
 from kgen.host.process import spawn
 from kgen.kernel.results_block import Role, ViolationKind
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import Options, observe, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platforms
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 #: The forms of the question, as `kgen verify --instr NAME` asks it by default.
 INSTRUCTIONS = ("xchg", "cmpxchg", "add")

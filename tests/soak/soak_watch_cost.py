@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from kgen.platforms import LaunchRequest, Platform
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.registry import discover
 
 #: The part of its rounds that a guest may lose, and how many pairs of runs decide.

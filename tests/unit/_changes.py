@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kgen.evidence.observation import FaultRecord, Observation, Record
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import FaultRecord, Record
 from kgen.kernel.results_block import ViolationKind
 
 Change = Callable[[Observation], Observation]

@@ -12,11 +12,12 @@ from recordings import load
 
 from kgen.errors import KgenError
 from kgen.evidence.kvm_trace import TraceEvent
-from kgen.evidence.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+from kgen.evidence.observation import Observation
+from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
 from kgen.kernel.plan import phases
 from kgen.report.results import read
-from kgen.report.results.read import Run
-from kgen.report.results.write import run_of_case, run_of_one_boot, to_json
+from kgen.report.results.model import Run, run_of_case, run_of_one_boot
+from kgen.report.results.write import to_json
 from kgen.verdict.judge import judge
 
 WORDS = ("kgen", "verify", "--instr", "xchg")

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kgen.build import Kernel
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence
-from kgen.evidence.observation import SERIAL_ONLY, Observation, from_log, from_memory
+from kgen.evidence.observation import SERIAL_ONLY, Observation
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.render import tasks

@@ -17,7 +17,7 @@ from kgen.errors import DebuggerError, SpecError
 from kgen.host.process import spawn
 from kgen.machine import bochs_config
 from kgen.machine.bochs import Talk, bytes_of, registers_of
-from kgen.platforms import LaunchRequest
+from kgen.machine.platform import LaunchRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Bochs is run on Linux only")
 

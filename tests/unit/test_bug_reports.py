@@ -20,6 +20,7 @@ from recordings import NAMES
 from test_reading import DOCUMENT, written
 
 from kgen.errors import SpecError
+from kgen.experiments import experiments
 from kgen.report.bug import report
 from kgen.report.bug.code_shown import loops
 from kgen.report.formats import formats
@@ -28,9 +29,10 @@ from kgen.report.reproduce.rebuilt import rebuilt
 from kgen.report.results import read
 from kgen.report.results.document import document
 from kgen.report.text.case import summary
-from kgen.spec.kernel_spec import Case, KernelSpec, experiments
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import BUILT_IN
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 SECTIONS = [
     "Environment",

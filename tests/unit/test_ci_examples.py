@@ -15,8 +15,8 @@ from recordings import load, signed
 
 from kgen.cli import main
 from kgen.kernel import protocol
+from kgen.platforms import platforms
 from kgen.report.compare.forms import forms
-from kgen.run.observe import platforms
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 JOBS = sorted((EXAMPLES / "lava").glob("*.yaml"))

@@ -24,7 +24,7 @@ from test_reading import written
 from kgen.report.formats import formats
 from kgen.report.formats._outcome import Outcome, outcome_of
 from kgen.report.results import read
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 JUNIT, TAP = formats()["junit"], formats()["tap"]
 #: What a guest, a hypervisor or a file name may put into a result.

@@ -19,12 +19,12 @@ from kgen.cli import main
 from kgen.cli._options import parse_cpus
 from kgen.cli.verify import live_line
 from kgen.errors import OutputError, SpecError
-from kgen.offline.inputs import check_writable, write_text
+from kgen.files import check_writable, write_text
 from kgen.platforms import qemu_kvm
 from kgen.report.compare.forms import forms as comparison_forms
 from kgen.report.formats import formats as report_formats
-from kgen.run.observe import Progress
-from kgen.verdict.judge import VerdictKind
+from kgen.run.follow import Progress
+from kgen.verdict.model import VerdictKind
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
 

@@ -17,7 +17,8 @@ from test_verdict import CASE, OLD, OLD_CASE, POWER, SEEN, died, ended_by, fault
 
 from kgen.errors import ProtocolError
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import ABRIDGED, SERIAL_ONLY, Count, Observation, Record
+from kgen.evidence.observation import SERIAL_ONLY, Observation
+from kgen.evidence.records import ABRIDGED, Count, Record
 from kgen.kernel.code_alphabet import (
     ALPHABET,
     DIGITS,
@@ -41,8 +42,10 @@ from kgen.kernel.live import MOST, MOST_VIOLATED, Live, needed
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role
 from kgen.offline.result_code import Code, decode, encode, rebuild
-from kgen.spec.kernel_spec import OLD_RULES, Case, KernelSpec
-from kgen.verdict.judge import OLD_PROOF, ControlResult, Verdict, VerdictKind, judge
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import OLD_PROOF, ControlResult, Verdict, VerdictKind
 
 SPEC = load("tcg-atomic").spec
 EMPTY = {"rounds": 0, "judged": 0, "events": 0, "counts": tuple(Count(cpu, 0, 0, 0) for cpu in range(3))}

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kgen import __version__
-from kgen.cli import INTERRUPTED, CommandDirectory, main
+from kgen.cli import CommandDirectory, main
+from kgen.cli._errors import INTERRUPTED
 
 _COMMANDS = {
     "_helper.py": "raise AssertionError('a helper is no command')",

@@ -26,15 +26,15 @@ from test_reading import written as write
 from kgen import __version__
 from kgen.cli import main
 from kgen.errors import PlatformUnavailable, SpecError
-from kgen.report.chance import LEVEL, excess
-from kgen.report.compare.comparison import FATAL, Cell, Comparison, Difference, compare, difference, labels
+from kgen.report.compare.comparison import FATAL, Cell, Comparison, Difference, compare, difference
 from kgen.report.compare.forms import MARKS, forms
 from kgen.report.results import read
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 from kgen.report.results.write import to_json
-from kgen.report.text.suite import SEVERITY
+from kgen.report.statistics import LEVEL, excess
+from kgen.report.text.labels import labels
 from kgen.run.verify import refused
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import SEVERITY, VerdictKind
 
 D, V = Difference, VerdictKind
 XCHG = "xchg.32.vga-text.token"

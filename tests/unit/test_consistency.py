@@ -15,17 +15,21 @@ from hypothesis import strategies as st
 from recordings import Recording, load, moved, signed
 
 from kgen.build import build
-from kgen.evidence.observation import Handshake, Observation
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import Handshake
 from kgen.kernel.plan import phases
 from kgen.kernel.render import tasks
 from kgen.kernel.results_block import CpuState, KernelState, PhaseStatus, ViolationKind
 from kgen.offline.runs import Named, from_dump, verdicts
 from kgen.report.results import read
-from kgen.report.results.write import run_of_one_boot, to_json
-from kgen.toolchain.linker import LoadedElf, flat_image
-from kgen.toolchain.linker import read as read_elf
+from kgen.report.results.model import run_of_one_boot
+from kgen.report.results.write import to_json
+from kgen.toolchain.elf_reader import LoadedElf
+from kgen.toolchain.elf_reader import read as read_elf
+from kgen.toolchain.linker import flat_image
 from kgen.verdict.consistency import symbols_of
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 Change = Callable[[Any], None]
 NAMES = ("tcg-atomic", "kvm-lost", "kvm-suite", "tcg-suite", "tcg-vga-none")

@@ -9,7 +9,8 @@ import pytest
 from recordings import NAMES, load
 
 from kgen.report.results.document import SCHEMA, document
-from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.report.results.model import run_of_one_boot
+from kgen.report.results.write import to_json
 from kgen.verdict.judge import judge
 
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from kgen.errors import LinkError
 from kgen.toolchain.assembly import Assembly, Line, Section, Source, Symbol
-from kgen.toolchain.linker import flat_image, link, read, recompute_build_id
+from kgen.toolchain.elf_reader import read, recompute_build_id
+from kgen.toolchain.linker import flat_image, link
 
 ROOT = Path(__file__).parents[2]
 TRAMPOLINE = 0x8000

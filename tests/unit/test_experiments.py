@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgen.errors import SpecError
-from kgen.experiments import MOST_OPERATIONS, Account, Experiment, Routine, Work
+from kgen.experiments import MOST_OPERATIONS, Account, Experiment, Routine, Work, experiments
 from kgen.experiments.own_bits import MAX_REPEAT, ROW_WORDS, expected, lanes
 from kgen.experiments.parity import STARTS
-from kgen.instructions import CF, TORN, ZF, Form, Instruction, Outcome, Source, Use
-from kgen.kernel.render import CHAIN_TOP, TOKEN_STEP
+from kgen.instructions import CF, TORN, ZF, Form, Instruction, Outcome, Source, Use, instructions
+from kgen.kernel.parameters import CHAIN_TOP, TOKEN_STEP
 from kgen.kernel.results_block import ViolationKind
-from kgen.spec.kernel_spec import MAX_BATCH, MAX_CPUS, MIN_CPUS, Case, KernelSpec, experiments, instructions
+from kgen.spec.case import MAX_BATCH, MAX_CPUS, MIN_CPUS, Case
+from kgen.spec.kernel_spec import KernelSpec
 
 CPUS = 3
 #: One thing that a CPU does in one step: it gets the machine and gives what it found.

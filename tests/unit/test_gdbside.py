@@ -24,8 +24,9 @@ from kgen.gdbside.image import Image, load
 from kgen.gdbside.places import sentence
 from kgen.gdbside.snapshot import NotBegun, Snapshot, hold_against, take
 from kgen.inspection.scene import place_to_stop
+from kgen.instructions import instructions
+from kgen.kernel.parameters import STACK_SIZE, TOKEN_STEP, log_operations
 from kgen.kernel.plan import layout_of, phases
-from kgen.kernel.render import STACK_SIZE, TOKEN_STEP, log_operations
 from kgen.kernel.results_block import (
     LAYOUT_VERSION,
     MAGIC,
@@ -38,10 +39,11 @@ from kgen.kernel.results_block import (
     Style,
     ViolationKind,
 )
-from kgen.machine.engine import CpuRegisters
+from kgen.machine.registers import CpuRegisters
+from kgen.platforms import platform_named
 from kgen.run.gdb_terminal import _reached, moment_for
-from kgen.run.observe import platform_named
-from kgen.spec.kernel_spec import MAX_BATCH, Case, KernelSpec, instructions
+from kgen.spec.case import MAX_BATCH, Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain import linker
 from kgen.toolchain.decoder import disassemble
 

@@ -12,7 +12,8 @@ from pages import runs_of, with_scene
 from recordings import load
 
 from kgen.evidence.kvm_trace import TraceEvent
-from kgen.evidence.observation import SceneEvent, Witness
+from kgen.evidence.records import Witness
+from kgen.evidence.scene import SceneEvent
 from kgen.kernel.results_block import ViolationKind
 from kgen.report.html import lanes
 from kgen.report.html.chart import Chart, Mark, strips

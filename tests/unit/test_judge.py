@@ -22,7 +22,7 @@ from kgen.offline.runs import Named, Run, from_capture, of_code, results, verdic
 from kgen.offline.serial_log import clean, split
 from kgen.report.results.write import to_json
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 GOOD, BAD, SUITE = load("tcg-atomic"), load("kvm-lost"), load("tcg-suite")
 SINGLE = st.sampled_from([name for name in NAMES if not load(name).spec.suite]).map(load)

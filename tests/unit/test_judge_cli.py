@@ -18,18 +18,19 @@ from click.testing import CliRunner
 from recordings import load, signed
 from running import assert_one_line, kgen
 
-from kgen.build import build, formats, manifest, write
+from kgen.build import build, manifest, write
 from kgen.cli import main
 from kgen.errors import OutputError
-from kgen.evidence.observation import from_log
+from kgen.evidence.from_serial import from_log
 from kgen.host.signals import Terminated
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.results_block import MAGIC
+from kgen.media import formats
 from kgen.offline import loader_messages
 from kgen.offline.inputs import MAX_LOG
 from kgen.offline.result_code import encode
 from kgen.report.results.document import SCHEMA
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 #: Recorded runs: the exit code of a single case, and of a suite.
 CODES = {"tcg-atomic": 0, "kvm-lost": 3, "tcg-no-controls": 4, "tcg-vga-none": 5, "tcg-two-cpus": 9, "kvm-suite": 3}

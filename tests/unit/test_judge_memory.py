@@ -23,7 +23,8 @@ from kgen.offline.memory_dump import CHUNK, Memory
 from kgen.offline.runs import Run, from_capture, from_dump, from_elf, results
 from kgen.report.results.write import to_json
 from kgen.toolchain.linker import flat_image
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 ATOMIC, NOT_ATOMIC, INCONCLUSIVE = VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
 ERROR = VerdictKind.ERROR

@@ -10,7 +10,7 @@ from recordings import load
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.offline.original_table import difference, judge_table, read
 from kgen.offline.runs import from_capture, verdicts
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 NOT_ATOMIC, INCONCLUSIVE = VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE
 

@@ -20,7 +20,7 @@ import pytest
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("resources", "registry", "wording"),
+    ("resources", "registry", "wording", "files"),
     ("instructions", "toolchain"),
     ("targets", "experiments"),
     ("spec",),

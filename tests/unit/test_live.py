@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import load
 
-from kgen.evidence.observation import PhaseRecord
+from kgen.evidence.records import PhaseRecord
 from kgen.kernel.live import LEAST, MOST_VIOLATED, NEEDED, PAIR_LEAST, Live, design, least, missing, needed
 from kgen.kernel.plan import may_be_silent, phases
 from kgen.kernel.results_block import Role, Style

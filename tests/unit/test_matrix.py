@@ -10,9 +10,12 @@ import pytest
 from recordings import Recording, load
 from rich.console import Console
 
-from kgen.report.results.write import run_of_one_boot, to_json
-from kgen.report.text.suite import SEVERITY, Outcome, show_matrix, suite_document, worst
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.report.results.document import suite_document
+from kgen.report.results.model import run_of_one_boot
+from kgen.report.results.write import to_json
+from kgen.report.text.suite import Outcome, show_matrix
+from kgen.verdict.judge import judge
+from kgen.verdict.model import SEVERITY, VerdictKind, worst
 
 RUNS = {name: load(name) for name in ("tcg-suite", "kvm-suite")}
 ORDER = "ERROR > CRASH > NOT_ATOMIC > INCONCLUSIVE > UNSUPPORTED > NO_STORAGE > RAM_BACKED > SKIP > ATOMIC"

@@ -15,11 +15,15 @@ from recordings import NAMES, load, signed
 from strides import FIRST, STRIDE
 
 from kgen.errors import ProtocolError
-from kgen.evidence.observation import Record, differences, from_log, from_memory
+from kgen.evidence.channels import differences
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.from_serial import from_log
+from kgen.evidence.records import Record
 from kgen.kernel.plan import phases_of
 from kgen.kernel.protocol import RECORDS, parse_log
 from kgen.kernel.results_block import MAGIC, NO_CPU, Decode, KernelState, PhaseStatus
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 GOOD = load("tcg-atomic")
 BAD = load("kvm-lost")

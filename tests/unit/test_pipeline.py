@@ -9,13 +9,19 @@ import pytest
 from _changes import both
 from recordings import load, signed
 
-from kgen.evidence.observation import Observation, Record
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import Record
 from kgen.kernel.plan import Phase, decisive, phases, phases_of
 from kgen.kernel.results_block import KernelState, PhaseStatus, Role
-from kgen.run import observe
-from kgen.run.observe import Boot, Options, Progress, case_of, observe_suite, platforms
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.platforms import platforms
+from kgen.run import suite
+from kgen.run.follow import Progress, Watch
+from kgen.run.options import Options
+from kgen.run.suite import Boot, case_of, observe_suite
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 SUITE = load("tcg-suite")
 TCG = platforms()["qemu-tcg"]
@@ -76,8 +82,8 @@ def part(
 
 def suite(monkeypatch: pytest.MonkeyPatch, *seen: Observation) -> tuple[tuple[Boot, ...], Runs, list[int]]:
     runs, said = Runs(*seen), list[int]()
-    monkeypatch.setattr(observe, "observe", runs)
-    monkeypatch.setattr(observe, "build", lambda spec: spec)
+    monkeypatch.setattr(suite, "observe", runs)
+    monkeypatch.setattr(suite, "build", lambda spec: spec)
     boots = observe_suite(SUITE.spec, TCG, Options(), rebooted=lambda _, left: said.append(left))
     return boots, runs, said
 
@@ -156,10 +162,10 @@ def witnessed(phase: Phase) -> str:
     )
 
 
-def followed(*bodies: str) -> tuple[observe._Watch, list[Progress]]:
+def followed(*bodies: str) -> tuple[Watch, list[Progress]]:
     """A watch that was fed these lines, and what it showed."""
     shown: list[Progress] = []
-    watch = observe._Watch(SPEC, shown.append)
+    watch = Watch(SPEC, shown.append)
     watch.feed(signed([f"kgen:0 {body} crc=00000000" for body in bodies]))
     return watch, shown
 

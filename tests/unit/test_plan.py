@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kgen.instructions import Source
+from kgen.experiments import experiments
+from kgen.instructions import Source, instructions
 from kgen.kernel.plan import (
     CASE_ENOUGH,
     CASE_ENOUGH_IN_SUITE,
@@ -19,7 +20,6 @@ from kgen.kernel.plan import (
     may_be_silent,
     phases,
     phases_of,
-    proof_of,
 )
 from kgen.kernel.results_block import (
     LAYOUT_VERSION,
@@ -28,18 +28,10 @@ from kgen.kernel.results_block import (
     WITNESSES_PER_KIND,
     Role,
 )
+from kgen.spec.case import MAX_BATCH, MAX_CPUS, Case, proof_of, resolve_target
 from kgen.spec.defaults import PROOF_SECONDS, proof_seconds
-from kgen.spec.kernel_spec import (
-    MAX_BATCH,
-    MAX_CPUS,
-    OLD_RULES,
-    Case,
-    KernelSpec,
-    experiments,
-    instructions,
-    resolve_target,
-    targets,
-)
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
+from kgen.targets import targets
 
 
 def labels(**fields: object) -> list[str]:

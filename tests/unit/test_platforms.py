@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kgen.errors import SpecError
-from kgen.platforms import Channels, LaunchRequest, _qemu, _variant, qemu_kvm, qemu_tcg
+from kgen.machine.platform import Channels, LaunchRequest
+from kgen.platforms import _qemu, _variant, qemu_kvm, qemu_tcg
 
 PLATFORMS = [qemu_tcg.PLATFORM, qemu_kvm.PLATFORM]
 REQUEST = LaunchRequest(kernel=Path("kernel.elf"), firmware="seabios", qemu="no-such-qemu")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from recordings import load
 
-from kgen.report.results.write import run_of_case, to_json
+from kgen.report.results.model import run_of_case
+from kgen.report.results.write import to_json
 from kgen.verdict.judge import judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from recordings import DIRECTORY
 
 from kgen import api
 from kgen.pytest_plugin import decide
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 pytest_plugins = ["pytester"]
 XCHG = "xchg.32.vga-text.token"

@@ -25,9 +25,11 @@ from kgen.offline.runs import from_capture, results
 from kgen.report.formats import formats
 from kgen.report.results import read
 from kgen.report.results.document import document
-from kgen.report.results.write import run_of_one_boot, to_json
+from kgen.report.results.model import run_of_one_boot
+from kgen.report.results.write import to_json
 from kgen.run.verify import refused
-from kgen.verdict.judge import OLD_PROOF, VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import OLD_PROOF, VerdictKind
 
 WORDS = ("kgen", "verify", "--instr", "xchg")
 

@@ -14,8 +14,7 @@ import pytest
 from kgen import pytest_plugin, registry
 from kgen.cli import main
 from kgen.kernel import live, protocol
-from kgen.kernel.plan import CASE_ENOUGH, POWER_ENOUGH, PROOF_ENOUGH
-from kgen.kernel.render import (
+from kgen.kernel.parameters import (
     ALL_EVERY,
     BLIND_EVERY,
     FIRST_REPEAT,
@@ -26,6 +25,7 @@ from kgen.kernel.render import (
     TOKEN_STEP,
     TURN,
 )
+from kgen.kernel.plan import CASE_ENOUGH, POWER_ENOUGH, PROOF_ENOUGH
 from kgen.kernel.results_block import (
     WITNESSES_PER_KIND,
     BootPath,
@@ -36,11 +36,11 @@ from kgen.kernel.results_block import (
     Style,
     ViolationKind,
 )
-from kgen.platforms import LaunchRequest
-from kgen.run.observe import platforms
+from kgen.machine.platform import LaunchRequest
+from kgen.platforms import platforms
 from kgen.spec import kernel_spec
 from kgen.spec.defaults import PROOF_SECONDS
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from kgen.cli import main
 from kgen.report.results import read
-from kgen.verdict.judge import OLD_KERNEL, OLD_PROOF, VerdictKind
+from kgen.verdict.model import OLD_KERNEL, OLD_PROOF, VerdictKind
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 

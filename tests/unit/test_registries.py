@@ -12,7 +12,7 @@ from kgen.experiments import Experiment
 from kgen.instructions import Instruction
 from kgen.registry import discover
 from kgen.resources import data_dir
-from kgen.spec.kernel_spec import RESERVED
+from kgen.spec.case import RESERVED
 from kgen.targets import MemoryTarget
 
 INSTRUCTIONS = discover("kgen.instructions", "INSTRUCTION", Instruction)

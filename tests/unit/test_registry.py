@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kgen.errors import KgenError
-from kgen.platforms import Platform
+from kgen.machine.platform import Platform
 from kgen.registry import discover
 from kgen.resources import data_dir
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from recordings import NAMES, Recording, load, signed
 from strides import FIRST, STRIDE
 
-from kgen.evidence.observation import Observation, from_log
+from kgen.evidence.from_serial import from_log
+from kgen.evidence.observation import Observation
 from kgen.kernel.plan import phases
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.results_block import Role
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 GOOD = load("tcg-atomic")
 SUITE = load("tcg-suite")

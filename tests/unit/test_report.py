@@ -13,9 +13,10 @@ from rich.console import Console
 
 from kgen.evidence.observation import Observation
 from kgen.kernel.protocol import TABLE_HEADER
-from kgen.report.formats.text import account
+from kgen.report.results.model import account
 from kgen.report.text.case import describe, explanations, show, summary
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 from kgen.wording import plural
 
 GOOD = load("tcg-atomic")

@@ -27,7 +27,8 @@ from kgen.kernel.results_block import (
     ViolationKind,
     results_layout,
 )
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 _ENUMS = [
     entry

@@ -22,24 +22,30 @@ from rich.console import Console
 from kgen.build import Kernel, build
 from kgen.cli import main
 from kgen.errors import SpecError
-from kgen.evidence.observation import Observation, Scene, SceneCell, SceneCpu, SceneEvent, SceneLine, Witness
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import Witness
+from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
 from kgen.inspection.operations import Memory
 from kgen.inspection.scene import place_to_stop, words
 from kgen.inspection.timeline import in_steps, timeline
 from kgen.kernel.live import Live
+from kgen.kernel.parameters import TOKEN_STEP, log_operations
 from kgen.kernel.plan import Phase, layout_of, phases
-from kgen.kernel.render import TOKEN_STEP, log_operations
 from kgen.kernel.results_block import CpuState, KernelState, Operation, PhaseStatus, Role, Style, ViolationKind
-from kgen.machine.engine import CpuRegisters
-from kgen.platforms import LaunchRequest
+from kgen.machine.platform import LaunchRequest
+from kgen.machine.registers import CpuRegisters
+from kgen.platforms import platform_named
 from kgen.report.results import read
-from kgen.report.results.write import run_of_case, to_json
+from kgen.report.results.model import run_of_case
+from kgen.report.results.write import to_json
 from kgen.report.text.case import experiment_told, show
 from kgen.report.text.scene import cell_lines, cpu_lines, scene_lines
-from kgen.run.observe import Options, check_choices, platform_named, request_of
-from kgen.spec.kernel_spec import MAX_BATCH, Case, KernelSpec
+from kgen.run.options import Options, check_choices, request_of
+from kgen.spec.case import MAX_BATCH, Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.decoder import disassemble
-from kgen.verdict.judge import VerdictKind, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
 
 RUN = load("kvm-lost")
 CASE = phases(RUN.spec)[-1]

@@ -8,9 +8,11 @@ import pytest
 
 from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine
-from kgen.instructions import Source, Use
-from kgen.kernel.render import constants, crc_table, experiment_routines, render, render_template
-from kgen.spec.kernel_spec import Case, KernelSpec, instructions
+from kgen.instructions import Source, Use, instructions
+from kgen.kernel.parameters import constants, crc_table
+from kgen.kernel.render import experiment_routines, render, render_template
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 
 SPEC = KernelSpec(Case("xchg"))
 

@@ -11,21 +11,9 @@ from hypothesis import strategies as st
 
 from kgen.errors import SpecError
 from kgen.experiments import Poll
-from kgen.spec.kernel_spec import (
-    MAX_BUDGET,
-    MAX_CPUS,
-    MAX_ROUNDS,
-    MIN_CPUS,
-    OLD_RULES,
-    RULES,
-    Case,
-    KernelSpec,
-    alignment,
-    instructions,
-    resolve_target,
-    room,
-    stride,
-)
+from kgen.instructions import instructions
+from kgen.spec.case import MAX_CPUS, MIN_CPUS, Case, alignment, resolve_target, room, stride
+from kgen.spec.kernel_spec import MAX_BUDGET, MAX_ROUNDS, OLD_RULES, RULES, KernelSpec
 
 
 def test_ids_leave_defaults_out() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from kgen.errors import SpecError
-from kgen.instructions import Source
-from kgen.spec.kernel_spec import MAX_CPUS, Case, KernelSpec, experiments, instructions, resolve_target, targets
+from kgen.experiments import experiments
+from kgen.instructions import Source, instructions
+from kgen.spec.case import MAX_CPUS, Case, resolve_target
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
+from kgen.targets import targets
 
 #: What may carry a LOCK prefix (SDM volume 2A, LOCK) in 32-bit code: operand widths by the other operand's source.
 USUAL = (8, 16, 32)

@@ -8,9 +8,10 @@ import re
 import pytest
 
 from kgen.build import build
-from kgen.run.observe import platforms
-from kgen.spec.kernel_spec import MAX_BATCH, PAGE, RESERVED, Case, KernelSpec, room, targets
-from kgen.targets import MemoryTarget
+from kgen.platforms import platforms
+from kgen.spec.case import MAX_BATCH, PAGE, RESERVED, Case, room
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.targets import MemoryTarget, targets
 
 TARGETS = tuple(targets().values())
 PLACED = tuple(target for target in TARGETS if target.address is not None)

@@ -10,11 +10,13 @@ from _changes import Change, both, chain, fault, memory, phase, say, serial
 from recordings import Recording, load
 
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence
-from kgen.evidence.observation import EMULATION_FAILURE, FaultRecord, Observation, Record, Witness
+from kgen.evidence.observation import EMULATION_FAILURE, Observation
+from kgen.evidence.records import FaultRecord, Record, Witness
 from kgen.kernel.live import Live
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import CpuState, Decode, KernelState, PhaseStatus, Role, Style, ViolationKind
-from kgen.verdict.judge import OLD_KERNEL, OLD_PROOF, POWER_MINIMUM, VerdictKind, bisect_code, judge
+from kgen.verdict.judge import judge
+from kgen.verdict.model import OLD_KERNEL, OLD_PROOF, POWER_MINIMUM, VerdictKind, bisect_code
 from kgen.verdict.proof import UNINTERRUPTED
 
 GOOD = load("tcg-atomic")

@@ -10,11 +10,14 @@ from _changes import Change, both, chain, fault, memory, phase, say, serial
 from recordings import Recording, load
 
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import EMULATION_FAILURE, Count, Observation, Record
+from kgen.evidence.observation import EMULATION_FAILURE, Observation
+from kgen.evidence.records import Count, Record
 from kgen.kernel.live import Live
 from kgen.kernel.plan import POWER_ENOUGH_IN_SUITE, phases_of
 from kgen.kernel.results_block import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
-from kgen.verdict.judge import OLD_PROOF, POWER_MINIMUM, VerdictKind, judge, was_run
+from kgen.verdict.case_run import was_run
+from kgen.verdict.judge import judge
+from kgen.verdict.model import OLD_PROOF, POWER_MINIMUM, VerdictKind
 
 GOOD = load("tcg-suite")
 BAD = load("kvm-suite")

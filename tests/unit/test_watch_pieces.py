@@ -29,12 +29,12 @@ from kgen.errors import GuestCrash, MachineError, ProtocolError, SpecError
 from kgen.inspection.glance import Glance, look
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.results_block import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
-from kgen.machine.rsp import network_address
-from kgen.report.sparkline import BARS, PLAIN, sparkline
-from kgen.run.attach import ask_control, must_be_an_address
-from kgen.spec.kernel_spec import Case, KernelSpec
+from kgen.machine.address import network_address
+from kgen.machine.foreign import ask_control, must_be_an_address
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.watch.pacing import Cost, Pace, Pause
-from kgen.watch.view import REMARK, Sample, View, increments, line, rates, screen
+from kgen.watch.view import BARS, PLAIN, REMARK, Sample, View, increments, line, rates, screen, sparkline
 from kgen.watch.watcher import Watched, _leave, _left, _Machine, _Watch
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)

@@ -14,7 +14,7 @@ from pathlib import Path
 from kgen.errors import OutputError
 from kgen.report.bug.report import Enclosed
 from kgen.report.reproduce.rebuilt import build_ids, rebuilt
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 from kgen.spec.kernel_spec import KernelSpec
 
 #: The earliest time that a ZIP file can tell; the same files make the same bytes whenever they are packed.

@@ -10,7 +10,7 @@ from kgen.kernel.results_block import BootPath
 from kgen.report.markdown import code, words
 from kgen.report.reproduce.steps import ran_by_kgen
 from kgen.report.results.document import SCHEMA
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 from kgen.wording import fact, plural
 
 #: KVM's parameters that bear on how accesses to devices are carried out.

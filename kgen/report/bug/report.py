@@ -11,9 +11,9 @@ from kgen.report.bug.sections import expected, explanation, first_words, table_n
 from kgen.report.markdown import code, fence, words
 from kgen.report.reproduce.rebuilt import build_ids, rebuilt
 from kgen.report.reproduce.steps import LOG, Steps, steps
-from kgen.report.results.read import Result, Run
-from kgen.report.text.suite import SEVERITY, sum_of
-from kgen.verdict.judge import VerdictKind
+from kgen.report.results.model import Result, Run
+from kgen.report.text.suite import sum_of
+from kgen.verdict.model import SEVERITY, VerdictKind
 from kgen.wording import plural
 
 #: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
@@ -139,9 +139,7 @@ def _by_hand(way: Steps) -> Iterator[str]:
 
 def _output(run: Run) -> list[str]:
     """What kgen printed, which ends with the verdict."""
-    from kgen.report.formats.text import render as as_text
-
-    return as_text((run,)).removesuffix("\n").split("\n")
+    return run.explain().removesuffix("\n").split("\n")
 
 
 def _code(run: Run, limit: int) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from kgen.kernel.plan import experiment_of, phases_of, proof_of
+from kgen.kernel.plan import experiment_of, phases_of
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.report.markdown import code, words
-from kgen.report.results.read import Result, Run
+from kgen.report.results.model import Result, Run
 from kgen.report.text.case import explanations, extent, mark, summary
 from kgen.report.text.suite import SIGNS, sum_of
-from kgen.spec.kernel_spec import Case, resolve_target
-from kgen.verdict.judge import VerdictKind
+from kgen.spec.case import Case, proof_of, resolve_target
+from kgen.verdict.model import VerdictKind
 from kgen.wording import one_line, plural
 
 #: What other verdicts than these two say first, before anybody takes the report for a defect.

@@ -14,12 +14,12 @@ from enum import Enum
 from typing import Any
 
 from kgen.errors import SpecError
-from kgen.report.chance import LEVEL, excess
-from kgen.report.results.read import Result, Run
+from kgen.report.results.model import Result, Run
+from kgen.report.statistics import LEVEL, excess
 from kgen.report.text.case import bound_words
-from kgen.report.text.suite import SEVERITY
+from kgen.report.text.labels import labels
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import SEVERITY, VerdictKind
 from kgen.wording import fact
 
 #: The verdicts that say something bad was seen.
@@ -145,27 +145,6 @@ def compare(runs: Sequence[Run], fatal: Collection[Difference] = ()) -> Comparis
     cases = dict.fromkeys(case for table in tables for case in table)
     rows = [Row(case, tuple(_entry(tables[0].get(case), table.get(case)) for table in tables)) for case in cases]
     return Comparison(columns, tuple(rows), frozenset(fatal))
-
-
-#: What a run is called that was not read from a file.
-UNNAMED = "result"
-
-
-def labels(wheres: Sequence[str]) -> tuple[str, ...]:
-    """A short name for each: as much of the end of its path as tells it from the others. One that was never in a file
-    has a number."""
-    paths = [(where or UNNAMED).replace("\\", "/").removesuffix(".json").split("/") for where in wheres]
-    found: list[str] = []
-    for number, path in enumerate(paths):
-        others = [other for other in paths if other != path]
-        parts = next(
-            (count for count in range(1, len(path)) if path[-count:] not in [other[-count:] for other in others]),
-            len(path),
-        )
-        again = paths[:number].count(path)
-        found.append("/".join(path[-parts:]) + (f" ({again + 1})" if again else ""))
-    # what is in a name may be anything, a number in brackets too
-    return tuple(name if found.count(name) == 1 else f"{name} [{at}]" for at, name in enumerate(found, 1))
 
 
 def difference(before: Cell | None, now: Cell | None) -> tuple[Difference, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kgen import registry
 from kgen.report.bug.report import Enclosed
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from kgen.evidence.observation import Observation
-from kgen.report.compare.comparison import labels
-from kgen.report.results.read import Result, Run
-from kgen.verdict.judge import VerdictKind
+from kgen.report.results.model import Result, Run
+from kgen.report.text.labels import labels
+from kgen.verdict.model import VerdictKind
 from kgen.wording import fact
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kgen.report.formats import ReportFormat
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 
 
 def render(runs: Sequence[Run]) -> str:

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from kgen.report.formats import ReportFormat
 from kgen.report.formats._outcome import Outcome, facts_of, name_of, names_apart, outcome_of, seconds_of
-from kgen.report.formats.text import account
-from kgen.report.results.read import Result, Run
+from kgen.report.results.model import Result, Run, account
 from kgen.wording import printable
 
 #: The schema demands a time; this one stands for one that is not known.

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from kgen.report.formats import ReportFormat
 from kgen.report.formats._outcome import Outcome, facts_of, name_of, names_apart, outcome_of
-from kgen.report.formats.text import account
-from kgen.report.results.read import Result, Run
+from kgen.report.results.model import Result, Run, account
 
 
 def render(runs: Sequence[Run]) -> str:

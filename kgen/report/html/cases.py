@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from kgen.evidence.kvm_trace import remarks
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import Observation, PhaseRecord, Scene, Witness
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import PhaseRecord, Witness
+from kgen.evidence.scene import Scene
 from kgen.kernel.plan import Phase, decisive, experiment_of, phases_of
 from kgen.kernel.results_block import Decode
 from kgen.report.html import lanes
 from kgen.report.html.chart import Strip, strips
 from kgen.report.html.heat import style_of
 from kgen.report.html.rates import RateRow, rate_rows
-from kgen.report.results.read import Result
+from kgen.report.results.model import Result
 from kgen.report.text.case import experiment_told, explanations, mark, meaning, summary
 from kgen.report.text.scene import cell_lines, cpu_lines, timeline_lines
-from kgen.verdict.judge import ControlResult
+from kgen.verdict.model import ControlResult
 from kgen.wording import plural
 
 #: CPUs whose counters are shown, lines of the kernel's log, notes, controls, and witnesses in a table.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kgen.instructions import Source
+from kgen.instructions import Source, instructions
 from kgen.report.html.rates import level, overall, percent
-from kgen.report.results.read import Result, Run
+from kgen.report.results.model import Result, Run
 from kgen.report.text.suite import SIGNS, lies_of
-from kgen.spec.kernel_spec import Case, instructions
-from kgen.verdict.judge import VerdictKind
+from kgen.spec.case import Case
+from kgen.verdict.model import VerdictKind
 
 _TITLES = {"aligned": "Aligned", "misaligned": "Misaligned within a cache line"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kgen.evidence.kvm_trace import TraceEvent, remarks
-from kgen.evidence.observation import Scene, SceneEvent, Witness
+from kgen.evidence.records import Witness
+from kgen.evidence.scene import Scene, SceneEvent
 from kgen.kernel.results_block import ViolationKind
 from kgen.report.html.chart import Chart, Link, Mark, Shape, lane_names
 from kgen.wording import plural

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kgen import __version__
-from kgen.report.compare.comparison import labels
 from kgen.report.html.cases import CaseView, case_view
 from kgen.report.html.environment import Place, place
 from kgen.report.html.heat import heat_maps, style_of
 from kgen.report.html.rates import LEVELS, percent
 from kgen.report.html.visible import Excerpt, excerpt, visible
 from kgen.report.reproduce.steps import steps
-from kgen.report.results.read import Result, Run
-from kgen.report.text.suite import SEVERITY, SIGNS, worst
-from kgen.verdict.judge import VerdictKind
+from kgen.report.results.model import Result, Run
+from kgen.report.text.labels import labels
+from kgen.report.text.suite import SIGNS
+from kgen.verdict.model import SEVERITY, VerdictKind, worst
 from kgen.wording import plural
 
 if TYPE_CHECKING:

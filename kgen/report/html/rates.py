@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kgen.report.compare.comparison import events_of
-from kgen.report.results.read import Result
+from kgen.report.results.model import Result
 from kgen.report.statistics import Rate, rate
 
 _ANY = "any"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgen.errors import KgenError
-from kgen.report.results.read import Run
+from kgen.report.results.model import Run
 from kgen.spec.kernel_spec import KernelSpec
 
 if TYPE_CHECKING:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, fields
 
 from kgen.errors import SpecError
 from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY
+from kgen.instructions import instructions
 from kgen.report.reproduce.by_hand import Machine, machine_of
 from kgen.report.reproduce.invocation import PATHS, Chosen, chosen
-from kgen.report.results.read import Run
-from kgen.spec.kernel_spec import Case, KernelSpec, instructions
+from kgen.report.results.model import Run
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import BUILT_IN, load
-from kgen.verdict.judge import VerdictKind
+from kgen.verdict.model import VerdictKind
 
 #: Where the steps put the kernel, the log and a suite's file.
 DIRECTORY = "kgen-repro"

@@ -10,8 +10,10 @@ from typing import Any
 from kgen import __version__
 from kgen.evidence.observation import Observation
 from kgen.kernel.plan import phases
+from kgen.report.text.case import summary
+from kgen.report.text.suite import OF_THE_WHOLE, Outcome
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import Verdict
+from kgen.verdict.model import Verdict, worst
 
 SCHEMA = 4
 #: Documents from this version on are still read.
@@ -50,3 +52,36 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list | set | frozenset):
         return [plain(entry) for entry in value]
     return value
+
+
+def suite_document(
+    spec: KernelSpec,
+    platform: str,
+    boots: Sequence[tuple[KernelSpec, Observation]],
+    outcomes: Sequence[Outcome],
+    invocation: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
+    total = worst([outcome.verdict.kind for outcome in outcomes])
+    return {
+        "schema": SCHEMA,
+        "kgen": __version__,
+        "invocation": list(invocation),
+        "suite": spec.suite,
+        "spec": plain(spec),
+        "platform": platform,
+        "verdict": {"kind": total.name, "exit_code": total.value},
+        "cases": [
+            {
+                "case": outcome.case.id,
+                "boot": outcome.boot,
+                "verdict": plain(outcome.verdict) | {"exit_code": outcome.verdict.exit_code},
+                "violations": summary(outcome.verdict.violations),
+            }
+            for outcome in outcomes
+        ],
+        "boots": [
+            {name: value for name, value in document(part, seen, None).items() if name not in OF_THE_WHOLE}
+            for part, seen in boots
+        ],
+    }

@@ -7,20 +7,19 @@ import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Union
 
 from kgen.errors import KgenError, SpecError
-from kgen.evidence.observation import Observation, PhaseRecord
-from kgen.kernel.plan import phases_of
-from kgen.kernel.results_block import Role
+from kgen.evidence.observation import Observation
 from kgen.report.results.document import OLDEST_SCHEMA, SCHEMA
+from kgen.report.results.model import Result, Run
 from kgen.report.results.recheck import contradiction, said_atomic
-from kgen.report.results.strict_json import Refused, parse, quoted
-from kgen.spec.kernel_spec import OLD_RULES, KernelSpec, unknown
-from kgen.verdict.judge import Verdict, VerdictKind, judge
-from kgen.wording import one_line
+from kgen.report.results.strict_json import Refused, parse
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
+from kgen.wording import one_line, quoted
 
 _HINT = "name a file that 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote"
 _CHANGED = "it was changed, or another kgen wrote it: give its log to 'kgen judge', or write it again with this kgen"
@@ -30,153 +29,6 @@ _SHOWN = 300
 _LEAST = {"phase": -1}
 #: What a file of an older version means that lacks a field.
 _ABSENT: Mapping[type, Mapping[str, Any]] = {KernelSpec: {"rules": OLD_RULES}}
-
-
-@dataclass(frozen=True)
-class Result:
-    """The verdict on one case, with what it rests on.
-
-    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where nobody can tell
-    what was asked; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
-    wrote the result, ``invocation`` its command line, () where the document does not say.
-    """
-
-    where: str
-    case: str
-    spec: KernelSpec | None
-    number: int
-    observation: Observation
-    verdict: Verdict
-    kgen: str
-    invocation: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """In short: everything that it holds fills a screen."""
-        return f"<Result {self.case or '?'!r}: {self.kind.name}: {self.verdict.reason!r}>"
-
-    @property
-    def suite(self) -> str:
-        """The name of the suite that the case was run in, "" where it was run alone."""
-        return self.spec.suite if self.spec else ""
-
-    @property
-    def kind(self) -> VerdictKind:
-        """Which of the nine verdicts it is."""
-        return self.verdict.kind
-
-    @property
-    def phase_record(self) -> PhaseRecord | None:
-        """What was seen of the case itself, controls apart; None where it was not reached, or nobody can tell."""
-        record = self.observation.best
-        if self.spec is None or record is None:
-            return None
-        index = phases_of(self.spec, self.number)[-1].index
-        return next((phase for phase in record.phases if phase.index == index), None)
-
-    @property
-    def told_record(self) -> PhaseRecord | None:
-        """What was seen of the phase whose violations the verdict counts: the case, or its proof where only that was
-        violated."""
-        record, seen = self.phase_record, self.observation.best
-        if self.spec is None or seen is None or (record and record.total) or not any(self.verdict.violations.values()):
-            return record
-        proof = {phase.index for phase in phases_of(self.spec, self.number) if phase.role is Role.PROOF}
-        return next((phase for phase in seen.phases if phase.index in proof and phase.total), record)
-
-    def explain(self) -> str:
-        """What the verdict rests on, as text for people; it does nothing to a terminal."""
-        from kgen.report.formats.text import explain
-
-        return explain(self)
-
-    def require(self, *kinds: VerdictKind | str) -> Result:
-        """This result, where its verdict is one of ``kinds``. Raises AssertionError with the evidence, SpecError for
-        what is no verdict."""
-        if not kinds:
-            raise SpecError("there is no verdict to require", hint="name one, such as ATOMIC")
-        wanted = [kind_named(kind) for kind in kinds]
-        if self.kind not in wanted:
-            named = " or ".join(kind.name for kind in wanted)
-            raise AssertionError(f"wanted {named}, got {self.kind.name}\n\n{self.explain()}")
-        return self
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a kernel, or of a suite in as many boots as it took: its results in order.
-
-    ``spec`` is the whole request, None where nobody can tell; ``platform`` is what ran it.
-    """
-
-    where: str
-    spec: KernelSpec | None
-    platform: str
-    results: tuple[Result, ...]
-
-    def __repr__(self) -> str:
-        """In short, and of many results only how many they are."""
-        some = ", ".join(map(repr, self.results[:1])) + (f", {len(self.results) - 1} more" if self.results[1:] else "")
-        return f"<Run on {self.platform!r}: {self.kind.name}: {some}>"
-
-    @property
-    def boots(self) -> tuple[Observation, ...]:
-        """What was seen, boot by boot, in the order of their first case."""
-        return tuple({id(result.observation): result.observation for result in self.results}.values())
-
-    @property
-    def seconds(self) -> float:
-        """How long the machines of all its boots ran, 0 where nobody knows."""
-        total = sum(seen.timings.get("run", 0.0) for seen in self.boots)
-        # the file may be damaged: neither negative, nor more than a year, nor no number
-        return total if 0 <= total < 366 * 24 * 3600 else 0.0
-
-    @property
-    def kind(self) -> VerdictKind:
-        """The verdict on the whole: the worst of its results'."""
-        from kgen.report.text.suite import worst
-
-        return worst([result.kind for result in self.results])
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict on its only case, or the worst of a suite's; the first of those that are alike."""
-        return next(result.verdict for result in self.results if result.kind is self.kind)
-
-    def result(self, case: str) -> Result:
-        """The result of the case with that id. Raises SpecError where there is none."""
-        for result in self.results:
-            if result.case == case:
-                return result
-        raise unknown("case", str(case), [result.case for result in self.results])
-
-    def explain(self) -> str:
-        """The whole report as text for people, as ``kgen report`` prints it."""
-        from kgen.report.formats.text import render
-
-        return render([self])
-
-    def require(self, *kinds: VerdictKind | str) -> Run:
-        """This run, where the verdict on each of its cases is one of ``kinds``. Raises AssertionError with the evidence
-        of those that are not, SpecError for what is no verdict."""
-        failed: list[str] = []
-        for result in self.results:
-            try:
-                result.require(*kinds)
-            except AssertionError as error:
-                failed.append(str(error))
-        if failed:
-            raise AssertionError("\n\n".join(failed))
-        return self
-
-
-def kind_named(kind: VerdictKind | str) -> VerdictKind:
-    """The verdict of that name, however it is written. Raises SpecError."""
-    if isinstance(kind, VerdictKind):
-        return kind
-    name = str(kind).upper().replace("-", "_")
-    if name not in VerdictKind.__members__:
-        raise unknown("verdict", str(kind), VerdictKind.__members__)
-    return VerdictKind[name]
 
 
 def load(data: bytes, where: str) -> tuple[Run, ...]:
@@ -233,7 +85,7 @@ def _attempts(run: Mapping[str, Any]) -> int:
 def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
     """Raises SpecError where a document states another verdict than those of its runs come to, by these rules or by
     those of the version that wrote it."""
-    from kgen.report.text.suite import worst
+    from kgen.verdict.model import worst
 
     results = [result for run in runs for result in run.results]
     total, kind = worst([each.kind for each in results]), _value(VerdictKind, stated["kind"])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kgen.evidence.observation import Observation
-from kgen.report.results.strict_json import quoted
 from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import OLD_PROOF, Verdict, VerdictKind, judge
-from kgen.wording import one_line
+from kgen.verdict.judge import judge
+from kgen.verdict.model import OLD_PROOF, Verdict, VerdictKind
+from kgen.wording import one_line, quoted
 
 #: What an error that kept a run from starting comes to (kgen.run.verify.refused).
 _REFUSED = frozenset({VerdictKind.SKIP, VerdictKind.ERROR, VerdictKind.CRASH})

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from kgen.wording import quoted
+
 #: The widest numbers of a result are 64 bits wide, with a sign or without.
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 #: The digits of the widest, and its sign.
 _DIGITS = 20
-#: How much of a value stands in a sentence.
-_SHOWN = 40
 
 
 class Refused(ValueError):
@@ -30,11 +30,6 @@ def parse(data: bytes) -> Any:
         parse_float=_number,
         parse_constant=_constant,
     )
-
-
-def quoted(text: str, limit: int = _SHOWN) -> str:
-    """As much of a text as stands in a sentence."""
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

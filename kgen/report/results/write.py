@@ -7,64 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kgen import __version__
-from kgen.evidence.observation import Observation
-from kgen.report.results.document import SCHEMA, document
-from kgen.report.results.read import Result, Run
-from kgen.report.text.suite import Outcome, suite_document, worst
-from kgen.spec.kernel_spec import KernelSpec
-from kgen.verdict.judge import Verdict
-
-#: The verdict on one case of a suite: the boot it is of, the case's number in that boot's request, and the verdict.
-Judged = tuple[tuple[KernelSpec, Observation], int, Verdict]
-
-
-def run_of_case(
-    spec: KernelSpec | None,
-    observation: Observation,
-    verdict: Verdict,
-    *,
-    invocation: Sequence[str] = (),
-    where: str = "",
-) -> Run:
-    """A case that was run alone; ``spec`` is None where nobody can tell what was asked."""
-    case = spec.name if spec else ""
-    result = Result(where, case, spec, 0, observation, verdict, __version__, tuple(invocation))
-    return Run(where, spec, observation.platform, (result,))
-
-
-def run_of_suite(
-    spec: KernelSpec, platform: str, judged: Sequence[Judged], *, invocation: Sequence[str] = (), where: str = ""
-) -> Run:
-    """A suite, in as many boots as it took."""
-    words = tuple(invocation)
-    results = [
-        Result(where, boot.cases[number].id, boot, number, observation, verdict, __version__, words)
-        for (boot, observation), number, verdict in judged
-    ]
-    return Run(where, spec, platform, tuple(results))
-
-
-def run_of_one_boot(
-    spec: KernelSpec | None,
-    observation: Observation,
-    verdicts: Sequence[Verdict],
-    *,
-    invocation: Sequence[str] = (),
-    where: str = "",
-) -> Run:
-    """What one boot showed: a suite's cases, or the only one."""
-    if spec is None or not spec.suite:
-        return run_of_case(spec, observation, verdicts[0], invocation=invocation, where=where)
-    boot = (spec, observation)
-    judged = [(boot, number, verdict) for number, verdict in enumerate(verdicts)]
-    return run_of_suite(spec, observation.platform, judged, invocation=invocation, where=where)
-
-
-def outcomes_of(run: Run) -> tuple[Outcome, ...]:
-    """The cases of a suite as the matrix shows them, with the number of the boot that each ran in."""
-    boots = [id(seen) for seen in run.boots]
-    cases = {case.id: case for case in run.spec.cases} if run.spec else {}
-    return tuple(Outcome(cases[each.case], each.verdict, boots.index(id(each.observation))) for each in run.results)
+from kgen.report.results.document import SCHEMA, document, suite_document
+from kgen.report.results.model import Run, outcomes_of
+from kgen.verdict.model import worst
 
 
 def to_json(runs: Sequence[Run]) -> str:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from kgen.evidence.kvm_trace import remarks
 from kgen.evidence.mtree import NOT_ASKED
-from kgen.evidence.observation import Observation, PhaseRecord, Record, Witness
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import PhaseRecord, Record, Witness
 from kgen.kernel.plan import Phase, phases, phases_of
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.kernel.results_block import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.report.text.scene import scene_lines
-from kgen.spec.kernel_spec import KernelSpec, resolve_target
-from kgen.verdict.judge import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
+from kgen.spec.case import resolve_target
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
 from kgen.wording import fact, plural, printable
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from kgen.evidence.observation import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
+from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneEvent, SceneLine
 from kgen.kernel.results_block import ViolationKind
 from kgen.wording import plural
 

@@ -5,33 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kgen import __version__
-from kgen.evidence.observation import Observation
-from kgen.instructions import Source
-from kgen.report.results.document import SCHEMA, document, plain
-from kgen.report.text.case import STYLES, Printer, summary
-from kgen.spec.kernel_spec import Case, KernelSpec, alignment, instructions, resolve_target
-from kgen.verdict.judge import Verdict, VerdictKind
+from kgen.instructions import Source, instructions
+from kgen.report.text.case import STYLES, Printer
+from kgen.spec.case import Case, alignment, resolve_target
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.model import SEVERITY, Verdict, VerdictKind, worst
 from kgen.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-#: The worst first: what a suite as a whole comes to.
-SEVERITY = (
-    VerdictKind.ERROR,
-    VerdictKind.CRASH,
-    VerdictKind.NOT_ATOMIC,
-    VerdictKind.INCONCLUSIVE,
-    VerdictKind.UNSUPPORTED,
-    VerdictKind.NO_STORAGE,
-    VerdictKind.RAM_BACKED,
-    VerdictKind.SKIP,
-    VerdictKind.ATOMIC,
-)
 #: What stands in the table; the width follows it.
 SIGNS: Mapping[VerdictKind, str] = {
     VerdictKind.ATOMIC: "ok",
@@ -47,7 +33,7 @@ SIGNS: Mapping[VerdictKind, str] = {
 
 
 #: Keys that a suite's document has once, not for each boot.
-_OF_THE_WHOLE = ("schema", "kgen", "invocation")
+OF_THE_WHOLE = ("schema", "kgen", "invocation")
 
 
 @dataclass(frozen=True)
@@ -57,11 +43,6 @@ class Outcome:
     case: Case
     verdict: Verdict
     boot: int
-
-
-def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
-    """What a suite with these verdicts comes to."""
-    return min(kinds, key=SEVERITY.index)
 
 
 def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
@@ -166,36 +147,3 @@ def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
         label = "" if mine == widths else f"{mine} "
         cell.append(f"{', ' if len(cell) else ''}{label}{SIGNS[kind]}{seen}", style=STYLES.get(kind, "yellow"))
     return cell
-
-
-def suite_document(
-    spec: KernelSpec,
-    platform: str,
-    boots: Sequence[tuple[KernelSpec, Observation]],
-    outcomes: Sequence[Outcome],
-    invocation: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
-    total = worst([outcome.verdict.kind for outcome in outcomes])
-    return {
-        "schema": SCHEMA,
-        "kgen": __version__,
-        "invocation": list(invocation),
-        "suite": spec.suite,
-        "spec": plain(spec),
-        "platform": platform,
-        "verdict": {"kind": total.name, "exit_code": total.value},
-        "cases": [
-            {
-                "case": outcome.case.id,
-                "boot": outcome.boot,
-                "verdict": plain(outcome.verdict) | {"exit_code": outcome.verdict.exit_code},
-                "violations": summary(outcome.verdict.violations),
-            }
-            for outcome in outcomes
-        ],
-        "boots": [
-            {name: value for name, value in document(part, seen, None).items() if name not in _OF_THE_WHOLE}
-            for part, seen in boots
-        ],
-    }

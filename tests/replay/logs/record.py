@@ -20,12 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from kgen.build import build
-from kgen.evidence.observation import Observation, Record, from_memory
+from kgen.evidence.from_memory import from_memory
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import Record
 from kgen.inspection import stopped
 from kgen.kernel.results_block import ResultsLayout
-from kgen.run.observe import Options, observe, platform_named
-from kgen.spec.kernel_spec import Case, KernelSpec
-from kgen.verdict.judge import Verdict, VerdictKind, judge
+from kgen.platforms import platform_named
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict, VerdictKind
 
 HERE = Path(__file__).resolve().parent
 

@@ -1,0 +1,226 @@
+"""What a kernel has recorded, channel by channel: counters, witnesses, faults, CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kgen.kernel.live import Live
+from kgen.kernel.results_block import (
+    NO_CPU,
+    NO_PHASE,
+    BootPath,
+    Clock,
+    CpuState,
+    Decode,
+    KernelState,
+    PhaseStatus,
+    Role,
+    ViolationKind,
+)
+
+#: The state of a kernel that has ended.
+FINAL_STATES = frozenset(KernelState) - {KernelState.BOOTING, KernelState.STARTING_CPUS, KernelState.RUNNING}
+
+
+#: The channel of a record that was rebuilt from a result code (kgen.offline.result_code).
+ABRIDGED = "code"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one CPU did in one phase. ``tries`` counts a consumer's exchanges."""
+
+    cpu: int
+    puts: int
+    takes: int
+    tries: int
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The evidence of one violation. ``value`` is what was found, ``other`` the second CPU involved, if any.
+
+    ``round`` counts from 1 within its phase, ``cell`` from 0 within its batch; ``tsc`` is in ticks of the BSP.
+    """
+
+    index: int
+    phase: int
+    kind: ViolationKind
+    round: int
+    cell: int
+    token: int
+    value: int
+    cpu: int | None
+    other: int | None
+    tsc: int
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """One phase's outcome. ``ticks`` and ``latency`` (of one read of the cell) are in TSC ticks.
+
+    ``role``, ``address`` (physical, of the first cell) and ``cells`` (of a batch) are what the guest says it was about
+    to do; ``label`` and ``limit`` (rounds, 0 for no limit) too, which only the serial channel holds ("" and None).
+    ``judged`` counts the chances of an event, rounds of tokens and of all else batches, ``events`` those of them that
+    showed anything. ``witnesses`` is how many witnesses the guest says it recorded, by kind in lower case; only memory
+    holds it (None elsewhere).
+    """
+
+    index: int
+    role: Role | None
+    label: str
+    address: int
+    cells: int
+    limit: int | None
+    status: PhaseStatus
+    rounds: int
+    lost: int
+    duplicate: int
+    torn: int
+    stale: int
+    left: int
+    foreign: int
+    events: int
+    judged: int
+    ticks: int
+    decode: Decode
+    latency: int
+    counts: tuple[Count, ...]
+    witnesses: Mapping[str, int] | None = None
+    #: what is counted of live batches, by style in the order of kgen.results.Style; empty where a kernel counts none
+    live: tuple[Live, ...] = ()
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """Violations by kind, in lower case, every kind present."""
+        return {kind.name.lower(): getattr(self, kind.name.lower()) for kind in ViolationKind}
+
+    @property
+    def total(self) -> int:
+        """All violations."""
+        return sum(self.violations.values())
+
+    @property
+    def row(self) -> tuple[int, int, int, int]:
+        """The counters in the original program's form, as its table has them; there must be some."""
+        takes = [count.takes for count in self.counts[1:]]
+        count0, count1, count2 = self.counts[0].puts, sum(takes[:1]), sum(takes[1:])
+        return count0, count1, count2, count0 - count1 - count2
+
+
+@dataclass(frozen=True)
+class FaultRecord:
+    """A CPU exception that the guest caught. ``phase`` is the one that it ended, None where it ended the run."""
+
+    cpu: int
+    vector: int
+    error: int
+    eip: int
+    eflags: int
+    cr2: int
+    phase: int | None = None
+
+
+@dataclass(frozen=True)
+class CpuRecord:
+    """Where a CPU was when the machine was frozen. ``apic_id`` is the local APIC's."""
+
+    cpu: int
+    apic_id: int
+    state: CpuState
+    started: int
+    ack: int
+    cell: int
+    token: int
+    puts: int
+    takes: int
+    tries: int
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What the BSP had told the other CPUs to do when the machine was frozen: the place of the cells, and the fields of
+    kgen.results.Task. Addresses are physical."""
+
+    #: Of the first cell.
+    address: int
+    #: Cells of the batch.
+    cells: int
+    #: The distance of cells in bytes.
+    stride: int
+    #: Addresses of routines; 0 for none.
+    work: int
+    visit: int
+    put: int
+    take: int
+    load: int
+    store: int
+    #: The address of the experiment's table; 0 for none.
+    data: int
+    operand: int
+    inverse: int
+    returns: int
+    token_mask: int
+    cell_mask: int
+    facts: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One channel's account of a run. ``complete`` says that it reaches the end unbroken, ``gap`` why it does not;
+    ``contradiction`` is what an undamaged account says against itself.
+
+    ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
+    the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
+    which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), ``said``
+    its last sentence for people (protocol.SENTENCES); both are "" in memory's account. ``phase_index`` is the phase
+    whose turn it was, and ``handshake`` what the CPUs were told for it; both are None in the serial account.
+    """
+
+    channel: str
+    complete: bool
+    gap: str
+    contradiction: str
+    build_id: str
+    state: KernelState
+    cpus_found: int
+    cpus_needed: int
+    x2apic: int
+    boot_path: BootPath
+    clock: Clock
+    khz: int
+    planned: int
+    lines: int
+    phase: int
+    phases: tuple[PhaseRecord, ...]
+    witnesses: tuple[Witness, ...]
+    faults: tuple[FaultRecord, ...]
+    cpus: tuple[CpuRecord, ...] = ()
+    case: str = ""
+    digest: str = ""
+    closed: int = 0
+    spec: str = ""
+    said: str = ""
+    phase_index: int | None = None
+    handshake: Handshake | None = None
+
+    @property
+    def cpu_numbers(self) -> dict[int, int]:
+        """The guest's number of a CPU by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the
+        guest in the order in which they came."""
+        arrived = sorted(self.cpus, key=lambda entry: entry.apic_id)
+        return {number: entry.cpu for number, entry in enumerate(arrived)}
+
+    @property
+    def abridged(self) -> bool:
+        """Whether witnesses and each CPU's counters are missing because the channel has no room for them."""
+        return self.channel == ABRIDGED
+
+
+def cpu_number(value: int) -> int | None:
+    return None if value == NO_CPU else value
+
+
+def phase_number(value: int) -> int | None:
+    return None if value == NO_PHASE else value

@@ -1,0 +1,41 @@
+"""Registers of a stopped machine's CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class CpuRegisters:
+    """One CPU of the stopped machine; registers are 32 bits wide.
+
+    ``thread`` is the debugger's number, ``target`` its text for it ("Thread 1.1 CPU#0 [running]"), ``cpu`` the
+    emulator's own number where the text gives one.
+    """
+
+    thread: int
+    target: str
+    cpu: int | None
+    eip: int
+    esp: int
+    ebp: int
+    eflags: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+    esi: int
+    edi: int
+
+
+class Frozen(Protocol):
+    """A machine that stands still, and can be looked at."""
+
+    def threads(self) -> tuple[CpuRegisters, ...]:
+        """Every CPU with its registers. Raises DebuggerError."""
+        ...
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """Bytes at a physical address. Raises DebuggerError when any of them cannot be read."""
+        ...

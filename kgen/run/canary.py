@@ -1,0 +1,31 @@
+"""A short run that a new lab must pass before it is published."""
+
+from __future__ import annotations
+
+from kgen.build import build
+from kgen.errors import MachineError
+from kgen.lab.build import Tools
+from kgen.lab.cache import Lab
+from kgen.platforms import platform_named
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.judge import judge
+from kgen.verdict.model import VerdictKind
+
+#: Three CPUs pass tokens through the inner machine's memory, where KVM does nothing wrong.
+CANARY = KernelSpec(Case("xchg", target="ram"), rounds=100, controls=False)
+CANARY_SECONDS = 180.0
+PLATFORM = "kvm-lab"
+
+
+def canary(lab: Lab, tools: Tools) -> None:
+    """A short run of the lab as it will be used. Raises MachineError where it does not go well."""
+    options = Options(qemu=tools.qemu, gdb=tools.gdb, timeout=CANARY_SECONDS, lab=lab.directory)
+    seen = observe(build(CANARY), platform_named(PLATFORM), options)
+    verdict = judge(CANARY, seen)
+    # Without controls a clean run is INCONCLUSIVE.
+    complete = seen.serial is not None and seen.serial.complete and seen.memory is not None and seen.memory.complete
+    if verdict.kind is not VerdictKind.INCONCLUSIVE or not complete:
+        raise MachineError(f"the canary in the lab did not do well: {verdict.reason}", where="the lab")

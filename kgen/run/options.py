@@ -1,0 +1,105 @@
+"""How to run: the caller's choices, checked against what the platform can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kgen.errors import PlatformUnavailable, SpecError
+from kgen.machine.platform import CHOICES, LaunchRequest, Platform
+from kgen.media import formats
+from kgen.spec.case import resolve_target
+from kgen.spec.kernel_spec import KernelSpec
+
+#: What asks for the run to be stopped at the case's first violation, in words of the command line.
+STOP = "--stop-on-violation"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
+    long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
+    arguments; ``lab`` is the directory of the lab to use. ``stop_on_violation`` freezes the machine at the case's first
+    one, ``moment`` at one of scene.place_to_begin, if it is not "". The last ones choose the machine, see
+    LaunchRequest; None leaves it to the platform."""
+
+    qemu: str | None = None
+    gdb: str = "gdb"
+    extra: tuple[str, ...] = ()
+    seconds: float | None = None
+    timeout: float | None = 600.0
+    pin: frozenset[int] = frozenset()
+    lab: Path | None = None
+    stop_on_violation: bool = False
+    moment: str = ""
+    machine: str | None = None
+    vga: str | None = None
+    firmware: str | None = None
+    cpu: str | None = None
+    boot: str | None = None
+
+    @property
+    def lies_in_wait(self) -> bool:
+        """Whether the machine is to be caught at some instruction."""
+        return self.stop_on_violation or bool(self.moment)
+
+
+def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
+    """The machine that a kernel of this specification needs, without the kernel. Raises SpecError for a suite that is
+    to stop at a violation: it is made to go on."""
+    if spec.suite and options.stop_on_violation:
+        raise SpecError("it is for one case", where=STOP, hint="name the case")
+    places = dict.fromkeys(resolve_target(case.target) for case in spec.cases)
+    return LaunchRequest(
+        kernel=None,
+        cpus=spec.case.cpus,
+        qemu=options.qemu,
+        extra=options.extra,
+        lab=options.lab,
+        serial_port=spec.serial_port,
+        append="attend=0x1" if spec.suite else "",
+        paused=options.lies_in_wait,
+        fixtures=tuple(word for target in places for word in target.qemu),
+        **{name: getattr(options, name) for name in CHOICES},
+    )
+
+
+def check_choices(platform: Platform, request: LaunchRequest) -> None:
+    """Raises SpecError for what cannot be chosen on this platform, or not together."""
+    for name in CHOICES:
+        if getattr(request, name) == "":
+            raise SpecError("it names nothing", where=f"--{name}", hint="leave it out")
+        if getattr(request, name) is not None and name not in platform.options:
+            having = ", ".join(f"--{each}" for each in CHOICES if each in platform.options)
+            hint = f"there you may choose {having}" if having else "leave it out"
+            raise SpecError(f"{platform.name} leaves no choice of it", where=f"--{name}", hint=hint)
+    if request.paused and platform.breakpoints == "none":
+        raise SpecError(
+            f"no breakpoint hits on {platform.name}: it cannot be stopped there", where=STOP, hint="leave it out"
+        )
+    wanted = platform.medium(request)
+    if wanted and wanted not in formats():
+        where = f"--boot {request.boot}"
+        raise SpecError(f"this kgen makes no {wanted} image", where=where, hint="choose another medium")
+
+
+#: Capabilities of a platform in words, where their names are not enough.
+_DEVICES = {
+    "edu": "edu device",
+    "hpet": "HPET",
+    "ivshmem": "ivshmem device",
+    "pc-testdev": "pc-testdev device",
+    "vga": "VGA adapter",
+}
+
+
+def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
+    """Raises PlatformUnavailable where this case cannot run on this platform here."""
+    for name in dict.fromkeys(case.target for case in spec.cases):
+        missing = resolve_target(name).requires - platform.provides
+        if missing:
+            lacking = " and ".join(f"no {_DEVICES.get(each, each)}" for each in sorted(missing))
+            raise PlatformUnavailable(f"the platform has {lacking}", where=platform.name, hint="choose another target")
+    reason = platform.unavailable(request)
+    if reason:
+        raise PlatformUnavailable(reason, where=platform.name)

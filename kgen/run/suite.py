@@ -1,0 +1,86 @@
+"""Runs of a suite: boot after boot, until every case has its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kgen.build import build
+from kgen.evidence.observation import Observation
+from kgen.machine.platform import Platform
+from kgen.run.follow import Watcher
+from kgen.run.observe import observe
+from kgen.run.options import Options
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+from kgen.verdict.case_run import was_run
+from kgen.verdict.judge import judge
+from kgen.verdict.model import Verdict
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot of a suite: what ran, and what was seen."""
+
+    spec: KernelSpec
+    observation: Observation
+
+
+def observe_suite(
+    spec: KernelSpec,
+    platform: Platform,
+    options: Options,
+    *,
+    watcher: Watcher | None = None,
+    rebooted: Callable[[Observation, int], None] | None = None,
+) -> tuple[Boot, ...]:
+    """Run a suite: in one boot, and where a case ends the machine in another one from the next case on.
+
+    ``rebooted`` is told what ended a boot and how many cases are left. Raises as ``observe`` does.
+    """
+    boots: list[Boot] = []
+    left = spec.cases
+    spent = 0.0
+    while left:
+        seconds = max(len(left), round(spec.budget - spent))
+        part = replace(spec, case=left[0], more=left[1:], budget=min(seconds, spec.budget))
+        started = time.monotonic()
+        seen = observe(build(part), platform, options, watcher=watcher)
+        spent += time.monotonic() - started
+        boots.append(Boot(part, seen))
+        begun = [number for number in range(len(left)) if was_run(part, seen, number)]
+        rest = left[len(begun) :]
+        # A boot that begins nothing would begin nothing the next time either.
+        if not rest or not begun or _stopped(seen):
+            break
+        if rebooted:
+            rebooted(seen, len(rest))
+        left = rest
+    return tuple(boots)
+
+
+def _stopped(seen: Observation) -> bool:
+    """Whether the run was ended by whoever asked for it, or by its time limit, and not by a case."""
+    return "Ctrl-C" in seen.cut or "--timeout" in seen.cut or "--seconds" in seen.cut
+
+
+def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
+    """The boot in which a case was run, and its number there; the last one that had it where it was run in none."""
+    having = [boot for boot in boots if case in boot.spec.cases]
+    for boot in having:
+        number = boot.spec.cases.index(case)
+        if was_run(boot.spec, boot.observation, number):
+            return boot, number
+    return (having[-1], having[-1].spec.cases.index(case)) if having else None
+
+
+def judge_cases(boots: tuple[Boot, ...]) -> tuple[tuple[Case, Boot, Verdict], ...]:
+    """Each case of a suite, the boot that its verdict is of, and the verdict. The first boot has all cases."""
+    found = []
+    for case in boots[0].spec.cases:
+        where = case_of(boots, case)
+        assert where is not None
+        boot, number = where
+        found.append((case, boot, judge(boot.spec, boot.observation, number)))
+    return tuple(found)

@@ -1,0 +1,212 @@
+"""One case of a run: the best record of it, and what that says of the case."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from kgen.evidence.mtree import NOT_ASKED, PathEvidence
+from kgen.evidence.observation import Observation
+from kgen.evidence.records import FaultRecord, PhaseRecord, Record, Witness
+from kgen.experiments import Experiment
+from kgen.kernel.plan import Phase, experiment_of, phases_of
+from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role, ViolationKind
+from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
+from kgen.verdict import proof
+
+#: The phase came to an end at which all CPUs were parked and every token was accounted for.
+ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT})
+
+
+#: A control that ended so may be weighed: by what it did, not by how long it was meant to go on.
+CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
+
+
+#: The kernel came to its end in order.
+ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One case and its controls, matched with what was planned. ``number`` is the case's place in the kernel."""
+
+    spec: KernelSpec
+    observation: Observation
+    record: Record
+    number: int
+    planned: tuple[Phase, ...]
+    found: Mapping[int, PhaseRecord]
+
+    @property
+    def case(self) -> Phase:
+        return self.planned[-1]
+
+    @property
+    def experiment(self) -> Experiment:
+        return experiment_of(self.case)
+
+    @property
+    def weighed(self) -> Phase:
+        """The phase whose live batches are the proof: the case, or what stands for it."""
+        return next((phase for phase in self.planned if phase.role is Role.PROOF), self.case)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether that is not the case."""
+        return self.weighed is not self.case
+
+    @functools.cached_property
+    def group(self) -> proof.Group | None:
+        """The phases that took turns for the proof, None where it was not recorded."""
+        together = [
+            proof.Weighed(phase, self.found[phase.index])
+            for phase in self.planned
+            if phase.counts_meetings and phase.experiment == self.weighed.experiment and phase.index in self.found
+        ]
+        case = next((each for each in together if each.phase is self.weighed), None)
+        if case is None:
+            return None
+        controls = tuple(each for each in together if each.phase.role is Role.POWER)
+        return proof.Group(self.spec, case, controls, tuple(together), self.record.khz)
+
+    @property
+    def locked(self) -> bool:
+        return self.spec.cases[self.number].lock
+
+    @property
+    def case_record(self) -> PhaseRecord | None:
+        return self.found.get(self.case.index)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the machine was frozen in this case."""
+        return self.number == len(self.spec.cases) - 1
+
+    @property
+    def told(self) -> Phase:
+        """The phase that a verdict counts violations of: the case, or what stands for it where only that has any."""
+        only = self.stands_in and not any(self._kinds(self.case).values()) and any(self._kinds(self.weighed).values())
+        return self.weighed if only else self.case
+
+    @property
+    def witnesses(self) -> tuple[Witness, ...]:
+        """The case's, or those of what stands for it."""
+        return tuple(witness for witness in self.record.witnesses if witness.phase == self.told.index)
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """The case's, by kind, or those of what stands for it."""
+        return self._kinds(self.told)
+
+    def _kinds(self, phase: Phase) -> dict[str, int]:
+        """A phase's violations. A log that breaks off before its counters still has its witnesses."""
+        record = self.found.get(phase.index)
+        if record and record.total:
+            return record.violations
+        seen = Counter(witness.kind for witness in self.record.witnesses if witness.phase == phase.index)
+        return {kind.name.lower(): seen[kind] for kind in ViolationKind}
+
+    @property
+    def stopped_after(self) -> int:
+        """Where the machine was stopped in the middle of a batch in which a violation had been found: the rounds up to
+        the last one, or all operations where those are counted; 0 elsewhere."""
+        memory = self.observation.memory
+        own = next((phase for phase in memory.phases if phase.index == self.told.index), None) if memory else None
+        last = max((witness.round for witness in self.witnesses), default=0)
+        if own is None or last <= own.rounds:
+            return 0
+        return sum(count.puts for count in own.counts) if experiment_of(self.told).walk else last
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the phase ran that is told of. A record counts a batch when it has been judged to its end."""
+        record = self.found.get(self.told.index)
+        return max(record.rounds, self.stopped_after) if record else 0
+
+    @property
+    def judged(self) -> int:
+        """How many chances of an event there were: live batches where they are counted and nothing was violated."""
+        if self.counts_live and not any(self.violations.values()):
+            return self.group.case.total if self.group else 0
+        record = self.found.get(self.told.index)
+        return record.judged if record else 0
+
+    @property
+    def counts_live(self) -> bool:
+        """Whether the kernel counted live batches."""
+        return self.spec.rules != OLD_RULES
+
+    @property
+    def chance(self) -> str:
+        """What ``judged`` counts."""
+        if self.counts_live and not any(self.violations.values()):
+            return "live batches"
+        return "batches" if experiment_of(self.told).walk else "rounds"
+
+    @property
+    def now(self) -> int:
+        """The index of the phase whose turn it was last, as far as that is known."""
+        return self.record.phase if self.record.phase_index is None else self.record.phase_index
+
+    def of(self, role: Role) -> Iterator[tuple[Phase, PhaseRecord | None]]:
+        for phase in self.planned:
+            if phase.role is role:
+                yield phase, self.found.get(phase.index)
+
+    def closed(self, record: Record) -> bool:
+        """Whether this channel's account of the case is whole, whatever became of the cases behind it."""
+        return record.complete or (bool(self.spec.suite) and record.closed > self.number)
+
+
+def was_run(spec: KernelSpec, observation: Observation, number: int) -> bool:
+    """Whether a case was begun in this boot; what was not can be had in another one."""
+    record = observation.best
+    first = next(phase for phase in phases_of(spec, number) if phase.case == number)
+    return record is not None and record.phase >= first.index
+
+
+@functools.lru_cache(maxsize=16)
+def canonical(spec: KernelSpec) -> tuple[str, str]:
+    """Digest and text of a request, made once for the hundreds of cases that it may be of."""
+    return spec.digest(), spec.to_text()
+
+
+def too_few(found: int, wanted: int, said: str) -> str:
+    """That CPUs are missing, with the reason that the guest gives behind the counts (protocol.SENTENCES)."""
+    why = said.partition(" CPUs started: ")[2]
+    return f"only {number_of(found, 'CPU')} started and the case needs {wanted}" + (f": {why}" if why else "")
+
+
+def number_of(number: int, what: str) -> str:
+    """A number of things: 1 CPU, 2 CPUs. The units of experiments come in the plural, and lose it here."""
+    what = what.removesuffix("s")
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def place_of(fault: FaultRecord) -> str:
+    return f"CPU {fault.cpu}, vector {fault.vector} at {fault.eip:#010x}, error code {fault.error:#x}"
+
+
+def path(run: Run) -> str:
+    """What the cells are: "io", "ram", or "unknown". QEMU's own word where there is a QEMU to ask, else the guest's
+    probe of VGA. A doubtful answer of QEMU's stays a doubt, and so does a guest that saw RAM where QEMU sees i/o."""
+    case = run.case_record
+    decode = case.decode if case else Decode.UNKNOWN
+    evidence = path_evidence(run)
+    if evidence != NOT_ASKED:
+        kind = evidence.kind
+        return kind if kind == "ram" or (kind == "io" and decode is not Decode.RAM) else "unknown"
+    if run.case.target.declared == "ram":
+        return "ram"
+    return {Decode.IO: "io", Decode.RAM: "ram"}.get(decode, "unknown")
+
+
+def path_evidence(run: Run) -> PathEvidence:
+    """QEMU's word on the case's cells."""
+    return run.observation.path if run.is_last else run.observation.paths.get(run.case.index, NOT_ASKED)
+
+
+def violated_kinds(violations: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in violations.items() if count)

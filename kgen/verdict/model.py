@@ -1,0 +1,103 @@
+"""Verdicts, their exit codes, and what they state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kgen.evidence.records import Witness
+
+#: A power control must fail this often before a clean case means something.
+POWER_MINIMUM = 5
+
+#: Why a clean run of an older kernel is no proof.
+OLD_PROOF = (
+    "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds "
+    "of one batch are not independent chances: run it again with this version"
+)
+#: What to do with such a kernel, whatever its run showed.
+OLD_KERNEL = (
+    "this kernel counted no live batches, so no run of it proves anything: make it, or its image or kit, again with "
+    "this version"
+)
+
+
+class VerdictKind(Enum):
+    """The nine verdicts. The value is the exit code of a single case."""
+
+    ATOMIC = 0
+    NOT_ATOMIC = 3
+    INCONCLUSIVE = 4
+    RAM_BACKED = 5
+    UNSUPPORTED = 6
+    NO_STORAGE = 7
+    SKIP = 8
+    ERROR = 9
+    CRASH = 10
+
+
+@dataclass(frozen=True)
+class ControlResult:
+    """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
+    it behaved as a control must. ``unit`` is what ``rounds`` counts, its own experiment's. ``power`` says in words how
+    often a power control failed in live batches, "" where none are counted."""
+
+    label: str
+    role: str
+    rounds: int
+    violations: Mapping[str, int]
+    enough: bool
+    ended: bool = True
+    power: str = ""
+    unit: str = "rounds"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``rounds`` is N in the experiment's unit, ``judged`` the chances of an event, ``chance`` what one of them is: for
+    a verdict that counts no violation a live batch, else a round of tokens or a batch. ``bound`` is the upper limit on
+    the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), given for ATOMIC only.
+    ``violations`` are the case's, by kind. ``notes`` are facts that did not decide. ``cause`` is what the hypervisor
+    itself gives as the reason of a violation, "" where it gives none."""
+
+    kind: VerdictKind
+    reason: str
+    rounds: int = 0
+    violations: Mapping[str, int] = field(default_factory=dict)
+    judged: int = 0
+    chance: str = "live batches"
+    bound: float | None = None
+    controls: tuple[ControlResult, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    notes: tuple[str, ...] = ()
+    cause: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The process's exit code."""
+        return self.kind.value
+
+
+def bisect_code(kind: VerdictKind) -> int:
+    """The exit code for ``git bisect run``: 0 good, 1 bad, 125 cannot tell."""
+    return {VerdictKind.ATOMIC: 0, VerdictKind.NOT_ATOMIC: 1}.get(kind, 125)
+
+
+#: The worst first: what a suite as a whole comes to.
+SEVERITY = (
+    VerdictKind.ERROR,
+    VerdictKind.CRASH,
+    VerdictKind.NOT_ATOMIC,
+    VerdictKind.INCONCLUSIVE,
+    VerdictKind.UNSUPPORTED,
+    VerdictKind.NO_STORAGE,
+    VerdictKind.RAM_BACKED,
+    VerdictKind.SKIP,
+    VerdictKind.ATOMIC,
+)
+
+
+def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
+    """What a suite with these verdicts comes to."""
+    return min(kinds, key=SEVERITY.index)

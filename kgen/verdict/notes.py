@@ -1,0 +1,80 @@
+"""What a verdict says beside its reason: power, cause, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kgen.kernel.plan import experiment_of
+from kgen.kernel.results_block import Decode, Role
+from kgen.verdict import proof
+from kgen.verdict.case_run import Run, number_of, path_evidence, violated_kinds
+from kgen.verdict.model import OLD_KERNEL, POWER_MINIMUM, VerdictKind
+
+#: What Linux logs, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
+CONFESSION = "emulating exchange as write"
+
+
+def _shown_by_each(run: Run, kind: str) -> bool:
+    """Whether each power control showed this kind often enough by itself."""
+    return all(record and record.violations[kind] >= POWER_MINIMUM for _, record in run.of(Role.POWER))
+
+
+def _little_power(weak: Sequence[str], experiment: str) -> str:
+    """That one kind of defect might have gone unnoticed, for who reads it the first time."""
+    does = {"lost": "loses updates", "duplicate": "gives one value to two CPUs"}
+    if experiment == "token":
+        does = {"lost": "loses tokens", "duplicate": "duplicates tokens"}
+    elif experiment == "mutex":
+        does["duplicate"] = "lets two CPUs hold one lock"
+    what = " or ".join(does[kind] for kind in weak)
+    return (
+        f"a defect that only {what} might have been missed: not every power control showed {POWER_MINIMUM} violations "
+        f"of {'that kind' if len(weak) == 1 else 'each kind'}"
+    )
+
+
+def cause(run: Run, kind: VerdictKind) -> str:
+    """The hypervisor's own word for what it did."""
+    if kind is not VerdictKind.NOT_ATOMIC or not run.locked:
+        return ""
+    line = next((line for line in run.observation.kernel_log or () if CONFESSION in line), "")
+    return f"KVM carried the LOCKed exchange out as a plain write; its kernel logged: {line}" if line else ""
+
+
+def notes(run: Run, kind: VerdictKind) -> Iterator[str]:
+    if run.record.abridged:
+        yield "it rests on a result code: the guest's own account of itself, without witnesses, copied by hand"
+    if run.observation.kernel_log is not None and kind is VerdictKind.NOT_ATOMIC and not cause(run, kind):
+        yield f"the hypervisor's kernel did not log '{CONFESSION}': nothing names the cause"
+    if kind is VerdictKind.INCONCLUSIVE and not run.counts_live:
+        yield OLD_KERNEL
+    if run.observation.cut:
+        yield run.observation.cut
+    if run.observation.scene:
+        yield (
+            "the run was stopped at its first violation (--stop-on-violation): N counts up to it, and the log has no "
+            "closing line"
+        )
+    reached = [record for _, record in run.of(Role.POWER) if record]
+    shown = {kind for record in reached for kind, count in record.violations.items() if count}
+    if shown:
+        yield f"the power controls showed: {', '.join(sorted(shown))}"
+    possible = [kind for kind in ("lost", "duplicate") if kind in run.experiment.kinds]
+    weak = [kind for kind in possible if not _shown_by_each(run, kind)]
+    clean = kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
+    if clean and weak and any(record.rounds for record in reached):
+        yield _little_power(weak, run.experiment.name)
+    if run.group is not None:
+        yield from proof.findings(run.group)
+        also = run.group.case.record
+        if run.stands_in and run.told is run.case and also.total:
+            yield (
+                f"in the same boot {run.weighed.experiment} had {violated_kinds(also.violations)} in "
+                f"{number_of(also.rounds, experiment_of(run.weighed).unit)}"
+            )
+    if run.case.target.vga and run.case_record:
+        guest = run.case_record.decode
+        kind_seen = path_evidence(run).kind
+        if kind_seen in ("io", "ram") and guest is not Decode.UNKNOWN:
+            agree = guest.name.lower() == kind_seen
+            yield f"the guest's own probe {'agrees' if agree else 'disagrees'}: VGA decoding gives {guest.name.lower()}"
