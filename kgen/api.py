@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from kgen.report.compare.comparison import Comparison, Difference
     from kgen.report.results.model import Result, Run
     from kgen.run.options import Options
-    from kgen.spec.case import Case
-    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.spec import Case, KernelSpec
     from kgen.verdict.model import Verdict, VerdictKind
 
 __all__ = (
@@ -134,9 +133,7 @@ def verify(
     """
     from kgen.errors import SpecError
     from kgen.platforms import platform_named
-    from kgen.spec import defaults
-    from kgen.spec.case import Case
-    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.spec import Case, KernelSpec, defaults
 
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
@@ -219,9 +216,8 @@ def build(
     """
     from kgen import build, media
     from kgen.errors import unknown
-    from kgen.spec.case import Case
+    from kgen.spec import Case, KernelSpec
     from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
-    from kgen.spec.kernel_spec import KernelSpec
 
     check_all(case, Case)
     asked = Case(instr, **case)

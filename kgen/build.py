@@ -21,7 +21,7 @@ from kgen.kernel.render import render
 from kgen.kernel.results_block import LAYOUT_VERSION
 from kgen.media import Payload, formats
 from kgen.resources import data_dir
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.toolchain.assembler import assemble, keystone_version
 from kgen.toolchain.assembly import Assembly
 from kgen.toolchain.linker import Elf, flat_image, link

@@ -15,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from kgen.report.results.model import Result, Run
-    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.spec import KernelSpec
 
 DEFAULT_SUITE = "smoke"
 #: Of a run of which nobody can tell what was asked.

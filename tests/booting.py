@@ -17,7 +17,7 @@ from kgen.evidence.observation import SERIAL_ONLY, Observation
 from kgen.evidence.records import Record
 from kgen.host.process import spawn
 from kgen.kernel.protocol import parse_log
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict
 

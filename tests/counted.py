@@ -11,7 +11,7 @@ from kgen.evidence.records import Count, PhaseRecord, Record
 from kgen.kernel.live import Live, needed
 from kgen.kernel.plan import Phase, experiment_of, phases
 from kgen.kernel.results_block import BootPath, Clock, Decode, KernelState, PhaseStatus, ResultsLayout, Role, Style
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 #: Where RAM's cells are in these.
 RAM_ADDRESS = 0x200000

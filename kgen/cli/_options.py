@@ -331,9 +331,8 @@ def lab_choice(values: dict[str, Any]) -> Any:
 def make_spec(values: dict[str, Any]) -> Any:
     """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
     from kgen.experiments import Poll
-    from kgen.spec.case import Case
+    from kgen.spec import Case, KernelSpec
     from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
-    from kgen.spec.kernel_spec import KernelSpec
 
     case = {name: values.pop(name) for name in CASE_FIELDS}
     names = ("rounds", "proof_seconds", "controls", "batch", "print_every", "serial_port", "baud")

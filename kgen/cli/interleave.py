@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kgen.interleave.model import Exploration, Window
-    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.spec import KernelSpec
 
 #: Exit codes: all agreed and nothing was left out, something was, there was disagreement.
 AGREED = 0
@@ -91,7 +91,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     from kgen.experiments import Poll
     from kgen.interleave.report import NO_EVIDENCE, heading, to_json
     from kgen.interleave.stepper import spec_of, window_of
-    from kgen.spec.case import Case
+    from kgen.spec import Case
 
     check_program("--qemu", values["qemu"])
     check_writable(json_file)

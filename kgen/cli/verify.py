@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kgen.machine.platform import Platform
     from kgen.run.follow import Progress
     from kgen.run.options import Options
-    from kgen.spec.kernel_spec import KernelSpec
+    from kgen.spec import KernelSpec
     from kgen.verdict.model import VerdictKind
 
 #: Before so many seconds of a phase its rate says nothing.

@@ -88,7 +88,7 @@ class PhaseRecord:
     latency: int
     counts: tuple[Count, ...]
     witnesses: Mapping[str, int] | None = None
-    #: what is counted of live batches, by style in the order of kgen.results.Style; empty where a kernel counts none
+    #: what is counted of live batches, by style in the order of results_block.Style; empty where a kernel counts none
     live: tuple[Live, ...] = ()
 
     @property
@@ -141,7 +141,7 @@ class CpuRecord:
 @dataclass(frozen=True)
 class Handshake:
     """What the BSP had told the other CPUs to do when the machine was frozen: the place of the cells, and the fields of
-    kgen.results.Task. Addresses are physical."""
+    kgen.kernel.results_block.Task. Addresses are physical."""
 
     #: Of the first cell.
     address: int

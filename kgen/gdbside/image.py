@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from kgen.errors import LinkError, SpecError
 from kgen.kernel.results_block import BUILD_ID_BYTES
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.toolchain.assembly import Section, SectionFlags
 
 #: Elf32_Ehdr from e_phoff on, Elf32_Shdr and Elf32_Sym, as the System V ABI lays them out.

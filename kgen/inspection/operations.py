@@ -16,7 +16,7 @@ from kgen.kernel.parameters import TOKEN_INVERSE, TOKEN_STEP, log_operations
 from kgen.kernel.plan import Phase
 from kgen.kernel.results_block import Operation, ViolationKind
 from kgen.machine.registers import Frozen
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 _WORDS = ctypes.sizeof(Operation) // 4
 

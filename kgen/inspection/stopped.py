@@ -12,8 +12,8 @@ from kgen.evidence.records import Record
 from kgen.kernel.plan import Phase, layout_of, phases
 from kgen.kernel.render import experiment_routines
 from kgen.machine.registers import Frozen
+from kgen.spec import KernelSpec
 from kgen.spec.case import LINE
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembly import Section
 from kgen.verdict.consistency import symbols_of
 

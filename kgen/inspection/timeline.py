@@ -24,8 +24,8 @@ from kgen.inspection.operations import Memory, concerned, in_words, operations_o
 from kgen.kernel.parameters import LOSS_PROOF_MS
 from kgen.kernel.plan import Phase, experiment_of, phases
 from kgen.kernel.results_block import ViolationKind
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.wording import plural
 
 #: Experiments whose final look at the cells the guest keeps.

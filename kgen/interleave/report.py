@@ -9,7 +9,7 @@ from typing import Any
 from kgen import __version__
 from kgen.interleave.model import PRODUCER, Access, Exploration, Kind, Step, Trial, Window
 from kgen.report.results.document import plain
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 SCHEMA = 1
 #: What stepping can show and what it cannot. There is no result without it.

@@ -53,8 +53,8 @@ from kgen.machine.rsp import Stub
 from kgen.media import formats
 from kgen.platforms import platform_named
 from kgen.run.options import Options, check_available, request_of
+from kgen.spec import KernelSpec
 from kgen.spec.case import Case, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.assembly import Assembly
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind

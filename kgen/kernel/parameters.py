@@ -21,8 +21,8 @@ from kgen.kernel.results_block import (
     KernelState,
     Operation,
 )
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH, PAGE, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 
 #: EAX on entry from our own disk loader ("KGEN").
 DISK_MAGIC = 0x4B47454E

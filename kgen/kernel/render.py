@@ -33,7 +33,7 @@ from kgen.kernel.results_block import (
     ViolationKind,
 )
 from kgen.resources import data_dir
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.targets import MemoryTarget
 from kgen.toolchain.assembly import Source
 

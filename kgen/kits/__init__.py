@@ -16,8 +16,8 @@ from pathlib import Path
 
 from kgen import registry
 from kgen.errors import KgenError, OutputError, SpecError
+from kgen.spec import KernelSpec
 from kgen.spec.case import Case, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 
 #: Where the four serial ports of a PC are (I/O ports), COM1 first.
 COM_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)

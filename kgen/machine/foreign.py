@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from kgen.errors import LinkError, MachineError, SpecError
 from kgen.machine.address import is_socket, network_address
 from kgen.machine.qmp import Qmp
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf, read
 
 #: Symbols without which nothing can be read.

@@ -21,8 +21,8 @@ from kgen.kernel.plan import layout_of
 from kgen.kernel.protocol import SPEC_MAGIC
 from kgen.kernel.results_block import BUILD_ID_BYTES, LAYOUT_VERSION, LAYOUT_WITHOUT_MEETINGS, MAGIC, KernelState
 from kgen.offline.file_kind import PACKED
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_CPUS, MIN_CPUS
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf, core_segments
 
 #: Read at a time, in bytes.

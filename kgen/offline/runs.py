@@ -24,7 +24,7 @@ from kgen.kernel.protocol import Log, is_foreign, parse_log
 from kgen.offline import file_kind, loader_messages, memory_dump, original_table, serial_log
 from kgen.report.results.model import Run as ResultRun
 from kgen.report.results.model import run_of_one_boot
-from kgen.spec.case import Case
+from kgen.spec import Case
 from kgen.spec.defaults import DEFAULT_ROUNDS, PROOF_SECONDS
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf

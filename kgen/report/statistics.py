@@ -111,14 +111,14 @@ LEVEL = 0.01
 
 
 #: Terms of a tail that are worth adding, and the part of the sum below which the rest is not.
-_TERMS = 1_000_000
+_SUMMED = 1_000_000
 
 
 _REST = 1e-12
 
 
 #: No machine counts further.
-_MOST = 1 << 64
+_COUNTABLE = 1 << 64
 
 
 def excess(before: int, chances_before: int, now: int, chances_now: int) -> float:
@@ -130,7 +130,7 @@ def excess(before: int, chances_before: int, now: int, chances_now: int) -> floa
     expected, or where there was no chance in one of the runs.
     """
     numbers = (before, chances_before, now, chances_now)
-    if min(before, now) < 0 or min(chances_before, chances_now) <= 0 or max(numbers) >= _MOST:
+    if min(before, now) < 0 or min(chances_before, chances_now) <= 0 or max(numbers) >= _COUNTABLE:
         return 1.0
     events, part = before + now, chances_now / (chances_before + chances_now)
     if not 0.0 < part < 1.0 or now <= events * part:
@@ -144,7 +144,7 @@ def excess(before: int, chances_before: int, now: int, chances_now: int) -> floa
         + before * math.log1p(-part)
     )
     total, factor = 1.0, 1.0
-    for count in range(now, min(events, now + _TERMS)):
+    for count in range(now, min(events, now + _SUMMED)):
         factor *= math.exp(math.log((events - count) / (count + 1)) + odds)
         total += factor
         if factor < _REST * total:

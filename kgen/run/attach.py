@@ -22,7 +22,7 @@ from kgen.machine.foreign import QMP_SECONDS, ask_control, kernel_of, must_be_an
 from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf
 
 #: Words that QEMU's monitor is asked for at a time.

@@ -15,7 +15,7 @@ from kgen.kernel.results_block import Role
 from kgen.machine.engine import Engine
 from kgen.machine.platform import Platform
 from kgen.run.options import Options
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 #: OVMF takes so many times as long to boot as other firmware.
 OVMF_PATIENCE = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 from kgen.errors import PlatformUnavailable, SpecError
 from kgen.machine.platform import CHOICES, LaunchRequest, Platform
 from kgen.media import formats
+from kgen.spec import KernelSpec
 from kgen.spec.case import resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 
 #: What asks for the run to be stopped at the case's first violation, in words of the command line.
 STOP = "--stop-on-violation"

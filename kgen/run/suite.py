@@ -12,8 +12,7 @@ from kgen.machine.platform import Platform
 from kgen.run.follow import Watcher
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.case_run import was_run
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict

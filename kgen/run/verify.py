@@ -16,7 +16,7 @@ from kgen.run.follow import Watcher
 from kgen.run.observe import observe
 from kgen.run.options import Options
 from kgen.run.suite import judge_cases, observe_suite
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 

@@ -1,1 +1,6 @@
 """What is asked: a case, a kernel's specification, suites, defaults, and the checks of arguments."""
+
+from kgen.spec.case import Case
+from kgen.spec.kernel_spec import KernelSpec
+
+__all__ = ["Case", "KernelSpec"]

@@ -18,7 +18,7 @@ from kgen.kernel.parameters import LOAD_ADDRESS
 from kgen.kernel.plan import Phase, experiment_of, layout_of, phases
 from kgen.kernel.render import tasks
 from kgen.kernel.results_block import CpuState, Decode, KernelState, PhaseStatus, Role, ViolationKind
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict import proof
 from kgen.verdict.case_run import ACCOUNTED, ENDED, Run, too_few
 

@@ -10,7 +10,7 @@ from kgen.evidence.records import PhaseRecord
 from kgen.kernel.live import needed
 from kgen.kernel.plan import Phase, experiment_of, phases_of
 from kgen.kernel.results_block import KernelState, PhaseStatus, Role
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict import proof
 from kgen.verdict.case_run import (
     ACCOUNTED,

@@ -9,7 +9,7 @@ from kgen.evidence.records import PhaseRecord
 from kgen.kernel.live import LEAST, PAIR_LEAST, Live, design, needed
 from kgen.kernel.plan import Phase, may_be_silent
 from kgen.kernel.results_block import Style
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 #: An access of this machine is never interrupted: the finding that lets a control of one instruction be silent.
 UNINTERRUPTED = "here an access is never interrupted, with LOCK or without"

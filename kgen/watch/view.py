@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kgen.inspection.glance import CpuGlance, Glance
 from kgen.kernel.plan import Phase, experiment_of, phases
 from kgen.kernel.results_block import CpuState, Role
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.watch.pacing import Cost
 from kgen.wording import plural
 

@@ -19,7 +19,7 @@ from kgen.kernel.plan import layout_of, phases
 from kgen.machine.foreign import ask_control, kernel_of, must_be_an_address, status_of
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN, Ended, Stub
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf
 from kgen.watch.pacing import Cost, Pace, Pause
 from kgen.watch.view import Sample, View

@@ -16,8 +16,7 @@ from kgen.inspection.glance import look
 from kgen.kernel.plan import layout_of, phases
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.toolchain.elf_reader import read
 
 #: Without an end, on i/o, and with a rate that wanders least. Not tokens: where one is lost, its proof takes

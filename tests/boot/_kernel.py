@@ -26,8 +26,7 @@ from kgen.machine.platform import LaunchRequest, Platform
 from kgen.platforms import platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.toolchain.assembler import assemble
 from kgen.toolchain.assembly import Source
 from kgen.toolchain.linker import link

@@ -7,8 +7,8 @@ from typing import Any
 from _kernel import memory_of
 
 from kgen.evidence.observation import Observation
+from kgen.spec import KernelSpec
 from kgen.spec.case import PAGE, Case
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.targets import MemoryTarget, targets
 
 #: They say that they are a device's memory, and QEMU maps RAM there.

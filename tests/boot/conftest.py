@@ -17,7 +17,7 @@ from kgen.errors import PlatformUnavailable
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine
 from kgen.registry import discover
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 #: What the variants of guest.s do after they have said OK.
 MODES = {"loop": 0, "triple-fault": 1, "halt": 2, "run-vga": 3, "fault-when-told": 4}

@@ -19,8 +19,7 @@ from kgen.build import build, write
 from kgen.host.process import spawn
 from kgen.machine.platform import LaunchRequest
 from kgen.platforms import platform_named
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 pytestmark = [
     pytest.mark.boot,

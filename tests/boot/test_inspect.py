@@ -24,8 +24,7 @@ from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
 from kgen.registry import discover
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.toolchain.elf_reader import read
 
 SPEC = KernelSpec(Case("xchg"), rounds=300)

@@ -19,8 +19,7 @@ from kgen.interleave.model import SHAPES, Kind, Outcome, Window, completed
 from kgen.interleave.report import NO_EVIDENCE
 from kgen.interleave.stepper import PLATFORM, Stepper, explore, opened, outcome_of, spec_of, window_of
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 PAIR = spec_of(Case("xchg", lock=False), Poll.BOTH)
 #: A token that is lost: CPU 1 has read before it is put, and writes after.

@@ -21,8 +21,7 @@ from kgen.build import build, write
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qmp import Qmp
 from kgen.registry import discover
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 SPEC = KernelSpec(Case("xchg"), rounds=500)
 UNLOCKED = KernelSpec(Case("xchg", lock=False), rounds=500, controls=False)

@@ -9,7 +9,7 @@ from _kernel import built, memory_of, replaced, run, run_until, spec_of
 
 from kgen.build import Kernel
 from kgen.evidence.observation import Observation
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import Verdict, VerdictKind
 
 

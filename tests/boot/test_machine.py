@@ -220,7 +220,7 @@ def test_a_long_temporary_directory_is_avoided(
 PARENT = """
 import sys, time
 from pathlib import Path
-from kgen.debugger import GdbSession
+from kgen.machine.gdb import GdbSession
 from kgen.machine import Machine, launch
 from kgen.platforms import LaunchRequest
 from kgen.platforms.qemu_tcg import PLATFORM

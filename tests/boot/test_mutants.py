@@ -11,8 +11,7 @@ from _kernel import built, run, run_until
 from mutants import LIES, MUTANTS
 
 from kgen.kernel.results_block import Role
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import VerdictKind
 
 #: Tokens are few, so that it is the chain that finds what tokens cannot show.

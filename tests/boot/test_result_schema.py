@@ -17,8 +17,7 @@ from kgen.report.results.write import to_json
 from kgen.run.observe import observe
 from kgen.run.options import Options
 from kgen.run.verify import carry_out
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 

@@ -25,8 +25,7 @@ from kgen.report.results.write import to_json
 from kgen.report.text.scene import scene_lines
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.toolchain.listing import listing
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind

@@ -22,8 +22,7 @@ from kgen.kernel.parameters import SCREEN_ROWS, SCREEN_TOP
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.results_block import KernelState, PhaseStatus, Screen
 from kgen.offline.result_code import decode, encode, rebuild
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 

@@ -12,8 +12,7 @@ from kgen.build import Kernel
 from kgen.platforms import platforms
 from kgen.run.options import Options
 from kgen.run.suite import Boot, judge_cases, observe_suite
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import Verdict, VerdictKind
 
 NAMES = ("add", "inc", "sub", "xadd")

@@ -11,8 +11,8 @@ from _places import FOUND, IO, check_place, spec_of
 
 from kgen.kernel.parameters import PCI_WINDOW
 from kgen.machine.platform import LaunchRequest, Platform
+from kgen.spec import KernelSpec
 from kgen.spec.case import PAGE, Case
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.targets import MemoryTarget
 from kgen.verdict.model import Verdict, VerdictKind
 

@@ -12,8 +12,7 @@ from test_disk_boot import Booted
 from kgen.build import Kernel, build, write
 from kgen.host.process import spawn
 from kgen.kernel.results_block import BootPath, Decode, Handover
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import VerdictKind
 
 LEAVING = "kgen: leaving UEFI, output continues on the serial port and the screen\r\n"

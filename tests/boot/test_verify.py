@@ -10,7 +10,7 @@ from _kernel import Edit, built, decided, memory_of, needs, replaced, run, run_u
 from kgen.evidence.channels import differences
 from kgen.kernel.live import LEAST
 from kgen.kernel.results_block import Role, ViolationKind
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import VerdictKind
 
 XCHG = "xchg dword ptr [edi], eax"

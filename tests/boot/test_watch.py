@@ -23,8 +23,7 @@ from kgen.build import build
 from kgen.cli import main
 from kgen.machine.platform import Platform
 from kgen.machine.rsp import UNKNOWN, Stub
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 pytestmark = pytest.mark.boot
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kgen.build import build, write
-from kgen.spec.case import Case
+from kgen.spec import Case
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.spec.suites import load
 
@@ -62,7 +62,7 @@ DIGESTS = {
 BUILD = """
 import sys
 from pathlib import Path
-from kgen.builder import build, write
+from kgen.build import build, write
 from kgen.spec import KernelSpec
 write(build(KernelSpec.from_json(sys.argv[1])), Path(sys.argv[2]))
 """

@@ -20,8 +20,7 @@ from kgen.platforms import platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options
 from kgen.run.suite import judge_cases, observe_suite
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.spec.suites import load
 from kgen.verdict.model import VerdictKind
 

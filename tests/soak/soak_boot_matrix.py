@@ -14,8 +14,7 @@ from kgen.build import Kernel, build, write
 from kgen.kernel.parameters import UEFI_MAGIC
 from kgen.kernel.results_block import BootPath
 from kgen.media import formats
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))

@@ -10,8 +10,7 @@ from running import kgen
 
 from kgen.platforms import platforms
 from kgen.run.options import Options, request_of
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import VerdictKind
 
 #: The sections with commands: one that asks kgen, and one that does without its run control.

@@ -17,8 +17,7 @@ from kgen.evidence.records import Record
 from kgen.host.process import spawn
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import KernelState, Role
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
 from _kernel import built, memory_of, run

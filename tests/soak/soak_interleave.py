@@ -12,7 +12,7 @@ from kgen.build import build
 from kgen.experiments import Poll
 from kgen.interleave.stepper import explore, opened, spec_of, window_of
 from kgen.run.options import Options
-from kgen.spec.case import Case
+from kgen.spec import Case
 
 WIDE = "qemu-system-x86_64"
 

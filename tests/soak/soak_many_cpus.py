@@ -9,8 +9,7 @@ from kgen.kernel.results_block import CpuState, KernelState
 from kgen.platforms import platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -10,8 +10,7 @@ import pytest
 from mutants import LIES, MUTANTS
 
 from kgen.kernel.results_block import Role
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.model import VerdictKind
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))

@@ -11,8 +11,8 @@ from kgen.platforms import platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options
 from kgen.run.suite import Boot, judge_cases, observe_suite
+from kgen.spec import KernelSpec
 from kgen.spec.case import Case, alignment, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import MAIN_TARGETS, load
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind

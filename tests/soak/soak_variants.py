@@ -14,8 +14,7 @@ from kgen.media import formats
 from kgen.platforms import _variant, platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options, check_choices, request_of
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 

@@ -20,8 +20,7 @@ from kgen.machine.platform import LaunchRequest
 from kgen.platforms import platforms
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 

@@ -21,7 +21,7 @@ from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.render import tasks
 from kgen.kernel.results_block import ResultsLayout
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 DIRECTORY = Path(__file__).parents[1] / "replay" / "logs"
 NAMES = tuple(sorted(path.stem for path in DIRECTORY.glob("*.json")))

@@ -321,7 +321,8 @@ def test_branches_wrap_around_in_32_bit_code() -> None:
 def test_the_result_depends_on_the_arguments_alone(tmp_path: Path) -> None:
     text = "start: mov eax, end\n.equ A, B\n.equ B, 3\nlock xadd [end], eax\njmp end\n.skip 200\nend: .byte A"
     program = (
-        "import hashlib, sys\nfrom kgen.asm import assemble\nfrom kgen.units import Source\n"
+        "import hashlib, sys\nfrom kgen.toolchain.assembler import assemble\n"
+        "from kgen.toolchain.assembly import Source\n"
         f"print(hashlib.sha256(repr(assemble(Source('kernel.s', {text!r}))).encode()).hexdigest())"
     )
     expected = hashlib.sha256(repr(build(text)).encode()).hexdigest()

@@ -29,8 +29,7 @@ from kgen.report.reproduce.rebuilt import rebuilt
 from kgen.report.results import read
 from kgen.report.results.document import document
 from kgen.report.text.case import summary
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.spec.suites import BUILT_IN
 from kgen.verdict.model import Verdict, VerdictKind
 

@@ -22,7 +22,7 @@ from test_reading import written
 from kgen.cli import main
 from kgen.report.bug.bundle import REPORT, Packed, collect, pack, safe
 from kgen.report.results import read
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 
 def result(name: str) -> str:

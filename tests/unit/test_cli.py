@@ -533,12 +533,12 @@ def test_addresses_that_are_none(tmp_path: Path, ours: bytes) -> None:
 def test_a_terminated_build_leaves_nothing(tmp_path: Path) -> None:
     """SIGTERM in the middle of writing: no half-written file, no temporary directory, 128 + 15."""
     program = """
-import os, signal, kgen.builder
-kept = kgen.builder.listing
+import os, signal, kgen.build
+kept = kgen.build.listing
 def listing(assembly):
     os.kill(os.getpid(), signal.SIGTERM)
     return kept(assembly)
-kgen.builder.listing = listing
+kgen.build.listing = listing
 from kgen.cli import main
 main(["build", "--instr", "xchg", "-o", "out"], prog_name="kgen")
 """

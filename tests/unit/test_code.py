@@ -42,7 +42,7 @@ from kgen.kernel.live import MOST, MOST_VIOLATED, Live, needed
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role
 from kgen.offline.result_code import Code, decode, encode, rebuild
-from kgen.spec.case import Case
+from kgen.spec import Case
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import OLD_PROOF, ControlResult, Verdict, VerdictKind

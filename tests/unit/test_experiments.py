@@ -24,8 +24,8 @@ from kgen.experiments.parity import STARTS
 from kgen.instructions import CF, TORN, ZF, Form, Instruction, Outcome, Source, Use, instructions
 from kgen.kernel.parameters import CHAIN_TOP, TOKEN_STEP
 from kgen.kernel.results_block import ViolationKind
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH, MAX_CPUS, MIN_CPUS, Case
-from kgen.spec.kernel_spec import KernelSpec
 
 CPUS = 3
 #: One thing that a CPU does in one step: it gets the machine and gives what it found.

@@ -42,9 +42,9 @@ from kgen.kernel.results_block import (
 from kgen.machine.registers import CpuRegisters
 from kgen.platforms import platform_named
 from kgen.run.gdb_terminal import _reached, moment_for
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH, Case
-from kgen.spec.kernel_spec import KernelSpec
-from kgen.toolchain import linker
+from kgen.toolchain import elf_reader
 from kgen.toolchain.decoder import disassemble
 
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=1000, controls=False)
@@ -211,7 +211,7 @@ def told(machine: Machine, second: bool = True) -> str:
 
 
 def test_the_file_is_read_as_by_the_reader_of_all_the_rest(kernel: Kernel, image: Image) -> None:
-    other = linker.read(kernel.elf.data)
+    other = elf_reader.read(kernel.elf.data)
     assert (image.spec, image.build_id) == (SPEC, other.build_id)
     assert dict(image.symbols) == dict(other.symbols)
     assert image.sections == tuple(section for section in other.sections if section.size)
@@ -243,9 +243,10 @@ def test_the_commands_need_the_standard_library_only(repository: Path) -> None:
     """Without site-packages, as in gdb's own Python."""
     program = (
         "import sys, types; sys.modules['gdb'] = types.ModuleType('gdb')\n"
-        "from kgen.gdbside import cells, image, places, proof, snapshot, story\n"
-        "from kgen.verdict import judge; from kgen.inspection import inspect; from kgen.mtree import attest\n"
-        "import kgen.report.text\n"
+        "from kgen.gdbside import cells, image, places, proof, snapshot, describe\n"
+        "from kgen.verdict.judge import judge; from kgen.inspection.stopped import inspect\n"
+        "from kgen.evidence.mtree import attest\n"
+        "import kgen.report.text.case\n"
     )
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(repository)!r})\n{program}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

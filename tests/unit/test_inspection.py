@@ -11,8 +11,7 @@ from kgen.build import Kernel, build
 from kgen.inspection.stopped import _cells, foreign_routines
 from kgen.kernel.plan import phases
 from kgen.machine.gdb import GdbSession
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,7 @@ from kgen.interleave.report import examples, heading, listing, remarks, summary,
 from kgen.interleave.stepper import spec_of, window_of
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import Role
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 TOKEN = 0x9E3779B1
 WHOLE, SPLIT, COMPARED = SHAPES

@@ -21,7 +21,7 @@ from kgen.kernel.results_block import Role
 from kgen.offline.runs import Named, Run, from_capture, of_code, results, verdicts
 from kgen.offline.serial_log import clean, split
 from kgen.report.results.write import to_json
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import VerdictKind
 
 GOOD, BAD, SUITE = load("tcg-atomic"), load("kvm-lost"), load("tcg-suite")

@@ -304,7 +304,7 @@ def test_a_loader_s_last_words_are_told_with_their_remedy(tmp_path: Path, log: b
 
 def test_every_sentence_of_the_loaders_is_known() -> None:
     """The templates' own, and those that docs/images.md describes; no other stands in the table."""
-    root = Path(loader_messages.__file__).parents[1]
+    root = Path(loader_messages.__file__).parents[2]
     templates = {name: (root / "kernel_templates" / f"{name}.asm").read_text() for name in ("mbr", "loader", "uefi")}
     documented = (root / "docs" / "images.md").read_text(encoding="utf-8")
     bios = set(

@@ -29,9 +29,8 @@ from kgen.errors import KgenError, OutputError, SpecError
 from kgen.kits import MAX_NAME, Facts, Kit, check_folder, files, fitted, kits, machine_name
 from kgen.kits._text import fill
 from kgen.media import formats
-from kgen.spec.case import Case
+from kgen.spec import Case, KernelSpec
 from kgen.spec.defaults import PROOF_SECONDS
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import load
 
 KITS = kits()

@@ -14,12 +14,10 @@ from kgen.evidence.records import Record
 from kgen.kernel.plan import Phase, decisive, phases, phases_of
 from kgen.kernel.results_block import KernelState, PhaseStatus, Role
 from kgen.platforms import platforms
-from kgen.run import suite
 from kgen.run.follow import Progress, Watch
 from kgen.run.options import Options
 from kgen.run.suite import Boot, case_of, observe_suite
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 
@@ -80,10 +78,10 @@ def part(
     return replace(made, paths=paths, crash="" if died_in is None else crash)
 
 
-def suite(monkeypatch: pytest.MonkeyPatch, *seen: Observation) -> tuple[tuple[Boot, ...], Runs, list[int]]:
+def run_suite(monkeypatch: pytest.MonkeyPatch, *seen: Observation) -> tuple[tuple[Boot, ...], Runs, list[int]]:
     runs, said = Runs(*seen), list[int]()
-    monkeypatch.setattr(suite, "observe", runs)
-    monkeypatch.setattr(suite, "build", lambda spec: spec)
+    monkeypatch.setattr("kgen.run.suite.observe", runs)
+    monkeypatch.setattr("kgen.run.suite.build", lambda spec: spec)
     boots = observe_suite(SUITE.spec, TCG, Options(), rebooted=lambda _, left: said.append(left))
     return boots, runs, said
 
@@ -105,7 +103,7 @@ def verdicts(boots: tuple[Boot, ...]) -> list[VerdictKind]:
 
 
 def test_one_boot_is_enough_where_nothing_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    boots, runs, said = suite(monkeypatch, SUITE.observed())
+    boots, runs, said = run_suite(monkeypatch, SUITE.observed())
     assert (len(boots), runs.made, said) == (1, 1, [])
     assert runs.specs == [SUITE.spec]
     assert VerdictKind.INCONCLUSIVE not in verdicts(boots)
@@ -115,7 +113,7 @@ def test_one_boot_is_enough_where_nothing_dies(monkeypatch: pytest.MonkeyPatch) 
 def test_after_a_death_it_goes_on_with_the_next_case(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     dead = part(SUITE.spec, SUITE.observed(), died_in=phases_of(SUITE.spec, number)[-1].index)
     later = [part(rest(number + 1), SUITE.observed())] if number + 1 < len(SUITE.spec.cases) else []
-    boots, runs, said = suite(monkeypatch, dead, *later)
+    boots, runs, said = run_suite(monkeypatch, dead, *later)
     assert runs.made == len(boots) == 1 + len(later)
     assert [spec.cases for spec in runs.specs] == [SUITE.spec.cases, SUITE.spec.cases[number + 1 :]][: len(boots)]
     assert said == ([len(SUITE.spec.cases) - number - 1] if later else [])
@@ -127,14 +125,14 @@ def test_after_a_death_it_goes_on_with_the_next_case(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("cut", ["the run was stopped by Ctrl-C", "the run did not end within 5 s (--timeout)"])
 def test_who_stopped_it_does_not_get_another_boot(monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
     dead = replace(part(SUITE.spec, SUITE.observed(), died_in=2, crash=""), cut=cut)
-    boots, runs, said = suite(monkeypatch, dead, SUITE.observed())
+    boots, runs, said = run_suite(monkeypatch, dead, SUITE.observed())
     assert (len(boots), runs.made, said) == (1, 1, [])
     assert verdicts(boots)[1:] == [VerdictKind.INCONCLUSIVE] * 3
 
 
 def test_a_boot_that_begins_nothing_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = replace(SUITE.observed(), serial=None, memory=None, cut="nothing came from the serial port")
-    boots, runs, said = suite(monkeypatch, nothing, SUITE.observed())
+    boots, runs, said = run_suite(monkeypatch, nothing, SUITE.observed())
     assert (len(boots), runs.made, said) == (1, 1, [])
     assert verdicts(boots) == [VerdictKind.ERROR] * 4
 

@@ -157,7 +157,7 @@ def test_asking_is_enough_for_a_script_too(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, time
-from kgen.process import spawn
+from kgen.host.process import spawn
 print(spawn(sys.argv[1:], guarded=True).pid, flush=True)
 time.sleep(60)
 """
@@ -182,7 +182,7 @@ def test_when_we_are_killed_a_script_and_all_it_has_started_are_too(tmp_path: Pa
 
 SIGNALLED = """
 import os, signal, sys
-from kgen.process import spawn
+from kgen.host.process import spawn
 class Ended(SystemExit): pass
 def end(*_): raise Ended
 signal.signal(signal.SIGTERM, end)

@@ -13,8 +13,7 @@ from recordings import NAMES, load
 from kgen.kernel.protocol import RECORDS, SENTENCES, TABLE_HEADER, Log, guest_format, parse_line, parse_log, parse_row
 from kgen.kernel.render import render
 from kgen.resources import data_dir
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 _CONVERSION = re.compile(r"%(.)")
 VALUES = {

@@ -39,8 +39,8 @@ INTERRUPTED = (
     + """
 import random, signal, sys
 from kgen.errors import MachineError
-from kgen import qmp
-from kgen.qmp import Qmp
+from kgen.host import signals
+from kgen.machine.qmp import Qmp
 
 class Ended(SystemExit):
     pass
@@ -48,7 +48,7 @@ class Ended(SystemExit):
 def end(number, frame):
     raise Ended
 
-qmp.ENDING = (signal.SIGALRM,)
+signals.ENDING = (signal.SIGALRM,)
 signal.signal(signal.SIGALRM, end)
 moments = random.Random(int(sys.argv[1]))
 ended = 0

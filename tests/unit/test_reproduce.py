@@ -21,8 +21,7 @@ from kgen.report.reproduce.by_hand import machine_of
 from kgen.report.reproduce.invocation import Chosen, chosen
 from kgen.report.reproduce.steps import DIRECTORY, SUITE_FILE, kernel_words, ran_by_kgen, steps, suite_text
 from kgen.report.results.model import Result, Run
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.spec.suites import BUILT_IN
 from kgen.spec.suites import load as load_suite
 from kgen.verdict.judge import judge

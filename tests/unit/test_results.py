@@ -27,8 +27,7 @@ from kgen.kernel.results_block import (
     ViolationKind,
     results_layout,
 )
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 _ENUMS = [
     entry

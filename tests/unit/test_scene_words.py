@@ -41,8 +41,8 @@ from kgen.report.results.write import to_json
 from kgen.report.text.case import experiment_told, show
 from kgen.report.text.scene import cell_lines, cpu_lines, scene_lines
 from kgen.run.options import Options, check_choices, request_of
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH, Case
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.toolchain.decoder import disassemble
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind

@@ -15,7 +15,10 @@ from kgen.host.temporary import scratch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
-OWNER = "import sys; from kgen.scratch import scratch\nwith scratch(sys.argv[1]) as d: print(d, flush=True); input()\n"
+OWNER = """
+import sys; from kgen.host.temporary import scratch
+with scratch(sys.argv[1]) as d: print(d, flush=True); input()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +80,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 def test_a_daemon_thread_at_the_end_of_the_program_leaves_nothing(tmp_path: Path) -> None:
     program = """
 import sys, threading
-from kgen.scratch import scratch
+from kgen.host.temporary import scratch
 entered = threading.Event()
 def work():
     with scratch(sys.argv[1]):

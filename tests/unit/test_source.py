@@ -11,8 +11,7 @@ from kgen.experiments import Poll, Routine
 from kgen.instructions import Source, Use, instructions
 from kgen.kernel.parameters import constants, crc_table
 from kgen.kernel.render import experiment_routines, render, render_template
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 
 SPEC = KernelSpec(Case("xchg"))
 

@@ -10,8 +10,8 @@ import pytest
 from kgen.errors import SpecError
 from kgen.experiments import experiments
 from kgen.instructions import Source, instructions
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_CPUS, Case, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
 from kgen.targets import targets
 

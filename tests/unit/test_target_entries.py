@@ -9,8 +9,8 @@ import pytest
 
 from kgen.build import build
 from kgen.platforms import platforms
+from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH, PAGE, RESERVED, Case, room
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.targets import MemoryTarget, targets
 
 TARGETS = tuple(targets().values())

@@ -31,8 +31,7 @@ from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.results_block import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.machine.address import network_address
 from kgen.machine.foreign import ask_control, must_be_an_address
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.watch.pacing import Cost, Pace, Pause
 from kgen.watch.view import BARS, PLAIN, REMARK, Sample, View, increments, line, rates, screen, sparkline
 from kgen.watch.watcher import Watched, _leave, _left, _Machine, _Watch

@@ -94,9 +94,9 @@ def test_the_installed_command_runs_outside_the_checkout(installed: Path, tmp_pa
 
 def test_the_installed_package_finds_its_data(installed: Path, tmp_path: Path, repository: Path) -> None:
     program = (
-        "import kgen.data, sys\n"
+        "import kgen.resources, sys\n"
         f"for name in {_DATA}:\n"
-        "    root = kgen.data.data_dir(name)\n"
+        "    root = kgen.resources.data_dir(name)\n"
         "    for path in root.rglob('*'):\n"
         "        if path.is_file() and '__pycache__' not in path.parts:\n"
         "            print(f'{name}/{path.relative_to(root).as_posix()}')\n"

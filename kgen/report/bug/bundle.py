@@ -15,7 +15,7 @@ from kgen.errors import OutputError
 from kgen.report.bug.report import Enclosed
 from kgen.report.reproduce.rebuilt import build_ids, rebuilt
 from kgen.report.results.model import Run
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 #: The earliest time that a ZIP file can tell; the same files make the same bytes whenever they are packed.
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kgen.experiments import Poll
 from kgen.kernel.plan import phases_of, work_of
 from kgen.report.reproduce.rebuilt import rebuilt
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 if TYPE_CHECKING:
     from kgen.toolchain.assembly import Assembly

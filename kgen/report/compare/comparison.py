@@ -18,7 +18,7 @@ from kgen.report.results.model import Result, Run
 from kgen.report.statistics import LEVEL, excess
 from kgen.report.text.case import bound_words
 from kgen.report.text.labels import labels
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import SEVERITY, VerdictKind
 from kgen.wording import fact
 

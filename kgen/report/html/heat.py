@@ -9,7 +9,7 @@ from kgen.instructions import Source, instructions
 from kgen.report.html.rates import level, overall, percent
 from kgen.report.results.model import Result, Run
 from kgen.report.text.suite import SIGNS, lies_of
-from kgen.spec.case import Case
+from kgen.spec import Case
 from kgen.verdict.model import VerdictKind
 
 _TITLES = {"aligned": "Aligned", "misaligned": "Misaligned within a cache line"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kgen.errors import KgenError
 from kgen.report.results.model import Run
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 
 if TYPE_CHECKING:
     from kgen.build import Kernel

@@ -14,8 +14,7 @@ from kgen.instructions import instructions
 from kgen.report.reproduce.by_hand import Machine, machine_of
 from kgen.report.reproduce.invocation import PATHS, Chosen, chosen
 from kgen.report.results.model import Run
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.spec.suites import BUILT_IN, load
 from kgen.verdict.model import VerdictKind
 

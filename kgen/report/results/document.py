@@ -12,7 +12,7 @@ from kgen.evidence.observation import Observation
 from kgen.kernel.plan import phases
 from kgen.report.text.case import summary
 from kgen.report.text.suite import OF_THE_WHOLE, Outcome
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import Verdict, worst
 
 SCHEMA = 4

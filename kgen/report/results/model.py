@@ -14,7 +14,7 @@ from kgen.kernel.plan import phases_of
 from kgen.kernel.results_block import Role
 from kgen.report.text.case import as_text, show, show_case, show_unknown
 from kgen.report.text.suite import Outcome, show_matrix
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.model import Verdict, VerdictKind
 
 if TYPE_CHECKING:

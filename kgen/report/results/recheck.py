@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kgen.evidence.observation import Observation
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import OLD_PROOF, Verdict, VerdictKind
 from kgen.wording import one_line, quoted

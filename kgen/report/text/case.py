@@ -14,8 +14,8 @@ from kgen.kernel.plan import Phase, phases, phases_of
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.kernel.results_block import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.report.text.scene import scene_lines
+from kgen.spec import KernelSpec
 from kgen.spec.case import resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.verdict.model import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
 from kgen.wording import fact, plural, printable
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from kgen.instructions import Source, instructions
 from kgen.report.text.case import STYLES, Printer
+from kgen.spec import KernelSpec
 from kgen.spec.case import Case, alignment, resolve_target
-from kgen.spec.kernel_spec import KernelSpec
 from kgen.verdict.model import SEVERITY, Verdict, VerdictKind, worst
 from kgen.wording import plural
 

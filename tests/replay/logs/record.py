@@ -28,8 +28,7 @@ from kgen.kernel.results_block import ResultsLayout
 from kgen.platforms import platform_named
 from kgen.run.observe import observe
 from kgen.run.options import Options
-from kgen.spec.case import Case
-from kgen.spec.kernel_spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 
