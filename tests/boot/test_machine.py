@@ -221,8 +221,8 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from kgen.machine.gdb import GdbSession
-from kgen.machine import Machine, launch
-from kgen.platforms import LaunchRequest
+from kgen.machine.qemu import Machine, launch
+from kgen.machine.platform import LaunchRequest
 from kgen.platforms.qemu_tcg import PLATFORM
 gdb = GdbSession.start()
 machine = launch(PLATFORM, LaunchRequest(kernel=Path(sys.argv[1])))
