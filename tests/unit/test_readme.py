@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from recordings import load
 
 from kgen import pytest_plugin, registry
 from kgen.cli import main
@@ -38,13 +39,17 @@ from kgen.kernel.results_block import (
 )
 from kgen.machine.platform import LaunchRequest
 from kgen.platforms import platforms
+from kgen.report.formats import formats
+from kgen.run.verify import judged
 from kgen.spec import kernel_spec
 from kgen.spec.defaults import PROOF_SECONDS
 from kgen.verdict.model import VerdictKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
-DOCS = (README, *sorted((REPOSITORY / "docs").glob("*.md")))
+COMMANDS_PAGE = REPOSITORY / "docs" / "commands.md"
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+DOCS = (README, CONTRIBUTING, REPOSITORY / "tests" / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 LOGS = REPOSITORY / "tests" / "replay" / "logs"
 HOW = (REPOSITORY / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 
@@ -127,7 +132,7 @@ def test_every_command_in_gdb_is_told() -> None:
 
 def test_every_command_is_shown_with_an_example() -> None:
     shown = {_words(line)[1] for line in _of_program("kgen") if len(_words(line)) > 1}
-    in_blocks = {words[1] for body in _blocks(README, "sh", "console") for words in _kgen_lines(body)}
+    in_blocks = {words[1] for body in _blocks(COMMANDS_PAGE, "sh", "console") for words in _kgen_lines(body)}
     assert set(main.list_commands(click.Context(main))) <= shown & in_blocks
 
 
@@ -165,21 +170,42 @@ def test_a_make_target_exists() -> None:
     assert shown <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
 
+def _anchors(path: Path) -> set[str]:
+    """Return the names under which a page's headings can be linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_a_link_leads_to_a_file() -> None:
-    for path in DOCS:
-        for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
-            assert (path.parent / link).exists(), f"{path.name}: {link}"
+    for path in (*DOCS, REPOSITORY / "CHANGELOG.md"):
+        for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", path.read_text(encoding="utf-8")):
+            target = path.parent / link if link else path
+            assert target.exists(), f"{path.name}: {link}"
+            assert not anchor or anchor in _anchors(target), f"{path.name}: {link}#{anchor}"
 
 
-def test_the_exit_codes_are_the_verdicts() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+def test_every_page_is_in_the_index_once() -> None:
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
+    index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^- \[.+\]\((.+\.md)\): .+$", index, re.MULTILINE)) == sorted(pages)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/verdicts.md"])
+def test_the_exit_codes_are_the_verdicts(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", text, re.MULTILINE)
     assert {name: int(code) for name, code in rows} == {kind.name: kind.value for kind in VerdictKind}
 
 
 def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
     pairs = [
         (int(code), name)
-        for body in _blocks(README, "sh")
+        for path in DOCS
+        for body in _blocks(path, "sh")
         for code, name in re.findall(r"#.*exits (\d+), ([A-Z_]+)", body)
     ]
     assert pairs
@@ -190,18 +216,21 @@ def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
 def test_the_platforms_and_their_known_answers_are_the_registry() -> None:
     rows = re.findall(
         r"^\| `((?:qemu-|bochs|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$",
-        README.read_text(encoding="utf-8"),
+        (REPOSITORY / "docs" / "machines.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
     assert dict(rows) == {platform.name: platform.known for platform in platforms().values()}
 
 
-def test_what_can_be_added_is_where_the_readme_says() -> None:
-    rows = re.findall(r"^\| an? .+ \| `kgen/(\w+)/NAME\.py`.* \| `([A-Z]+) = (\w+)\(", README.read_text(), re.MULTILINE)
-    assert len(rows) == 5
-    for package, attribute, kind in rows:
-        owner = __import__(f"kgen.{package}", fromlist=[kind])
-        assert registry.discover(f"kgen.{package}", attribute, getattr(owner, kind))
+def test_what_can_be_added_is_where_contributing_says() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| an? .+ \| `kgen/([\w/]+)/NAME\.py`.* \| `([A-Z]+) = (\w+)\(", text, re.MULTILINE)
+    packages = {f"kgen.{directory.replace('/', '.')}": (attribute, kind) for directory, attribute, kind in rows}
+    sources = (path.read_text(encoding="utf-8") for path in (REPOSITORY / "kgen").rglob("*.py"))
+    assert set(packages) == {name for text in sources for name in re.findall(r'discover\("([\w.]+)"', text)}
+    for package, (attribute, kind) in packages.items():
+        owner = __import__(package, fromlist=[kind])
+        assert registry.discover(package, attribute, getattr(owner, kind))
 
 
 def test_the_qemu_lines_name_what_the_platforms_use() -> None:
@@ -329,3 +358,19 @@ def test_nobody_is_sent_to_the_package_index_for_kgen() -> None:
     named = [line for path in DOCS for line in path.read_text(encoding="utf-8").splitlines() if "pip install" in line]
     assert named
     assert [line for line in named if re.search(r"pip install ['\"]?kgen(?! @)", line)] == []
+
+
+def _shape(line: str) -> str:
+    """Return the line without its numbers."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "N", line)
+
+
+def test_the_sample_in_the_readme_is_what_kgen_prints() -> None:
+    """Its lines are those of the report on a recorded run of the same command, numbers apart, in the same order."""
+    (sample,) = _blocks(README, "text")
+    lines = sample.splitlines()
+    assert len(lines) == 12
+    recorded = load("kvm-lost")
+    report = formats()["text"].render([judged(recorded.spec, recorded.observed())])
+    printed = iter(map(_shape, report.splitlines()))
+    assert [line for line in lines if _shape(line) not in printed] == []
