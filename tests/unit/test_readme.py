@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from recordings import load
+from shown import DOCS, FENCE, README, REPOSITORY, blocks, in_blocks, in_text, words
 
 from kgen import pytest_plugin, registry
 from kgen.cli import main
@@ -45,36 +45,16 @@ from kgen.spec import kernel_spec
 from kgen.spec.defaults import PROOF_SECONDS
 from kgen.verdict.model import VerdictKind
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-README = REPOSITORY / "README.md"
 COMMANDS_PAGE = REPOSITORY / "docs" / "commands.md"
 CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
-DOCS = (README, CONTRIBUTING, REPOSITORY / "tests" / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 LOGS = REPOSITORY / "tests" / "replay" / "logs"
 HOW = (REPOSITORY / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def _blocks(path: Path, *languages: str) -> Iterator[str]:
-    for language, body in _FENCE.findall(path.read_text(encoding="utf-8")):
-        if language in languages:
-            yield body
-
 
 def _commands(path: Path) -> Iterator[str]:
-    """Every command a reader is shown: a line of a sh block, a prompted line of a console block, `code` in text."""
-    for body in _blocks(path, "sh"):
-        yield from body.replace("\\\n", " ").splitlines()
-    for body in _blocks(path, "console"):
-        lines = body.replace("\\\n", " ").splitlines()
-        yield from (line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
-    yield from re.findall(r"`([^`\n]+)`", text)
-
-
-def _words(command: str) -> list[str]:
-    return shlex.split(command, comments=True)
+    """Yield every command a reader is shown."""
+    yield from in_blocks(path)
+    yield from in_text(path)
 
 
 def _of_program(name: str) -> list[str]:
@@ -94,13 +74,13 @@ COMMANDS = set(main.list_commands(click.Context(main)))
 KGEN_LINES = [
     command
     for command in _of_program("kgen")
-    if len(words := _words(command)) > 2 and "..." not in command and words[1] not in IN_GDB - COMMANDS
+    if len(split := words(command)) > 2 and "..." not in command and split[1] not in IN_GDB - COMMANDS
 ]
 
 
-def _parse(words: list[str]) -> click.Context:
-    name, command, rest = main.resolve_command(click.Context(main), words)
-    assert command is not None, f"there is no command {words[0]}"
+def _parse(arguments: list[str]) -> click.Context:
+    name, command, rest = main.resolve_command(click.Context(main), arguments)
+    assert command is not None, f"there is no command {arguments[0]}"
     return command.make_context(name, rest, parent=click.Context(main))
 
 
@@ -109,7 +89,7 @@ def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     # the suite that the text says is in a file
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text('[[case]]\ninstr = "xchg"\n')
-    context = _parse(_words(line)[1:])
+    context = _parse(words(line)[1:])
     platform = context.params.get("platform")
     assert platform is None or platform in platforms()
     if "instruction" in context.params and not context.params.get("script"):
@@ -131,14 +111,14 @@ def test_every_command_in_gdb_is_told() -> None:
 
 
 def test_every_command_is_shown_with_an_example() -> None:
-    shown = {_words(line)[1] for line in _of_program("kgen") if len(_words(line)) > 1}
-    in_blocks = {words[1] for body in _blocks(COMMANDS_PAGE, "sh", "console") for words in _kgen_lines(body)}
-    assert set(main.list_commands(click.Context(main))) <= shown & in_blocks
+    shown = {words(line)[1] for line in _of_program("kgen") if len(words(line)) > 1}
+    examples = {line[1] for body in blocks(COMMANDS_PAGE, "sh", "console") for line in _kgen_lines(body)}
+    assert set(main.list_commands(click.Context(main))) <= shown & examples
 
 
 def _kgen_lines(body: str) -> list[list[str]]:
     lines = (line.removeprefix("$ ") for line in body.replace("\\\n", " ").splitlines())
-    return [_words(line) for line in lines if line.startswith("kgen ")]
+    return [words(line) for line in lines if line.startswith("kgen ")]
 
 
 def test_an_option_in_the_text_exists() -> None:
@@ -151,7 +131,7 @@ def test_an_option_in_the_text_exists() -> None:
     parser = pytest.Parser(_ispytest=True)
     pytest_plugin.pytest_addoption(parser)
     known |= {name for option in parser.getgroup("kgen").options for name in option.names()}
-    text = "\n".join(_FENCE.sub("", path.read_text(encoding="utf-8")) for path in DOCS)
+    text = "\n".join(FENCE.sub("", path.read_text(encoding="utf-8")) for path in DOCS)
     mentioned = set(re.findall(r"`(--[a-z][a-z-]+)", text)) - {"--help"}
     assert mentioned
     assert mentioned <= known
@@ -165,14 +145,14 @@ def _command(name: str) -> click.Command:
 
 def test_a_make_target_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    shown = {_words(line)[1] for line in _of_program("make") if len(_words(line)) > 1}
+    shown = {words(line)[1] for line in _of_program("make") if len(words(line)) > 1}
     assert {"verify", "test"} <= shown
     assert shown <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
 
 def _anchors(path: Path) -> set[str]:
     """Return the names under which a page's headings can be linked to, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -205,7 +185,7 @@ def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
     pairs = [
         (int(code), name)
         for path in DOCS
-        for body in _blocks(path, "sh")
+        for body in blocks(path, "sh")
         for code, name in re.findall(r"#.*exits (\d+), ([A-Z_]+)", body)
     ]
     assert pairs
@@ -321,7 +301,7 @@ def _log() -> bytes:
 @pytest.fixture(scope="module")
 def intact() -> Callable[[bytes], bool]:
     """The check that the document gives to third parties, as it stands there."""
-    (code,) = _blocks(REPOSITORY / "docs" / "how-it-works.md", "python")
+    (code,) = blocks(REPOSITORY / "docs" / "how-it-works.md", "python")
     names: dict[str, Callable[[bytes], bool]] = {}
     exec(code, names)
     return names["intact"]
@@ -367,7 +347,7 @@ def _shape(line: str) -> str:
 
 def test_the_sample_in_the_readme_is_what_kgen_prints() -> None:
     """Its lines are those of the report on a recorded run of the same command, numbers apart, in the same order."""
-    (sample,) = _blocks(README, "text")
+    (sample,) = blocks(README, "text")
     lines = sample.splitlines()
     assert len(lines) == 12
     recorded = load("kvm-lost")
