@@ -102,11 +102,11 @@ def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mo
         assert suite or spec.case.instruction == context.params["instruction"]
 
 
-def test_every_command_in_gdb_is_told() -> None:
-    told = re.findall(
+def test_every_command_in_gdb_is_documented() -> None:
+    documented = re.findall(
         r"^\| `kgen ([a-z-]+)", (REPOSITORY / "docs" / "gdb.md").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert set(told) == IN_GDB
+    assert set(documented) == IN_GDB
     assert len(IN_GDB) == 8
 
 
@@ -272,7 +272,7 @@ def test_the_numbers_of_the_rule_are_the_codes() -> None:
     assert f"for `--proof-seconds` ({PROOF_SECONDS})" in text
     assert f"({FIRST_REPEAT}, {2 * FIRST_REPEAT} or {4 * FIRST_REPEAT} operations a CPU" in text
     assert f"up to {words[FREE_ACCESSES]} times that of an access" in text
-    assert f"who does not come within {RACE_MS} ms" in text
+    assert f"that does not come within {RACE_MS} ms" in text
     assert f"{words[TURN]} batches each" in text
     assert f"Every {words[BLIND_EVERY]} batch of a style draws no tickets" in text
     assert f"in every {words[ALL_EVERY]} of a style" in text
@@ -333,7 +333,7 @@ def test_the_documented_check_agrees_with_kgen_on_real_logs(intact: Callable[[by
     assert intact(log) == protocol.parse_log(log).intact
 
 
-def test_nobody_is_sent_to_the_package_index_for_kgen() -> None:
+def test_no_command_installs_kgen_from_the_package_index() -> None:
     """There the name belongs to another program."""
     named = [line for path in DOCS for line in path.read_text(encoding="utf-8").splitlines() if "pip install" in line]
     assert named
