@@ -81,9 +81,15 @@ class Lab:
 
 
 def root() -> Path:
-    """The directory of all labs. ``XDG_CACHE_HOME`` moves it (XDG Base Directory Specification)."""
+    """Return the directory of all labs. ``XDG_CACHE_HOME`` moves it (XDG Base Directory Specification).
+
+    Raises OutputError where the user has no home directory either, as in many containers.
+    """
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    try:
+        base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OutputError("this user has no home directory to keep labs in", hint="set XDG_CACHE_HOME") from error
     return base / "kgen" / "labs"
 
 
@@ -100,7 +106,7 @@ def load(directory: Path) -> Lab | None:
 
 def labs() -> tuple[Lab, ...]:
     """Every lab there is."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
         found = (load(path) for path in sorted(root().iterdir()) if path.is_dir() and not path.name.startswith("."))
         return tuple(lab for lab in found if lab is not None)
     return ()
@@ -110,7 +116,7 @@ def default() -> Lab | None:
     """The distribution's lab, None where it has not been made."""
     try:
         key = (root() / DEFAULT).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+    except (OSError, ValueError, OutputError):
         return None
     return load(root() / key) if key and "/" not in key and not key.startswith(".") else None
 

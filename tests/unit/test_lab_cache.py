@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from kgen.cli import main
 from kgen.errors import OutputError
 from kgen.lab import cache
 from kgen.lab.cache import Lab
@@ -170,6 +172,24 @@ def test_clean_removes_every_lab_and_says_how_much() -> None:
     with cache.making() as directory:
         cache.clean()
         assert directory.is_dir(), "one that is being made stays"
+
+
+def test_a_user_without_a_home_has_no_labs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither HOME nor an entry in the password database, as in a container that runs as some number."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 123_456_789)
+    assert cache.default() is None
+    assert cache.labs() == ()
+    with pytest.raises(OutputError, match=r"no home directory.*XDG_CACHE_HOME"), cache.making():
+        pytest.fail("it was made")
+    for words in (["lab", "status"], ["lab", "clean"], ["lab", "build"]):
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == OutputError.exit_code
+        assert done.output.splitlines()[-1].startswith("kgen: error: this user has no home directory")
+    for words in (["list", "platforms"], ["verify", "--instr", "xchg", "--platform", "kvm-lab"]):
+        done = CliRunner().invoke(main, words)
+        assert done.exception is None or isinstance(done.exception, SystemExit), words
 
 
 def test_a_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
