@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
+INTERRUPTED = 130
+
 
 class KgenError(Exception):
     """Something kgen can explain in one line.

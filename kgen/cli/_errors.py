@@ -10,16 +10,12 @@ from contextlib import contextmanager
 
 import click
 
-from kgen.errors import KgenError
+from kgen.errors import INTERRUPTED, KgenError
 from kgen.files import discard
 from kgen.host.signals import Terminated, ended_by
 
 #: Exit code for ``git bisect run``: this revision cannot be tested.
 CANNOT_TELL = 125
-
-
-#: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 #: Set to anything but 0 to see where in kgen's code an error was raised.

@@ -580,6 +580,27 @@ def test_the_systems_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (code, stderr) == (9, f"kgen: error: {tmp_path / 'x'}: No space left on device\n")
 
 
+#: A Ctrl-C just when the library that reads the command line is looked for.
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from kgen.__main__ import run
+run()
+"""
+
+
+def test_ctrl_c_while_it_is_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "kgen: interrupted\n")
+
+
 def test_ctrl_c_while_it_builds(tmp_path: Path) -> None:
     with Run((*BUILD, "-o", str(tmp_path / "out"), "--cpus", "255"), tmp_path / "tmp") as run:
         time.sleep(0.25)
