@@ -1,4 +1,4 @@
-"""What a person is shown: the original's table to the tab, the counters, the evidence, the verdict last."""
+"""The text report: the verdict first and last, the original's table to the tab, the counters, the evidence."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 from _changes import phase
-from pages import runs_of, with_scene
+from pages import document, runs_of, with_scene
 from recordings import Recording, load
 from rich.console import Console
 
 from kgen.evidence.observation import Observation
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.report.results.model import account
-from kgen.report.text.case import describe, explanations, show, summary
+from kgen.report.text.case import describe, explanations, show, show_unknown, summary
 from kgen.verdict.judge import judge
-from kgen.verdict.model import VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 from kgen.wording import plural
 
 GOOD = load("tcg-atomic")
@@ -74,10 +74,45 @@ def test_numbers_of_things() -> None:
 
 def test_an_atomic_run_states_its_bound() -> None:
     lines = shown(GOOD, GOOD.observed()).splitlines()
-    at = lines.index("ATOMIC: no violation in 1000 rounds, nor in 274 live batches of its chain")
+    verdict = "ATOMIC: no violation in 1000 rounds, nor in 274 live batches of its chain"
+    first, at = (number for number, line in enumerate(lines) if line == verdict)
+    assert first == 1
     assert "N = 274 live batches: at most 0.011 per live batch, at 95 %, for this machine as it was" in lines[at + 1]
     assert any(line.startswith("path: io (") for line in lines)
     assert "witnesses" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize("run", [GOOD, OLD, BAD], ids=["atomic", "old", "lost"])
+def test_the_first_lines_decide(run: Recording) -> None:
+    """Case and platform, then the verdict and why; the verdict is repeated with its explanation at the end."""
+    observation = run.observed()
+    verdict = judge(run.spec, observation)
+    told = f"{verdict.kind.name}: {verdict.reason}"
+    lines = shown(run, observation).splitlines()
+    assert lines[:2] == [f"{run.spec.case.id} on {observation.platform}", told]
+    assert lines[lines.index("", 2) :].count(told) == 1
+    explained = [f"  {line}" for line in explanations(run.spec, verdict)]
+    assert lines[-1 - len(explained) :] == [told, *explained]
+
+
+def test_the_first_lines_of_a_suites_case_decide() -> None:
+    (run,) = runs_of(document("kvm-suite"))
+    for result in run.results:
+        lines = account(result).splitlines()
+        assert lines[:2] == [f"{result.case} on {run.platform}", f"{result.verdict.kind.name}: {result.verdict.reason}"]
+
+
+def test_the_first_line_decides_where_the_request_is_unknown() -> None:
+    file = io.StringIO()
+    verdict = Verdict(VerdictKind.INCONCLUSIVE, "there were no controls", notes=("a fact",))
+    show_unknown(Console(file=file, width=60), replace(GOOD.observed(), rows=((6, 2, 4, 0),)), verdict)
+    told = "INCONCLUSIVE: there were no controls"
+    assert file.getvalue().splitlines() == [told, TABLE_HEADER, "counts:\t6\t2\t4\t0", "", told, "  a fact"]
+
+
+def test_a_verdict_without_a_record_is_told_once() -> None:
+    nothing = replace(GOOD.observed(), serial=None, memory=None, rows=(), cells=(), cut="silence")
+    assert shown(GOOD, nothing).splitlines() == [f"{GOOD.spec.case.id} on {GOOD.platform}", "", "ERROR: silence"]
 
 
 def test_a_run_that_lost_shows_its_witnesses() -> None:

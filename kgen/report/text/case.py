@@ -53,11 +53,15 @@ _CHAINED = {
 
 
 def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
-    """Print everything a person needs to believe the verdict, the verdict last."""
+    """Print case, platform and verdict, everything that a person needs to believe the verdict, and it again, explained.
+
+    The verdict is printed once where nothing would stand between: there is no record.
+    """
     say = Printer(console)
     record = observation.best
     say.line(f"{spec.case.id} on {observation.platform}", "bold")
     if record is not None:
+        _verdict(say, verdict)
         _machine(say, record, observation)
         case = next((phase for phase in record.phases if phase.index == len(phases(spec)) - 1), None)
         if case is not None:
@@ -70,33 +74,36 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         _trace(say, spec, record, observation)
         _scene(say, record, observation)
     say.line("")
-    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    _verdict(say, verdict)
     for explanation in explanations(spec, verdict):
         say.line(f"  {explanation}")
 
 
 def show_case(console: Console, spec: KernelSpec, number: int, observation: Observation, verdict: Verdict) -> None:
-    """Print what the verdict on one case of a suite rests on, the verdict last. ``number`` counts from 0."""
+    """Print the verdict on one case of a suite, what it rests on, and it again, explained. ``number`` counts from 0."""
     say = Printer(console)
     case = phases_of(spec, number)[-1]
     say.line(f"{spec.cases[number].id} on {observation.platform}", "bold")
+    if verdict.controls or verdict.witnesses:
+        _verdict(say, verdict)
     _controls(say, verdict, observation.scene is not None)
     _witnesses(say, verdict, experiment_told(spec, verdict.witnesses, case))
     say.line("")
-    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    _verdict(say, verdict)
     for explanation in explanations(spec, verdict, number):
         say.line(f"  {explanation}")
 
 
 def show_unknown(console: Console, observation: Observation, verdict: Verdict) -> None:
-    """Print what can be said where it is not known what was asked."""
+    """Print what can be said where the request is not known, the verdict first and last."""
     say = Printer(console)
     if observation.rows:
+        _verdict(say, verdict)
         say.line(TABLE_HEADER)
         for row in observation.rows[-2:]:
             say.line("counts:\t" + "\t".join(map(str, row)))
         say.line("")
-    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
+    _verdict(say, verdict)
     for note in verdict.notes:
         say.line(f"  {note}")
 
@@ -139,6 +146,10 @@ class Printer:
             self._console.file.write(f"{text}\n")
             return
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict(say: Printer, verdict: Verdict) -> None:
+    say.line(f"{verdict.kind.name}: {verdict.reason}", STYLES.get(verdict.kind, "bold yellow"))
 
 
 def _machine(say: Printer, record: Record, observation: Observation) -> None:

@@ -46,9 +46,12 @@ class Outcome:
 
 
 def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the table, what stands out, and the sum."""
+    """Print the sum, the table, what stands out, and the sum again."""
     say = Printer(console)
     say.line(f"{spec.name} on {platform}: {plural(len(outcomes), 'case')}", "bold")
+    kinds = [outcome.verdict.kind for outcome in outcomes]
+    total = sum_of(kinds), STYLES.get(worst(kinds), "bold yellow")
+    say.line(*total)
     width = console.width if console.file.isatty() else 120
     for lies in dict.fromkeys(lies_of(outcome.case) for outcome in outcomes):
         say.line("")
@@ -58,7 +61,6 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
     for outcome in outcomes:
         if outcome.verdict.kind is not VerdictKind.ATOMIC:
             say.line(f"{outcome.case.id}: {outcome.verdict.kind.name}: {outcome.verdict.reason}")
-    kinds = [outcome.verdict.kind for outcome in outcomes]
     say.line("")
     clean = [outcome.verdict for outcome in outcomes if outcome.verdict.kind is VerdictKind.ATOMIC]
     bounds = [verdict.bound for verdict in clean if verdict.bound is not None]
@@ -67,7 +69,7 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
         rates = _range([f"{bound:.2g}" for bound in sorted(bounds)])
         middle = f", in the median {statistics.median(bounds):.2g}" if len(bounds) > 1 else ""
         say.line(f"where ATOMIC, N is {counted} live batches: at most {rates} per live batch at 95 %{middle}")
-    say.line(sum_of(kinds), STYLES.get(worst(kinds), "bold yellow"))
+    say.line(*total)
 
 
 def _range(ordered: Sequence[str]) -> str:
