@@ -1,5 +1,5 @@
-"""Experiments: what the CPUs do to the cells, and what must hold at the end. One file an experiment, each exposing
-``EXPERIMENT = Experiment(...)``; its assembly is ``kernel_templates/experiments/NAME.asm``, or stands in the file."""
+"""Experiments: what the CPUs do to the cells, and what must hold at the end. There is one file for each experiment,
+with ``EXPERIMENT = Experiment(...)``; its assembly is ``kernel_templates/experiments/NAME.asm``, or is in the file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kgen.instructions import Form, Instruction, Use
 class Poll(IntEnum):
     """How a waiting consumer looks at a cell.
 
-    EXCHANGE: it exchanges at once, as the original program does; a write half in flight mostly wipes out a token.
-    READ: it reads until it sees a token, then exchanges; consumers then mostly take one token twice.
+    EXCHANGE: it exchanges at once, as the original program does. A defect then mostly overwrites a token.
+    READ: it reads until it sees a token, then exchanges. A defect then mostly lets two consumers take one token.
     BOTH: consumers alternate between the two, so that both kinds of violation can show.
     """
 
@@ -28,8 +28,7 @@ class Poll(IntEnum):
 
 @dataclass(frozen=True)
 class Routine:
-    """Code that a phase calls: a use of the form with an operand, which is a constant in it where the source is an
-    immediate."""
+    """Code that a phase calls: a use of the form with an operand. An immediate operand is a constant in the code."""
 
     form: Form
     use: Use
@@ -60,7 +59,7 @@ class Work:
     operation adds and ``inverse`` undoes a multiplication by it. ``repeat`` is the most operations of one CPU on one
     cell in one batch, where the batch chooses their number; ``turns`` is that most where the experiment does.
     ``token_mask`` covers the bits that tokens differ in. ``data`` is a table for the experiment's
-    own code: numbers, and routines for their addresses. ``returns`` says that ``put`` gives the old value.
+    own code: numbers, and routines for their addresses. ``returns`` says that ``put`` returns the old value.
     """
 
     put: Routine
@@ -81,13 +80,13 @@ class Work:
 
     @property
     def routines(self) -> tuple[Routine, ...]:
-        """Everything that is called."""
+        """All routines that the phase calls."""
         return (self.put, self.take, *(entry for entry in self.data if isinstance(entry, Routine)))
 
 
 @dataclass(frozen=True)
 class Account:
-    """One phase's counters, to be checked against each other: ``violations`` by kind in lower case; ``puts``, ``takes``
+    """One phase's counters, to be compared with each other: ``violations`` by kind in lower case; ``puts``, ``takes``
     and ``tries`` of each CPU."""
 
     rounds: int
@@ -101,19 +100,19 @@ class Account:
 
 @dataclass(frozen=True)
 class Experiment:
-    """``argument`` says why its violations cannot happen under atomic operations, ``unit`` what N counts.
+    """One experiment. ``argument`` says why atomic operations cannot cause its violations, ``unit`` what N counts.
 
-    ``template`` names its assembly, or ``assembly`` is it. It defines ``PREFIX_judge`` and ``PREFIX_batch`` or, where
-    ``walk`` is set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores. ``uses`` are the uses
-    that an instruction must offer, all of one of the tuples. ``fits`` says in a few words why a form with so many CPUs
-    cannot be used although it offers them, "" where it can. ``work`` is what a phase does with a form, for so many CPUs
-    and cells. ``cells`` gives the cells one batch covers for a width in bits, where the target has room; a walk is one
-    chance to see something, however many cells it covers, so it is to be short: before each all CPUs meet anew.
+    ``template`` names its assembly, or ``assembly`` is its text. It defines ``PREFIX_judge`` and ``PREFIX_batch`` or,
+    where ``walk`` is set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores. ``uses`` are
+    the uses that an instruction must offer, all of one of the tuples. ``fits`` returns in a few words why a form with
+    so many CPUs cannot be used although it offers them, "" where it can. ``work`` returns what a phase does, for so
+    many CPUs and cells. ``cells`` returns how many cells a batch covers for a width in bits, where the target has room.
+    A walk is one chance to see a violation, however many cells it covers, so it is short: all CPUs meet before each.
     ``most_cells`` is how many a batch may cover at most, for a width in bits and so many CPUs.
     ``accounts`` yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can
-    show, ``telling`` those that say of a power control that it would have shown the defect in question. ``pairs`` says
-    that two CPUs take part in a batch, never more. ``proofs`` names stronger experiments: the verdict rests on the
-    first of them that fits the form as well, in the same boot; where there are none the experiment is proof itself.
+    show, ``telling`` those by which a power control proves that the defect in question would show. ``pairs`` says that
+    exactly two CPUs take part in a batch. ``proofs`` names stronger experiments: the verdict also rests on the first of
+    them that fits the form, run in the same boot. An experiment without them is its own proof.
     """
 
     name: str
@@ -136,32 +135,32 @@ class Experiment:
 
     @property
     def prefix(self) -> str:
-        """What its labels begin with."""
+        """The prefix of its labels."""
         return self.name.replace("-", "_")
 
     def offered(self, instruction: Instruction) -> tuple[Use, ...]:
-        """The uses of the instruction that it takes, () where the instruction does not offer them."""
+        """Return the uses of the instruction that it takes, () where the instruction does not offer them."""
         return next((uses for uses in self.uses if all(use in instruction.code for use in uses)), ())
 
     def refuses(self, instruction: Instruction, form: Form, cpus: int) -> str:
-        """Why this form cannot be tested in this way, "" where it can."""
+        """Return why this form cannot be tested in this way, "" where it can."""
         if not self.offered(instruction):
             wanted = " or ".join(" and ".join(use.value for use in uses) for uses in self.uses)
             return f"it takes what can {wanted}"
         return self.fits(instruction, form, cpus)
 
 
-#: The most operations of a CPU in one batch of a walk: batches are short, for CPUs drift apart in long ones.
+#: The most operations of a CPU in one batch of a walk. Batches are short because CPUs drift apart in long ones.
 MOST_OPERATIONS = 32
 
 
 def operations(account: Account) -> Iterator[str]:
-    """The accounts of a walk: N is the number of operations, all CPUs took part."""
+    """Yield what is wrong with a walk's counters: N must be the sum of all CPUs' operations."""
     if sum(account.puts) != account.rounds:
         yield f"did {sum(account.puts)} operations and counts {account.rounds}"
 
 
 @functools.cache
 def experiments() -> Mapping[str, Experiment]:
-    """Every experiment by name."""
+    """Return every experiment by name."""
     return registry.discover("kgen.experiments", "EXPERIMENT", Experiment)

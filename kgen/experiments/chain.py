@@ -1,4 +1,4 @@
-"""Every CPU is both hands: it exchanges values of its own into the cell and keeps what it got."""
+"""Every CPU exchanges values of its own into the cell and keeps what it got."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     return Work(
         put=put,
         take=put,
-        # an attempt is told what the cell should hold; an exchange takes what comes
+        # an attempt takes the expected value of the cell as its operand; an exchange takes none
         operand=int(attempt),
         repeat=_repeat(form.width, cpus, cells),
         token_mask=mask,
@@ -50,7 +50,7 @@ EXPERIMENT = Experiment(
         "duplicate; one that was neither got nor left in the cell was lost; one that nothing wrote is torn. The path "
         "must also respect time: where one operation had ended before another one began, by tickets that were drawn "
         "from one sequence before and after each, it comes first; a path that does not, or that leaves a ring of "
-        "operations out, got a value out of its time: it is stale. Both halves of every exchange are tested, by every "
+        "operations out, got a value out of order: it is stale. Both halves of every exchange are tested, by every "
         "CPU. A compare-and-exchange that fails writes back what it found: each attempt is an operation, and one that "
         "failed must have found a value that was written."
     ),

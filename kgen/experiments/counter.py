@@ -10,7 +10,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     width = min(form.width, 32)
     operand = instruction.step(width)
     added = instruction.increment(width)
-    # fewer than 2^width in all, so that no number of lost updates looks like none
+    # fewer than 2^width in all, so that lost updates never add up to a whole turn of the counter
     repeat = max(1, min(MOST_OPERATIONS // cells, ((1 << width) - 1) // cpus))
     put = Routine(form, Use.STEP, operand)
     return Work(
@@ -34,10 +34,10 @@ EXPERIMENT = Experiment(
     argument=(
         "All CPUs add the same odd constant c to a cell that starts at v, n times in all, and n is less than 2^width. "
         "Atomic additions leave v + n c, whatever their order; multiples of an odd c below 2^width are all different, "
-        "so the final value tells exactly how many updates are missing: those were lost. More than n, or a value "
-        "between two multiples, nobody has made: torn. Where the instruction gives back the old value, atomic "
-        "additions give back v, v + c ... v + (n - 1) c, each once: one that is given back twice was a duplicate, "
-        "another one is torn."
+        "so the final value shows exactly how many updates are missing: those were lost. More than n, or a value "
+        "between two multiples, cannot be the result of these additions: it is torn. Where the instruction returns "
+        "the old value, atomic additions return v, v + c ... v + (n - 1) c, each once: one that is returned twice was "
+        "a duplicate, another one is torn."
     ),
     unit="operations",
     uses=((Use.STEP,),),

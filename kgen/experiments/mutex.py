@@ -1,4 +1,4 @@
-"""A lock made of the instruction guards a counter in ordinary memory: the consequence that a programmer feels."""
+"""A lock made of the instruction guards a counter in ordinary memory: what the defect does to real programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPERIMENT = Experiment(
     summary="a lock made of the instruction guards a counter in RAM",
     argument=(
         "A CPU owns the lock when its operation found 0 and left 1; it gives it back by storing 0. Every CPU tries so "
-        "many times and no more, so nobody waits for a lock that is stuck. With atomic operations at most one CPU "
+        "many times and no more, so no CPU waits for a lock that is stuck. With atomic operations at most one CPU "
         "owns the lock at any time: one that finds another's name where it has just written its own, or a guarded "
         "counter that is not the number of entries, shows two owners of one lock, a duplicate. Every owner gives the "
         "lock back, and a try that fails leaves it as it was: a lock that is taken when all CPUs have finished is "

@@ -1,4 +1,4 @@
-"""Every CPU changes bits of its own in a cell that all share, and looks whether they stay as it left them."""
+"""Every CPU changes bits of its own in a cell that all share, and checks that they stay as it left them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROW_WORDS = 4 + MAX_REPEAT + 1
 
 
 def lanes(width: int, cpus: int) -> tuple[int, ...]:
-    """The masks of the CPUs' bits: the width split as evenly as it can be."""
+    """Return the masks of the CPUs' bits: the width, split as evenly as possible."""
     edges = [width * cpu // cpus for cpu in range(cpus + 1)]
     return tuple((1 << high) - (1 << low) for low, high in itertools.pairwise(edges))
 
 
 def expected(instruction: Instruction, lane: Lane, width: int, mask: int) -> tuple[int, ...]:
-    """What the bits hold at first and after each change."""
+    """Return what the bits hold at first and after each change."""
     values = [lane.initial]
     for _ in range(lane.repeats):
         values.append(instruction.semantics(values[-1], lane.operand, 0, width, 0).value & mask)
@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
         "one leaves all others as they are. So after its operation, and until its next one, a CPU's bits hold what it "
         "made of them, whatever the others do, and they do so in every load, even one that is torn, because no byte of "
         "the cell ever holds anything else there. Bits that were undone show that another CPU's operation wrote back "
-        "what it had read before: the update was lost. A bit that belongs to nobody and changes is torn."
+        "what it had read before: the update was lost. A bit that belongs to no CPU and changes is torn."
     ),
     unit="operations",
     uses=((Use.LANE,),),

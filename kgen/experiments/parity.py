@@ -16,7 +16,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
     put = Routine(form, Use.FLIP, operand)
     table: list[int | Routine] = []
     for number in range(STARTS):
-        # odd, so that the negative of it is another value
+        # odd, so that its negative is another value
         start = ((number + 1) * STEP % (1 << form.width)) | 1
         table += [start, instruction.semantics(start, operand, 0, form.width, 0).value]
     return Work(put=put, take=put, operand=operand, repeat=MOST_OPERATIONS, turns=MOST_TURNS, data=tuple(table))
@@ -27,10 +27,10 @@ EXPERIMENT = Experiment(
     summary="two CPUs change a cell equally often, in a way that undoes itself",
     argument=(
         "The operation f undoes itself: f(f(v)) = v, and f(v) differs from v. In a batch two CPUs change each cell, "
-        "equally often, and nobody else touches it. Atomic operations, an even number of them, leave v, in any order. "
-        "A cell that holds f(v) shows that an odd number of them was lost; any other value nobody has made: it is "
-        "torn. The turns are 1, 2 and 4 in different batches: where it is one, two losses cannot cancel, and with "
-        "few they seldom do."
+        "equally often, and no other CPU touches it. Atomic operations, an even number of them, leave v, in any order. "
+        "A cell that holds f(v) shows that an odd number of them was lost; any other value is the result of no "
+        "operation: it is torn. The turns are 1, 2 and 4 in different batches: where it is one, two losses cannot "
+        "cancel, and with few they seldom do."
     ),
     unit="operations",
     uses=((Use.FLIP,),),

@@ -18,7 +18,7 @@ def _work(instruction: Instruction, form: Form, cpus: int, cells: int) -> Work:
 
 
 def _accounts(account: Account) -> Iterator[str]:
-    """Each put token was taken, lost, or left; each take has its token."""
+    """Yield where a token that was put was not taken, lost or left, and where a take has no token."""
     found = account.violations
     if account.puts[0] != account.rounds or any(account.puts[1:]):
         yield f"put {sum(account.puts)} tokens in {account.rounds} rounds"
@@ -47,7 +47,7 @@ EXPERIMENT = Experiment(
     argument=(
         "Each cell starts empty (0). In a batch the producer exchanges one unique token into it and consumers only "
         "ever exchange 0 into it. An atomic exchange moves values, it neither copies nor drops them: whatever the "
-        "order, the token ends in exactly one place, one consumer's hands or the cell. So a token nobody took and "
+        "order, the token ends in exactly one place, one consumer's record or the cell. So a token no CPU took and "
         "that is not in its cell was lost; one taken twice was duplicated; one taken and still in the cell, or a "
         "cell found full when it must be empty, is stale; any other value is torn. Values of few bits recur only after "
         "all CPUs have met, and a bit that is set and cleared is a token of one bit."

@@ -1,4 +1,4 @@
-"""Plain stores and loads: does a load ever see a value that nobody stored?"""
+"""Plain stores and loads: does a load ever see a value that no CPU stored?"""
 
 from __future__ import annotations
 

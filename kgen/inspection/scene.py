@@ -1,14 +1,13 @@
-"""The crime scene: a machine that was stopped where the case's first violation had just been recorded, described.
+"""The crime scene: the description of a machine that was stopped when the case's first violation had been recorded.
 
-A violation of the experiment that the verdict on the case rests on as well (kgen.kernel.plan.Role.PROOF) is one of the
-case.
+A violation of the experiment that the verdict rests on as well (kgen.kernel.plan.Role.PROOF) counts as the case's.
 
-The place is the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
-(witness.asm) after a witness was recorded and printed. Only CPU 0 comes there, and only when every CPU of the batch has
-acknowledged it; nothing has been done to the cells since the violation was established.
+The breakpoint is at the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
+(witness.asm) after a witness was recorded and printed. Only CPU 0 reaches it, and only when every CPU of the batch has
+acknowledged it. The cells have not been written since the violation was established.
 
-``violation`` itself would do, but for its neighbours: QEMU's translator carries out the page that holds a breakpoint an
-instruction at a time, and that one holds code in which the CPUs wait for each other.
+The breakpoint is not in ``violation`` itself: QEMU's translator executes a page that holds a breakpoint one instruction
+at a time, and that page also holds code in which the CPUs wait for each other.
 """
 
 from __future__ import annotations
@@ -31,24 +30,25 @@ from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.toolchain.assembly import Assembly, Line, Symbol
 from kgen.toolchain.decoder import disassemble
 
-#: Instructions of a routine that are shown, and how many of them before the one at EIP where there are as many behind.
+#: How many instructions of a routine are shown, and how many of them precede the one at EIP where enough follow it.
 _SHOWN = 5
 _BEFORE = 2
-#: Bytes in front of a cell that are shown, where the batch has so many, and as many from its first one on.
+#: How many bytes before a cell are shown, and as many from its first byte on, within the cells of the batch.
 _AROUND = 32
 #: No x86 instruction is longer (SDM volume 2, 2.3.11).
 _LONGEST = 15
-#: What lies on the stack there above the return address: a report line's format and arguments, and EDI, in bytes.
+#: Bytes on the stack above the return address there: a report line's format and arguments, and EDI.
 _PUSHED = 44 + 4
 _WORD = 0xFFFFFFFF
 
 
 def place_to_stop(kernel: Kernel) -> tuple[int, str]:
-    """Where to lie in wait for the case's first violation: the address of an instruction, and what must hold there, in
-    the words of gdb: it returns to ``violation``, and the phase whose turn it is is the case, or what its verdict rests
-    on as well; these are the last ones.
+    """Return the breakpoint that stops at the case's first violation: an address, and a condition as a gdb expression.
 
-    Raises LookupError for a kernel without such a place.
+    The condition: the instruction returns to ``violation``, and the current phase is the case or one that its verdict
+    rests on as well. Those are the last phases of the kernel.
+
+    Raises LookupError for a kernel without such an instruction.
     """
     call = _only(kernel, "violation", "call record")
     back = call.run_address + len(call.data)
@@ -59,22 +59,23 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
 
 
 def place_to_begin(kernel: Kernel, moment: str) -> tuple[int, str]:
-    """Where to lie in wait for another moment, in the same form: ``start``, the kernel's first instructions;
-    ``controls``, the first phase begins; ``case``, the case does.
+    """Return the breakpoint that stops at another moment, in the same form.
 
-    Raises LookupError for a kernel without such a place.
+    ``start`` is the kernel's first instruction, ``controls`` the begin of the first phase, ``case`` that of the case.
+
+    Raises LookupError for a kernel without such an instruction.
     """
     symbols = kernel.elf.symbols
     if moment == "start":
         return symbols["boot_common"], ""
-    # a phase comes here once, when it has told what it is about to do
+    # each phase passes here once, after it has printed its opening line
     phase = symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
     number = {"controls": 0, "case": len(phases(kernel.spec)) - 1}[moment]
     return symbols["attend"], f"*(unsigned int *){phase:#x} == {number}"
 
 
 def _only(kernel: Kernel, routine: str, text: str) -> Line:
-    """The one instruction of a routine whose source reads so. Raises LookupError."""
+    """Return the one instruction of a routine whose source line is ``text``. Raises LookupError."""
     lines = kernel.assembly.source.text.split("\n")
     found = [line for line in kernel.assembly.code_of(routine) if lines[line.line - 1].strip() == text]
     if len(found) != 1:
@@ -83,12 +84,12 @@ def _only(kernel: Kernel, routine: str, text: str) -> Line:
 
 
 def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
-    """The scene, None where the case has no witness. ``record`` is what was read of this machine as it stands.
+    """Return the scene, None where the case has no witness. ``record`` was read from this machine while it stood still.
 
-    Raises DebuggerError, also where a CPU was at work: then nothing is certain.
+    Raises DebuggerError, also where a CPU was at work: then the cells and registers may belong to another moment.
     """
     own = {phase.index: phase for phase in decisive(kernel.spec)}
-    # what was recorded last is what the machine stands at
+    # the machine was stopped at the witness that was recorded last
     witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
     if witness is None:
         return None
@@ -118,13 +119,13 @@ def _number(entry: CpuRegisters) -> int:
 
 
 def _code(assembly: Assembly) -> list[Line]:
-    """All instructions of the kernel by the address at which they run."""
+    """Return all instructions of the kernel, ordered by the address at which they run."""
     return sorted((line for line in assembly.lines if line.is_code), key=lambda line: line.run_address)
 
 
 @dataclass(frozen=True)
 class _Text:
-    """The kernel's code: instructions by address, the source's lines and name, routines."""
+    """The kernel's code: its instructions by address, the source's lines and name, its routines."""
 
     code: list[Line]
     lines: list[str]
@@ -138,7 +139,7 @@ class _Text:
         return cls(_code(kernel.assembly), source.text.split("\n"), source.name, routines)
 
     def routine(self, address: int) -> str:
-        """The routine that holds an address, and how far in: ``crew_main+0x1c``; "" where it is not the kernel's."""
+        """Return the routine that holds an address, with the offset: ``crew_main+0x1c``; "" outside the kernel."""
         for symbol in self.routines:
             if symbol.value <= address < symbol.value + symbol.size:
                 distance = address - symbol.value
@@ -146,7 +147,7 @@ class _Text:
         return ""
 
     def is_in(self, routine: str, line: Line) -> bool:
-        """Whether an instruction is one of a routine's."""
+        """Return whether an instruction belongs to a routine."""
         return self.routine(line.run_address).partition("+")[0] == routine
 
 
@@ -165,11 +166,11 @@ def _cpu(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRe
 
 
 def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> str:
-    """What a CPU does, in words."""
+    """Return what a CPU does, in words."""
     if cpu is None:
         return "the kernel knows no such CPU"
     if cpu == 0:
-        # on the stack: where record returns to, what violation pushed, where that returns to
+        # on the stack: the return address of record, what violation pushed, the return address of violation
         back = int.from_bytes(machine.read_memory(entry.esp + 4 + _PUSHED, 4), "little")
         found_by = text.routine(back).partition("+")[0]
         return f"has recorded the violation that {found_by} found in batch {block.handshake.batch}"
@@ -177,12 +178,12 @@ def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: Cpu
 
 
 def words(state: CpuState, entry: Any) -> str:
-    """What an AP does, from its entry in the results block."""
+    """Return what an AP does, in words, by its entry in the results block."""
     if state is CpuState.WAITING and entry.go == entry.ack:
         asleep = " (asleep)" if entry.asleep else ""
         return f"parked{asleep}: it has acknowledged batch {entry.ack}" if entry.ack else f"parked{asleep}"
     if state in (CpuState.WORKING, CpuState.WAITING):
-        return f"at work on batch {entry.go}, {entry.cell} cells behind it"
+        return f"at work on batch {entry.go}, {entry.cell} cells done"
     return {
         CpuState.SPARE: "spare: it takes no part",
         CpuState.FAULTED: "faulted: it was stopped by an exception",
@@ -190,7 +191,7 @@ def words(state: CpuState, entry: Any) -> str:
 
 
 def _instructions(text: _Text, machine: Frozen, eip: int) -> tuple[SceneLine, ...]:
-    """The instructions around EIP, as they are in memory now."""
+    """Return the instructions around EIP, as they are in memory now."""
     at = bisect.bisect_left(text.code, eip, key=lambda line: line.run_address)
     if at == len(text.code) or text.code[at].run_address != eip:
         data = _readable(machine, eip, _LONGEST)
@@ -210,7 +211,7 @@ def _instructions(text: _Text, machine: Frozen, eip: int) -> tuple[SceneLine, ..
 
 
 def _readable(machine: Frozen, address: int, length: int) -> bytes:
-    """Bytes, b"" where they cannot be read."""
+    """Return bytes of memory, b"" where they cannot be read."""
     try:
         return machine.read_memory(address, length)
     except DebuggerError:
@@ -221,8 +222,10 @@ def _readable(machine: Frozen, address: int, length: int) -> bytes:
 
 
 def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness) -> SceneCell:
-    """``place`` is the first cell's address. Its neighbours are read where the batch's cells lie close together: beyond
-    them may be a device's registers, which reading can change."""
+    """Return the witness's cell and its neighbours. ``place`` is the address of the first cell.
+
+    Neighbours are read only where they are cells of the batch: a read of a device's registers may change them.
+    """
     address, size = place + phase.stride * witness.cell, phase.form.width // 8
     start, end = address, address + size
     if phase.stride <= _AROUND:
@@ -241,7 +244,7 @@ def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness
     )
 
 
-#: What the cell held before the violation, by experiment, as its template leaves it: the token, or the start value.
+#: Returns what the cell held before the violation, by experiment: the token, or the start value.
 _BEFORES: Mapping[str, Callable[[Memory, Any, Witness], int]] = {
     "token": lambda memory, block, witness: memory.word("tokens", witness.cell),
     "chain": lambda memory, block, witness: memory.word("starts", witness.cell),

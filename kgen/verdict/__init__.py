@@ -1,1 +1,1 @@
-"""The judgement: pure functions from a request and what was seen to a verdict with its reason."""
+"""The judgement: pure functions from a request and an observation to a verdict with its reason."""

@@ -1,4 +1,4 @@
-"""One case of a run: the best record of it, and what that says of the case."""
+"""One case of a run: its best record, matched with the plan."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role, Vi
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.verdict import proof
 
-#: The phase came to an end at which all CPUs were parked and every token was accounted for.
+#: The phase ended with all CPUs parked and every token accounted for.
 ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT})
 
 
-#: A control that ended so may be weighed: by what it did, not by how long it was meant to go on.
+#: A control that ended so counts, even where it ended before its planned number of rounds.
 CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
 
 
-#: The kernel came to its end in order.
+#: The kernel ended in order.
 ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
 
 
 @dataclass(frozen=True)
 class Run:
-    """One case and its controls, matched with what was planned. ``number`` is the case's place in the kernel."""
+    """One case and its controls, matched with the plan. ``number`` is the case's index in the kernel."""
 
     spec: KernelSpec
     observation: Observation
@@ -49,17 +49,17 @@ class Run:
 
     @property
     def weighed(self) -> Phase:
-        """The phase whose live batches are the proof: the case, or what stands for it."""
+        """The phase whose live batches are the proof: the case, or the phase that stands in for it."""
         return next((phase for phase in self.planned if phase.role is Role.PROOF), self.case)
 
     @property
     def stands_in(self) -> bool:
-        """Whether that is not the case."""
+        """Whether ``weighed`` is not the case itself."""
         return self.weighed is not self.case
 
     @functools.cached_property
     def group(self) -> proof.Group | None:
-        """The phases that took turns for the proof, None where it was not recorded."""
+        """The phases that took turns for the proof, None where the weighed phase was not recorded."""
         together = [
             proof.Weighed(phase, self.found[phase.index])
             for phase in self.planned
@@ -86,22 +86,22 @@ class Run:
 
     @property
     def told(self) -> Phase:
-        """The phase that a verdict counts violations of: the case, or what stands for it where only that has any."""
+        """The phase whose violations a verdict counts: the case, or the one that stands in where only that has any."""
         only = self.stands_in and not any(self._kinds(self.case).values()) and any(self._kinds(self.weighed).values())
         return self.weighed if only else self.case
 
     @property
     def witnesses(self) -> tuple[Witness, ...]:
-        """The case's, or those of what stands for it."""
+        """The witnesses of ``told``."""
         return tuple(witness for witness in self.record.witnesses if witness.phase == self.told.index)
 
     @property
     def violations(self) -> dict[str, int]:
-        """The case's, by kind, or those of what stands for it."""
+        """The violations of ``told``, by kind."""
         return self._kinds(self.told)
 
     def _kinds(self, phase: Phase) -> dict[str, int]:
-        """A phase's violations. A log that breaks off before its counters still has its witnesses."""
+        """Return a phase's violations, counted by its witnesses where a log breaks off before its counters."""
         record = self.found.get(phase.index)
         if record and record.total:
             return record.violations
@@ -110,8 +110,10 @@ class Run:
 
     @property
     def stopped_after(self) -> int:
-        """Where the machine was stopped in the middle of a batch in which a violation had been found: the rounds up to
-        the last one, or all operations where those are counted; 0 elsewhere."""
+        """The rounds up to the last violation, or all operations of a walk, where the machine was stopped in a batch.
+
+        It is 0 where no violation was found after the last whole batch.
+        """
         memory = self.observation.memory
         own = next((phase for phase in memory.phases if phase.index == self.told.index), None) if memory else None
         last = max((witness.round for witness in self.witnesses), default=0)
@@ -121,13 +123,13 @@ class Run:
 
     @property
     def rounds(self) -> int:
-        """How many rounds the phase ran that is told of. A record counts a batch when it has been judged to its end."""
+        """How many rounds ``told`` ran. A record counts a batch when all of it has been judged."""
         record = self.found.get(self.told.index)
         return max(record.rounds, self.stopped_after) if record else 0
 
     @property
     def judged(self) -> int:
-        """How many chances of an event there were: live batches where they are counted and nothing was violated."""
+        """The number of chances of an event: live batches where they are counted and nothing was violated."""
         if self.counts_live and not any(self.violations.values()):
             return self.group.case.total if self.group else 0
         record = self.found.get(self.told.index)
@@ -147,7 +149,7 @@ class Run:
 
     @property
     def now(self) -> int:
-        """The index of the phase whose turn it was last, as far as that is known."""
+        """The index of the phase that ran last, as far as it is known."""
         return self.record.phase if self.record.phase_index is None else self.record.phase_index
 
     def of(self, role: Role) -> Iterator[tuple[Phase, PhaseRecord | None]]:
@@ -156,12 +158,12 @@ class Run:
                 yield phase, self.found.get(phase.index)
 
     def closed(self, record: Record) -> bool:
-        """Whether this channel's account of the case is whole, whatever became of the cases behind it."""
+        """Return whether this channel's account of the case is whole, whatever happened in the cases after it."""
         return record.complete or (bool(self.spec.suite) and record.closed > self.number)
 
 
 def was_run(spec: KernelSpec, observation: Observation, number: int) -> bool:
-    """Whether a case was begun in this boot; what was not can be had in another one."""
+    """Return whether a case was begun in this boot. One that was not can run in another boot."""
     record = observation.best
     first = next(phase for phase in phases_of(spec, number) if phase.case == number)
     return record is not None and record.phase >= first.index
@@ -169,18 +171,18 @@ def was_run(spec: KernelSpec, observation: Observation, number: int) -> bool:
 
 @functools.lru_cache(maxsize=16)
 def canonical(spec: KernelSpec) -> tuple[str, str]:
-    """Digest and text of a request, made once for the hundreds of cases that it may be of."""
+    """Return the digest and the text of a request. They are cached: a request may hold hundreds of cases."""
     return spec.digest(), spec.to_text()
 
 
 def too_few(found: int, wanted: int, said: str) -> str:
-    """That CPUs are missing, with the reason that the guest gives behind the counts (protocol.SENTENCES)."""
+    """Return the sentence that CPUs are missing, with the reason that the guest printed (protocol.SENTENCES)."""
     why = said.partition(" CPUs started: ")[2]
     return f"only {number_of(found, 'CPU')} started and the case needs {wanted}" + (f": {why}" if why else "")
 
 
 def number_of(number: int, what: str) -> str:
-    """A number of things: 1 CPU, 2 CPUs. The units of experiments come in the plural, and lose it here."""
+    """Return a number with its noun: 1 CPU, 2 CPUs. ``what`` is a singular, or an experiment's unit, a plural."""
     what = what.removesuffix("s")
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
@@ -190,8 +192,11 @@ def place_of(fault: FaultRecord) -> str:
 
 
 def path(run: Run) -> str:
-    """What the cells are: "io", "ram", or "unknown". QEMU's own word where there is a QEMU to ask, else the guest's
-    probe of VGA. A doubtful answer of QEMU's stays a doubt, and so does a guest that saw RAM where QEMU sees i/o."""
+    """Return what the cells are: "io", "ram", or "unknown".
+
+    QEMU's memory tree decides where there is one, otherwise the guest's probe of VGA. An unclear memory tree is
+    "unknown", and so is a probe that found RAM where the memory tree has i/o.
+    """
     case = run.case_record
     decode = case.decode if case else Decode.UNKNOWN
     evidence = path_evidence(run)
@@ -204,7 +209,7 @@ def path(run: Run) -> str:
 
 
 def path_evidence(run: Run) -> PathEvidence:
-    """QEMU's word on the case's cells."""
+    """Return what QEMU's memory tree says of the case's cells."""
     return run.observation.path if run.is_last else run.observation.paths.get(run.case.index, NOT_ASKED)
 
 

@@ -1,8 +1,8 @@
-"""Whether what a record says of its phases fits the plan and the rest of the record. Pure; each finding is a sentence
-that makes the verdict an ERROR.
+"""Checks that a record's phases fit the plan and the rest of the record. Pure; each finding is a sentence that makes
+the verdict an ERROR.
 
-The code and the read-only plan of a kernel are compared with what was built. What the CPUs really used is a copy of the
-plan in writable memory, the handshake: a copy that was changed after the cells were probed tests something else.
+The code and the read-only plan of a kernel are compared with the ELF elsewhere. The CPUs use a copy of the plan in
+writable memory, the handshake: if that was changed after the cells were probed, the kernel tested something else.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from kgen.spec import KernelSpec
 from kgen.verdict import proof
 from kgen.verdict.case_run import ACCOUNTED, ENDED, Run, too_few
 
-#: A phase that ended so has had a batch. One that ended otherwise may have left the batch size of the phase before it.
+#: A phase that ended so has run a batch. One that ended otherwise may hold the batch size of the phase before it.
 _BATCHED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT, PhaseStatus.UNSTABLE})
-#: A phase that says so may hold a fault.
+#: A phase with such a status may hold a fault.
 _BREAKING = frozenset({PhaseStatus.RUNNING, PhaseStatus.FAULTED})
 
 
 def symbols_of(spec: KernelSpec, symbols: Mapping[str, int]) -> dict[str, int]:
-    """Return those of an ELF's symbols that the record in memory is compared with."""
+    """Return the symbols of an ELF with which the record in memory is compared."""
     wanted = {label for task in tasks(spec) for label in task.values() if isinstance(label, str)}
     wanted |= {phase.target.symbol for phase in phases(spec) if phase.target.symbol}
     return {name: symbols[name] for name in sorted(wanted) if name in symbols}
 
 
 def planned_address(phase: Phase, symbols: Mapping[str, int]) -> int | None:
-    """Return the physical address of a phase's first cell, None where the guest finds the place or there is no ELF."""
+    """Return the physical address of a phase's first cell, None where the guest chose it or there is no ELF."""
     target = phase.target
     base = symbols.get(target.symbol) if target.symbol else target.address
     return None if base is None else base + phase.offset
 
 
 def told(record: PhaseRecord, channel: Record) -> Iterator[str]:
-    """Yield where a phase's status and its count of witnesses do not fit its faults and the witnesses recorded."""
+    """Yield how a phase's status and its count of witnesses contradict its faults and the recorded witnesses."""
     if channel.abridged:
         return
     yield from _faulted(record, channel)
@@ -64,7 +64,7 @@ def _counted(record: PhaseRecord, channel: Record) -> Iterator[str]:
     if record.witnesses is None:
         return
     ring = Counter(witness.kind for witness in channel.witnesses if witness.phase == record.index)
-    # the guest counts a witness first and enters it then: a machine may be stopped between the two
+    # the guest counts a witness before it enters it: a machine may be stopped between the two
     entering = int(record.status is PhaseStatus.RUNNING)
     for kind in ViolationKind:
         said = record.witnesses.get(kind.name.lower(), 0)
@@ -73,8 +73,10 @@ def _counted(record: PhaseRecord, channel: Record) -> Iterator[str]:
 
 
 def handshake(spec: KernelSpec, observation: Observation, mine: Collection[int]) -> Iterator[str]:
-    """Yield where the handshake in memory is not what was planned for the phase whose turn it was; nothing where that
-    phase is not one of ``mine``, and where the guest may just have been changing it."""
+    """Yield how the handshake in memory differs from the plan of the current phase.
+
+    Nothing is yielded where that phase is not one of ``mine``, or where the guest may have been changing the handshake.
+    """
     memory = observation.memory
     if memory is None or memory.phase_index is None or memory.handshake is None:
         return
@@ -96,11 +98,12 @@ def handshake(spec: KernelSpec, observation: Observation, mine: Collection[int])
 
 
 def _settled(record: PhaseRecord, memory: Record, *, caught: bool) -> bool:
-    """Whether the handshake is that of the phase. ``caught`` says that the machine was stopped at a violation.
+    """Return whether the handshake is that of the phase. ``caught`` says that the machine was stopped at a violation.
 
-    Between two batches the guest may be changing it: of a running guest only a batch under way tells, and of a phase
-    that had one before, because only then its own fields are written. CPU 0 does not tell: an exception may have broken
-    off its part of an earlier batch."""
+    Between two batches the guest may be changing it. So a running phase must be within a batch that is not its first:
+    only then its own fields are written. CPU 0's entry is not used: an exception may have ended its part of an earlier
+    batch.
+    """
     if record.status is not PhaseStatus.RUNNING:
         return memory.state in ENDED
     begun = record.rounds > 0 or any(witness.phase == record.index for witness in memory.witnesses)
@@ -116,7 +119,7 @@ def _misplaced(phase: Phase, record: PhaseRecord, found: Handshake, symbols: Map
         yield f"address is {found.address:#x}, planned was {planned:#x}"
     if record.status not in _BATCHED and not record.rounds:
         return
-    # a batch of tokens may be smaller than the room for it
+    # a batch of tokens may cover fewer cells than there are
     least = phase.cells if experiment_of(phase).walk else 1
     if not least <= found.cells <= phase.cells:
         yield f"cells are {found.cells}, planned were {phase.cells}"
@@ -134,7 +137,7 @@ def _altered(task: Mapping[str, int | str], found: Handshake, symbols: Mapping[s
 
 
 def contradictions(run: Run) -> Iterator[str]:
-    """Where what was seen contradicts itself or the plan."""
+    """Yield how an observation contradicts itself or the plan, one sentence each."""
     for channel in (run.observation.serial, run.observation.memory):
         if channel is None:
             continue
@@ -155,7 +158,7 @@ def contradictions(run: Run) -> Iterator[str]:
 
 
 def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: Run) -> Iterator[str]:
-    """Counters that contradict each other or the plan."""
+    """Yield how a phase's counters contradict each other or the plan."""
     if record.role is not None and (record.role is not phase.role or record.cells != phase.cells):
         yield f"ran as {record.role.name} with {record.cells} cells, planned was {phase.role.name} with {phase.cells}"
     if record.decode is not Decode.UNKNOWN and not phase.target.vga:
@@ -197,7 +200,7 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: Ru
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
-    # without live batches an abridged record does not say what else ended a control
+    # without live batches an abridged record does not say why a control ended early
     untold = channel.abridged and phase.counts_meetings and not record.live and phase.role is Role.POWER
     if record.status is PhaseStatus.DONE and not untold and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
@@ -206,7 +209,7 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: Ru
 
 
 def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: Run) -> Iterator[str]:
-    """Whether the first violations of each kind have their witnesses."""
+    """Yield where the first violations of each kind do not have their witnesses."""
     if not run.closed(channel) or channel.abridged:
         return
     if record.status not in ACCOUNTED and record.status is not PhaseStatus.UNSTABLE:
@@ -216,7 +219,7 @@ def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: Run) -> 
         return
     most = layout_of(run.spec).witnesses
     counts = {kind: min(record.violations[kind.name.lower()], most) for kind in ViolationKind}
-    # In a walk not everything is described: what several CPUs see at once, and one cell shows of many updates.
+    # A walk does not record every violation: several CPUs may see the same one, and one cell may show many updates.
     walk = experiment_of(phase).walk
     fits = all(recorded[kind] == count or (walk and recorded[kind] < count) for kind, count in counts.items())
     if not fits or bool(recorded) != bool(record.total):
@@ -224,7 +227,7 @@ def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: Run) -> 
 
 
 def _whole(record: Record, run: Run) -> Iterator[str]:
-    """What only a record that reaches its end must satisfy."""
+    """Yield how a complete record contradicts the plan."""
     cpus = run.spec.case.cpus
     if record.cpus_needed != cpus:
         yield f"the kernel is for {record.cpus_needed} CPUs, the case for {cpus}"
@@ -235,7 +238,7 @@ def _whole(record: Record, run: Run) -> Iterator[str]:
     planned = len(phases(run.spec))
     if len(record.phases) > planned or record.planned != planned:
         yield f"{record.planned} phases in the kernel and {len(record.phases)} run, {planned} were planned"
-    # a phase that a fault broke off has its witnesses, and no result
+    # a phase that a fault ended has its witnesses, and no result
     if any(witness.phase > record.phase for witness in record.witnesses):
         yield "a witness is of a phase that was not run"
     if run.spec.suite and record.state is KernelState.FINISHED and record.closed != len(run.spec.cases):
@@ -243,7 +246,7 @@ def _whole(record: Record, run: Run) -> Iterator[str]:
 
 
 def _unparked(memory: Record, cpus: int) -> Iterator[str]:
-    """Whether the CPUs are where the end of a run leaves them: at rest, the last batch finished, counters copied."""
+    """Yield where a CPU is not as a finished run leaves it: at rest, the last batch finished, counters copied."""
     last = memory.phases[-1] if memory.phases else None
     if memory.state not in ENDED or last is None or last.status not in ACCOUNTED:
         return
@@ -261,7 +264,7 @@ def _unparked(memory: Record, cpus: int) -> Iterator[str]:
 
 
 def _rows(observation: Observation, case: Phase) -> Iterator[str]:
-    """The table for people is no evidence, but it must not tell another story than the record."""
+    """Yield how the table for people contradicts the record. The table itself is no evidence."""
     if any(row[3] != row[0] - row[1] - row[2] for row in observation.rows):
         yield "a row of the table does not add up"
     if any(later[i] < earlier[i] for earlier, later in itertools.pairwise(observation.rows) for i in range(3)):
@@ -270,7 +273,7 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
     record = next((phase for phase in serial.phases if phase.index == case.index), None) if serial else None
     if serial is not None and serial.abridged:
         if record and observation.rows:
-            # the account of the token experiment, as far as totals go
+            # the rules of the token experiment, as far as totals allow
             twice = record.lost + record.left - record.foreign - observation.rows[-1][3]
             if observation.rows[-1][0] != record.rounds or not 0 <= twice <= record.duplicate:
                 yield f"the totals {observation.rows[-1][:3]} do not fit {record.rounds} rounds and their violations"
@@ -283,11 +286,14 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
 
 
 def _short(phase: Phase, record: PhaseRecord) -> bool:
-    """Whether a phase that says it is done ran too few rounds. One may end once it has been violated enough; one that
-    goes on until its proof is reached has no number of rounds."""
+    """Return whether a phase that says it is done ran too few rounds.
+
+    A phase may end early once it has been violated enough. One that goes on until its proof is reached has no planned
+    number of rounds.
+    """
     if phase.counts_meetings:
         if phase.role is Role.POWER and not record.live:
-            # the lines that would say so are lost
+            # the lines that would say why it ended are lost
             return False
         struck = [live.violated for live in record.live] if phase.role is Role.POWER else [record.events]
         return record.rounds < phase.rounds and not (phase.enough and min(struck) >= phase.enough)

@@ -1,5 +1,5 @@
-"""From an observation to a verdict: one pure function. The rules are in the order of the table in the design notes;
-the first that matches decides."""
+"""One pure function from an observation to a verdict. The rules are in the order of the table in the design notes: the
+first that matches decides."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFUSALS: Mapping[int, str] = {6: "#UD", 13: "#GP", 17: "#AC"}
 
 
 def judge(spec: KernelSpec, observation: Observation, number: int = -1) -> Verdict:
-    """The verdict on one case of ``spec``, by default its last. Pure; the guest's own opinion plays no part."""
+    """Return the verdict on one case of ``spec``, by default its last. Pure; the guest's own verdict is not used."""
     record = observation.best
     if record is None:
         if observation.problems:
@@ -61,7 +61,7 @@ def judge(spec: KernelSpec, observation: Observation, number: int = -1) -> Verdi
 
 
 def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
-    """Every rule that matches, in order; the last one always does."""
+    """Yield the verdict of every rule that matches, in order. The last one always matches."""
     for reason in _errors(run):
         yield VerdictKind.ERROR, reason
     yield from _crashes(run)
@@ -93,8 +93,11 @@ def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
 
 
 def _identified(run: Run) -> bool:
-    """Whether what was seen is known to be of this case. Memory was held against the ELF when it was read; a log says
-    so in its first line and, if that is lost, in those behind it that hold the whole request."""
+    """Return whether the observation is known to be of this case.
+
+    Memory was compared with the ELF when it was read. A log names its kernel in its first line or, where that is lost,
+    in the lines after it that hold the whole request.
+    """
     record = run.record
     told = bool(record.digest) or (not record.complete and record.spec == canonical(run.spec)[1])
     return run.observation.memory is not None or told
@@ -122,8 +125,8 @@ def _errors(run: Run) -> Iterator[str]:
     for phase in run.planned:
         if phase.index in run.found and run.found[phase.index].status is PhaseStatus.UNSOUND:
             yield (
-                f"phase {phase.index} is unsound: LOCK XADD on RAM is not atomic here (it gave a ticket twice or not "
-                "at all), or what its CPUs were told to do was changed while it ran"
+                f"phase {phase.index} is unsound: LOCK XADD on RAM is not atomic here (it returned a ticket twice or "
+                "not at all), or the task of its CPUs was changed while it ran"
             )
     for phase, record in run.of(Role.SANITY):
         if record and record.total:
@@ -133,7 +136,7 @@ def _errors(run: Run) -> Iterator[str]:
 
 
 def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
-    # what came behind a case that had ended is another one's
+    # what happened after a case had ended belongs to another case
     survived = run.record.closed > run.number and not run.is_last
     mine = {phase.index for phase in run.planned if phase.case == run.number}
     if run.spec.suite and run.record.phase < min(mine):
@@ -142,7 +145,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
             f"it was not begun: {run.observation.crash or run.observation.cut or 'the run ended'}",
         )
     if run.observation.crash and not survived:
-        # Only the form under test says something about itself.
+        # Only a failure of the form under test is a statement about it.
         if run.observation.crash.startswith(EMULATION_FAILURE) and run.now in (run.case.index, run.weighed.index):
             yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} could not be carried out: {run.observation.crash}"
         yield VerdictKind.CRASH, run.observation.crash
@@ -155,7 +158,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
                 yield VerdictKind.UNSUPPORTED, raised
             yield VerdictKind.CRASH, f"the guest faulted: {place_of(fault)}"
     if run.record.state is KernelState.FAULTED and not survived:
-        # a kernel that faulted has ended, but not as it should
+        # a kernel that faulted has ended, but not in order
         told = [fault for fault in run.record.faults if fault.phase is None]
         yield (
             VerdictKind.CRASH,
@@ -164,7 +167,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
 
 
 def _doubts(run: Run) -> Iterator[str]:
-    """Why a clean case is still no proof."""
+    """Yield why a clean case is no proof, one sentence each."""
     yield from _missing(run)
     case = run.case_record
     ended = run.record.state in ENDED or (bool(run.spec.suite) and run.closed(run.record))
@@ -199,7 +202,7 @@ def _doubts(run: Run) -> Iterator[str]:
 
 
 def _unproven(run: Run) -> Iterator[str]:
-    """Why the live batches are no proof."""
+    """Yield why the live batches are no proof, one sentence each."""
     weighed = run.found.get(run.weighed.index)
     if not run.weighed.counts_meetings:
         yield f"{run.experiment.name} alone is no proof, and no experiment that is one takes {run.case.form.name}"
@@ -213,7 +216,7 @@ def _unproven(run: Run) -> Iterator[str]:
 
 
 def _silent(run: Run) -> Iterator[str]:
-    """What the rules of older kernels held against a clean case."""
+    """Yield why a clean case is no proof by the rules of older kernels, one sentence each."""
     for phase, record in run.of(Role.POWER):
         if record and _power(run, phase, record) < POWER_MINIMUM:
             yield (
@@ -224,7 +227,7 @@ def _silent(run: Run) -> Iterator[str]:
 
 
 def _weighed(run: Run, phase: Phase, record: PhaseRecord) -> str:
-    """What a control's events count for in the case's N, where that is less than there were."""
+    """Return what a control's events are worth at the case's N, "" where that is all of them."""
     power = _power(run, phase, record)
     if power == record.events:
         return ""
@@ -232,24 +235,26 @@ def _weighed(run: Run, phase: Phase, record: PhaseRecord) -> str:
 
 
 def _missing(run: Run) -> Iterator[str]:
-    """What is missing of the two channels."""
+    """Yield what is missing of the two channels, one sentence each."""
     serial, memory = run.observation.serial, run.observation.memory
     if run.observation.cut and memory and not run.closed(memory):
-        yield f"the run did not come to its end: {run.observation.cut}"
+        yield f"the run did not reach its end: {run.observation.cut}"
     if serial is None:
-        yield "there is no serial record to hold against the debugger's"
+        yield "there is no serial record to compare with the debugger's"
     elif not run.closed(serial):
         yield f"the serial record is incomplete: {serial.gap or 'its closing line is missing'}"
     if memory is None and run.observation.platform not in WITHOUT_MEMORY:
-        yield "the debugger read no record to hold against the serial one"
+        yield "the debugger read no record to compare with the serial one"
     if memory and not run.closed(memory):
-        yield f"the run did not come to its end: {memory.gap}"
+        yield f"the run did not reach its end: {memory.gap}"
 
 
 def _power(run: Run, phase: Phase, record: PhaseRecord) -> float:
-    """How often a control showed what tells, at the case's N: never more than was seen, less where the case ran less.
-    What one event does to many updates counts once."""
-    # Where an access is split anyway, what was put together from two of them tells as well.
+    """Return how often a control showed a telling violation, scaled to the case's N where the case ran less.
+
+    An event that lost many updates counts once.
+    """
+    # A misaligned access is split anyway: there a torn value is telling as well.
     telling = {*run.experiment.telling, *(() if phase.aligned else ("torn",))}
     total = min(record.events, sum(record.violations[kind] for kind in telling))
     return total * min(1.0, run.judged / record.judged) if record.judged else 0.0
@@ -277,11 +282,11 @@ def _controls(run: Run) -> Iterator[ControlResult]:
 
 
 def _shows(run: Run, phase: Phase, record: PhaseRecord) -> bool:
-    """Whether a power control says something about the case."""
+    """Return whether a power control proves that the case's violations would have been seen."""
     if not phase.counts_meetings:
         return _power(run, phase, record) >= POWER_MINIMUM
     if run.record.abridged and not record.live:
-        # they are left out where a violation decides
+        # live batches are left out where a violation decides
         return record.total >= POWER_MINIMUM
     silent = {control.phase for control in run.group.silent} if run.group else set()
     return phase in silent or all(needed(live) is not None for live in record.live)

@@ -11,12 +11,12 @@ from kgen.evidence.records import Witness
 #: A power control must fail this often before a clean case means something.
 POWER_MINIMUM = 5
 
-#: Why a clean run of an older kernel is no proof.
+#: The reason why a clean run of an older kernel is no proof.
 OLD_PROOF = (
     "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds "
     "of one batch are not independent chances: run it again with this version"
 )
-#: What to do with such a kernel, whatever its run showed.
+#: The advice for such a kernel, whatever its run showed.
 OLD_KERNEL = (
     "this kernel counted no live batches, so no run of it proves anything: make it, or its image or kit, again with "
     "this version"
@@ -39,9 +39,9 @@ class VerdictKind(Enum):
 
 @dataclass(frozen=True)
 class ControlResult:
-    """How one control came out. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
-    it behaved as a control must. ``unit`` is what ``rounds`` counts, its own experiment's. ``power`` says in words how
-    often a power control failed in live batches, "" where none are counted."""
+    """The result of one control. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
+    it behaved as a control must. ``unit`` is what ``rounds`` counts: the unit of its own experiment. ``power`` says in
+    words how often a power control failed in live batches, "" where none are counted."""
 
     label: str
     role: str
@@ -55,11 +55,11 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``rounds`` is N in the experiment's unit, ``judged`` the chances of an event, ``chance`` what one of them is: for
-    a verdict that counts no violation a live batch, else a round of tokens or a batch. ``bound`` is the upper limit on
-    the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), given for ATOMIC only.
-    ``violations`` are the case's, by kind. ``notes`` are facts that did not decide. ``cause`` is what the hypervisor
-    itself gives as the reason of a violation, "" where it gives none."""
+    """A verdict with its numbers. ``rounds`` is N in the experiment's unit, ``judged`` the number of chances of an
+    event, ``chance`` the unit of that: a live batch for a verdict without violations, otherwise a round of tokens or a
+    batch. ``bound`` is the upper limit on the rate of violated live batches at 95 % (the rule of three: 3 by
+    ``judged``), present for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts that did not
+    decide. ``cause`` is what the hypervisor itself logged as the reason of a violation, "" where it logged none."""
 
     kind: VerdictKind
     reason: str
@@ -80,11 +80,11 @@ class Verdict:
 
 
 def bisect_code(kind: VerdictKind) -> int:
-    """The exit code for ``git bisect run``: 0 good, 1 bad, 125 cannot tell."""
+    """Return the exit code for ``git bisect run``: 0 good, 1 bad, 125 cannot tell."""
     return {VerdictKind.ATOMIC: 0, VerdictKind.NOT_ATOMIC: 1}.get(kind, 125)
 
 
-#: The worst first: what a suite as a whole comes to.
+#: Verdicts by severity, the worst first.
 SEVERITY = (
     VerdictKind.ERROR,
     VerdictKind.CRASH,
@@ -99,5 +99,5 @@ SEVERITY = (
 
 
 def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
-    """What a suite with these verdicts comes to."""
+    """Return the verdict of a suite with these verdicts: the worst of them."""
     return min(kinds, key=SEVERITY.index)

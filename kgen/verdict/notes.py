@@ -1,4 +1,4 @@
-"""What a verdict says beside its reason: power, cause, findings."""
+"""What a verdict states beside its reason: power, cause, findings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kgen.verdict import proof
 from kgen.verdict.case_run import Run, number_of, path_evidence, violated_kinds
 from kgen.verdict.model import OLD_KERNEL, POWER_MINIMUM, VerdictKind
 
-#: What Linux logs, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
+#: Linux logs this, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
 CONFESSION = "emulating exchange as write"
 
 
 def _shown_by_each(run: Run, kind: str) -> bool:
-    """Whether each power control showed this kind often enough by itself."""
+    """Return whether each power control showed this kind often enough by itself."""
     return all(record and record.violations[kind] >= POWER_MINIMUM for _, record in run.of(Role.POWER))
 
 
 def _little_power(weak: Sequence[str], experiment: str) -> str:
-    """That one kind of defect might have gone unnoticed, for who reads it the first time."""
+    """Return the sentence that some kinds of defect might have been missed."""
     does = {"lost": "loses updates", "duplicate": "gives one value to two CPUs"}
     if experiment == "token":
         does = {"lost": "loses tokens", "duplicate": "duplicates tokens"}
@@ -34,7 +34,7 @@ def _little_power(weak: Sequence[str], experiment: str) -> str:
 
 
 def cause(run: Run, kind: VerdictKind) -> str:
-    """The hypervisor's own word for what it did."""
+    """Return the cause of a violation that the hypervisor itself logged, "" where it logged none."""
     if kind is not VerdictKind.NOT_ATOMIC or not run.locked:
         return ""
     line = next((line for line in run.observation.kernel_log or () if CONFESSION in line), "")
@@ -42,6 +42,7 @@ def cause(run: Run, kind: VerdictKind) -> str:
 
 
 def notes(run: Run, kind: VerdictKind) -> Iterator[str]:
+    """Yield facts that did not decide the verdict, one sentence each."""
     if run.record.abridged:
         yield "it rests on a result code: the guest's own account of itself, without witnesses, copied by hand"
     if run.observation.kernel_log is not None and kind is VerdictKind.NOT_ATOMIC and not cause(run, kind):

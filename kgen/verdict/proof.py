@@ -1,4 +1,4 @@
-"""Whether the live batches of a case and of its power controls are proof enough, and what is missing. Pure."""
+"""Decides whether the live batches of a case and of its power controls are a proof, and what is missing. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kgen.kernel.plan import Phase, may_be_silent
 from kgen.kernel.results_block import Style
 from kgen.spec import KernelSpec
 
-#: An access of this machine is never interrupted: the finding that lets a control of one instruction be silent.
+#: The finding that a control of one instruction may be silent: this machine never interrupts an access.
 UNINTERRUPTED = "here an access is never interrupted, with LOCK or without"
-#: What a machine lacks whose CPUs take turns.
+#: The reason why a machine whose CPUs take turns proves nothing.
 IN_TURN = (
     "this emulator's CPUs take turns, and no instruction of one is interrupted by another: nothing can be proven on it"
 )
@@ -21,13 +21,13 @@ IN_TURN = (
 
 @dataclass(frozen=True)
 class Weighed:
-    """A phase of those that took turns, and what was recorded of it."""
+    """One of the phases that took turns, with its record."""
 
     phase: Phase
     record: PhaseRecord
 
     def live(self, style: Style) -> Live:
-        """Return what was counted of a style."""
+        """Return the counts of live batches of a style."""
         return self.record.live[style] if self.record.live else Live()
 
     @property
@@ -49,8 +49,11 @@ class Group:
 
     @property
     def silent(self) -> tuple[Weighed, ...]:
-        """The controls that may be silent and are: of one instruction, never violated in as many live batches as a
-        proof needs, beside a pair of instructions that was."""
+        """The controls that may be silent and are.
+
+        Such a control is one instruction, it was never violated in as many live batches as a proof needs, and a control
+        that is a pair of instructions was violated.
+        """
         pairs = [control for control in self.controls if not may_be_silent(self.spec, control.phase)]
         shown = any(sum(each.violated for each in pair.record.live) >= PAIR_LEAST for pair in pairs)
         return tuple(
@@ -62,19 +65,19 @@ class Group:
         )
 
     def missing(self, style: Style) -> int:
-        """Return how many live batches of a style the case still needs by what the controls showed."""
+        """Return how many more live batches of a style the case needs, by the controls' rates of violation."""
         asked = [needed(control.live(style)) for control in self.controls if control not in self.silent]
         return max([LEAST, *(number for number in asked if number)]) - self.case.live(style).live
 
     def seconds(self, style: Style, batches: int) -> float | None:
-        """Return how long so many live batches would take here, None where there was none yet to tell by."""
+        """Return how long so many live batches would take here, None where there was none yet to measure."""
         live = self.case.live(style).live
         ticks = sum(each.record.ticks for each in self.everyone)
         return batches * ticks / (1000 * self.khz * live) if live and self.khz else None
 
 
 def lacks(group: Group, *, in_turn: bool) -> Iterator[str]:
-    """Yield why the live batches are no proof, one sentence each; nothing where they are."""
+    """Yield why the live batches are no proof, one sentence each. Nothing is yielded where they are one."""
     silent = group.silent
     if in_turn and (silent or any(group.missing(style) > 0 for style in Style)):
         yield f"{IN_TURN} ({group.case.total} of {group.case.record.judged} batches were live)"
@@ -127,14 +130,14 @@ def findings(group: Group) -> Iterator[str]:
 
 
 def _with_and_without(styles: Sequence[Live]) -> str:
-    """Say how often batches were violated with tickets and without: they might serialise what they measure."""
+    """Return how often batches were violated with tickets and without: tickets may serialise what they measure."""
     struck, batches = sum(each.struck for each in styles), sum(each.batches for each in styles)
     blind, of = sum(each.blind_violated for each in styles), sum(each.blind for each in styles)
     return f"{struck} of {batches} batches with tickets were violated, and {blind} of {of} without"
 
 
 def power(control: Weighed) -> str:
-    """Say how often a power control failed, by style."""
+    """Return how often a power control failed, by style."""
     return ", ".join(
         f"{control.live(style).violated} of {_batches(control.live(style).live)} {style.name.lower()}"
         + (f" (design effect {design(control.live(style)) / 16:.1f})" if control.live(style).violated else "")
@@ -143,8 +146,10 @@ def power(control: Weighed) -> str:
 
 
 def inconsistencies(record: PhaseRecord, *, counts: bool, abridged: bool) -> Iterator[str]:
-    """Yield where the counts of live batches contradict each other. ``counts`` says whether there must be any; an
-    abridged record has them only where they may decide."""
+    """Yield how the counts of live batches contradict each other.
+
+    ``counts`` says whether there must be any. An abridged record has them only where they may decide.
+    """
     if abridged and not record.live:
         return
     if bool(record.live) != counts or (counts and len(record.live) != len(Style)):

@@ -147,7 +147,7 @@ def test_with_both_channels_and_the_path_it_is_a_verdict(parked: Stranger, tmp_p
 def test_without_the_serial_log_it_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:
     run = parked.inspect(tmp_path, "--qmp", parked.qmp)
     assert run.process.returncode == 4
-    assert "\nINCONCLUSIVE: there is no serial record to hold against the debugger's" in run.stdout
+    assert "\nINCONCLUSIVE: there is no serial record to compare with the debugger's" in run.stdout
 
 
 def test_a_cut_log_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_the_log_alone(left: Left, tmp_path: Path) -> None:
     assert run.process.returncode == result["verdict"]["exit_code"]
     assert result["observation"]["serial"]["complete"]
     assert result["observation"]["serial"]["boot_path"] == "disk"
-    assert "path: io (the guest's own probe of VGA; nobody else could be asked)" in run.stdout
+    assert "path: io (by the guest's own probe of VGA; there is no other source)" in run.stdout
     assert_only_too_little(result)
 
 

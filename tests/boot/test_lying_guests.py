@@ -93,7 +93,7 @@ def test_a_case_that_is_moved_after_its_probe() -> None:
     assert memory.phases[-1].address == 0xB8000
     assert seen.path.kind == "io"
     assert verdict.kind is VerdictKind.ERROR
-    assert "what its CPUs were told to do was changed while it ran" in verdict.reason
+    assert "the task of its CPUs was changed while it ran" in verdict.reason
 
 
 def test_counters_agree_to_the_last(spec: KernelSpec) -> None:

@@ -297,12 +297,12 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ("no serial", lambda s: replace(s, serial=None), VerdictKind.INCONCLUSIVE, "there is no serial record"),
     ("no memory", lambda s: replace(s, memory=None), VerdictKind.INCONCLUSIVE, "the debugger read no record"),
     ("cut log", serial(complete=False, gap="cut"), VerdictKind.INCONCLUSIVE, "the serial record is incomplete: cut"),
-    ("still running", memory(complete=False, gap="still"), VerdictKind.INCONCLUSIVE, "did not come to its end: still"),
+    ("still running", memory(complete=False, gap="still"), VerdictKind.INCONCLUSIVE, "did not reach its end: still"),
     (
         "given up",
         chain(memory(complete=False), lambda s: replace(s, cut="--timeout")),
         VerdictKind.INCONCLUSIVE,
-        "did not come to its end: --timeout",
+        "did not reach its end: --timeout",
     ),
     (
         "case missing",

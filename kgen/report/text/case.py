@@ -31,31 +31,31 @@ _WITNESSES = 4
 _LOG_LINES = 4
 
 _MEANINGS = {
-    ViolationKind.LOST: "the token vanished: nobody took it and its cell is empty",
+    ViolationKind.LOST: "the token vanished: no CPU took it and its cell is empty",
     ViolationKind.DUPLICATE: "one token was taken twice",
-    ViolationKind.TORN: "a value that nobody wrote",
+    ViolationKind.TORN: "a value that no CPU wrote",
     ViolationKind.STALE: "a cell that must be empty is full",
 }
 #: Where there are no tokens.
 _UPDATES = {
     ViolationKind.LOST: "an update is missing",
     ViolationKind.DUPLICATE: "two operations found the same value",
-    ViolationKind.TORN: "a value that nobody wrote",
-    ViolationKind.STALE: "the lock is taken, and nobody holds it",
+    ViolationKind.TORN: "a value that no CPU wrote",
+    ViolationKind.STALE: "the lock is taken, and no CPU holds it",
 }
 _LOCKS = _UPDATES | {ViolationKind.DUPLICATE: "two CPUs held one lock"}
 _CHAINED = {
     ViolationKind.LOST: "the value was neither got nor left in the cell",
     ViolationKind.DUPLICATE: "the value was got twice",
     ViolationKind.TORN: "a value that no operation wrote",
-    ViolationKind.STALE: "the value was got out of its time",
+    ViolationKind.STALE: "the value was got out of order",
 }
 
 
 def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
-    """Print case, platform and verdict, everything that a person needs to believe the verdict, and it again, explained.
+    """Print case, platform and verdict, then the evidence, then the verdict again with its explanation.
 
-    The verdict is printed once where nothing would stand between: there is no record.
+    Without a record there is no evidence to print, and the verdict is printed once.
     """
     say = Printer(console)
     record = observation.best
@@ -80,7 +80,10 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
 
 
 def show_case(console: Console, spec: KernelSpec, number: int, observation: Observation, verdict: Verdict) -> None:
-    """Print the verdict on one case of a suite, what it rests on, and it again, explained. ``number`` counts from 0."""
+    """Print the verdict on one case of a suite, its evidence, and the verdict again with its explanation.
+
+    ``number`` counts from 0.
+    """
     say = Printer(console)
     case = phases_of(spec, number)[-1]
     say.line(f"{spec.cases[number].id} on {observation.platform}", "bold")
@@ -95,7 +98,7 @@ def show_case(console: Console, spec: KernelSpec, number: int, observation: Obse
 
 
 def show_unknown(console: Console, observation: Observation, verdict: Verdict) -> None:
-    """Print what can be said where the request is not known, the verdict first and last."""
+    """Print the verdict on a run whose request is not known, its table, and the verdict again."""
     say = Printer(console)
     if observation.rows:
         _verdict(say, verdict)
@@ -109,7 +112,7 @@ def show_unknown(console: Console, observation: Observation, verdict: Verdict) -
 
 
 def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[str, ...]:
-    """Why the verdict on a case, the last where no ``number`` is given, is what it is, one sentence each."""
+    """Return the sentences that explain the verdict on a case: the last case where no ``number`` is given."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     if verdict.bound is not None:
         found.append(f"N = {verdict.judged} {verdict.chance}: {bound_words(verdict.bound)}, for this machine as it was")
@@ -126,7 +129,10 @@ def bound_words(bound: float) -> str:
 
 
 def as_text(tell: Callable[[Console], None]) -> str:
-    """What ``tell`` prints, without colours. A result may come from anybody: what a terminal would obey is replaced."""
+    """Return what ``tell`` prints, without colours.
+
+    A result may come from an untrusted source: characters that a terminal would obey are replaced.
+    """
     from rich.console import Console
 
     file = io.StringIO()
@@ -135,14 +141,14 @@ def as_text(tell: Callable[[Console], None]) -> str:
 
 
 class Printer:
-    """Plain lines: nothing in them is taken for markup, nothing is wrapped."""
+    """Prints plain lines: markup in them is not interpreted, and no line is wrapped."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def line(self, text: str, style: str | None = None) -> None:
         if style is None:
-            # as it is: rich would turn the table's tabs into blanks
+            # not through rich, which would turn the table's tabs into blanks
             self._console.file.write(f"{text}\n")
             return
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -171,7 +177,7 @@ def _counts(say: Printer, case: PhaseRecord, observation: Observation, experimen
     say.line("")
     rows = observation.rows
     if observation.scene and experiment == "token" and case.counts:
-        # the row that was printed last is of a batch that had come to its end
+        # the guest printed its last row after an earlier batch, one that had ended
         rows = (case.row,)
     if rows:
         say.line(TABLE_HEADER)
@@ -210,7 +216,7 @@ def _path(say: Printer, observation: Observation, case: PhaseRecord | None) -> N
     path = observation.path
     say.line("")
     if path == NOT_ASKED and case is not None and case.decode is not Decode.UNKNOWN:
-        say.line(f"path: {case.decode.name.lower()} (the guest's own probe of VGA; nobody else could be asked)")
+        say.line(f"path: {case.decode.name.lower()} (by the guest's own probe of VGA; there is no other source)")
     elif path.kind == "unknown":
         say.line(f"path: unknown ({path.line})")
     else:
@@ -218,13 +224,15 @@ def _path(say: Printer, observation: Observation, case: PhaseRecord | None) -> N
 
 
 def summary(violations: Mapping[str, int]) -> str:
-    """Violations in words: ``3 lost, 1 duplicate``, or ``no violation``."""
+    """Return violations in words: ``3 lost, 1 duplicate``, or ``no violation``."""
     return ", ".join(f"{count} {kind}" for kind, count in violations.items() if count) or "no violation"
 
 
 def mark(control: ControlResult, stopped: bool = False) -> str:
-    """Whether a control came out as a control must, and if not, what is the matter. ``stopped``: the case was ended at
-    its first violation, so that its N is no measure of the power controls."""
+    """Return ``ok`` where a control behaved as it must, otherwise what is wrong.
+
+    ``stopped`` says that the case was ended at its first violation: then its N is no measure of the power controls.
+    """
     if control.enough:
         return "ok"
     if control.role == Role.SANITY.name.lower() and any(control.violations.values()):
@@ -235,7 +243,7 @@ def mark(control: ControlResult, stopped: bool = False) -> str:
             return "it failed, as it must; the case was stopped too soon to compare"
         if control.power:
             return "too few live batches were violated to tell how often a defect would show"
-        # by the rules of kernels that counted no live batches
+        # the rules of kernels that counted no live batches
         least = f"fewer than {POWER_MINIMUM} events"
         return f"by that rate, {least} in as few as the case ran" if many else f"{least} at the case's N"
     return "not comparable: it did not run to its end"
@@ -260,19 +268,19 @@ def _controls(say: Printer, verdict: Verdict, stopped: bool = False) -> None:
 
 
 def experiment_told(spec: KernelSpec, witnesses: Sequence[Witness], case: Phase) -> str:
-    """Return the experiment that a verdict's witnesses are of: the case's, or the one that its verdict rests on."""
+    """Return the experiment of a verdict's witnesses: the case's, or the one that the verdict rests on."""
     planned = {phase.index: phase.experiment for phase in phases(spec)}
     return planned.get(witnesses[0].phase, case.experiment) if witnesses else case.experiment
 
 
 def meaning(kind: ViolationKind, experiment: str = "token") -> str:
-    """What a violation of that kind is, in words."""
+    """Return what a violation of that kind is, in words."""
     words = {"token": _MEANINGS, "mutex": _LOCKS, "chain": _CHAINED}.get(experiment, _UPDATES)
     return words[kind]
 
 
 def describe(witness: Witness, experiment: str = "token") -> str:
-    """One witness in one line."""
+    """Return one witness as one line."""
     who = " and ".join(f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None)
     by = f" ({who})" if who else ""
     if experiment != "token":
@@ -289,7 +297,7 @@ def describe(witness: Witness, experiment: str = "token") -> str:
 
 
 def _first(witnesses: Sequence[Witness], kind: ViolationKind) -> Sequence[Witness]:
-    """The earliest witnesses of one kind."""
+    """Return the earliest witnesses of one kind."""
     return sorted((entry for entry in witnesses if entry.kind is kind), key=lambda entry: entry.round)[:_WITNESSES]
 
 
@@ -314,7 +322,7 @@ def _scene(say: Printer, record: Record, observation: Observation) -> None:
 
 
 def _trace(say: Printer, spec: KernelSpec, record: Record, observation: Observation) -> None:
-    """What the hypervisor did, access by access: the two halves of an exchange with another CPU's in between."""
+    """Print the hypervisor's accesses: the two halves of an exchange, with another CPU's access between them."""
     if not observation.trace:
         return
     written = {event.value for event in observation.trace if event.kind == "write"}
