@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _names() -> dict[str, Any]:
-    """The types of annotations, by name."""
+    """Return the types of annotations, by name."""
     from kgen.report.compare.comparison import Difference
 
     return {"Difference": Difference, **{name: __getattr__(name) for name in _TYPES}}
@@ -183,8 +183,10 @@ def suites(
     rounds: int | None = None,
     budget: int | None = None,
 ) -> KernelSpec:
-    """What a suite asks, without asking it; ``cases`` of it are what it consists of. One that is given comes back as
-    it is. Raises SpecError."""
+    """Return what a suite asks, without asking it; ``cases`` of it are what it consists of.
+
+    One that is given comes back as it is. Raises SpecError.
+    """
     from kgen.spec.defaults import DEFAULT_ROUNDS, suite_spec
 
     if not isinstance(suite, str):
@@ -195,12 +197,12 @@ def suites(
 
 @_checked
 def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
-    """The ids of a suite's cases, in order; ``choices`` as for ``suites``."""
+    """Return the ids of a suite's cases, in order; ``choices`` as for ``suites``."""
     return tuple(case.id for case in suites(suite, **choices).cases)
 
 
 def platforms() -> tuple[str, ...]:
-    """The names of everything that runs a kernel, whether or not it works here."""
+    """Return the names of everything that runs a kernel, whether or not it works here."""
     from kgen.platforms import platforms as known
 
     return tuple(sorted(known()))
@@ -232,8 +234,8 @@ def build(
 
 @_checked
 def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None) -> Run:
-    """The verdict on a run that was made elsewhere, from its serial log (the bytes, or a file's name), a dump of its
-    memory, or both; ``elf`` names its kernel where the log has lost what it was asked.
+    """Return the verdict on a run that was made elsewhere, from its serial log (the bytes, or a file's name), a dump of
+    its memory, or both; ``elf`` names its kernel where the log has lost what it was asked.
 
     Of several runs in one log it is the last: it is what the machine did in the end. ``judge_all`` has all of them.
     Raises SpecError for a file that cannot be read, or that is no log.
@@ -245,7 +247,7 @@ def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None
 def judge_all(
     log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None
 ) -> tuple[Run, ...]:
-    """The verdicts on all runs that a log or a dump holds, in order."""
+    """Return the verdicts on all runs that a log or a dump holds, in order."""
     from kgen.errors import SpecError
     from kgen.files import read_bytes
     from kgen.offline.inputs import open_dump, read_log
@@ -293,7 +295,7 @@ def inspect(
 
 @_checked
 def load(*paths: PathLike) -> tuple[Run, ...]:
-    """The runs that result files hold, in order. Raises SpecError."""
+    """Return the runs that result files hold, in order. Raises SpecError."""
     from kgen.report.results.store import read_runs
 
     return read_runs([Path(path) for path in paths])
@@ -339,7 +341,7 @@ def _options(
     stop_on_violation: bool = False,
     proof_seconds: int = 0,
 ) -> Options:
-    """How to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
+    """Return how to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
     from kgen.errors import unknown
     from kgen.run.options import Options
     from kgen.spec.defaults import DEFAULT_TIMEOUT
@@ -364,7 +366,10 @@ _OF_A_LAB = ("kernel", "modules", "inner_qemu")
 
 
 def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
-    """What the lab is to be made of. Raises SpecError for what is not what it must be, or is not for that platform."""
+    """Return what the lab is to be made of.
+
+    Raises SpecError for what is not what it must be, or is not for that platform.
+    """
     from kgen.errors import SpecError
     from kgen.files import check_program
     from kgen.lab.recipe import Choice

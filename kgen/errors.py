@@ -93,8 +93,9 @@ class ProtocolError(KgenError):
 
 
 def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> SpecError:
-    """The error for a name that is in no registry, with the name that it is a slip of; ``more`` says what else is
-    allowed."""
+    """Return the error for a name that is in no registry, with the name that it is a slip of; ``more`` says what else
+    is allowed.
+    """
     names = sorted(known)
     folded = {each.lower(): each for each in names}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.7)
@@ -103,6 +104,6 @@ def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> SpecE
 
 
 def ending_with(error: KgenError, left: str) -> KgenError:
-    """The same error, whose line ends with how the machine was left."""
+    """Return the same error, whose line ends with how the machine was left."""
     hint = "; ".join(part for part in (error.hint, left) if part)
     return type(error)(error.message, where=error.where, hint=hint)

@@ -25,7 +25,7 @@ MAX_INPUT = 256 << 20
 
 
 def check_writable(path: Path | None, *inputs: Path | None) -> None:
-    """Raises OutputError now where ``write_text`` would later, when a long run would be lost, and where the file is one
+    """Raise OutputError now where ``write_text`` would later, when a long run would be lost, and where the file is one
     of ``inputs``. None is no file."""
     if path is None:
         return
@@ -97,12 +97,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def read_bytes(path: Path, limit: int = MAX_INPUT) -> bytes:
-    """A file's bytes, at most ``limit``. Raises SpecError where it cannot be read."""
+    """Return a file's bytes, at most ``limit``. Raises SpecError where it cannot be read."""
     return bounded(_read(path, limit), limit, str(path))
 
 
 def check_program(name: str, program: str | None) -> None:
-    """Raises SpecError where somebody named a program that is not there. None: nobody did."""
+    """Raise SpecError where somebody named a program that is not there. None: nobody did."""
     if program is None or (program and shutil.which(program)):
         return
     if not program or os.path.dirname(program) == "":
@@ -112,7 +112,7 @@ def check_program(name: str, program: str | None) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> SpecError:
-    """The error for a file that cannot be read."""
+    """Return the error for a file that cannot be read."""
     return SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read")
 
 
@@ -123,7 +123,7 @@ def discard(descriptor: int) -> None:
 
 
 def _check_open(stream: TextIO | None, name: str) -> None:
-    """Raises OutputError for a standard stream that whoever started us has closed (``>&-``): Python then has none."""
+    """Raise OutputError for a standard stream that whoever started us has closed (``>&-``): Python then has none."""
     if stream is None:
         raise OutputError("is closed", where=name, hint="name a file")
 
@@ -139,7 +139,9 @@ def _take_any_text(stream: TextIO) -> None:
 
 
 def read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
-    """What ``_read`` gives, or as much of standard input where the path is "-", and the place's name for people."""
+    """Return what ``_read`` gives, or as much of standard input where the path is "-", and the place's name for
+    people.
+    """
     if str(path) == STDIN:
         _check_open(sys.stdin, "standard input")
         # in whole, as bytes: no text is decoded, no line end changed
@@ -148,7 +150,7 @@ def read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    """A file's bytes, one more than ``limit`` where it is longer. Raises SpecError."""
+    """Return a file's bytes, one more than ``limit`` where it is longer. Raises SpecError."""
     try:
         with path.open("rb") as file:
             return file.read(limit + 1)
@@ -167,7 +169,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _resolved(path: Path) -> Path:
-    """The file behind links. Raises OSError where they lead nowhere but in a circle."""
+    """Return the file behind links. Raises OSError where they lead nowhere but in a circle."""
     with contextlib.suppress(FileNotFoundError):
         # for a circle resolve() raises another error, or none, depending on Python's version
         path.stat()
@@ -175,8 +177,10 @@ def _resolved(path: Path) -> Path:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of one of our own open files where the path is the system's name for it. A file behind it is added to:
-    replaced, it would lose what others wrote there, and what we go on to write."""
+    """Return the number of one of our own open files where the path is the system's name for it.
+
+    A file behind it is added to: replaced, it would lose what others wrote there, and what we go on to write.
+    """
     match = re.fullmatch(r"/dev/(stdout|stderr)|(?:/dev|/proc/self)/fd/([0-9]{1,6})", str(path))
     if not match:
         return None
@@ -184,7 +188,9 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether the path is there and is no ordinary file (/dev/null, a pipe): that must be written to, not replaced."""
+    """Return whether the path is there and is no ordinary file (/dev/null, a pipe): that must be written to, not
+    replaced.
+    """
     return path.exists() and not path.is_file()
 
 

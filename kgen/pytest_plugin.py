@@ -40,13 +40,13 @@ class Asked:
     choices: Mapping[str, Any]
 
     def cases(self) -> list[str]:
-        """A name for each case, each once."""
+        """Return a name for each case, each once."""
         if self.spec is not None:
             return [case.id for case in self.spec.cases]
         return list(self.results())
 
     def results(self) -> dict[str, Result]:
-        """What the log holds, by those names."""
+        """Return what the log holds, by those names."""
         several = len(self.runs) > 1
         return {
             f"{run.where}: {result.case or UNKNOWN_CASE}" if several else result.case or UNKNOWN_CASE: result
@@ -104,8 +104,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _given(config: pytest.Config, name: str) -> bool:
-    """Whether an option was given. Raises pytest.UsageError where it is empty, as where a variable is not set: else all
-    tests would be skipped, and nothing would have failed."""
+    """Return whether an option was given.
+
+    Raises pytest.UsageError where it is empty, as where a variable is not set: else all tests would be skipped, and
+    nothing would have failed.
+    """
     value = config.getoption(f"kgen_{name}")
     if value == "" and name != "qemu_args":
         raise pytest.UsageError(f"kgen: --kgen-{name} names nothing; give it a value, or leave it out")
@@ -113,7 +116,7 @@ def _given(config: pytest.Config, name: str) -> bool:
 
 
 def _asked(config: pytest.Config) -> Asked:
-    """What the options ask for. Raises KgenError and pytest.UsageError."""
+    """Return what the options ask for. Raises KgenError and pytest.UsageError."""
     from kgen import api
     from kgen.files import STDOUT, check_program, check_writable
     from kgen.platforms import platform_named
@@ -163,7 +166,7 @@ def _asked(config: pytest.Config) -> Asked:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a shell's line. Raises pytest.UsageError."""
+    """Return the words of a shell's line. Raises pytest.UsageError."""
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -195,7 +198,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _needed(config: pytest.Config) -> Asked:
-    """What the options ask for; the test is skipped where they ask for nothing."""
+    """Return what the options ask for; the test is skipped where they ask for nothing."""
     asked = config.stash[ASKED]
     if asked is None:
         pytest.skip("give --kgen-platform NAME or --kgen-log FILE")
@@ -315,7 +318,9 @@ def kgen_verify(request: pytest.FixtureRequest) -> Callable[..., Run]:
 
 
 def decide(kind: str, expect: str = "", inconclusive: Outcome = "fail") -> Outcome:
-    """What a test is whose case got the verdict ``kind``, where ``expect`` was expected ("": nothing in particular)."""
+    """Return what a test is whose case got the verdict ``kind``, where ``expect`` was expected ("": nothing in
+    particular).
+    """
     if expect:
         return "pass" if kind == expect else "skip" if kind in ("SKIP", "UNSUPPORTED") else "fail"
     by_kind: dict[str, Outcome] = {

@@ -33,7 +33,7 @@ def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
 
 
 def _modules(package: str) -> list[str]:
-    """The full names of the package's public modules, sorted."""
+    """Return the full names of the package's public modules, sorted."""
     try:
         path = importlib.import_module(package).__path__
     except Exception as error:  # whatever a module raises while it loads is its own fault, not ours to select
@@ -43,7 +43,7 @@ def _modules(package: str) -> list[str]:
 
 
 def _entry(module: str, attribute: str, kind: type[T]) -> T:
-    """The one entry a module contributes. Raises KgenError naming the module."""
+    """Return the one entry a module contributes. Raises KgenError naming the module."""
     try:
         loaded = importlib.import_module(module)
     except Exception as error:  # as above

@@ -8,7 +8,7 @@ from kgen.errors import KgenError
 
 
 def data_dir(name: str) -> Path:
-    """The directory of that name ("kernel_templates", "gdb_scripts"). Raises KgenError when it is nowhere."""
+    """Return the directory of that name ("kernel_templates", "gdb_scripts"). Raises KgenError when it is nowhere."""
     package = Path(__file__).resolve().parent
     for candidate in (package / name, package.parent / name):
         if candidate.is_dir():

@@ -7,25 +7,26 @@ from typing import Any
 
 
 def plural(count: int, what: str) -> str:
-    """A number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
+    """Return a number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def fact(values: Any, *names: str) -> str:
-    """A text or number in nested objects of a result that may be damaged, "" where there is none."""
+    """Return a text or number in nested objects of a result that may be damaged, "" where there is none."""
     for name in names:
         values = values.get(name) if isinstance(values, Mapping) else None
     return str(values) if isinstance(values, str | int | float) and not isinstance(values, bool) else ""
 
 
 def one_line(text: str) -> str:
-    """One line without control characters, and without those that turn the direction of text."""
+    """Return one line without control characters, and without those that turn the direction of text."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def printable(line: str) -> str:
-    """A line of text from a result without what a terminal would obey and no encoding could hold; tabs stay, which the
-    table of counters has."""
+    """Return a line of text from a result without what a terminal would obey and no encoding could hold; tabs stay,
+    which the table of counters has.
+    """
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
 
 

@@ -33,7 +33,7 @@ class CommandDirectory(click.Group):
         self._path = path if path is not None else str(Path(__file__).parent)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, sorted, without importing any."""
+        """Return the names of all commands, sorted, without importing any."""
         modules = (module.name for module in pkgutil.iter_modules([self._path]))
         return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 

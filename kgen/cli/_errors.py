@@ -32,7 +32,10 @@ def say_error(line: str) -> None:
 
 
 def stdout_fails() -> bool:
-    """Whether what we have said cannot be written. What is left of it will not be tried once more, at Python's end."""
+    """Return whether what we have said cannot be written.
+
+    What is left of it will not be tried once more, at Python's end.
+    """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -74,7 +77,9 @@ def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
 
 
 def _is_clicks(error: BaseException) -> bool:
-    """Whether it is an end in good order: click's way to say that all is done, or that help is all that was wanted."""
+    """Return whether it is an end in good order: click's way to say that all is done, or that help is all that was
+    wanted.
+    """
     # the latter by name: it is newer than the oldest click we work with
     return isinstance(error, click.exceptions.Exit) or type(error).__name__ == "NoArgsIsHelpError"
 
@@ -105,7 +110,7 @@ def _told(error: BaseException) -> int | None:
 
 
 def _bisects(invocation: Sequence[str]) -> bool:
-    """Whether ``git bisect run`` is to get the exit code."""
+    """Return whether ``git bisect run`` is to get the exit code."""
     return "--exit-codes=bisect" in invocation or ("--exit-codes", "bisect") in itertools.pairwise(invocation)
 
 

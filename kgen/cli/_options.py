@@ -33,7 +33,7 @@ class GroupedOption(click.Option):
         self.entries = entries
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The two columns of the help."""
+        """Return the two columns of the help."""
         record = super().get_help_record(ctx)
         if record is None or self.entries is None:
             return record
@@ -66,12 +66,12 @@ class GroupedCommand(click.Command):
 
 
 def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """A click option in a group of the help."""
+    """Return a click option in a group of the help."""
     return click.option(*names, cls=GroupedOption, group=group, **settings)
 
 
 def number(text: str) -> int:
-    """An integer in decimal or, with 0x, in hex."""
+    """Return an integer in decimal or, with 0x, in hex."""
     try:
         return int(text, 0)
     except ValueError as error:
@@ -79,7 +79,7 @@ def number(text: str) -> int:
 
 
 def seconds_from(low: float) -> Callable[[str], float]:
-    """The type of an option that takes at least ``low`` seconds."""
+    """Return the type of an option that takes at least ``low`` seconds."""
 
     def seconds(text: str) -> float:
         try:
@@ -94,7 +94,7 @@ def seconds_from(low: float) -> Callable[[str], float]:
 
 
 def budget(text: str) -> int:
-    """The type of an option that takes a time in seconds, minutes or hours."""
+    """Return the type of an option that takes a time in seconds, minutes or hours."""
     from kgen.spec.defaults import budget_seconds
 
     try:
@@ -104,7 +104,7 @@ def budget(text: str) -> int:
 
 
 def file_name(text: str) -> Path:
-    """The type of an option that names a file or a directory; "" would be the current one."""
+    """Return the type of an option that names a file or a directory; "" would be the current one."""
     if not text:
         raise click.BadParameter("it names nothing")
     return Path(text)
@@ -225,14 +225,14 @@ _OF_A_CASE = (
 
 
 def case_options(function: F) -> F:
-    """Everything that names a kernel."""
+    """Return the options that name a kernel."""
     for each in reversed((*_CASE_OPTIONS, *_SUITE_OPTIONS)):
         function = each(function)
     return function
 
 
 def json_option(function: F) -> F:
-    """Where the result goes for machines."""
+    """Return the option that names the file for the result as JSON."""
     return option(
         "Output",
         "--json",
@@ -244,12 +244,12 @@ def json_option(function: F) -> F:
 
 
 def invocation(context: click.Context) -> tuple[str, ...]:
-    """The command line that is being carried out, with which it can be done again."""
+    """Return the command line that is being carried out, with which it can be done again."""
     return tuple(context.meta.get(INVOCATION, ()))
 
 
 def exit_codes_option(function: F) -> F:
-    """Which exit code stands for a verdict."""
+    """Return the option that chooses the exit codes."""
     return option(
         "Output",
         "--exit-codes",
@@ -261,12 +261,12 @@ def exit_codes_option(function: F) -> F:
 
 
 def check_gdb(context: click.Context, gdb: str) -> None:
-    """Raises SpecError where somebody named a gdb that is not there."""
+    """Raise SpecError where somebody named a gdb that is not there."""
     check_program("--gdb", gdb if context.get_parameter_source("gdb") is not ParameterSource.DEFAULT else None)
 
 
 def gdb_option(group: str) -> Callable[[F], F]:
-    """Which gdb."""
+    """Return the option that names gdb."""
     return option(group, "--gdb", default="gdb", show_default=True, metavar="BINARY", help="The gdb to run.")
 
 
@@ -288,7 +288,7 @@ _MACHINE_OPTIONS = (
 
 
 def machine_options(group: str) -> Callable[[F], F]:
-    """What a platform may leave to choose of the machine."""
+    """Return the options that choose the parts of the machine that a platform leaves open."""
 
     def decorate(function: F) -> F:
         for name, metavar, text in reversed(_MACHINE_OPTIONS):
@@ -299,7 +299,7 @@ def machine_options(group: str) -> Callable[[F], F]:
 
 
 def lab_options(group: str) -> Callable[[F], F]:
-    """What goes into the lab instead of the distribution's."""
+    """Return the options that replace parts of the lab's distribution."""
 
     def decorate(function: F) -> F:
         path = click.Path(path_type=Path)
@@ -357,7 +357,7 @@ def make_spec(values: dict[str, Any]) -> Any:
 
 
 def suite_of(values: dict[str, Any]) -> bool:
-    """Whether a suite was asked for."""
+    """Return whether a suite was asked for."""
     return values["suite"] is not None
 
 

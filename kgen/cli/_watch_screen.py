@@ -24,7 +24,7 @@ class Shown:
         self._told: Glance | None = None
 
     def stopped(self) -> bool:
-        """Whether Ctrl-C came."""
+        """Return whether Ctrl-C came."""
         return bool(self._noted)
 
     def show(self, view: View) -> None:

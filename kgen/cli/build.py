@@ -49,7 +49,7 @@ def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -
 
 
 def _chosen(lists: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
-    """The formats that comma-separated lists name, each once. Raises SpecError for a name that is not known."""
+    """Return the formats that comma-separated lists name, each once. Raises SpecError for a name that is not known."""
     from kgen.errors import unknown
 
     names = tuple(dict.fromkeys(name.strip() for each in lists for name in each.split(",")))

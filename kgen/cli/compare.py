@@ -83,7 +83,7 @@ def COMMAND(
     everything: bool,
     output: Path | None,
 ) -> int:
-    """One table, a row a case, a column a result, with what differs from the first column marked.
+    """Show one table, a row for each case and a column for each result, and mark differences from the first column.
 
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
     Without --baseline the first one is what the others are held against, and the exit code is 0 whatever they say.
@@ -103,7 +103,7 @@ def COMMAND(
 
 
 def _fatal(text: str | None) -> frozenset[Difference]:
-    """The differences that --fail-on names. Raises SpecError."""
+    """Return the differences that --fail-on names. Raises SpecError."""
     from kgen.errors import unknown
     from kgen.report.compare.comparison import FATAL, Difference
 
@@ -117,7 +117,7 @@ def _fatal(text: str | None) -> frozenset[Difference]:
 
 
 def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
-    """The runs of all files, the baseline first and once. Raises SpecError and click.UsageError."""
+    """Return the runs of all files, the baseline first and once. Raises SpecError and click.UsageError."""
     if baseline is None:
         runs = read_runs(results)
         if len(runs) < 2:
@@ -135,7 +135,7 @@ def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
 
 
 def _same(path: Path, other: Path) -> bool:
-    """Whether both name one file, as where the baseline lies among the results."""
+    """Return whether both name one file, as where the baseline lies among the results."""
     if STDIN in (str(path), str(other)):
         return str(path) == str(other)
     return path.exists() and path.samefile(other)

@@ -116,7 +116,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
 
 
 def _schedule(text: str) -> tuple[int, ...]:
-    """The CPUs of ``0,1,2``. Raises SpecError."""
+    """Return the CPUs of ``0,1,2``. Raises SpecError."""
     if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text) or text.count(",") >= MOST_STEPS:
         raise SpecError("that is no schedule", where=f"--schedule {text}", hint="give CPUs such as 0,1,1,0,2")
     return tuple(map(int, text.split(",")))
@@ -132,7 +132,7 @@ class _Job:
 
 
 def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _Job:
-    """Raises SpecError where it is too much or cannot be."""
+    """Raise SpecError where it is too much or cannot be."""
     from kgen.interleave.model import completed, count
 
     if given is not None:

@@ -82,7 +82,7 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
 
 
 def _check(context: click.Context, values: dict[str, Any]) -> None:
-    """Raises click.UsageError and OutputError, before anything is read."""
+    """Raise click.UsageError and OutputError, before anything is read."""
     if values["code"] is not None:
         others = {"LOG": values["log"], "--memory": values["memory"], "--elf": values["elf"]}
         others |= {"--manifest": values["manifest"]}
@@ -97,8 +97,11 @@ def _check(context: click.Context, values: dict[str, Any]) -> None:
 
 
 def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
-    """What is to be judged. Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not
-    kgen's, ProtocolError for a code that is none."""
+    """Return what is to be judged.
+
+    Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not kgen's, ProtocolError for
+    a code that is none.
+    """
     from kgen.offline.runs import from_capture, from_dump, of_code
 
     if values["code"] is not None:

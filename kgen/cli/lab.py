@@ -67,7 +67,7 @@ def build(context: click.Context, /, **values: Any) -> int:
 
 @COMMAND.command("status", short_help="Which labs there are.")
 def status() -> int:
-    """Which labs there are, of what, and how large. Exit code 0 when there is one, 8 when there is none."""
+    """List the labs: their parts and their size. Exit code 0 where there is one, 8 where there is none."""
     from kgen.errors import PlatformUnavailable
     from kgen.lab import cache
     from kgen.wording import plural

@@ -141,7 +141,7 @@ class _Job:
     invocation: tuple[str, ...]
 
     def exit_code(self, kind: VerdictKind) -> int:
-        """The exit code that was asked for."""
+        """Return the exit code that was asked for."""
         from kgen.verdict.model import bisect_code
 
         if self.bisect:
@@ -155,7 +155,7 @@ class _Job:
 
 
 def _job(context: click.Context, values: dict[str, Any]) -> _Job:
-    """Everything that can be wrong with the request is found here, before anything is built or started.
+    """Return the job of a request. Whatever is wrong with the request is found here, before anything is built.
 
     Raises SpecError, OutputError and click.UsageError.
     """
@@ -216,7 +216,7 @@ def _job(context: click.Context, values: dict[str, Any]) -> _Job:
 
 
 def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
-    """Raises click.UsageError for what has no meaning for a suite."""
+    """Raise click.UsageError for what has no meaning for a suite."""
     given = {
         "--keep": values["keep"],
         "--stop-on-violation": values["stop_on_violation"],
@@ -230,7 +230,7 @@ def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
 
 
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
-    """The name of the verdict that --expect names. Raises SpecError."""
+    """Return the name of the verdict that --expect names. Raises SpecError."""
     from kgen.errors import unknown
     from kgen.spec.defaults import known_verdict
     from kgen.verdict.model import VerdictKind
@@ -288,7 +288,7 @@ def _verify(job: _Job) -> VerdictKind:
 
 
 def _with_lab(console: Console, job: _Job) -> _Job:
-    """The job with the lab that was chosen, which is made if it is not there. Raises PlatformUnavailable."""
+    """Return the job with the lab that was chosen, which is made if it is not there. Raises PlatformUnavailable."""
     if job.platform.supervise is None or job.choice.is_default:
         return job
     from dataclasses import replace
@@ -315,7 +315,7 @@ def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:
 
 
 def _refused(job: _Job, error: KgenError) -> VerdictKind:
-    """The verdict on what could not be run, for machines too; a person has been told."""
+    """Report the verdict on a request that could not be run, as JSON as well. The error has been printed already."""
     from kgen.run.verify import refused
 
     run = refused(job.spec, job.platform.name, error, job.invocation)
@@ -324,7 +324,7 @@ def _refused(job: _Job, error: KgenError) -> VerdictKind:
 
 
 def live_line(title: str, progress: Progress, took: float, width: int) -> str:
-    """What the live line shows ``took`` seconds after its phase began, on a terminal of ``width`` columns."""
+    """Return what the live line shows ``took`` seconds after its phase began, on a terminal of ``width`` columns."""
     of = f" of {progress.limit}" if progress.limit else ""
     rate = f", {progress.rounds / took:.0f}/s" if took >= RATE_SECONDS else ""
     rounds = f"  {progress.rounds}{of} rounds{rate}" if progress.row else ""

@@ -24,7 +24,7 @@ MOST = 5.0
 
 
 def _percent(text: str) -> float:
-    """The type of --cost: a part of 1."""
+    """Return the type of --cost: a part of 1."""
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", text)
     value = float(match[1]) if match else math.nan
     if not 0.01 <= value <= MOST:

@@ -29,7 +29,7 @@ _MEMORY_FIELDS = ("witnesses",)
 
 
 def differences(serial: Record, memory: Record) -> tuple[str, ...]:
-    """Where the two channels contradict each other, one sentence each.
+    """Return where the two channels contradict each other, one sentence each.
 
     What one of them does not have (a log that was cut) is a gap, no contradiction; what both have must be equal.
     """
@@ -79,7 +79,7 @@ def _phase_differences(serial: PhaseRecord, memory: PhaseRecord, complete: bool)
 
 
 def _unequal(of: str, serial: object, memory: object, names: tuple[str, ...]) -> list[str]:
-    """The named fields in which the two differ."""
+    """Return the named fields in which the two differ."""
     return [
         f"{of}{name}: serial says {getattr(serial, name)}, memory says {getattr(memory, name)}"
         for name in names

@@ -35,7 +35,10 @@ from kgen.kernel.results_block import (
 
 
 def from_memory(layout: ResultsLayout, data: bytes) -> Record:
-    """The debugger channel's record, out of the results block. Raises ProtocolError for a block that is not one."""
+    """Return the debugger channel's record, out of the results block.
+
+    Raises ProtocolError for a block that is not one.
+    """
     if len(data) < layout.size:
         raise ProtocolError(f"the results block is cut off after {len(data)} of {layout.size} bytes")
     block = layout.parse(data)

@@ -115,7 +115,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def _contradiction(lines: tuple[Line, ...]) -> str:
-    """How a whole log contradicts itself, "" where it does not."""
+    """Return how a whole log contradicts itself, "" where it does not."""
     seen: set[tuple[str, ...]] = set()
     for line in lines:
         if line.kind not in _KEYS:
@@ -150,7 +150,7 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
 
 
 def from_log(log: Log) -> Record | None:
-    """The serial channel's record, or None where the log holds not one native line. Never raises.
+    """Return the serial channel's record, or None where the log holds not one native line. Never raises.
 
     Lines that passed their CRC but make no sense, or that contradict each other, count as a break in the record.
     """

@@ -37,8 +37,8 @@ _AFTER = 12
 
 
 def surroundings(events: Sequence[TraceEvent], address: int, token: int) -> tuple[TraceEvent, ...]:
-    """The accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did; and the
-    exchanges of which they are a part or that were under way then, whole, however long before or after.
+    """Return the accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did;
+    and the exchanges of which they are a part or that were under way then, whole, however long before or after.
     """
     here = [replace(event, index=at) for at, event in enumerate(e for e in events if e.address == address)]
     put = next((at for at in reversed(range(len(here))) if (here[at].kind, here[at].value) == ("write", token)), None)
@@ -52,17 +52,17 @@ def surroundings(events: Sequence[TraceEvent], address: int, token: int) -> tupl
 
 
 def _exchange(trace: Sequence[TraceEvent], at: int) -> set[int]:
-    """The events of the access or exchange that event ``at`` is a part of."""
+    """Return the events of the access or exchange that event ``at`` is a part of."""
     return {at} | _begun(trace, at) | _ended(trace, at)
 
 
 def _begun(trace: Sequence[TraceEvent], at: int) -> set[int]:
-    """The events with which the access or exchange began that goes on with event ``at``."""
+    """Return the events with which the access or exchange began that goes on with event ``at``."""
     return _followed(trace, range(at - 1, -1, -1), at, {"write": "read", "read": "ask"})
 
 
 def _ended(trace: Sequence[TraceEvent], at: int) -> set[int]:
-    """The events with which the access or exchange goes on that event ``at`` is a part of."""
+    """Return the events with which the access or exchange goes on that event ``at`` is a part of."""
     return _followed(trace, range(at + 1, len(trace)), at, {"ask": "read", "read": "write"})
 
 
@@ -82,7 +82,9 @@ def _followed(trace: Sequence[TraceEvent], way: range, at: int, expected: dict[s
 
 
 def remarks(trace: Sequence[TraceEvent]) -> list[str]:
-    """A remark for each event, mostly "": where a write ends an exchange that another CPU's write had come into."""
+    """Return a remark for each event, mostly "": where a write ends an exchange that another CPU's write had come
+    into.
+    """
     return [_remark(trace, at) if event.kind == "write" else "" for at, event in enumerate(trace)]
 
 
@@ -103,8 +105,9 @@ def _remark(trace: Sequence[TraceEvent], at: int) -> str:
 
 
 def _pending(trace: Sequence[TraceEvent], at: int) -> TraceEvent | None:
-    """The last write before event ``at`` if it may not have been carried out by then: it is another CPU's, and that CPU
-    has done nothing since."""
+    """Return the last write before event ``at`` if it may not have been carried out by then: it is another CPU's, and
+    that CPU has done nothing since.
+    """
     latest = next((n for n in reversed(range(at)) if trace[n].kind == "write"), None)
     if latest is None or trace[latest].cpu == trace[at].cpu:
         return None

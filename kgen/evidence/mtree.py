@@ -77,7 +77,7 @@ class _View:
 
 
 def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> PathEvidence:
-    """What backs the ``length`` bytes at physical address ``start`` for every CPU.
+    """Return what backs the ``length`` bytes at physical address ``start`` for every CPU.
 
     With ``cpus`` given, at least the views of CPU 0 to ``cpus`` - 1 must be there, which notices a text that was cut
     between two views. Anything doubtful is "unknown": CPUs that disagree, a range that spans regions of different
@@ -102,7 +102,7 @@ def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> Pa
 
 
 def _look_up(view: _View, first: int, last: int) -> PathEvidence:
-    """What one view has at first..last."""
+    """Return what one view has at first..last."""
     if view.garbled:
         return _unknown("a line of the view is not understood", view.title)
     if not view.complete and not any(region.first > last for region in view.regions):
@@ -125,14 +125,14 @@ def _unknown(why: str, view: str = "") -> PathEvidence:
 
 
 def _views(text: str) -> list[_View]:
-    """Every flat view. A last line without its line feed may have been cut, so it is left out."""
+    """Return every flat view. A last line without its line feed may have been cut, so it is left out."""
     lines = [line.removesuffix("\r") for line in text.split("\n")[:-1]]
     starts = [number for number, line in enumerate(lines) if _HEADER.fullmatch(line)]
     return [_view(lines[start:end]) for start, end in itertools.pairwise([*starts, len(lines)])]
 
 
 def _view(lines: list[str]) -> _View:
-    """One view from its header line up to the next one's."""
+    """Return one view from its header line up to the next one's."""
     complete = "" in lines
     body = lines[1 : lines.index("")] if complete else lines[1:]
     spaces: list[str] = []

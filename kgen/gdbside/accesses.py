@@ -43,7 +43,7 @@ def _access(line: str) -> Access | None:
 
 
 def routines(snapshot: Snapshot) -> dict[str, Routine]:
-    """The routines on a cell that the running phase calls, by label."""
+    """Return the routines on a cell that the running phase calls, by label."""
     phase = snapshot.phase
     if phase is None:
         return {}
@@ -52,7 +52,7 @@ def routines(snapshot: Snapshot) -> dict[str, Routine]:
 
 
 def describe(snapshot: Snapshot, routine: Routine, entry: CpuRegisters) -> str:
-    """What a CPU that is in one of these routines is about to do to the cell, or has done."""
+    """Return what a CPU that is in one of these routines is about to do to the cell, or has done."""
     begin, code = snapshot.image.code_of(routine.label)
     starts = snapshot.boundaries(begin, begin + len(code))
     steps = accesses(routine.statements)
@@ -82,7 +82,7 @@ def _cell(snapshot: Snapshot, address: int) -> str:
 
 
 def _register(entry: CpuRegisters, name: str) -> str:
-    """A register of any width, in as many hex digits as it has."""
+    """Return a register of any width, in as many hex digits as it has."""
     letter = name[-2] if name[-1] in "xl" else name[-1]
     value: int = getattr(entry, f"e{letter}x", 0)
     digits = {"l": 2, "h": 2}.get(name[-1], 8 if name.startswith("e") else 4)

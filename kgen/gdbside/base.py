@@ -14,7 +14,7 @@ _VARIABLE = "KGEN_TRACEBACK"
 
 
 def printable(text: str) -> str:
-    """Text whose control characters can do nothing to a terminal: guests and files may be hostile."""
+    """Return text whose control characters can do nothing to a terminal: guests and files may be hostile."""
     return "".join(each if each.isprintable() or each == "\t" else f"\\x{ord(each):02x}" for each in text)
 
 
@@ -57,16 +57,16 @@ class Command(gdb.Command):
         raise NotImplementedError
 
     def complete(self, text: str, word: str) -> list[str]:
-        """What the word before the cursor may become."""
+        """Return what the word before the cursor may become."""
         before = text[: len(text) - len(word or "")].split()
         return [each for each in self.choices() if each.startswith(word or "")] if len(before) == self.place else []
 
     def choices(self) -> Sequence[str]:
-        """What an argument may be, at this moment."""
+        """Return what an argument may be, at this moment."""
         return self.words
 
     def number(self, text: str, what: str, below: int) -> int:
-        """An argument that is a number from 0 on. Raises gdb.GdbError."""
+        """Return an argument that is a number from 0 on. Raises gdb.GdbError."""
         try:
             value = int(text, 0)
         except ValueError:
@@ -76,7 +76,7 @@ class Command(gdb.Command):
         return value
 
     def refuse(self, arguments: Sequence[str]) -> None:
-        """Raises gdb.GdbError where something is left that the command does not take."""
+        """Raise gdb.GdbError where something is left that the command does not take."""
         if arguments:
             raise _told(f"'kgen {self.name}' does not take '{arguments[0]}'; see 'help kgen {self.name}'")
 

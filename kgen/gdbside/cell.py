@@ -41,7 +41,7 @@ class Cell(Command):
 
 
 def _path(seen: Snapshot) -> str:
-    """What lies behind the cells, by QEMU's word."""
+    """Return what lies behind the cells, by QEMU's word."""
     assert seen.phase is not None
     text = session.monitor("info mtree -f")
     if "FlatView" not in text:

@@ -18,12 +18,12 @@ SHOWN = 16
 
 
 def round_of(token: int) -> int:
-    """The round that a token of 32 bits was put in."""
+    """Return the round that a token of 32 bits was put in."""
     return token * TOKEN_INVERSE & _WORD
 
 
 def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
-    """What a value in a cell of the running batch stands for."""
+    """Return what a value in a cell of the running batch stands for."""
     phase = snapshot.phase
     assert phase is not None
     if snapshot.is_over:
@@ -50,7 +50,7 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
 
 
 def _low(value: int, width: int) -> int | None:
-    """The 32 bits that a cell holds, once or, where it is wider, twice; None where the halves differ."""
+    """Return the 32 bits that a cell holds, once or, where it is wider, twice; None where the halves differ."""
     return value & _WORD if width <= 32 or value >> 32 == value & _WORD else None
 
 
@@ -86,7 +86,7 @@ def _of_a_chain(snapshot: Snapshot, value: int) -> str:
 
 
 def line(snapshot: Snapshot, cell: int) -> str:
-    """A cell in a line: number, address, value, meaning."""
+    """Return a cell in a line: number, address, value, meaning."""
     phase = snapshot.phase
     assert phase is not None
     where = f"cell {cell} at {snapshot.cell_address(cell):#x}"
@@ -98,7 +98,7 @@ def line(snapshot: Snapshot, cell: int) -> str:
 
 
 def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
-    """The cells of the running batch, or one of them."""
+    """Yield the cells of the running batch, or one of them."""
     phase = snapshot.phase
     if phase is None or not snapshot.block.handshake.address:
         yield "there is no cell yet: no phase has begun"
@@ -121,8 +121,9 @@ def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
 
 
 def interesting(snapshot: Snapshot) -> int:
-    """The cell that somebody who looks at the machine wants to see: that of a violation whose batch still stands, else
-    the one that is being filled."""
+    """Return the cell that somebody who looks at the machine wants to see: that of a violation whose batch still
+    stands, else the one that is being filled.
+    """
     last = snapshot.record.witnesses[-1] if snapshot.record.witnesses else None
     if last is not None and snapshot.in_place(last):
         return last.cell

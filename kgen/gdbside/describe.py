@@ -34,7 +34,7 @@ _STATES = {
 
 
 def status(snapshot: Snapshot) -> Iterator[str]:
-    """Everything at a glance."""
+    """Yield everything at a glance."""
     spec, record = snapshot.image.spec, snapshot.record
     yield f"{spec.name}: {plural(spec.case.cpus, 'CPU')}, build {record.build_id[:12]}"
     state = KernelState(snapshot.block.state.value)
@@ -76,7 +76,7 @@ def _takes_turns(snapshot: Snapshot, other: PhaseRecord, phase: Phase) -> bool:
 
 
 def _others(snapshot: Snapshot, title: str, others: Sequence[PhaseRecord]) -> Iterator[str]:
-    """What other phases have come to so far."""
+    """Yield what other phases have come to so far."""
     if others:
         yield f"  {title}:"
     for other in others:
@@ -86,19 +86,19 @@ def _others(snapshot: Snapshot, title: str, others: Sequence[PhaseRecord]) -> It
 
 
 def row(snapshot: Snapshot) -> str:
-    """The counters in the original program's form."""
+    """Return the counters in the original program's form."""
     puts, first, rest = _counts(snapshot)
     return f"counts:\t{puts}\t{first}\t{rest}\t{puts - first - rest}"
 
 
 def _counts(snapshot: Snapshot) -> tuple[int, int, int]:
-    """What CPU 0 has put, what CPU 1 has taken, and what the others have."""
+    """Return what CPU 0 has put, what CPU 1 has taken, and what the others have."""
     counts = snapshot.block.cpu
     return counts[0].puts, counts[1].takes, sum(counts[cpu].takes for cpu in range(2, snapshot.cpus))
 
 
 def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
-    """Whether a batch is over whose violations are not all recorded: the counters already have all of it."""
+    """Return whether a batch is over whose violations are not all recorded: the counters already have all of it."""
     if snapshot.is_over or snapshot.unacknowledged or entry.status is not PhaseStatus.RUNNING:
         return False
     if entry.torn or entry.stale or entry.left or entry.foreign:  # the counters do not tell how many there must be
@@ -108,7 +108,7 @@ def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
 
 
 def cpu_lines(snapshot: Snapshot, where: bool = False) -> Iterator[str]:
-    """A sentence for each CPU of the case; with ``where``, the routine it is in as well."""
+    """Yield a sentence for each CPU of the case; with ``where``, the routine it is in as well."""
     for cpu in range(snapshot.cpus):
         entry = snapshot.registers_of.get(cpu)
         at = f"; at {place(snapshot, entry)}" if where and entry is not None else ""
@@ -116,7 +116,7 @@ def cpu_lines(snapshot: Snapshot, where: bool = False) -> Iterator[str]:
 
 
 def witness_lines(snapshot: Snapshot) -> Iterator[str]:
-    """All witnesses by phase, the newest last; what is only counted is told, too."""
+    """Yield all witnesses by phase, the newest last; what is only counted is told, too."""
     record = snapshot.record
     if not record.witnesses:
         yield "no violation has been recorded"

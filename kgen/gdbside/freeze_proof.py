@@ -40,7 +40,10 @@ class FreezeProof(Command):
 
 
 def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
-    """The second look, and what the machine did before it. CPU 0 is held: it would go on and wipe out the evidence."""
+    """Return the second look, and what the machine did before it.
+
+    CPU 0 is held: it would go on and wipe out the evidence.
+    """
     threads = {thread.num: thread for thread in session.all_threads()}
     consumers = {cpu: seen.registers_of.get(cpu) for cpu in range(1, seen.cpus)}
     if any(entry is None for entry in consumers.values()):

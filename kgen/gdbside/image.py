@@ -40,14 +40,14 @@ class Image:
     sections: tuple[Section, ...]
 
     def routine(self, address: int) -> tuple[str, int]:
-        """The routine that holds an address, and how many bytes in; ("", 0) where it is none of the kernel's."""
+        """Return the routine that holds an address, and how many bytes in; ("", 0) where it is none of the kernel's."""
         for begin, end, name in self.routines:
             if begin <= address < end:
                 return name, address - begin
         return "", 0
 
     def code_of(self, name: str) -> tuple[int, bytes]:
-        """Where a routine begins, and its bytes. Raises LinkError."""
+        """Return where a routine begins, and its bytes. Raises LinkError."""
         for begin, end, found in self.routines:
             section = next((part for part in self.sections if part.address <= begin < part.address + part.size), None)
             if found == name and section is not None:
@@ -55,8 +55,9 @@ class Image:
         raise LinkError(f"has no routine {name}", where=self.path, hint=_HINT)
 
     def place_of_violation(self) -> tuple[int, int]:
-        """Where CPU 0 has just recorded a witness: the address of the last instruction of ``record``, and the address
-        in ``violation`` that it then returns to. Raises LinkError."""
+        """Return where CPU 0 has just recorded a witness: the address of the last instruction of ``record``, and the
+        address in ``violation`` that it then returns to. Raises LinkError.
+        """
         record, code = self.code_of("record")
         start, caller = self.code_of("violation")
         backs = [

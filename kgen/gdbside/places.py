@@ -22,7 +22,7 @@ _OPERATES = "draws a ticket for an operation, or logs it"
 
 
 def sentence(snapshot: Snapshot, cpu: int) -> str:
-    """What a CPU of the case does, without a subject."""
+    """Return what a CPU of the case does, without a subject."""
     entry = snapshot.registers_of.get(cpu)
     if cpu and not _works(snapshot, cpu):
         return words(CpuState(snapshot.block.cpu[cpu].state.value), snapshot.block.cpu[cpu])
@@ -37,7 +37,7 @@ def sentence(snapshot: Snapshot, cpu: int) -> str:
 
 
 def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
-    """The routine that a CPU is in, and how far: ``doze+0x2``."""
+    """Return the routine that a CPU is in, and how far: ``doze+0x2``."""
     name, distance = snapshot.image.routine(entry.eip)
     if not name:
         return f"{entry.eip:#x}, outside the kernel"
@@ -45,7 +45,7 @@ def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
 
 
 def callers(snapshot: Snapshot, entry: CpuRegisters) -> tuple[str, ...]:
-    """The routines that a CPU will return to, the nearest first: of what lies on its stack, what points into the
+    """Return the routines that a CPU will return to, the nearest first: of what lies on its stack, what points into the
     kernel's code behind a call."""
     try:
         data = snapshot.machine.read_memory(entry.esp, 4 * _STACK_WORDS)
@@ -66,7 +66,7 @@ def _works(snapshot: Snapshot, cpu: int) -> bool:
 
 
 def _unseen(snapshot: Snapshot, cpu: int) -> str:
-    """Where the debugger shows no registers of it."""
+    """Return where the debugger shows no registers of it."""
     told = "this stub does not show its registers"
     if not cpu:
         return f"{told}; the kernel is in batch {snapshot.block.handshake.batch}"
@@ -77,7 +77,7 @@ def _unseen(snapshot: Snapshot, cpu: int) -> str:
 
 
 def _sets_out(snapshot: Snapshot) -> str:
-    """What ``set_out`` does before an operation, by the batch's style."""
+    """Return what ``set_out`` does before an operation, by the batch's style."""
     if snapshot.block.handshake.style == Style.RACE:
         return "waits for the others to come to their next operation"
     return "lets a random moment pass before its next operation"
@@ -111,7 +111,7 @@ def _consumer(snapshot: Snapshot, cpu: int, frames: Sequence[str]) -> str:
 
 
 def _innermost(snapshot: Snapshot, story: Mapping[str, str | Callable[[Snapshot], str]], frames: Sequence[str]) -> str:
-    """What the innermost routine that says something says, "" where none does."""
+    """Return what the innermost routine that says something says, "" where none does."""
     told = next((story[name] for name in frames if name in story), "")
     return told if isinstance(told, str) else told(snapshot)
 

@@ -30,7 +30,7 @@ class CpuPrinter(_Struct):
     """A CPU's entry; one that no CPU uses says so."""
 
     def to_string(self) -> str:
-        """What it is at, in front of the fields."""
+        """Return what it is at, in front of the fields."""
         if not int(self._value["state"]):
             return "unused"
         go, ack = int(self._value["go"]), int(self._value["ack"])
@@ -39,7 +39,7 @@ class CpuPrinter(_Struct):
         return f"{self._value['state']}, " + (f"batch {go} acknowledged" if go == ack else f"at work on batch {go}")
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:
-        """The fields, without an exception that there was not."""
+        """Yield the fields, without an exception that there was not."""
         if int(self._value["state"]):
             for name, value in super().children():
                 if name != "fault" or int(value["vector_plus_1"]):
@@ -68,7 +68,7 @@ class ResultsPrinter(_Struct):
     """The block: CPUs that there are, phases that have begun, witnesses that were recorded."""
 
     def to_string(self) -> str:
-        """What the kernel is at."""
+        """Return what the kernel is at."""
         return f"{self._value['state']}, phase {int(self._value['phase_index'])}"
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:

@@ -40,7 +40,7 @@ class Look:
     holders: tuple[int, ...] | None
 
     def contradicts(self, witness: Witness) -> str:
-        """What this look has against the witness, "" for nothing."""
+        """Return what this look has against the witness, "" for nothing."""
         busy = next((cpu for cpu, (go, ack) in enumerate(self.batches, 1) if go != ack), None)
         if busy is not None:
             return f"CPU {busy} has not acknowledged its batch and may still hold the token"
@@ -73,8 +73,9 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
 
 
 def witness_to_prove(snapshot: Snapshot) -> Witness:
-    """The violation to speak of: one whose batch still stands before one of the case before one of a control, a loss
-    before any other, the last one of those. Raises ProtocolError where there is none."""
+    """Return the violation to speak of: one whose batch still stands before one of the case before one of a control, a
+    loss before any other, the last one of those. Raises ProtocolError where there is none.
+    """
     if not snapshot.record.witnesses:
         raise ProtocolError("no violation has been recorded", hint="" if snapshot.is_over else _HOW)
     return max(
@@ -90,8 +91,9 @@ def witness_to_prove(snapshot: Snapshot) -> Witness:
 
 
 def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look | None, between: str) -> Iterator[str]:
-    """The proof. ``first`` and ``second`` are the two looks, None where the batch is gone by or a second look could not
-    be had; ``between`` says what the machine did in the meantime, or why it did nothing."""
+    """Yield the proof. ``first`` and ``second`` are the two looks, None where the batch is gone by or a second look
+    could not be had; ``between`` says what the machine did in the meantime, or why it did nothing.
+    """
     phase = snapshot.planned[witness.phase]
     if not can_be_looked_at(snapshot, witness):
         yield f"{phase.label}: {describe(witness, phase.experiment)}"
@@ -117,13 +119,13 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
 
 
 def can_be_looked_at(snapshot: Snapshot, witness: Witness) -> bool:
-    """Whether the two looks say something about that violation."""
+    """Return whether the two looks say something about that violation."""
     is_token = snapshot.planned[witness.phase].experiment == "token"
     return is_token and witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE)
 
 
 def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
-    """What the log of a chain's batch says of the value."""
+    """Yield what the log of a chain's batch says of the value."""
     value = value_of(witness)
     if not snapshot.in_place(witness):
         yield f"Its batch is gone, and with it the log of its operations. To look yourself: {_HOW}."
@@ -144,7 +146,7 @@ def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
 
 
 def _text(text: str) -> Iterator[str]:
-    """A paragraph below a heading."""
+    """Yield a paragraph below a heading."""
     yield from textwrap.wrap(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
 
 
@@ -187,7 +189,7 @@ def _work(snapshot: Snapshot, phase: Phase) -> Work:
 
 
 def _pattern(snapshot: Snapshot, witness: Witness, phase: Phase) -> str:
-    """What the kernel stores in a cell that should stay as it is, in as many digits as a cell has."""
+    """Return what the kernel stores in a cell that should stay as it is, in as many digits as a cell has."""
     width = phase.form.width
     value = ~witness.token & _WORD
     if snapshot.phase is not None and snapshot.phase.index == witness.phase:
@@ -278,7 +280,7 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
 
 
 def _says(phase: Phase) -> str:
-    """What a violation says of the machine."""
+    """Return what a violation says of the machine."""
     if not phase.form.lock:
         return without_lock(phase)
     name = phase.form.mnemonic.upper()
@@ -286,7 +288,7 @@ def _says(phase: Phase) -> str:
 
 
 def without_lock(phase: Phase) -> str:
-    """What a violation without LOCK says."""
+    """Return what a violation without LOCK says."""
     return (
         f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that such a "
         "fault does not go unseen here."

@@ -30,12 +30,12 @@ class GdbMachine:
     """The stopped machine: see ``engine.Frozen``."""
 
     def threads(self) -> tuple[CpuRegisters, ...]:
-        """Every CPU that the stub shows. gdb's selection stays as it was."""
+        """Return every CPU that the stub shows. gdb's selection stays as it was."""
         with selection():
             return tuple(self._registers(thread) for thread in all_threads())
 
     def read_memory(self, address: int, length: int) -> bytes:
-        """Bytes at an address, which is a physical one: the kernel runs without paging."""
+        """Return bytes at an address, which is a physical one: the kernel runs without paging."""
         try:
             return bytes(gdb.selected_inferior().read_memory(address, length))
         except gdb.error as error:
@@ -60,7 +60,7 @@ class GdbMachine:
 
 
 def details(thread: gdb.InferiorThread) -> str:
-    """What the stub says of a thread: ``CPU#1 [halted ]``; "" where it says nothing."""
+    """Return what the stub says of a thread: ``CPU#1 [halted ]``; "" where it says nothing."""
     return " ".join((getattr(thread, "details", None) or "").split())
 
 
@@ -90,7 +90,7 @@ def _selected_frame() -> gdb.Frame | None:
 
 
 def image() -> Image:
-    """The kernel that gdb has loaded. Raises LinkError."""
+    """Return the kernel that gdb has loaded. Raises LinkError."""
     space = gdb.current_progspace()
     path = space.filename if space is not None else None
     if not path:
@@ -111,8 +111,9 @@ def all_threads() -> list[gdb.InferiorThread]:
 
 
 def in_real_mode(frame: gdb.Frame) -> bool:
-    """Whether the frame's CPU is in real mode, in which its code lies at CS and IP; False where the stub does not show
-    CR0."""
+    """Return whether the frame's CPU is in real mode, in which its code lies at CS and IP; False where the stub does
+    not show CR0.
+    """
     try:
         return not int(frame.read_register("cr0")) & _PROTECTED
     except (gdb.error, ValueError):
@@ -120,7 +121,7 @@ def in_real_mode(frame: gdb.Frame) -> bool:
 
 
 def must_be_stopped() -> None:
-    """Raises DebuggerError where there is no machine, or it runs."""
+    """Raise DebuggerError where there is no machine, or it runs."""
     threads = all_threads()
     if not threads:
         raise DebuggerError("gdb is connected to no machine", hint="'target remote HOST:PORT' or '... SOCKET'")
@@ -129,15 +130,18 @@ def must_be_stopped() -> None:
 
 
 def snapshot() -> Snapshot:
-    """The machine as it stands. Raises KgenError in one of its forms."""
+    """Return the machine as it stands. Raises KgenError in one of its forms."""
     found = image()
     must_be_stopped()
     return take(found, GdbMachine(), boundaries)
 
 
 def begun() -> Snapshot | None:
-    """The machine as it stands, None before its kernel has begun. What moves a CPU asks here first: a machine that is
-    not the ELF's must stay as it is. Raises KgenError in one of its forms."""
+    """Return the machine as it stands, None before its kernel has begun.
+
+    What moves a CPU asks here first: a machine that is not the ELF's must stay as it is. Raises KgenError in one of its
+    forms.
+    """
     try:
         return snapshot()
     except NotBegun:
@@ -145,7 +149,7 @@ def begun() -> Snapshot | None:
 
 
 def boundaries(begin: int, end: int) -> tuple[int, ...]:
-    """Where each instruction of the kernel between two addresses begins, () where gdb cannot tell.
+    """Return where each instruction of the kernel between two addresses begins, () where gdb cannot tell.
 
     By the ELF's line table, in which each has a line: gdb takes the code for 64-bit code where the stub is that of a
     64-bit machine.
@@ -157,7 +161,9 @@ def boundaries(begin: int, end: int) -> tuple[int, ...]:
 
 
 def is_wide(frame: gdb.Frame) -> bool:
-    """Whether gdb takes the machine for a 64-bit one, as which it disassembles the kernel's 32-bit code wrongly."""
+    """Return whether gdb takes the machine for a 64-bit one, as which it disassembles the kernel's 32-bit code
+    wrongly.
+    """
     return bool(frame.architecture().name().startswith("i386:x86-64"))
 
 
@@ -165,7 +171,7 @@ def is_wide(frame: gdb.Frame) -> bool:
 
 
 def packet(text: str) -> str:
-    """A stub's answer to a packet of the remote protocol, "" where it has none or is no remote stub."""
+    """Return a stub's answer to a packet of the remote protocol, "" where it has none or is no remote stub."""
     try:
         answer = _RECEIVED.search(gdb.execute(f"maint packet {text}", to_string=True))
     except gdb.error:
@@ -174,12 +180,12 @@ def packet(text: str) -> str:
 
 
 def moves_one_cpu() -> bool:
-    """Whether the stub can move one CPU while the others stand still."""
+    """Return whether the stub can move one CPU while the others stand still."""
     return "c" in packet("vCont?").split(";")
 
 
 def takes_breakpoint(kind: int, address: int) -> bool:
-    """Whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is taken away again."""
+    """Return whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is taken away again."""
     taken = packet(f"Z{kind},{address:x},1") == "OK"
     if taken:
         packet(f"z{kind},{address:x},1")
@@ -187,7 +193,7 @@ def takes_breakpoint(kind: int, address: int) -> bool:
 
 
 def monitor(line: str) -> str:
-    """What QEMU's monitor answers, "" where the stub has no such monitor."""
+    """Return what QEMU's monitor answers, "" where the stub has no such monitor."""
     try:
         return gdb.execute(f"monitor {line}", to_string=True).replace("\r", "")
     except gdb.error:
@@ -195,7 +201,7 @@ def monitor(line: str) -> str:
 
 
 def is_given_up() -> bool:
-    """Whether the emulator has given the machine up: it would never go, and so never stop."""
+    """Return whether the emulator has given the machine up: it would never go, and so never stop."""
     return "internal-error" in monitor("info status")
 
 
@@ -209,7 +215,7 @@ def must_be_able_to_go() -> None:
 
 
 def is_kvm() -> bool | None:
-    """Whether QEMU runs the machine on KVM, None where nobody can be asked."""
+    """Return whether QEMU runs the machine on KVM, None where nobody can be asked."""
     answer = monitor("info kvm")
     if "kvm support" not in answer:
         return None
@@ -217,7 +223,7 @@ def is_kvm() -> bool | None:
 
 
 def shortcomings() -> list[str]:
-    """What this stub cannot do, a line each; nothing for QEMU's."""
+    """Return what this stub cannot do, a line each; nothing for QEMU's."""
     found = []
     cpus = image().spec.case.cpus
     if len(all_threads()) < cpus:

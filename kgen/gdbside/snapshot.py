@@ -51,7 +51,7 @@ class Snapshot:
         return KernelState(self.block.state.value) in FINAL_STATES
 
     def must_not_be_over(self) -> None:
-        """Raises ProtocolError where there is nothing left to run."""
+        """Raise ProtocolError where there is nothing left to run."""
         if self.is_over:
             raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
 
@@ -97,20 +97,20 @@ class Snapshot:
         return Memory(self.machine, self.image.symbols)
 
     def word(self, name: str, index: int) -> int:
-        """The guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
+        """Return the guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
         return self.memory.word(name, index)
 
     def takes(self, cell: int) -> dict[int, int]:
-        """What each consumer took out of a cell in the current batch, 0 for nothing. Raises DebuggerError."""
+        """Return what each consumer took out of a cell in the current batch, 0 for nothing. Raises DebuggerError."""
         return {cpu: self.word("takes", MAX_BATCH * (cpu - 1) + cell) for cpu in range(1, self.cpus)}
 
     def cell_address(self, cell: int) -> int:
-        """The physical address of a cell of the current batch."""
+        """Return the physical address of a cell of the current batch."""
         assert self.phase is not None
         return int(self.block.handshake.address) + self.phase.stride * cell
 
     def cell_value(self, cell: int) -> int:
-        """What a cell holds, at its whole width. Raises DebuggerError."""
+        """Return what a cell holds, at its whole width. Raises DebuggerError."""
         assert self.phase is not None
         size = self.phase.form.width // 8
         return int.from_bytes(self.machine.read_memory(self.cell_address(cell), size), "little")
@@ -135,7 +135,7 @@ class Snapshot:
         return int.from_bytes(self.machine.read_memory(entry.esp, 4), "little") == back
 
     def in_place(self, witness: Witness) -> bool:
-        """Whether the memory of the witness's batch still is as it was when it was judged, the cell included.
+        """Return whether the memory of the witness's batch still is as it was when it was judged, the cell included.
 
         Tokens are named anew before any CPU touches a cell of the next batch. Those of few bits come again, and where
         there are no tokens nothing names a batch: of these the batch alone that is being judged can be known, whose

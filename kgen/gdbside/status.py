@@ -111,7 +111,7 @@ class Judge(Command):
 
 
 def _path(where: tuple[int, int] | None) -> PathEvidence:
-    """What QEMU says lies behind the cells, where there is a QEMU to ask."""
+    """Return what QEMU says lies behind the cells, where there is a QEMU to ask."""
     text = session.monitor("info mtree -f") if where else ""
     if where is None or "FlatView" not in text:
         return NOT_ASKED

@@ -60,7 +60,7 @@ class Step(Command):
             say("(stepped alone, every instruction is atomic: this is no evidence about LOCK)")
 
     def _chosen(self, text: str, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
-        """The CPU that has the kernel's number."""
+        """Return the CPU that has the kernel's number."""
         seen = session.snapshot()
         cpu = self.number(text, "CPU", seen.cpus)
         entry = seen.registers_of.get(cpu)
@@ -88,7 +88,7 @@ def _step(thread: gdb.InferiorThread, name: str, count: int) -> None:
 
 
 def _here() -> str:
-    """The selected CPU's next instruction in a line with its source."""
+    """Return the selected CPU's next instruction in a line with its source."""
     frame = gdb.newest_frame()
     pc = int(frame.pc())
     if session.in_real_mode(frame):
@@ -103,7 +103,7 @@ def _here() -> str:
 
 
 def _source(frame: gdb.Frame) -> str:
-    """The listing's line, as the source has it."""
+    """Return the listing's line, as the source has it."""
     found = frame.find_sal()
     if not found.line:
         return ""

@@ -21,7 +21,7 @@ WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def host() -> dict[str, Any]:
-    """The machine and the kernel under us. What cannot be read is left out."""
+    """Return the machine and the kernel under us. What cannot be read is left out."""
     fields = {"system": platform.system(), "kernel": platform.release(), "machine": platform.machine()}
     return fields | {"cpus": os.cpu_count() or 0} | _cpuinfo(_read(Path("/proc/cpuinfo")))
 
@@ -50,12 +50,12 @@ def kvm_parameters() -> dict[str, str]:
 
 
 def first_line(command: Sequence[str]) -> str:
-    """The first line a program prints, "" when it cannot be run."""
+    """Return the first line a program prints, "" when it cannot be run."""
     return _first(output(command, _VERSION_SECONDS))
 
 
 def accelerator(command: Sequence[str]) -> dict[str, str]:
-    """What carries the guest out, from QEMU's command line: ``accel`` and, for TCG, its ``thread`` mode.
+    """Return what carries the guest out, from QEMU's command line: ``accel`` and, for TCG, its ``thread`` mode.
 
     QEMU takes the first of several accelerators that works; ours comes first.
     """
@@ -93,7 +93,7 @@ def gathering(emulator: str, gdb: str) -> Iterator[Callable[[], dict[str, Any]]]
 
 
 def environment(emulator: str = "", gdb: str = "") -> dict[str, Any]:
-    """What ``gathering`` gathers, at once."""
+    """Return what ``gathering`` gathers, at once."""
     with gathering(emulator, gdb) as gather:
         return gather()
 

@@ -81,7 +81,7 @@ class Child:
             self._tail = tail[-TAIL_BYTES:]
 
     def stderr_lines(self) -> tuple[str, ...]:
-        """The error output kept so far, in whole lines without blanks."""
+        """Return the error output kept so far, in whole lines without blanks."""
         self.drain_stderr()
         text = self._head + (b"\n" if self._dropped else b"") + self._tail
         return tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
@@ -98,7 +98,7 @@ class Child:
         )
 
     def poll(self) -> int | None:
-        """The exit status if the child has ended (negative: the signal that killed it), else None.
+        """Return the exit status if the child has ended (negative: the signal that killed it), else None.
 
         What it leaves behind of its group is killed then.
         """
@@ -121,7 +121,7 @@ class Child:
         return self.poll()
 
     def epitaph(self) -> str:
-        """How the child ended, in words without a subject: "exited with status 1", "was killed by SIGKILL"."""
+        """Return how the child ended, in words without a subject: "exited with status 1", "was killed by SIGKILL"."""
         status = self.poll()
         if status is None:
             return "is still running"
@@ -157,7 +157,7 @@ class Child:
         return self._process.returncode
 
     def _has_ended(self) -> bool:
-        """Whether the child is dead. It is not reaped, where the system can tell without that."""
+        """Return whether the child is dead. It is not reaped, where the system can tell without that."""
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -280,7 +280,9 @@ class Answer:
             self._child.stdin.close()  # there is nothing to read for it
 
     def text(self, timeout: float) -> str:
-        """All it printed, "" when it could not be run, takes more than ``timeout`` seconds, or talks without end."""
+        """Return all it printed, "" when it could not be run, takes more than ``timeout`` seconds, or talks without
+        end.
+        """
         if self._child is None or self._child.stdout is None or self._child.stdout.closed:
             return ""
         until = time.monotonic() + timeout
@@ -368,7 +370,7 @@ def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
 
 
 def _terminal() -> Callable[[], None]:
-    """What puts our terminal's settings back, nothing where there is no terminal."""
+    """Return what puts our terminal's settings back, nothing where there is no terminal."""
     import termios
 
     try:
@@ -385,7 +387,7 @@ def _terminal() -> Callable[[], None]:
 
 
 def output(command: Sequence[str], timeout: float) -> str:
-    """What a short-lived program prints, "" when it cannot be run or takes more than ``timeout`` seconds."""
+    """Return what a short-lived program prints, "" when it cannot be run or takes more than ``timeout`` seconds."""
     return Answer(command).text(timeout)
 
 

@@ -30,7 +30,8 @@ _SOCKET_CALL = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
 
 
 def no_sockets() -> bytes:
-    """The filter (seccomp(2), a program in classic BPF) that ends a thread which calls socket(2) for IPv4 or IPv6.
+    """Return the filter (seccomp(2), a program in classic BPF) that ends a thread which calls socket(2) for IPv4 or
+    IPv6.
 
     It ends, and the call does not fail, because a program may take a failure for the end of the world: Bochs's display
     for remote viewers listens on every address of the host, in a thread of its own, and nothing else needs that thread.
@@ -57,8 +58,8 @@ def no_sockets() -> bytes:
 
 
 def die_with_parent(mask: set[signal.Signals] | None, deaf: bytes | None = None) -> Callable[[], None] | None:
-    """What the child runs between fork and exec so that the kernel kills it with us, to have its signals, and to be
-    under the filter ``deaf``; None where there is no such call.
+    """Return what the child runs between fork and exec so that the kernel kills it with us, to have its signals, and to
+    be under the filter ``deaf``; None where there is no such call.
 
     The library is loaded here, in the parent: after a fork only what is already there is safe to use.
     """

@@ -56,7 +56,7 @@ def orderly_end() -> Iterator[None]:
 
 
 def ended_by(error: BaseException | None) -> Terminated | None:
-    """The signal that is this error, or while whose tidying up it came."""
+    """Return the signal that is this error, or while whose tidying up it came."""
     while error is not None and not isinstance(error, Terminated):
         error = error.__context__
     return error

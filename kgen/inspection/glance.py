@@ -101,7 +101,7 @@ def look(read: Read, layout: ResultsLayout, results: int, phases: tuple[Phase, .
 
 
 def _part(layout: ResultsLayout, read: Read, results: int, offset: int, size: int) -> Any:
-    """The block with nothing in it but this part."""
+    """Return the block with nothing in it but this part."""
     data = bytes(offset) + read(results + offset, size)
     return layout.parse(data + bytes(layout.size - len(data)))
 

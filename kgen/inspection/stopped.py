@@ -93,7 +93,8 @@ def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Seq
 
 
 def _cells(machine: Frozen, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
-    """Every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any case.
+    """Return every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any
+    case.
 
     What lies between them is read along where that is little, and left out.
     """

@@ -39,8 +39,11 @@ _AFTER = 0.5
 def timeline(
     memory: Memory, block: Any, spec: KernelSpec, phase: Phase, ring: Sequence[Witness], witness: Witness
 ) -> tuple[SceneEvent, ...]:
-    """All events up to ``witness``. ``block`` is the results block, ``phase`` the witness's own, ``ring`` the witnesses
-    in the order in which they were recorded. Raises DebuggerError."""
+    """Return all events up to ``witness``.
+
+    ``block`` is the results block, ``phase`` the witness's own, ``ring`` the witnesses in the order in which they were
+    recorded. Raises DebuggerError.
+    """
     planned = phases(spec)
     found = [
         replace(_recorded(entry, f"{planned[entry.phase].label}: "), step=step)
@@ -54,7 +57,7 @@ def timeline(
 
 
 def _history(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
-    """What happened to the witness's cell in its batch."""
+    """Return what happened to the witness's cell in its batch."""
     if not experiment_of(phase).walk:
         return _tokens(memory, block, phase, witness)
     if phase.experiment == "chain":
@@ -68,7 +71,7 @@ def _recorded(entry: Witness, where: str) -> SceneEvent:
 
 
 def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
-    """The history of a token."""
+    """Yield the history of a token."""
     batch, cell = block.handshake.batch, witness.cell
     own = {"phase": phase.index, "batch": batch, "tsc": None}
     text = f"CPU 0 opens batch {batch} of {plural(block.handshake.cells, 'cell')}"
@@ -97,7 +100,7 @@ def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Itera
 
 
 def _walk(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
-    """The history of a cell that all CPUs of a batch work on, in no known order."""
+    """Yield the history of a cell that all CPUs of a batch work on, in no known order."""
     own = {"phase": phase.index, "batch": block.handshake.batch, "tsc": None}
     yield _opened(block, phase, own)
     taking_part = walkers(block, phase.cpus)
@@ -109,7 +112,7 @@ def _walk(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterato
 
 
 def _chain(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
-    """The history of a value that was exchanged into a cell: who wrote it, and who got it."""
+    """Yield the history of a value that was exchanged into a cell: who wrote it, and who got it."""
     own = {"phase": phase.index, "batch": block.handshake.batch, "tsc": None}
     yield _opened(block, phase, own)
     everything = operations_of(memory, block, spec, phase)
@@ -150,7 +153,7 @@ def _opened(block: Any, phase: Phase, own: Mapping[str, Any]) -> SceneEvent:
 
 
 def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
-    """What CPU 0 found in the cell at last, where the guest keeps it."""
+    """Yield what CPU 0 found in the cell at last, where the guest keeps it."""
     if phase.experiment in _LOOKED_AT:
         value = memory.word("finals", cell)
         text = f"CPU 0 finds {value:08x} in the cell"
@@ -158,7 +161,7 @@ def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, 
 
 
 def _parked(block: Any, cpus: Sequence[int], step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
-    """Who has acknowledged the batch."""
+    """Yield who has acknowledged the batch."""
     for cpu in cpus:
         if block.cpu[cpu].ack == own["batch"]:
             text = f"CPU {cpu} acknowledges the batch: it touches no cell any more"

@@ -109,7 +109,10 @@ class Form:
     code: Mapping[Use, tuple[str, ...]] = field(compare=False)
 
     def routine(self, use: Use, operand: int = 0) -> tuple[str, ...]:
-        """The statements of a use; labels still begin with ``{L}``. Raises KeyError where the form has no such use."""
+        """Return the statements of a use; labels still begin with ``{L}``.
+
+        Raises KeyError where the form has no such use.
+        """
         return tuple(line.replace("{operand}", f"{operand:#x}") for line in self.code[use])
 
 
@@ -173,11 +176,11 @@ class Instruction:
         return tuple(self.opcodes)
 
     def increment(self, width: int) -> int:
-        """What one STEP adds to a cell, with the operand that ``step`` chooses."""
+        """Return what one STEP adds to a cell, with the operand that ``step`` chooses."""
         return self.semantics(0, self.step(width), CF, width, 0).value
 
     def form(self, width: int, source: Source, lock: bool) -> Form:
-        """The form under test. Raises KeyError where the SDM has none."""
+        """Return the form under test. Raises KeyError where the SDM has none."""
         if self.implicit_lock and not lock:
             raise KeyError(f"{self.name} on memory is always locked")
         prefixed = lock and not self.implicit_lock
@@ -195,7 +198,7 @@ class Instruction:
         )
 
     def unlocked(self, width: int, source: Source) -> tuple[Form, ...]:
-        """The forms that serve as power controls, the one that stands for ``--no-lock`` first."""
+        """Return the forms that serve as power controls, the one that stands for ``--no-lock`` first."""
         if not self.stand_ins:
             return (self.form(width, source, lock=False),)
         return tuple(
@@ -219,12 +222,14 @@ class Instruction:
 
 
 def widths(opcode8: str, opcode: str, *shorter: str) -> dict[int, tuple[str, ...]]:
-    """The usual three: an opcode for 8 bits, one for 16 and 32, and forms of the latter with a shorter immediate."""
+    """Return the usual three: an opcode for 8 bits, one for 16 and 32, and forms of the latter with a shorter
+    immediate.
+    """
     return {8: (opcode8,), 16: (*shorter, opcode), 32: (*shorter, opcode)}
 
 
 def wide(opcode: str) -> dict[int, tuple[str, ...]]:
-    """One opcode for 16 and 32 bits, none for 8."""
+    """Return encodings with one opcode for 16 and 32 bits, and none for 8."""
     return {16: (opcode,), 32: (opcode,)}
 
 
@@ -269,7 +274,7 @@ _IMMEDIATES = {"ib": 1, "iw": 2, "id": 4}
 
 
 def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, operand: int) -> bytes:
-    """The bytes of ``OPCODE [edi]`` in 32-bit code, from the opcode column of the SDM (volume 2, 3.1.1.1).
+    """Return the bytes of ``OPCODE [edi]`` in 32-bit code, from the opcode column of the SDM (volume 2, 3.1.1.1).
 
     ``/r`` and ``/digit`` fill ModRM, whose memory operand is [EDI]; ``ib``, ``iw``, ``id`` append the operand, ``iz``
     at the operand size. Of several opcodes the first whose immediate, sign-extended, holds ``operand`` is taken. Raises
@@ -300,5 +305,5 @@ def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, o
 
 @functools.cache
 def instructions() -> Mapping[str, Instruction]:
-    """Every instruction of the catalogue by name."""
+    """Return every instruction of the catalogue by name."""
     return registry.discover("kgen.instructions", "INSTRUCTION", Instruction)

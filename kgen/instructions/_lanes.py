@@ -13,12 +13,12 @@ REPEATS = 3
 
 
 def lowest_bit(mask: int) -> int:
-    """The value of the lowest bit of a mask."""
+    """Return the value of the lowest bit of a mask."""
     return mask & -mask
 
 
 def bit_number(mask: int) -> int:
-    """The number of the lowest bit of a mask."""
+    """Return the number of the lowest bit of a mask."""
     return lowest_bit(mask).bit_length() - 1
 
 

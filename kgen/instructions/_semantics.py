@@ -43,8 +43,11 @@ def _difference(old: int, source: int, borrow: int, width: int) -> tuple[int, in
 
 
 def _bit(source: int, width: int) -> int:
-    """The value of the bit that a bit test names. Of a register in memory forms the SDM takes more than the remainder,
-    it goes on to neighbouring operands; nothing here does."""
+    """Return the value of the bit that a bit test names.
+
+    Of a register in memory forms the SDM takes more than the remainder, it goes on to neighbouring operands; nothing
+    here does.
+    """
     return 1 << source % width
 
 

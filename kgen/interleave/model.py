@@ -193,11 +193,11 @@ class Window:
         return World(cell=0, filled=False, old=0, places=(Place(self.shape[0]), *consumers))
 
     def ready(self, world: World) -> tuple[int, ...]:
-        """The CPUs that may make the next access; () at the end."""
+        """Return the CPUs that may make the next access; () at the end."""
         return tuple(cpu for cpu, place in enumerate(world.places) if place.kind and not self._held_back(world, cpu))
 
     def step(self, world: World, cpu: int) -> tuple[World, Access]:
-        """What is after this CPU's next access, and that access. The CPU must have one."""
+        """Return what is after this CPU's next access, and that access. The CPU must have one."""
         place = world.places[cpu]
         assert place.kind is not None
         new = self.token if cpu == PRODUCER else 0
@@ -218,7 +218,7 @@ class Window:
         return self._exchanged(after, cpu, found), access
 
     def _exchanged(self, world: World, cpu: int, found: int) -> World:
-        """What follows when a CPU's exchange is over, which came away with ``found``."""
+        """Return what follows when a CPU's exchange is over, which came away with ``found``."""
         place = replace(world.places[cpu], held=0, tries=world.places[cpu].tries + 1)
         if cpu == PRODUCER:
             return replace(_moved(world, cpu, replace(place, kind=None)), filled=True, old=found)
@@ -231,7 +231,7 @@ class Window:
         return Place(Kind.LOOK) if reads_first else Place(self.shape[0])
 
     def _again(self, world: World, cpu: int) -> Place:
-        """A consumer that found nothing begins anew; it looks at the producer's word before its access."""
+        """Return a consumer that found nothing begins anew; it looks at the producer's word before its access."""
         place = world.places[cpu]
         # how often it went round matters only until the token is there
         vain = 0 if world.filled or self.bound is None else place.vain + 1
@@ -245,7 +245,7 @@ class Window:
         return place.kind is Kind.LOOK or (not self.reads_first[cpu - 1] and place == self._beginning(place, cpu))
 
     def _beginning(self, place: Place, cpu: int) -> Place:
-        """The same place where a try has just begun."""
+        """Return the same place where a try has just begun."""
         return replace(self._first(self.reads_first[cpu - 1]), saw=place.saw, vain=place.vain, tries=place.tries)
 
 
@@ -254,7 +254,7 @@ def _moved(world: World, cpu: int, place: Place) -> World:
 
 
 def shape_of(statements: Sequence[str]) -> tuple[Kind, ...]:
-    """What kinds of access a routine makes, in order. Raises SpecError for one that is none of SHAPES."""
+    """Return what kinds of access a routine makes, in order. Raises SpecError for one that is none of SHAPES."""
     shape = tuple(kind for kind in map(kind_of, statements) if kind)
     if shape not in SHAPES:
         raise SpecError(
@@ -265,7 +265,7 @@ def shape_of(statements: Sequence[str]) -> tuple[Kind, ...]:
 
 
 def kind_of(statement: str) -> Kind | None:
-    """How a statement of a routine accesses the cell, whose address is in EDI; None where it does not."""
+    """Return how a statement of a routine accesses the cell, whose address is in EDI; None where it does not."""
     words = statement.removeprefix("lock ").split(None, 1)
     if "[edi]" not in statement or len(words) != 2:
         return None
@@ -276,7 +276,7 @@ def kind_of(statement: str) -> Kind | None:
 
 
 def outcome_of(window: Window, world: World) -> Outcome:
-    """What is to be said of a round that is over: each token must be in exactly one place."""
+    """Return what is to be said of a round that is over: each token must be in exactly one place."""
     consumers = world.places[1:]
     takers = [cpu for cpu, place in enumerate(consumers, start=1) if place.got == window.token]
     present = world.cell != 0
@@ -304,7 +304,9 @@ def outcome_of(window: Window, world: World) -> Outcome:
 
 
 def schedules(window: Window) -> Iterator[tuple[int, ...]]:
-    """Every order of accesses, from everybody's first to everybody's last; the CPUs' numbers, in lexical order."""
+    """Yield every order of accesses, from everybody's first to everybody's last; the CPUs' numbers, in lexical
+    order.
+    """
     waiting: list[tuple[World, tuple[int, ...]]] = [(window.begin(), ())]
     while waiting:
         world, done = waiting.pop()
@@ -315,7 +317,7 @@ def schedules(window: Window) -> Iterator[tuple[int, ...]]:
 
 
 def count(window: Window) -> int:
-    """How many ``schedules`` there are, without going through them.
+    """Return how many ``schedules`` there are, without going through them.
 
     Raises SpecError where even the different situations are too many (MOST_WORLDS, MOST_CPUS).
     """
@@ -343,7 +345,7 @@ def _too_many() -> SpecError:
 
 
 def follow(window: Window, schedule: Sequence[int]) -> tuple[tuple[Access, ...], World]:
-    """The accesses of a schedule, as far as it goes, and where it leads.
+    """Return the accesses of a schedule, as far as it goes, and where it leads.
 
     Raises SpecError for a CPU that there is not, or that has no access left to make.
     """
@@ -359,8 +361,10 @@ def follow(window: Window, schedule: Sequence[int]) -> tuple[tuple[Access, ...],
 
 
 def completed(window: Window, schedule: Sequence[int]) -> tuple[int, ...]:
-    """A schedule to whose end all CPUs are done: what is missing is added, always the lowest CPU that may. Raises as
-    ``follow``."""
+    """Return a schedule to whose end all CPUs are done: what is missing is added, always the lowest CPU that may.
+
+    Raises as ``follow``.
+    """
     _, world = follow(window, schedule)
     bounded = replace(window, bound=window.bound if window.bound is not None else 0)
     whole = tuple(schedule)

@@ -24,7 +24,9 @@ _SHOWN = ("lost", "duplicate", "stale")
 
 
 def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int) -> str:
-    """What is tried: the instruction, who does what, where the window ends, and how many schedules that makes."""
+    """Return what is tried: the instruction, who does what, where the window ends, and how many schedules that
+    makes.
+    """
     ways = (
         f"CPU {cpu} {'looks before it exchanges' if reads else 'exchanges at once'}"
         for cpu, reads in enumerate(window.reads_first, start=1)
@@ -38,7 +40,7 @@ def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int)
 
 
 def summary(found: Exploration) -> str:
-    """How many schedules there are, how many were tried, and what came of them."""
+    """Return how many schedules there are, how many were tried, and what came of them."""
     left_out = found.total - found.tried
     how = "the window is exhausted" if found.exhausted else f"--limit left {left_out} out"
     lines = [f"tried {found.tried} of {found.total} schedules: {how}"]
@@ -49,7 +51,7 @@ def summary(found: Exploration) -> str:
 
 
 def examples(found: Exploration) -> Iterator[str]:
-    """The first failing schedule of each kind as a listing, and the first on which there was disagreement."""
+    """Yield the first failing schedule of each kind as a listing, and the first on which there was disagreement."""
     for name in _SHOWN:
         if name in found.first:
             yield f"{name}:\n{listing(found.first[name])}"
@@ -58,12 +60,12 @@ def examples(found: Exploration) -> Iterator[str]:
 
 
 def disagreement(trial: Trial) -> str:
-    """A trial on which there was disagreement, and about what."""
+    """Return a trial on which there was disagreement, and about what."""
     return "\n".join(["disagreement:", listing(trial), *(f"  {sentence}" for sentence in trial.disagreements)])
 
 
 def listing(trial: Trial) -> str:
-    """One schedule, step by step."""
+    """Return one schedule, step by step."""
     rows = [("step", "CPU", "address", "instruction", "reads", "writes", "cell", "")]
     for number, (step, remark) in enumerate(zip(trial.steps, remarks(trial), strict=True), start=1):
         access, point = step.access, step.point
@@ -80,7 +82,7 @@ def listing(trial: Trial) -> str:
 
 
 def remarks(trial: Trial) -> list[str]:
-    """What there is to be said to each step, mostly "": where something went wrong with the token."""
+    """Return what there is to be said to each step, mostly "": where something went wrong with the token."""
     token = next((step.access.wrote for step in trial.steps if step.access.cpu == PRODUCER and step.access.wrote), None)
     accesses = [step.access for step in trial.steps]
     return [_remark(accesses, at, token) for at in range(len(accesses))]
@@ -112,7 +114,7 @@ def _remark(accesses: Sequence[Access], at: int, token: int | None) -> str:
 
 
 def _ending(trial: Trial) -> str:
-    """What one schedule came to, in a sentence."""
+    """Return what one schedule came to, in a sentence."""
     expected = trial.expected
     hands = [cpu for cpu, take in enumerate(expected.takes, start=1) if take]
     took = f"CPU {' and '.join(map(str, hands))} took the token" if hands else "nobody took the token"
@@ -125,7 +127,7 @@ def _word(value: int | None) -> str:
 
 
 def to_json(spec: KernelSpec, window: Window, found: Exploration, invocation: Sequence[str]) -> str:
-    """All of it as one JSON document, with a final newline."""
+    """Return all of it as one JSON document, with a final newline."""
     made: dict[str, Any] = {
         "schema": SCHEMA,
         "kgen": __version__,

@@ -72,7 +72,7 @@ BATCH_BEFORE_MELEE = 2
 
 
 def spec_of(case: Case, poll: Poll) -> KernelSpec:
-    """The kernel whose only round is the window. Raises SpecError for cases that cannot be interleaved."""
+    """Return the kernel whose only round is the window. Raises SpecError for cases that cannot be interleaved."""
     if case.experiment != "token":
         raise SpecError(f"the model does not know the {case.experiment} experiment", hint="give --experiment token")
     if case.width > 32:
@@ -83,7 +83,7 @@ def spec_of(case: Case, poll: Poll) -> KernelSpec:
 
 
 def window_of(spec: KernelSpec, bound: int | None) -> Window:
-    """What the model is to go through for that kernel. Raises SpecError."""
+    """Return what the model is to go through for that kernel. Raises SpecError."""
     (phase,) = phases(spec)
     work = work_of(phase, spec.case.instruction)
     if work.put != work.take:
@@ -99,8 +99,9 @@ def window_of(spec: KernelSpec, bound: int | None) -> Window:
 
 
 def points_of(assembly: Assembly, exchanges: str, looks: str) -> dict[int, Point]:
-    """The instructions that access the cell, by address: those of the routine that exchanges and of the one that only
-    looks."""
+    """Return the instructions that access the cell, by address: those of the routine that exchanges and of the one that
+    only looks.
+    """
     text = assembly.source.text.split("\n")
     found = {}
     for name in (exchanges, looks):
@@ -115,7 +116,7 @@ def points_of(assembly: Assembly, exchanges: str, looks: str) -> dict[int, Point
 
 
 def _register(statement: str, kind: Kind) -> str:
-    """The 32-bit register of a statement whose other operand is the cell."""
+    """Return the 32-bit register of a statement whose other operand is the cell."""
     operands = statement.removeprefix("lock ").split(None, 1)[1].split(",")
     name = operands[0 if kind in (Kind.LOOK, Kind.READ) else 1].strip()
     return f"e{name[0]}x" if name[1] in "lh" else f"e{name.removeprefix('e')}"
@@ -212,7 +213,7 @@ class Stepper:
         return Trial(tuple(schedule), tuple(steps), expected, verdict.kind.name, tuple(differences), seen.log)
 
     def _access(self, cpu: int, before: CpuRegisters) -> tuple[Step, CpuRegisters]:
-        """One CPU makes the access that it is at, and goes on to its next or to its end; where it is then."""
+        """Let one CPU make its current access and run to its next one or to its end. Returns where it is then."""
         thread, point = self._threads[cpu], self.points[before.eip]
         if self._stub.registers(thread) != before:
             raise DebuggerError(f"CPU {cpu} moved while it was to stand still")
@@ -233,7 +234,7 @@ class Stepper:
         return Step(Access(cpu, point.kind, read, wrote, cell), point), self._stub.registers(thread)
 
     def _finish(self) -> Observation:
-        """All CPUs run to the kernel's end; what was seen then, as after any other run."""
+        """Return all CPUs run to the kernel's end; what was seen then, as after any other run."""
         self._break_at({self._rest})
         running = set(self._stub.numbers)
         until = time.monotonic() + RUN_SECONDS
@@ -270,7 +271,7 @@ class Stepper:
             raise MachineError(f"QEMU refuses: {answer}", where=line)
 
     def _printed(self) -> bytes:
-        """What the guest has printed since this was asked last."""
+        """Return what the guest has printed since this was asked last."""
         return self._log.read()
 
 
@@ -318,8 +319,9 @@ def explore(
 
 
 def _printing_to(platform: Platform, log: Path) -> Platform:
-    """The platform with the guest's serial port on a file, which takes every byte at once: how fast somebody reads must
-    not tell in the guest."""
+    """Return the platform with the guest's serial port on a file, which takes every byte at once: how fast somebody
+    reads must not tell in the guest.
+    """
 
     def command(request: LaunchRequest) -> tuple[str, ...]:
         words = platform.command(request)
@@ -330,12 +332,12 @@ def _printing_to(platform: Platform, log: Path) -> Platform:
 
 
 def _value(path: Path) -> str:
-    """A path as the value of one of QEMU's settings, which a comma would end."""
+    """Return a path as the value of one of QEMU's settings, which a comma would end."""
     return str(path).replace(",", ",,")
 
 
 def told(access: Access) -> str:
-    """An access in a few words."""
+    """Return an access in a few words."""
     did = [f"reads {access.read:#x}" if access.read is not None else "", _written(access)]
     return f"CPU {access.cpu} {' and '.join(filter(None, did))}, cell {access.cell:#x}"
 

@@ -54,12 +54,12 @@ _WIDEST = 64
 
 
 def fixed(value: int, symbols: int) -> tuple[int, ...]:
-    """A number in so many symbols, the least significant five bits first."""
+    """Return a number in so many symbols, the least significant five bits first."""
     return tuple(value >> 5 * place & 31 for place in range(symbols))
 
 
 def number(value: int) -> tuple[int, ...]:
-    """A number in as many symbols as it takes: four bits each, the least significant first; 16: more follow."""
+    """Return a number in as many symbols as it takes: four bits each, the least significant first; 16: more follow."""
     made = [value & 15]
     while value := value >> 4:
         made[-1] |= 16
@@ -68,8 +68,10 @@ def number(value: int) -> tuple[int, ...]:
 
 
 def short(value: int, digits: int, *, up: bool) -> tuple[int, ...]:
-    """A number in at most ``digits`` + 1 symbols, rounded up or down: as ``number`` makes it where it has no more than
-    so many hexadecimal digits, else so many below a leading 1, with 16 added to each, and how many bits are missing."""
+    """Return a number in at most ``digits`` + 1 symbols, rounded up or down: as ``number`` makes it where it has no
+    more than so many hexadecimal digits, else so many below a leading 1, with 16 added to each, and how many bits are
+    missing.
+    """
     limit = 1 << 4 * digits
     if value < limit:
         return number(value)
@@ -81,24 +83,26 @@ def short(value: int, digits: int, *, up: bool) -> tuple[int, ...]:
 
 
 def order(value: int) -> int:
-    """The symbol of a number's order: how many bits it has, HIGHEST for more."""
+    """Return the symbol of a number's order: how many bits it has, HIGHEST for more."""
     return min(value.bit_length(), HIGHEST)
 
 
 def checksum(symbols: Iterable[int]) -> tuple[int, ...]:
-    """The CRC-32 of symbols, each taken as a byte, as symbols."""
+    """Return the CRC-32 of symbols, each taken as a byte, as symbols."""
     return fixed(zlib.crc32(bytes(symbols)), WORD_SYMBOLS)
 
 
 def to_text(symbols: Sequence[int]) -> str:
-    """Symbols with their checksum behind them, in groups."""
+    """Return symbols with their checksum behind them, in groups."""
     letters = "".join(ALPHABET[symbol] for symbol in (*symbols, *checksum(symbols)))
     return "-".join(letters[at : at + GROUP] for at in range(0, len(letters), GROUP))
 
 
 def from_text(text: str) -> tuple[int, ...]:
-    """The symbols of a code without its checksum, however it was copied: upper or lower case, with or without hyphens
-    and blanks, O for 0, I and L for 1. Raises ProtocolError for a character that is none and for a wrong checksum."""
+    """Return the symbols of a code without its checksum, however it was copied: upper or lower case, with or without
+    hyphens and blanks, O for 0, I and L for 1. Raises ProtocolError for a character that is none and for a wrong
+    checksum.
+    """
     letters = text.upper().translate(_ALIKE)
     strange = next((letter for letter in letters if letter not in ALPHABET), "")
     if strange:
@@ -127,18 +131,18 @@ class Reader:
         return self._at == len(self._symbols)
 
     def symbol(self) -> int:
-        """The next one."""
+        """Return the next one."""
         if self.is_over:
             raise ProtocolError("the result code ends too early")
         self._at += 1
         return self._symbols[self._at - 1]
 
     def fixed(self, symbols: int) -> int:
-        """The inverse of ``fixed``."""
+        """Return the inverse of ``fixed``."""
         return sum(self.symbol() << 5 * place for place in range(symbols))
 
     def number(self) -> int:
-        """The inverse of ``number``. Raises ProtocolError for what does not fit 64 bits."""
+        """Return the inverse of ``number``. Raises ProtocolError for what does not fit 64 bits."""
         value = shift = 0
         while True:
             symbol = self.symbol()
@@ -150,7 +154,7 @@ class Reader:
                 raise ProtocolError("the result code holds a number of more than 64 bits")
 
     def short(self, digits: int) -> int:
-        """The inverse of ``short``."""
+        """Return the inverse of ``short``."""
         value = 0
         for place in range(digits):
             symbol = self.symbol()
@@ -160,19 +164,21 @@ class Reader:
         return (value | 1 << 4 * digits) << self.symbol()
 
     def order(self) -> int:
-        """The smallest number of an order."""
+        """Return the smallest number of an order."""
         bits = self.symbol()
         return 1 << bits - 1 if bits else 0
 
 
 def _name(instruction: str, width: int, target: str, experiment: str, source: str, lock: bool) -> int:
-    """What stands for the case's names: 25 bits of their CRC-32. A test sees that no two cases share it."""
+    """Return what stands for the case's names: 25 bits of their CRC-32. A test sees that no two cases share it."""
     words = (instruction, str(width), target, experiment, source, "lock" if lock else "nolock")
     return zlib.crc32(".".join(words).encode()) & ((1 << 5 * NAME_SYMBOLS) - 1)
 
 
 def names() -> Iterator[tuple[int, tuple[str, int, str, str, str, bool]]]:
-    """Every case that the registries could name, whether its parts fit each other or not, with what stands for it."""
+    """Yield every case that the registries could name, whether its parts fit each other or not, with what stands for
+    it.
+    """
     for entry in instructions().values():
         for width in entry.widths:
             for target in (*targets(), _BARE):
@@ -185,7 +191,7 @@ def names() -> Iterator[tuple[int, tuple[str, int, str, str, str, bool]]]:
 
 @functools.cache
 def _known() -> dict[int, tuple[tuple[str, int, str, str, str, bool], ...]]:
-    """The cases by what stands for them."""
+    """Return the cases by what stands for them."""
     found: dict[int, tuple[tuple[str, int, str, str, str, bool], ...]] = {}
     for name, parts in names():
         found[name] = (*found.get(name, ()), parts)
@@ -193,7 +199,7 @@ def _known() -> dict[int, tuple[tuple[str, int, str, str, str, bool], ...]]:
 
 
 def heading(spec: KernelSpec, case: Case) -> tuple[int, ...]:
-    """What a code says of the request: known before the kernel runs."""
+    """Return what a code says of the request: known before the kernel runs."""
     bare = case.target not in targets()
     flags = CONTROLS * spec.controls | ADDRESS * bare | OFFSET * bool(case.offset)
     flags |= CPUS * (case.cpus != MIN_CPUS) | SUITE * bool(spec.suite)
@@ -210,8 +216,11 @@ def heading(spec: KernelSpec, case: Case) -> tuple[int, ...]:
 
 
 def read_heading(reader: Reader) -> KernelSpec:
-    """The request of a code: a kernel of one case, with a suite's budget where it was of a suite. What does not touch
-    the verdict is the default. Raises ProtocolError, and SpecError for what no kernel can be asked for."""
+    """Return the request of a code: a kernel of one case, with a suite's budget where it was of a suite.
+
+    What does not touch the verdict is the default. Raises ProtocolError, and SpecError for what no kernel can be asked
+    for.
+    """
     version = reader.symbol()
     if version not in (CODE_VERSION, OLD_CODE_VERSION):
         raise ProtocolError(f"the result code is of version {version}", hint="another version of kgen wrote it")

@@ -72,7 +72,7 @@ _DRAWN = """
 
 
 def glyphs() -> tuple[tuple[int, ...], ...]:
-    """Each character from FIRST to LAST: its eight rows from the top, a byte each, the leftmost dot in bit 7."""
+    """Return each character from FIRST to LAST: its eight rows from the top, a byte each, the leftmost dot in bit 7."""
     lines = [line.split() for line in _DRAWN.splitlines() if line]
     bands = [lines[at : at + _ROWS] for at in range(0, len(lines), _ROWS)]
     return tuple(tuple(_byte(row) for row in rows) for band in bands for rows in zip(*band, strict=True))
@@ -83,5 +83,5 @@ def _byte(row: str) -> int:
 
 
 def picture(character: str) -> tuple[int, ...]:
-    """A character as it is drawn: HEIGHT lines of WIDTH dots, the leftmost dot in bit 7."""
+    """Return a character as it is drawn: HEIGHT lines of WIDTH dots, the leftmost dot in bit 7."""
     return tuple(row for row in glyphs()[ord(character) - FIRST] for _ in range(HEIGHT // _ROWS))

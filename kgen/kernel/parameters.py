@@ -298,12 +298,12 @@ VECTORS_WITH_ERROR_CODE = frozenset({8, 10, 11, 12, 13, 14, 17, 21, 29, 30})
 
 
 def stored(value: int, width: int) -> int:
-    """What a cell holds when ``store_WIDTH`` has put a 32-bit value there (kernel_templates/cells.asm)."""
+    """Return what a cell holds when ``store_WIDTH`` has put a 32-bit value there (kernel_templates/cells.asm)."""
     return value | value << 32 if width == 64 else value & ((1 << width) - 1)
 
 
 def crc_table() -> tuple[int, ...]:
-    """The sixteen steps of CRC-32 (reflected polynomial 0xEDB88320) over four bits."""
+    """Return the sixteen steps of CRC-32 (reflected polynomial 0xEDB88320) over four bits."""
     table = []
     for entry in range(16):
         value = entry
@@ -314,7 +314,7 @@ def crc_table() -> tuple[int, ...]:
 
 
 def constants(spec: KernelSpec) -> dict[str, int]:
-    """Every name that the templates use as a number."""
+    """Return every name that the templates use as a number."""
     layout = layout_of(spec)
     return layout.constants() | {
         "LAYOUT_VERSION": LAYOUT_VERSION,

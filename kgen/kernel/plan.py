@@ -81,17 +81,23 @@ class Phase:
 
 
 def phases(spec: KernelSpec) -> tuple[Phase, ...]:
-    """The phases of the kernel, in the order they run. The machine is frozen in the last of them, which is a case."""
+    """Return the phases of the kernel, in the order they run.
+
+    The machine is frozen in the last of them, which is a case.
+    """
     return _plan(spec)[0]
 
 
 def phases_of(spec: KernelSpec, case: int) -> tuple[Phase, ...]:
-    """The phases that the verdict on one case rests on, the case itself last. Cases may share a sanity control."""
+    """Return the phases that the verdict on one case rests on, the case itself last.
+
+    Cases may share a sanity control.
+    """
     return _plan(spec)[1][case]
 
 
 def work_of(phase: Phase, instruction: str) -> Work:
-    """What the CPUs do in a phase of a case of that instruction."""
+    """Return what the CPUs do in a phase of a case of that instruction."""
     return experiment_of(phase).work(instructions()[instruction], phase.form, phase.cpus, phase.cells)
 
 
@@ -103,13 +109,13 @@ def may_be_silent(spec: KernelSpec, phase: Phase) -> bool:
 
 
 def experiment_of(phase: Phase) -> Experiment:
-    """The experiment it runs."""
+    """Return the experiment it runs."""
     return experiments()[phase.experiment]
 
 
 @functools.lru_cache(maxsize=8)
 def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...], ...]]:
-    """All phases in order, and those of each case."""
+    """Return all phases in order, and those of each case."""
     made: list[Phase] = []
     by_case: list[tuple[Phase, ...]] = []
     sanities: dict[object, Phase] = {}
@@ -206,7 +212,7 @@ def _enough(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
 
 
 def layout_of(spec: KernelSpec) -> ResultsLayout:
-    """The results block of that kernel."""
+    """Return the results block of that kernel."""
     witnesses = WITNESSES_IN_SUITE if spec.budget else WITNESSES_PER_KIND
     version = LAYOUT_VERSION if spec.rules == RULES else LAYOUT_WITHOUT_MEETINGS
     return results_layout(cpus=spec.case.cpus, phases=len(phases(spec)), witnesses=witnesses, version=version)

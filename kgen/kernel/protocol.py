@@ -59,12 +59,12 @@ SPEC_PART = 256
 
 
 def spec_parts(text: str) -> tuple[str, ...]:
-    """The specification's text in the pieces that the kernel prints, one a line."""
+    """Return the specification's text in the pieces that the kernel prints, one a line."""
     return tuple(text[at : at + SPEC_PART] for at in range(0, len(text), SPEC_PART))
 
 
 def guest_format(kind: str) -> str:
-    """The format string as the guest holds it."""
+    """Return the format string as the guest holds it."""
     return f"{kind} {RECORDS[kind]}"
 
 
@@ -78,15 +78,15 @@ class Line:
     offset: int
 
     def number(self, name: str) -> int:
-        """A decimal field. Raises ProtocolError."""
+        """Return a decimal field. Raises ProtocolError."""
         return self._int(name, 10)
 
     def hexadecimal(self, name: str) -> int:
-        """A hexadecimal field. Raises ProtocolError."""
+        """Return a hexadecimal field. Raises ProtocolError."""
         return self._int(name, 16)
 
     def text(self, name: str) -> str:
-        """A field as it stands. Raises ProtocolError."""
+        """Return a field as it stands. Raises ProtocolError."""
         if name not in self.fields:
             raise ProtocolError(f"a {self.kind} line has no {name}", where=f"serial line {self.sequence}")
         return self.fields[name]
@@ -126,7 +126,7 @@ _CONVERSIONS: Mapping[str, tuple[str, int]] = {
 
 
 def _sentence_pattern(text: str) -> str:
-    """What a sentence looks like on the line."""
+    """Return what a sentence looks like on the line."""
     return re.sub(r"%([ux])", lambda match: _CONVERSIONS[match[1]][0], text)
 
 
@@ -143,7 +143,9 @@ _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
 
 
 def _pattern(kind: str) -> re.Pattern[str]:
-    """What a line of that kind looks like between its kind and its checksum, from the format the guest prints with."""
+    """Return what a line of that kind looks like between its kind and its checksum, from the format the guest prints
+    with.
+    """
 
     def convert(match: re.Match[str]) -> str:
         conversions = match[2].split("%")[1:]
@@ -153,7 +155,7 @@ def _pattern(kind: str) -> re.Pattern[str]:
 
 
 def _widths(kind: str) -> Mapping[str, int]:
-    """The decimal fields of a kind, with their widths in bits."""
+    """Return the decimal fields of a kind, with their widths in bits."""
     return {name: _CONVERSIONS[letters[1]][1] for name, letters in _FIELD.findall(RECORDS[kind]) if letters[1] in "uq"}
 
 
@@ -162,7 +164,7 @@ _WIDTHS: Mapping[str, Mapping[str, int]] = {kind: _widths(kind) for kind in RECO
 
 
 def parse_line(text: str, offset: int = 0) -> Line | None:
-    """A native line whose CRC is right and which is exactly what the guest's printer can make, else None."""
+    """Return a native line whose CRC is right and which is exactly what the guest's printer can make, else None."""
     match = _LINE.fullmatch(text)
     if match is None or match[2] not in RECORDS:
         return None
@@ -175,20 +177,20 @@ def parse_line(text: str, offset: int = 0) -> Line | None:
 
 
 def is_foreign(text: str) -> bool:
-    """Whether this is a native line with a right CRC that this version's printer cannot make: another kgen's."""
+    """Return whether this is a native line with a right CRC that this version's printer cannot make: another kgen's."""
     match = _LINE.fullmatch(text)
     right = match is not None and zlib.crc32(text[: match.end(3)].encode("latin-1", "replace")) == int(match[4], 16)
     return right and parse_line(text) is None
 
 
 def is_guest_line(text: str) -> bool:
-    """Whether this is, to the letter, a line that a guest of this version prints."""
+    """Return whether this is, to the letter, a line that a guest of this version prints."""
     other = text == TABLE_HEADER or _ROW.fullmatch(text) or _TAP.fullmatch(text)
     return bool(other) or parse_line(text) is not None
 
 
 def parse_row(text: str) -> tuple[int, int, int, int] | None:
-    """A row of the table for people: count0, count1, count2 and the difference."""
+    """Return a row of the table for people: count0, count1, count2 and the difference."""
     match = _ROW.fullmatch(text)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]), int(match[4]))
 
@@ -217,7 +219,7 @@ def parse_log(data: bytes) -> Log:
 
 
 def _shows_violations(log: Log) -> bool:
-    """Whether a run has violations where none belong: in anything but a power control."""
+    """Return whether a run has violations where none belong: in anything but a power control."""
     powers = {
         line.text("index") for line in log.lines if line.kind == "phase" and line.text("label").startswith("power:")
     }
@@ -225,7 +227,7 @@ def _shows_violations(log: Log) -> bool:
 
 
 def _parse_run(text: str, base: int) -> Log:
-    """One run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
+    """Return one run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
     lines: list[Line] = []
     rows: list[tuple[int, int, int, int]] = []
     fault = said = ""

@@ -108,7 +108,9 @@ class _Setup:
 
 
 def experiment_routines(spec: KernelSpec) -> dict[str, tuple[str, bytes]]:
-    """The labels of the routines that touch cells, each with a statement it must contain and that one's encoding."""
+    """Return the labels of the routines that touch cells, each with a statement it must contain and that one's
+    encoding.
+    """
     found = {}
     for phase in phases(spec):
         for routine in work_in(spec, phase).routines:
@@ -120,12 +122,12 @@ def experiment_routines(spec: KernelSpec) -> dict[str, tuple[str, bytes]]:
 
 
 def _routines(works: Iterable[Work]) -> dict[str, Routine]:
-    """Every routine once, by its label."""
+    """Return every routine once, by its label."""
     return {routine.label: routine for work in works for routine in work.routines}
 
 
 def _tables(works: Sequence[Work]) -> dict[tuple[str, ...], _Table]:
-    """Every table once, by what it holds."""
+    """Return every table once, by what it holds."""
     found: dict[tuple[str, ...], _Table] = {}
     for work in works:
         words = _words(work)
@@ -140,7 +142,7 @@ def _words(work: Work) -> tuple[str, ...]:
 
 
 def _setups(targets: Iterable[MemoryTarget]) -> dict[str, _Setup]:
-    """The code of each target that has any, by the target's name."""
+    """Return the code of each target that has any, by the target's name."""
     return {
         target.name: _Setup(f"setup_{target.name.replace('-', '_')}", target.setup)
         for target in targets
@@ -199,7 +201,7 @@ def _view(
 
 @functools.lru_cache(maxsize=16)
 def tasks(spec: KernelSpec) -> tuple[Mapping[str, int | str], ...]:
-    """What each phase's Task holds, by its fields' names: a number, or the label whose address it is."""
+    """Return what each phase's Task holds, by its fields' names: a number, or the label whose address it is."""
     return tuple(_task(view) for view in _views(spec))
 
 
@@ -224,12 +226,14 @@ def _task(view: _PhaseView) -> Mapping[str, int | str]:
 
 
 def _number(text: str) -> int | str:
-    """The value of what stands in a row of the plan, where it is a number: as many bits as the row has room for."""
+    """Return the value of what stands in a row of the plan, where it is a number: as many bits as the row has room
+    for.
+    """
     return int(text, 0) & 0xFFFFFFFF if text[0].isdigit() else text
 
 
 def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
-    """All phases, as the plan in the kernel has them."""
+    """Return all phases, as the plan in the kernel has them."""
     planned = phases(spec)
     works = [work_in(spec, phase) for phase in planned]
     tables, setups = _tables(works), _setups(phase.target for phase in planned)
@@ -261,7 +265,7 @@ def environment() -> Environment:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """One template as text. Raises SourceError."""
+    """Return one template as text. Raises SourceError."""
     from jinja2 import TemplateError
 
     try:
@@ -273,7 +277,7 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def render(spec: KernelSpec) -> Source:
-    """The kernel's whole source. Raises SourceError."""
+    """Return the kernel's whole source. Raises SourceError."""
     planned = phases(spec)
     works = [work_in(spec, phase) for phase in planned]
     tables = _tables(works)

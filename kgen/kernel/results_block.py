@@ -137,7 +137,7 @@ class Clock(IntEnum):
 
 
 def enum_field(values: type[IntEnum]) -> type[c_uint32]:
-    """A 32-bit field that debuggers show by name: the DWARF writer looks for ``enum``."""
+    """Return a 32-bit field that debuggers show by name: the DWARF writer looks for ``enum``."""
     return type(values.__name__, (c_uint32,), {"enum": values})
 
 
@@ -450,7 +450,7 @@ class ResultsLayout:
         return ctypes.sizeof(self.results)
 
     def parse(self, data: bytes) -> Any:
-        """The block as a ctypes value. Raises ValueError where ``data`` is too short."""
+        """Return the block as a ctypes value. Raises ValueError where ``data`` is too short."""
         return self.results.from_buffer_copy(data)
 
     def constants(self) -> dict[str, int]:

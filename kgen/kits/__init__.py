@@ -87,12 +87,12 @@ class Kit:
 
 
 def kits() -> Mapping[str, Kit]:
-    """Every kit by name."""
+    """Return every kit by name."""
     return registry.discover("kgen.kits", "KIT", Kit)
 
 
 def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
-    """The kernel that goes into the kit and what its texts are made from.
+    """Return the kernel that goes into the kit and what its texts are made from.
 
     A suite loses the cases for which the product has no device. Raises SpecError where the product cannot run the case,
     or nothing would be left of the suite.
@@ -132,13 +132,15 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
 
 
 def _unproven(case: Case) -> bool:
-    """Whether nothing in the guest tells what lies at the cells: QEMU's monitor does, and so does the probe of VGA."""
+    """Return whether nothing in the guest tells what lies at the cells: QEMU's monitor does, and so does the probe of
+    VGA.
+    """
     target = resolve_target(case.target)
     return target.declared == "io" and not target.vga
 
 
 def check_folder(kit: Kit, directory: Path) -> None:
-    """Raises OutputError where the files of ``kit`` must not go into ``directory``: it is another product's kit, or
+    """Raise OutputError where the files of ``kit`` must not go into ``directory``: it is another product's kit, or
     that of a machine which is still there, and which the new scripts would not find."""
     if (directory / MARK).exists():
         raise OutputError("its machine is still there", where=str(directory), hint="run its stop script first")
@@ -173,14 +175,16 @@ def _missing(kit: Kit, case: Case) -> frozenset[str]:
 
 
 def machine_name(case: str, digest: str) -> str:
-    """A name that every product takes: letters, digits and single hyphens, at most MAX_NAME, unique by ``digest``."""
+    """Return a name that every product takes: letters, digits and single hyphens, at most MAX_NAME, unique by
+    ``digest``.
+    """
     words = re.sub(r"[^a-z0-9]+", "-", case.lower()).strip("-")
     tail = f"-{digest[:8]}"
     return f"kgen-{words}"[: MAX_NAME - len(tail)].rstrip("-") + tail
 
 
 def files(kit: Kit, facts: Facts) -> dict[str, bytes]:
-    """The kit's own files: name and bytes. Raises KgenError for a kit whose texts are not plain ASCII lines."""
+    """Return the kit's own files: name and bytes. Raises KgenError for a kit whose texts are not plain ASCII lines."""
     found = {}
     for name, text in sorted(kit.texts(facts).items()):
         crlf = name.endswith(_WINDOWS_FILES) or (kit.windows and name.endswith(".txt"))

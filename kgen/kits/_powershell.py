@@ -105,7 +105,7 @@ function Wait-End([scriptblock]$alive) {
 
 
 def launcher(name: str) -> str:
-    """The batch file that runs ``name``.ps1."""
+    """Return the batch file that runs ``name``.ps1."""
     return fill(_LAUNCHER, script=f"{name}.ps1", launcher=f"{name}.cmd")
 
 
@@ -120,7 +120,7 @@ def script(
     words: str = "",
     waits: str = "",
 ) -> str:
-    """A PowerShell script: its head and ``body``.
+    """Return a PowerShell script: its head and ``body``.
 
     ``name`` is the script's file, ``what`` the comment that says what it does, ``words`` its arguments as the usage has
     them, ``parameters`` its ``param`` block. ``waits`` is "file" for the functions that watch a file that the product

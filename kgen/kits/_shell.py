@@ -82,7 +82,7 @@ def script(
     root: bool = False,
     waits: bool = False,
 ) -> str:
-    """A shell script: its head, the functions to wait with where it ``waits``, and ``body``.
+    """Return a shell script: its head, the functions to wait with where it ``waits``, and ``body``.
 
     ``name`` is the script's file, ``what`` the comment that says what it does. ``words`` are its arguments as the
     usage has them, ``most`` how many they are; ``root`` tells that only root may run it.

@@ -64,13 +64,13 @@ def _rows(blocks: Sequence[tuple[str, Sequence[str]]]) -> str:
 
 
 def unproven(facts: Facts) -> str:
-    """Which cases a kit never shows to be ATOMIC, and why."""
+    """Return which cases a kit never shows to be ATOMIC, and why."""
     which = "this case" if facts.total == 1 else f"{len(facts.unproven)} of the {facts.total} cases"
     return f"{which} can come out as NOT_ATOMIC, but not as ATOMIC: no guest can tell what lies at these cells."
 
 
 def debugger(port: int, prefix: str = "") -> list[tuple[str, str]]:
-    """The README's lines on a stub that listens on the machine's host alone."""
+    """Return the README's lines on a stub that listens on the machine's host alone."""
     return [
         ("Debugger", f"{prefix}kgen inspect kernel.elf localhost:{port} --serial serial.txt (Linux, macOS)"),
         ("", f"From another computer: ssh -L {port}:localhost:{port} HOST, then the same with copies of both files."),

@@ -64,7 +64,7 @@ rm -f machine-made.txt stdin.fifo
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     run = fill(
         _RUN,
         short=facts.short,

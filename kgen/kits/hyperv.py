@@ -117,7 +117,7 @@ Remove-VM -VM $vm -Force
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     what = "Makes the machine, starts it, writes serial.txt and waits for the end of its run."
     return {
         "run.cmd": _powershell.launcher("run"),

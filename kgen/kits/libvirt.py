@@ -115,7 +115,7 @@ virsh destroy "$name"
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     ports = [fill(_NULL_PORT, port=port) for port in range(facts.com - 1)] + [fill(_LOG_PORT, port=facts.com - 1)]
     arguments = ("-gdb", f"tcp:127.0.0.1:{STUB_PORT}", *facts.fixtures)
     xml = fill(

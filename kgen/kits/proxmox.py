@@ -75,7 +75,7 @@ rmdir "$directory" 2>/dev/null || :
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     # QEMU numbers the ports in their order
     words = ["-serial null"] * (facts.com - 1) + ["-serial file:$directory/kit/serial.txt"]
     words += [f"-gdb tcp:127.0.0.1:{STUB_PORT}", *facts.fixtures]

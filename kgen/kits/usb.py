@@ -65,7 +65,7 @@ SECTORS = 17 * 2048
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     port = f"COM{facts.com}, {facts.baud} 8N1"
     return {
         "write.sh": _shell.script(

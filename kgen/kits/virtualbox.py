@@ -169,7 +169,7 @@ Remove-Item -LiteralPath $mark
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     machine = {
         "cpus": facts.cpus,
         "com": facts.com,

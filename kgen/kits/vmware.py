@@ -217,7 +217,7 @@ Get-ChildItem -LiteralPath $PSScriptRoot | Where-Object { $_.Extension -eq '.vms
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     vmx = fill(
         _VMX,
         hardware=HARDWARE_VERSION if facts.cpus <= HARDWARE_CPUS else LARGE_HARDWARE_VERSION,

@@ -94,7 +94,7 @@ def _serial(com: int, directory: str) -> str:
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """The folder's files but for the kernel's own."""
+    """Return the folder's files but for the kernel's own."""
     config = fill(
         _CFG,
         case=facts.case,

@@ -76,7 +76,7 @@ def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *,
 
 
 def ensure(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
-    """The lab of this choice; it is made if all its pieces are on this host. Raises as ``build_lab`` does, and
+    """Return the lab of this choice; it is made if all its pieces are on this host. Raises as ``build_lab`` does, and
     PlatformUnavailable where something would have to be downloaded."""
     if choice.is_default:
         lab = cache.default()
@@ -90,7 +90,7 @@ def ensure(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> La
 
 
 def _is_current(lab: Lab, choice: Choice, tools: Tools) -> bool:
-    """Whether a lab is what this kgen and these QEMUs would make of its packages."""
+    """Return whether a lab is what this kgen and these QEMUs would make of its packages."""
     made = lab.made_by == made_by(choice.qemu or outer.BINARY)
     return made and lab.state_of == outer.saved_by(tools.qemu) and lab.state.is_file()
 
@@ -139,7 +139,7 @@ def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher, cana
 
 
 def _gather(work: Path, choice: Choice, watcher: Watcher) -> Recipe:
-    """All the pieces, from the choice or from the distribution."""
+    """Return all the pieces, from the choice or from the distribution."""
     work.mkdir()
     qemu = shutil.which(choice.qemu or outer.BINARY)
     if qemu is None:
@@ -171,7 +171,7 @@ def _gather(work: Path, choice: Choice, watcher: Watcher) -> Recipe:
 
 
 def _busybox() -> Path | None:
-    """This host's busybox, or the one of the distribution's lab."""
+    """Return this host's busybox, or the one of the distribution's lab."""
     lab = cache.default()
     return find_busybox() or (lab.busybox if lab and lab.busybox.is_file() else None)
 
@@ -192,7 +192,7 @@ def _packages(work: Path, kernel: bool, busybox: bool, watcher: Watcher) -> tupl
 
 
 def _version(made: Recipe) -> str:
-    """The inner QEMU's own first line."""
+    """Return the inner QEMU's own first line."""
     lines = output([made.sources["qemu"], "--version"], QMP_SECONDS).splitlines()
     return lines[0].strip() if lines else "QEMU of unknown version"
 

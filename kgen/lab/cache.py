@@ -69,7 +69,7 @@ class Lab:
         return self.directory / "state"
 
     def size(self) -> int:
-        """Bytes that the lab takes on disk."""
+        """Return bytes that the lab takes on disk."""
         return sum(path.stat().st_size for path in self.directory.iterdir() if path.is_file())
 
     def save(self) -> None:
@@ -94,7 +94,7 @@ def root() -> Path:
 
 
 def load(directory: Path) -> Lab | None:
-    """The lab in a directory, None where there is none or one of another format."""
+    """Return the lab in a directory, None where there is none or one of another format."""
     try:
         about: dict[str, Any] = json.loads((directory / "lab.json").read_text(encoding="utf-8"))
         lists = {name: tuple(about[name]) for name in ("modules", "firmware")}
@@ -105,7 +105,7 @@ def load(directory: Path) -> Lab | None:
 
 
 def labs() -> tuple[Lab, ...]:
-    """Every lab there is."""
+    """Return every lab there is."""
     with contextlib.suppress(OSError, OutputError):
         found = (load(path) for path in sorted(root().iterdir()) if path.is_dir() and not path.name.startswith("."))
         return tuple(lab for lab in found if lab is not None)
@@ -113,7 +113,7 @@ def labs() -> tuple[Lab, ...]:
 
 
 def default() -> Lab | None:
-    """The distribution's lab, None where it has not been made."""
+    """Return the distribution's lab, None where it has not been made."""
     try:
         key = (root() / DEFAULT).read_text(encoding="utf-8").strip()
     except (OSError, ValueError, OutputError):
@@ -122,7 +122,7 @@ def default() -> Lab | None:
 
 
 def named(key: str) -> Lab | None:
-    """The lab of that key, None where it has not been made."""
+    """Return the lab of that key, None where it has not been made."""
     return load(root() / key)
 
 
@@ -222,7 +222,7 @@ def clean() -> int:
 
 
 def _is_old(directory: Path) -> bool:
-    """Whether nobody has touched it for a minute."""
+    """Return whether nobody has touched it for a minute."""
     import time
 
     try:

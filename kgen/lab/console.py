@@ -52,7 +52,7 @@ class Console:
         line.setblocking(False)
 
     def fileno(self) -> int:
-        """What to wait on."""
+        """Return what to wait on."""
         return self._line.fileno()
 
     def await_ready(self, timeout: float) -> None:
@@ -100,8 +100,9 @@ class Console:
         self._send(b"trace off\n", "tracing")
 
     def trace_read(self, regex: str, timeout: float) -> tuple[str, ...]:
-        """The recorded lines that contain ``regex`` (POSIX, extended), () where there are none or the lab does not
-        answer in time."""
+        """Return the recorded lines that contain ``regex`` (POSIX, extended), () where there are none or the lab does
+        not answer in time.
+        """
         return self._trace(f"trace read {regex}", "read", timeout) or ()
 
     def poll(self) -> None:
@@ -145,7 +146,7 @@ class Console:
             self._heard.append(text)
 
     def _take(self, text: str) -> bool:
-        """Whether this answer has come; what came before it is forgotten."""
+        """Return whether this answer has come; what came before it is forgotten."""
         while self._heard:
             if self._heard.popleft() == text:
                 return True
@@ -163,7 +164,7 @@ class Console:
         self._heard.clear()
 
     def _trace(self, command: str, word: str, timeout: float) -> tuple[str, ...] | None:
-        """One trace command: its lines, or None where the kernel cannot trace or did not answer."""
+        """Return one trace command: its lines, or None where the kernel cannot trace or did not answer."""
         self._heard.clear()
         lines: list[str] = []
         until = time.monotonic() + timeout
@@ -214,6 +215,6 @@ class Console:
                 raise MachineError(f"{stage}: it took no byte for {timeout:g} s{self._tail()}", where="the lab")
 
     def _tail(self) -> str:
-        """The lab's last lines, for a message."""
+        """Return the lab's last lines, for a message."""
         lines: Sequence[str] = list(self._last)[-SHOWN_LINES:]
         return f"; its last lines: {' / '.join(lines)}" if lines else "; it has said nothing"

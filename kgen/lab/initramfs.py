@@ -14,7 +14,8 @@ _ALIGNMENT = 4
 
 
 def archive(files: Mapping[str, bytes], programs: frozenset[str]) -> Iterator[bytes]:
-    """The archive's bytes, piece by piece. ``files`` maps absolute paths to contents, ``programs`` are executable.
+    """Yield the archive's bytes, piece by piece. ``files`` maps absolute paths to contents, ``programs`` are
+    executable.
 
     Directories come before what is in them. Raises ValueError for a path that is not absolute.
     """

@@ -37,7 +37,10 @@ class Lines:
 
 
 def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -> tuple[str, ...]:
-    """The outer QEMU's whole command line. ``restore`` starts from the lab's saved state; the rest must be the same."""
+    """Return the outer QEMU's whole command line.
+
+    ``restore`` starts from the lab's saved state; the rest must be the same.
+    """
     # One CPU: with more, stalls of the inner Linux and triple faults of its CPUs were seen.
     parts = [qemu or BINARY, *_MACHINE]
     parts += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
@@ -56,11 +59,11 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
 
 
 def saved_by(qemu: str | None) -> str:
-    """What identifies the outer machine whose saved state can be restored: its QEMU and what it consists of."""
+    """Return what identifies the outer machine whose saved state can be restored: its QEMU and what it consists of."""
     program = fingerprint(qemu or BINARY)
     return f"{program} {shlex.join((*_MACHINE, _CMDLINE))}" if program else ""
 
 
 def can_restore(lab: Lab, qemu: str | None) -> bool:
-    """Whether this outer machine is the one that saved the lab's state."""
+    """Return whether this outer machine is the one that saved the lab's state."""
     return bool(lab.state_of) and lab.state_of == saved_by(qemu) and lab.state.is_file()

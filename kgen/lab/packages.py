@@ -46,7 +46,7 @@ class Apt:
                 raise PlatformUnavailable(f"there is no {program} to get the distribution's packages with", hint=HINT)
 
     def find(self, names: Sequence[str]) -> Package:
-        """The first of these packages that the lists have; they are fetched if need be.
+        """Return the first of these packages that the lists have; they are fetched if need be.
 
         Raises PlatformUnavailable where there is none.
         """
@@ -59,7 +59,7 @@ class Apt:
         return found
 
     def kernel(self) -> tuple[Package, ...]:
-        """The packages that hold a Linux kernel and its modules: what the metapackage depends on."""
+        """Return the packages that hold a Linux kernel and its modules: what the metapackage depends on."""
         wanted = list(self.find(KERNELS).depends)
         found: list[Package] = []
         while wanted:
@@ -129,7 +129,7 @@ class Apt:
 
 
 def parse(text: str) -> Package | None:
-    """The first package that ``apt-cache show`` prints, None where the fields are missing."""
+    """Return the first package that ``apt-cache show`` prints, None where the fields are missing."""
     fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", text.partition("\n\n")[0], re.MULTILINE))
     if not {"Package", "Version", "Size"} <= fields.keys() or not fields["Size"].isdigit():
         return None

@@ -66,7 +66,7 @@ class Recipe:
         return tuple(name for name in FIRMWARE if f"{_DATA}/{name}" in self.files)
 
     def key(self) -> str:
-        """A name made of the contents."""
+        """Return a name made of the contents."""
         digest = hashlib.sha256(f"kgen lab {FORMAT}\n".encode())
         for name, data in sorted({"": self.kernel, **self.files}.items()):
             digest.update(f"{name}\0{len(data)}\0".encode())
@@ -74,7 +74,7 @@ class Recipe:
         return digest.hexdigest()[:16]
 
     def initramfs(self) -> Iterator[bytes]:
-        """The root file system's archive, not compressed."""
+        """Return the root file system's archive, not compressed."""
         programs = frozenset(path for path in self.files if path == "/init" or "/bin/" in path or ".so" in path)
         return archive(self.files, programs)
 
@@ -97,7 +97,7 @@ def recipe(kernel: Path, modules: Path | None, busybox: Path, qemu: Path, source
 
 
 def check(choice: Choice) -> None:
-    """Raises SpecError for a kernel or modules that are not what they should be, before anything is downloaded."""
+    """Raise SpecError for a kernel or modules that are not what they should be, before anything is downloaded."""
     if choice.kernel is not None:
         bzimage(choice.kernel)
     if choice.modules is not None:
@@ -105,7 +105,10 @@ def check(choice: Choice) -> None:
 
 
 def bzimage(path: Path) -> bytes:
-    """A kernel's bytes. Raises SpecError where it is none that QEMU starts on x86 (Linux/x86 boot protocol: "HdrS")."""
+    """Return a kernel's bytes.
+
+    Raises SpecError where it is none that QEMU starts on x86 (Linux/x86 boot protocol: "HdrS").
+    """
     data = _read(path)
     if data[0x202:0x206] != b"HdrS":
         raise SpecError("is not a bzImage", where=str(path), hint="give arch/x86/boot/bzImage of a built kernel")
@@ -113,7 +116,7 @@ def bzimage(path: Path) -> bytes:
 
 
 def find_kernel(tree: Path) -> Path:
-    """The kernel in an unpacked package. Raises SpecError."""
+    """Return the kernel in an unpacked package. Raises SpecError."""
     found = sorted(tree.glob("boot/vmlinuz-*"))
     if not found:
         raise SpecError("holds no boot/vmlinuz", where=str(tree))
@@ -121,7 +124,7 @@ def find_kernel(tree: Path) -> Path:
 
 
 def find_busybox(tree: Path | None = None) -> Path | None:
-    """A busybox that needs no library: in an unpacked package, or this host's own; None where there is none."""
+    """Return a busybox that needs no library: in an unpacked package, or this host's own; None where there is none."""
     places = [tree / "bin/busybox", tree / "usr/bin/busybox"] if tree else []
     if not tree:
         places = [Path(place) for name in ("busybox-static", "busybox") if (place := shutil.which(name))]
@@ -157,7 +160,7 @@ def modules_in(tree: Path) -> dict[str, bytes]:
 
 
 def dependencies(module: bytes, path: Path) -> tuple[str, ...]:
-    """The names in a module's "depends" field (section .modinfo). Raises SpecError."""
+    """Return the names in a module's "depends" field (section .modinfo). Raises SpecError."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -171,7 +174,7 @@ def dependencies(module: bytes, path: Path) -> tuple[str, ...]:
 
 
 def made_by(qemu: str) -> str:
-    """What identifies the parts of a lab that do not come from packages: kgen's own and the inner QEMU."""
+    """Return what identifies the parts of a lab that do not come from packages: kgen's own and the inner QEMU."""
     ours = hashlib.sha256(f"kgen lab {FORMAT} {dict(MODULES)}\n".encode() + _guest()).hexdigest()[:16]
     return f"{ours} {fingerprint(qemu)}"
 
@@ -181,7 +184,7 @@ def _guest() -> bytes:
 
 
 def fingerprint(program: str) -> str:
-    """What identifies a QEMU that saves or restores a machine's state."""
+    """Return what identifies a QEMU that saves or restores a machine's state."""
     path = Path(shutil.which(program) or program).resolve()
     try:
         about = path.stat()
@@ -191,7 +194,7 @@ def fingerprint(program: str) -> str:
 
 
 def _program(qemu: Path) -> dict[str, bytes]:
-    """A QEMU and all it needs to run, by their places in the lab."""
+    """Return a QEMU and all it needs to run, by their places in the lab."""
     data = _read(qemu)
     if data[:4] != b"\x7fELF":
         raise SpecError("is not a Linux program", where=str(qemu), hint="give the QEMU binary itself, not a script")
@@ -212,7 +215,7 @@ def _program(qemu: Path) -> dict[str, bytes]:
 
 
 def _libraries(program: Path) -> tuple[Path, ...]:
-    """The shared libraries of a program and its loader, as ldd names them; () for a static one."""
+    """Return the shared libraries of a program and its loader, as ldd names them; () for a static one."""
     done = finish(["ldd", str(program)], _ASK_SECONDS)
     if "not found" in done.text:
         raise SpecError("lacks a library; see ldd", where=str(program))
@@ -228,7 +231,7 @@ def _tcg_modules(qemu: Path) -> Sequence[Path]:
 
 
 def _module(path: Path) -> bytes:
-    """A module's bytes, unpacked."""
+    """Return a module's bytes, unpacked."""
     data = _read(path)
     try:
         if path.suffix == ".xz":

@@ -165,7 +165,7 @@ class Talk:
         return self.await_prompt(COMMAND_SECONDS)
 
     def await_prompt(self, seconds: float) -> str:
-        """What Bochs prints before its next prompt. Raises DebuggerError when it does not come in time."""
+        """Return what Bochs prints before its next prompt. Raises DebuggerError when it does not come in time."""
         until = time.monotonic() + seconds
         while not self.prompted:
             if self._eof:
@@ -325,7 +325,7 @@ class Bochs:
 
 
 def registers_of(cpu: int, text: str) -> CpuRegisters:
-    """A CPU from what the command ``r`` prints of it. Raises DebuggerError."""
+    """Return a CPU from what the command ``r`` prints of it. Raises DebuggerError."""
     words = {f"e{name}": int(value, 16) for name, value in (*_REGISTER.findall(text), *_FLAGS.findall(text))}
     try:
         return CpuRegisters(thread=cpu + 1, target=f"CPU{cpu}", cpu=cpu, **words)

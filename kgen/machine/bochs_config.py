@@ -39,7 +39,7 @@ assert CYLINDERS * HEADS * SECTORS * 512 == DISK_BYTES
 
 
 def find_binary() -> str | None:
-    """The path of the Bochs to run, None when there is none."""
+    """Return the path of the Bochs to run, None when there is none."""
     return next((path for path in map(shutil.which, BINARIES) if path), None)
 
 
@@ -62,8 +62,11 @@ def unavailable(request: LaunchRequest) -> str | None:
 
 
 def command(request: LaunchRequest) -> tuple[str, ...]:
-    """The command line, to be run where the configuration is. Words of the user's own come last: each is a line of a
-    configuration file, and a later line overrides an earlier one."""
+    """Return the command line, to be run where the configuration is.
+
+    Words of the user's own come last: each is a line of a configuration file, and a later line overrides an earlier
+    one.
+    """
     return (find_binary() or BINARIES[-1], "-q", "-unlock", "-f", CONFIGURATION, *request.extra)
 
 
@@ -77,7 +80,7 @@ def medium(request: LaunchRequest) -> str:
 
 
 def configuration(request: LaunchRequest) -> str:
-    """The configuration file (bochsrc(5)). It speaks of the image by its name in MEDIA.
+    """Return the configuration file (bochsrc(5)). It speaks of the image by its name in MEDIA.
 
     Nothing in it depends on the host's clock: the same kernel does the same in every run, to the instruction.
     """

@@ -34,14 +34,14 @@ class Engine(Protocol):
         ...
 
     def read_serial(self, timeout: float) -> bytes:
-        """What the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
+        """Return what the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
 
         Raises GuestCrash when guest or emulator has died and all it sent has been read.
         """
         ...
 
     def crashed(self) -> str | None:
-        """Why guest or emulator is dead, in one sentence, None while it lives. Does not wait."""
+        """Return why guest or emulator is dead, in one sentence, None while it lives. Does not wait."""
         ...
 
     def freeze(self) -> Frozen:
@@ -59,12 +59,16 @@ class Engine(Protocol):
         ...
 
     def caught(self) -> bool:
-        """Whether the machine has stopped where ``lie_in_wait`` wanted it. Does not wait. Raises DebuggerError."""
+        """Return whether the machine has stopped where ``lie_in_wait`` wanted it.
+
+        Does not wait. Raises DebuggerError.
+        """
         ...
 
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        """What the emulator says lies behind a physical address for CPU 0 to ``cpus`` - 1; NOT_ASKED where it cannot
-        be asked. Raises MachineError, GuestCrash."""
+        """Return what the emulator says lies behind a physical address for CPU 0 to ``cpus`` - 1; NOT_ASKED where it
+        cannot be asked. Raises MachineError, GuestCrash.
+        """
         ...
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
@@ -78,7 +82,7 @@ class Engine(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What runs the guest, and how it was started, for the observation's environment."""
+        """Return what runs the guest, and how it was started, for the observation's environment."""
         ...
 
     def let_in(self) -> None:
@@ -86,7 +90,7 @@ class Engine(Protocol):
         ...
 
     def join(self, elf: Path) -> tuple[str, ...]:
-        """The command by which a person joins the frozen machine after ``let_in``; () where there is no way."""
+        """Return the command by which a person joins the frozen machine after ``let_in``; () where there is no way."""
         ...
 
 

@@ -20,7 +20,7 @@ QMP_SECONDS = 10.0
 
 
 def must_be_an_address(text: str) -> None:
-    """Raises SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
+    """Raise SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
     if network_address(text) and not text.startswith(("-", "|")):
         return
     if not is_socket(text):
@@ -31,8 +31,10 @@ def must_be_an_address(text: str) -> None:
 
 
 def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
-    """A kernel's file, and what it was built from. Raises SpecError for any other file, and for one of another kgen: it
-    is the wrong file that was named."""
+    """Return a kernel's file, and what it was built from.
+
+    Raises SpecError for any other file, and for one of another kgen: it is the wrong file that was named.
+    """
     try:
         kernel = read(elf, name=name)
     except LinkError as error:

@@ -70,7 +70,7 @@ class _Pipe(io.FileIO):
     eof = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """What is there, b"" when nothing is."""
+        """Return what is there, b"" when nothing is."""
         data = super().read(-1 if size is None else size)
         self.eof |= data == b""
         return data or b""
@@ -196,7 +196,7 @@ class GdbSession:
         self._numbers = self._register_numbers()
 
     def threads(self) -> tuple[CpuRegisters, ...]:
-        """Every CPU with its registers, in gdb's order. The machine must be stopped."""
+        """Return every CPU with its registers, in gdb's order. The machine must be stopped."""
         self._must_be_stopped()
         listed = self._command("-thread-info", COMMAND_SECONDS)["threads"]
         numbers = " ".join(str(self._numbers[name]) for name in _REGISTERS)
@@ -210,7 +210,7 @@ class GdbSession:
         )
 
     def read_memory(self, address: int, length: int) -> bytes:
-        """Bytes at a physical address (the kernel runs without paging). The machine must be stopped.
+        """Return bytes at a physical address (the kernel runs without paging). The machine must be stopped.
 
         Raises DebuggerError when any of them cannot be read.
         """
@@ -246,7 +246,7 @@ class GdbSession:
         self.write_memory(address, value.to_bytes(4, "little"))
 
     def symbol_address(self, name: str) -> int:
-        """The address of a symbol of the ELF. Raises DebuggerError when there is none."""
+        """Return the address of a symbol of the ELF. Raises DebuggerError when there is none."""
         if not _SYMBOL.fullmatch(name):
             raise DebuggerError(f"'{name}' is no symbol's name")
         expression = _quote(f"(unsigned int)&'{name}'")
@@ -315,7 +315,7 @@ class GdbSession:
         self._command("-exec-continue", COMMAND_SECONDS)
 
     def stopped(self) -> Stop | None:
-        """Why the CPUs stand still, None while they run or when the machine is gone. Does not wait. Raises
+        """Return why the CPUs stand still, None while they run or when the machine is gone. Does not wait. Raises
         DebuggerError when gdb died."""
         self._drain()
         return self._stop if self._connected and not self._running else None
@@ -390,7 +390,7 @@ class GdbSession:
         return found
 
     def _registers(self, entry: dict[str, Any], values: list[dict[str, str]]) -> CpuRegisters:
-        """A CPU from gdb's thread and register lists."""
+        """Return a CPU from gdb's thread and register lists."""
         by_number = {int(value["number"]): value["value"] for value in values}
         target = " ".join(f"{entry['target-id']} {entry.get('details', '')}".split())
         cpu = _CPU.search(target)
@@ -436,7 +436,10 @@ class GdbSession:
         return self._token
 
     def _finish(self, token: int, text: str, until: float) -> dict[str, Any]:
-        """The payload of a command's result. Raises DebuggerError for an error result, _Late after the deadline."""
+        """Return the payload of a command's result.
+
+        Raises DebuggerError for an error result, _Late after the deadline.
+        """
         try:
             while self._results[token] is None:
                 self._pump(until, text)
@@ -500,7 +503,7 @@ class GdbSession:
             self._connected = self._running = False
 
     def _dead(self) -> DebuggerError:
-        """The error for a gdb that has ended, with its last words."""
+        """Return the error for a gdb that has ended, with its last words."""
         self._connected = self._running = False
         self._child.wait(1.0)
         said = "".join(self._log)
@@ -528,5 +531,5 @@ class _Gone(DebuggerError):
 
 
 def _quote(text: str) -> str:
-    """A C string as GDB/MI wants it."""
+    """Return a C string as GDB/MI wants it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -73,7 +73,7 @@ class Supervisor(Protocol):
     """Starts QEMU on another machine than this host and tells what that machine says of it."""
 
     def fileno(self) -> int:
-        """The descriptor that becomes readable when there is something for ``poll``."""
+        """Return the descriptor that becomes readable when there is something for ``poll``."""
         ...
 
     def bring_up(self, started: Callable[[], bool]) -> None:
@@ -85,11 +85,11 @@ class Supervisor(Protocol):
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What it is that runs QEMU: names and versions, for the observation's environment."""
+        """Return what it is that runs QEMU: names and versions, for the observation's environment."""
         ...
 
     def kernel_log(self) -> tuple[str, ...]:
-        """What the kernel under QEMU has logged since QEMU was started."""
+        """Return what the kernel under QEMU has logged since QEMU was started."""
         ...
 
     def stop_trace(self) -> None:
@@ -97,7 +97,7 @@ class Supervisor(Protocol):
         ...
 
     def read_trace(self, addresses: Collection[int]) -> tuple[TraceEvent, ...]:
-        """The recorded accesses to the cells at these physical addresses, in their order."""
+        """Return the recorded accesses to the cells at these physical addresses, in their order."""
         ...
 
     def close(self) -> None:

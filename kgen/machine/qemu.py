@@ -99,7 +99,7 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
 
 
 def _epitaph(child: Child) -> str:
-    """How QEMU has ended, with its last words; "" while it runs."""
+    """Return how QEMU has ended, with its last words; "" while it runs."""
     if child.poll() is None:
         return ""
     lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
@@ -158,7 +158,7 @@ class Machine:
         return self._child.stderr_lines()
 
     def read_serial(self, timeout: float) -> bytes:
-        """What the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
+        """Return what the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
 
         Raises GuestCrash, as soon as it is known, when the guest or QEMU has died and all it sent has been read;
         ``eof`` is then set if QEMU's end of the line is closed.
@@ -218,7 +218,7 @@ class Machine:
         return str(self.qmp("query-status")["status"])
 
     def gdb_architecture(self) -> str | None:
-        """The architecture gdb must be told before it connects, None when its default will do."""
+        """Return the architecture gdb must be told before it connects, None when its default will do."""
         return "i386:x86-64" if self.qmp("query-target")["arch"] == "x86_64" else None
 
     def forget_events(self) -> None:
@@ -226,7 +226,7 @@ class Machine:
         self._qmp.forget()
 
     def crashed(self) -> str | None:
-        """Why the guest or QEMU is dead, in one sentence, or None while it lives. Does not wait."""
+        """Return why the guest or QEMU is dead, in one sentence, or None while it lives. Does not wait."""
         self._must_be_open()
         if self._crash is None:
             self._wait(0)
@@ -263,7 +263,7 @@ class Machine:
             raise MachineError("the machine has been closed")
 
     def _take_serial(self) -> bytes:
-        """What has arrived, without waiting."""
+        """Return what has arrived, without waiting."""
         try:
             data = self._serial.recv(_SERIAL_CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -311,7 +311,7 @@ class Machine:
                 self._crash = _DEAD_STATES[status] + (f" ({said})" if said else "")
 
     def _died(self) -> str | None:
-        """The sentence about QEMU's own end, if it has ended."""
+        """Return the sentence about QEMU's own end, if it has ended."""
         if self._crash is None and self._child.wait(0.2) is not None:
             self._crash = _epitaph(self._child)
         return self._crash
@@ -333,8 +333,10 @@ def _private_directory() -> Iterator[Path]:
 
 
 def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
-    """Why QEMU did not start: its own first error line, or that it said nothing in time. What somebody chose and QEMU
-    does not know is a mistake in the request, a SpecError."""
+    """Return why QEMU did not start: its own first error line, or that it said nothing in time.
+
+    What somebody chose and QEMU does not know is a mistake in the request, a SpecError.
+    """
     lines = child.stderr_lines()
     words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")
     if child.poll() is None:

@@ -62,7 +62,7 @@ class Qmp:
             raise
 
     def failed(self, what: str) -> MachineError:
-        """The error that says so, with its place and what to do."""
+        """Return the error that says so, with its place and what to do."""
         hint = "check --qmp, which QEMU serves to one at a time" if self._where else ""
         return MachineError(what, where=self._where, hint=hint)
 
@@ -131,7 +131,7 @@ class Qmp:
         return client
 
     def _take(self, event: Mapping[str, Any]) -> bool:
-        """Whether the library shall keep an event. It would keep every one for ever, so it keeps none: we do."""
+        """Return whether the library shall keep an event. It would keep every one for ever, so it keeps none: we do."""
         self._fresh.append(dict(event))
         self._came.set()
         return False
@@ -186,7 +186,7 @@ async def _settle(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The library's message, or what kind of failure it was."""
+    """Return the library's message, or what kind of failure it was."""
     cause = getattr(error, "exc", None)
     if isinstance(error, asyncio.TimeoutError) or isinstance(cause, asyncio.TimeoutError):
         return "no answer in time"

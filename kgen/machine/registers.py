@@ -33,9 +33,9 @@ class Frozen(Protocol):
     """A machine that stands still, and can be looked at."""
 
     def threads(self) -> tuple[CpuRegisters, ...]:
-        """Every CPU with its registers. Raises DebuggerError."""
+        """Return every CPU with its registers. Raises DebuggerError."""
         ...
 
     def read_memory(self, address: int, length: int) -> bytes:
-        """Bytes at a physical address. Raises DebuggerError when any of them cannot be read."""
+        """Return bytes at a physical address. Raises DebuggerError when any of them cannot be read."""
         ...

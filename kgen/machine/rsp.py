@@ -72,7 +72,7 @@ class _Question:
 
     @classmethod
     def now(cls, complaint: str, seconds: float, hint: str = "") -> _Question:
-        """One that is put now."""
+        """Return a breakpoint that is set now."""
         return cls(complaint, seconds, time.monotonic() + seconds, hint)
 
     @property
@@ -181,7 +181,7 @@ class Stub:
         self._expect(detach, "OK")
 
     def monitor(self, line: str) -> str:
-        """What the emulator's monitor answers to a line, "" where the stub has none."""
+        """Return what the emulator's monitor answers to a line, "" where the stub has none."""
         question = _Question.now(f"the stub did not answer '{line}'", self._timeout)
         text = b""
         self._send("qRcmd," + line.encode().hex())
@@ -203,7 +203,7 @@ class Stub:
         return self._resume("vCont;" + ";".join(f"c:{thread:x}" for thread in sorted(threads)), timeout)
 
     def registers(self, thread: int) -> CpuRegisters:
-        """One CPU's registers."""
+        """Return one CPU's registers."""
         self._expect(f"Hg{thread:x}", "OK")
         data = self._bytes("g")
         size, names = (8, _WIDE) if self._wide else (4, _NARROW)
@@ -215,11 +215,11 @@ class Stub:
         return CpuRegisters(thread=thread, target=f"CPU#{thread - 1}", cpu=thread - 1, **words)
 
     def threads(self) -> tuple[CpuRegisters, ...]:
-        """Every CPU with its registers."""
+        """Return every CPU with its registers."""
         return tuple(self.registers(thread) for thread in self.numbers)
 
     def read_memory(self, address: int, length: int) -> bytes:
-        """Bytes at a physical address (the kernel runs without paging). Raises DebuggerError."""
+        """Return bytes at a physical address (the kernel runs without paging). Raises DebuggerError."""
         data = b""
         while len(data) < length:
             size = min(READ_CHUNK, length - len(data))
@@ -326,7 +326,7 @@ class Stub:
             raise self._gone() from error
 
     def _receive(self, question: _Question) -> str:
-        """The next packet's text. Run-length encoding is not asked for, and QEMU does not use it."""
+        """Return the next packet's text. Run-length encoding is not asked for, and QEMU does not use it."""
         tried = False
         while (packet := self._packet(question)) is None:
             left = question.left
@@ -338,8 +338,11 @@ class Stub:
         return packet
 
     def _packet(self, question: _Question) -> str | None:
-        """The first whole packet of what has come, None where there is none yet. One that was damaged is asked for
-        again, as the protocol wants it; it is never acknowledged unseen, since we ask for no mode without."""
+        """Return the first whole packet of what has come, None where there is none yet.
+
+        One that was damaged is asked for again, as the protocol wants it; it is never acknowledged unseen, since we ask
+        for no mode without.
+        """
         while (start := self._data.find(b"$")) >= 0:
             end = self._data.find(b"#", start)
             length = (end if end >= 0 else len(self._data)) - start
@@ -390,7 +393,7 @@ class Stub:
 
 
 def _cut(answer: str) -> str:
-    """An odd answer as a line tells it."""
+    """Return an odd answer as a line tells it."""
     return repr(answer) if len(answer) <= _TOLD else f"{answer[:_TOLD]!r}... ({len(answer)} characters)"
 
 

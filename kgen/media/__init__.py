@@ -74,5 +74,5 @@ def write_sparse(path: Path, extents: Iterable[tuple[int, bytes]], size: int) ->
 
 
 def formats() -> Mapping[str, ImageFormat]:
-    """Every image format by name."""
+    """Return every image format by name."""
     return registry.discover("kgen.media", "FORMAT", ImageFormat)

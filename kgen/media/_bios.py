@@ -39,7 +39,10 @@ UART_CLOCK = 115200
 
 
 def checksum(data: bytes) -> int:
-    """The loader's 32-bit sum: for each little-endian dword, rotate left by one and add. ``data``: whole dwords."""
+    """Return the loader's 32-bit sum: for each little-endian dword, rotate left by one and add.
+
+    ``data``: whole dwords.
+    """
     total = 0
     for (dword,) in struct.iter_unpack("<I", data):
         total = ((total << 1 | total >> 31) + dword) & 0xFFFFFFFF
@@ -47,7 +50,7 @@ def checksum(data: bytes) -> int:
 
 
 def padded(flat: bytes) -> bytes:
-    """The kernel as it is stored: followed by zeros up to a multiple of PAD_BYTES."""
+    """Return the kernel as it is stored: followed by zeros up to a multiple of PAD_BYTES."""
     return flat + bytes(-len(flat) % PAD_BYTES)
 
 

@@ -53,7 +53,9 @@ class Disk:
     pages: tuple[tuple[int, bytes], ...]
 
     def packed(self, block_bytes: int, start: int) -> Packed:
-        """The blocks of ``block_bytes``, a multiple of PAGE, that are not all zeros, from file offset ``start`` on."""
+        """Return the blocks of ``block_bytes``, a multiple of PAGE, that are not all zeros, from file offset ``start``
+        on.
+        """
         blocks = tuple(sorted({number * PAGE // block_bytes for number, _ in self.pages}))
         place = {block: start + k * block_bytes for k, block in enumerate(blocks)}
         found = []
@@ -70,12 +72,12 @@ class Disk:
         return digest.digest()
 
     def uuid(self, purpose: str) -> uuid.UUID:
-        """A UUID derived from ``digest``: the same disk has the same one, whenever it is made."""
+        """Return a UUID derived from ``digest``: the same disk has the same one, whenever it is made."""
         return uuid.uuid5(_NAMESPACE, self.digest(purpose).hex())
 
 
 def disk_from(parts: Iterable[Extent]) -> Disk:
-    """The disk that holds these (offset, bytes), zeros elsewhere. Raises MediaError for what lies outside."""
+    """Return the disk that holds these (offset, bytes), zeros elsewhere. Raises MediaError for what lies outside."""
     held: dict[int, bytearray] = {}
     for offset, data in parts:
         if offset < 0 or offset + len(data) > DISK_BYTES:
@@ -98,7 +100,7 @@ class DiskContainer(ImageFormat):
 
 
 def container(name: str, suffix: str, summary: str, contain: Callable[[Disk, str], Stored]) -> DiskContainer:
-    """The format that writes what ``contain`` makes of a kernel's disk; other arguments as in ImageFormat."""
+    """Return the format that writes what ``contain`` makes of a kernel's disk; other arguments as in ImageFormat."""
 
     def write(payload: Payload, path: Path) -> None:
         stored = contain(disk_from(extents(payload)), path.name)
@@ -108,7 +110,9 @@ def container(name: str, suffix: str, summary: str, contain: Callable[[Disk, str
 
 
 def octets(data: bytes, size: int) -> ctypes.Array[ctypes.c_ubyte]:
-    """A field of ``size`` bytes of a ctypes structure, filled up with zeros. (A c_char array would end at a zero.)"""
+    """Return a field of ``size`` bytes of a ctypes structure, filled up with zeros. (A c_char array would end at a
+    zero.)
+    """
     if len(data) > size:
         raise ValueError(f"{len(data)} bytes do not fit into {size}")
     return (ctypes.c_ubyte * size)(*data)

@@ -38,7 +38,8 @@ class Volume:
 
 
 def fat12(files: Mapping[str, bytes], *, label: str, serial: int, hidden: int, align: int = SECTOR) -> Volume:
-    """A volume with these files, by path: names of 8 and 3 capital letters, digits and ``_``, separated by ``/``.
+    """Return a volume with these files, by path: names of 8 and 3 capital letters, digits and ``_``, separated by
+    ``/``.
 
     Each file begins at a multiple of ``align`` bytes from the volume's start. ``label`` has up to 11 characters,
     ``serial`` 32 bits; ``hidden`` is the number of sectors before the volume on its disk. The order of the files is
@@ -52,7 +53,7 @@ def fat12(files: Mapping[str, bytes], *, label: str, serial: int, hidden: int, a
     free = 2
 
     def place(size: int) -> int:
-        """The first cluster of a chain in one piece for so many bytes, 0 for none."""
+        """Return the first cluster of a chain in one piece for so many bytes, 0 for none."""
         nonlocal free
         count = -(-size // SECTOR)
         if not count:
@@ -100,7 +101,7 @@ def fat12(files: Mapping[str, bytes], *, label: str, serial: int, hidden: int, a
 
 
 def _offset(cluster: int) -> int:
-    """Where a cluster is, in bytes from the volume's start."""
+    """Return where a cluster is, in bytes from the volume's start."""
     return (_DATA_SECTOR + cluster - 2) * SECTOR
 
 

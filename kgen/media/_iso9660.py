@@ -41,7 +41,7 @@ class BootEntry:
 
 
 def iso9660(files: Mapping[str, Extent], boot: Sequence[BootEntry], *, label: str, blocks: int, end: int) -> bytes:
-    """The blocks from FIRST_BLOCK on: descriptors, boot catalog, path tables, directories.
+    """Return the blocks from FIRST_BLOCK on: descriptors, boot catalog, path tables, directories.
 
     ``files`` maps paths, as ``EFI/BOOT/BOOTX64.EFI``, to what they hold; ``boot`` has the default entry first.
     ``label`` has up to 32 capital letters, digits and ``_``; ``blocks`` is the size of the whole volume.
@@ -98,7 +98,7 @@ def iso9660(files: Mapping[str, Extent], boot: Sequence[BootEntry], *, label: st
 
 
 def _catalog(boot: Sequence[BootEntry]) -> bytes:
-    """The boot catalog: validation, the default entry, and a section with the others."""
+    """Return the boot catalog: validation, the default entry, and a section with the others."""
     default, *others = boot
     head = struct.pack("<BBH24sHBB", 1, _platform(default), 0, b"kgen", 0, 0x55, 0xAA)
     total = -sum(word for (word,) in struct.iter_unpack("<H", head)) & 0xFFFF
@@ -125,7 +125,7 @@ def _both32(value: int) -> bytes:
 
 
 def _record(name: bytes, extent: Extent, flags: int) -> bytes:
-    """A directory record (ECMA-119, 9.1)."""
+    """Return a directory record (ECMA-119, 9.1)."""
     size = 33 + len(name) + (len(name) + 1) % 2
     head = struct.pack(
         "<BB8s8s7sBBB4sB",
@@ -144,7 +144,7 @@ def _record(name: bytes, extent: Extent, flags: int) -> bytes:
 
 
 def _path_table(folders: Sequence[str], places: Mapping[str, Extent], order: str) -> bytes:
-    """One record a directory (ECMA-119, 9.4); a parent is told by its number in the table."""
+    """Return the path table: one record for each directory (ECMA-119, 9.4), with its parent's number in the table."""
     records = []
     for folder in folders:
         name = folder.rpartition("/")[2].encode("ascii") or b"\0"

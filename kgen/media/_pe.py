@@ -122,13 +122,15 @@ class PeSection:
 
 
 def image_end(sections: Sequence[PeSection]) -> int:
-    """The first page behind the sections."""
+    """Return the first page behind the sections."""
     return max(_up(section.address + len(section.data), PAGE) for section in sections)
 
 
 def link(machine: Machine, sections: Sequence[PeSection], entry: int) -> bytes:
-    """A UEFI application that starts at ``entry``. ``sections`` are in the order of their addresses and lie apart.
-    Deterministic."""
+    """Return a UEFI application that starts at ``entry``.
+
+    ``sections`` are in the order of their addresses and lie apart. Deterministic.
+    """
     wide = machine is Machine.X64
     # a block for page 0 with two entries that mean nothing: 8 bytes of header, 2 an entry
     relocations = (
@@ -189,7 +191,7 @@ _DOS_BYTES = 64
 
 
 def _dos_header() -> bytes:
-    """The header of old, of which only the letters and the place of the new one matter."""
+    """Return the header of old, of which only the letters and the place of the new one matter."""
     return b"MZ" + bytes(_DOS_BYTES - 6) + _DOS_BYTES.to_bytes(4, "little")
 
 

@@ -44,7 +44,7 @@ GUIDS: dict[str, tuple[int, int, int, int]] = {
 
 
 def offsets(pointer: Pointer) -> dict[str, dict[str, int]]:
-    """The offset in bytes of each field by the structure's name, for firmware with such addresses."""
+    """Return the offset in bytes of each field by the structure's name, for firmware with such addresses."""
     size = ctypes.sizeof(pointer)
     structures = {
         "system": (

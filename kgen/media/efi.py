@@ -29,7 +29,7 @@ _CODE_BYTES, _TABLE_BYTES = PAGE, 7 * PAGE
 
 
 def application(payload: Payload, machine: Machine = Machine.X64) -> bytes:
-    """The whole file, for firmware of that kind. Deterministic. Raises MediaError, SourceError, AsmError."""
+    """Return the whole file, for firmware of that kind. Deterministic. Raises MediaError, SourceError, AsmError."""
     check(payload)
     wide = machine is Machine.X64
     kernel = PeSection(".kernel", PAGE, payload.flat, Access.DATA | Access.READ)

@@ -59,7 +59,7 @@ class Partition:
     active: bool = True
 
     def entry(self) -> bytes:
-        """The 16 bytes in the partition table. Raises MediaError when it does not lie within the disk."""
+        """Return the 16 bytes in the partition table. Raises MediaError when it does not lie within the disk."""
         last = self.first + self.count - 1
         if not 1 <= self.first <= last < DISK_SECTORS:
             raise MediaError(f"partition {self.first}-{last} is not within sectors 1-{DISK_SECTORS - 1}")
@@ -76,7 +76,9 @@ PARTITIONS = (
 
 
 def chs(lba: int) -> bytes:
-    """A sector number as the three bytes head, sector and cylinder of a partition entry (in this disk's geometry)."""
+    """Return a sector number as the three bytes head, sector and cylinder of a partition entry (in this disk's
+    geometry).
+    """
     track, sector = divmod(lba, TRACK_SECTORS)
     cylinder, head = divmod(track, HEADS)
     return bytes([head, (sector + 1) | (cylinder >> 8) << 6, cylinder & 0xFF])
@@ -91,8 +93,10 @@ def bios_disk(payload: Payload, *, start_lba: int = 0, partitions: Sequence[Part
 
 @functools.lru_cache(maxsize=2)
 def extents(payload: Payload) -> tuple[tuple[int, bytes], ...]:
-    """What the disk of DISK_BYTES holds that boots the kernel: (offset, data) in order, zeros between. Every image
-    format stores these. Deterministic. Raises MediaError."""
+    """Return what the disk of DISK_BYTES holds that boots the kernel: (offset, data) in order, zeros between.
+
+    Every image format stores these. Deterministic. Raises MediaError.
+    """
     head = boot_head(
         payload,
         partitions=[partition.entry() for partition in PARTITIONS],

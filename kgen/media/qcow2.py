@@ -46,7 +46,7 @@ class _Header(ctypes.BigEndianStructure):
 
 
 def contain(disk: Disk, file_name: str) -> Stored:
-    """The disk as a qcow2 image."""
+    """Return the disk as a qcow2 image."""
     packed = disk.packed(CLUSTER, _DATA)
     place = {cluster: _DATA + k * CLUSTER for k, cluster in enumerate(packed.blocks)}
     header = _Header(

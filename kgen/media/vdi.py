@@ -59,7 +59,7 @@ class _Header(ctypes.LittleEndianStructure):
 
 
 def contain(disk: Disk, file_name: str) -> Stored:
-    """The disk as a dynamic VDI."""
+    """Return the disk as a dynamic VDI."""
     packed = disk.packed(BLOCK, _DATA)
     place = {block: k for k, block in enumerate(packed.blocks)}
     geometry = _Geometry(CYLINDERS, HEADS, TRACK_SECTORS, SECTOR)

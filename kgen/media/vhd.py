@@ -44,7 +44,7 @@ class _Footer(ctypes.BigEndianStructure):
 
 
 def footer(disk: Disk) -> bytes:
-    """The 512 bytes behind the data."""
+    """Return the 512 bytes behind the data."""
     made = _Footer(
         cookie=octets(b"conectix", 8),
         features=_FEATURE_RESERVED,
@@ -66,7 +66,7 @@ def footer(disk: Disk) -> bytes:
 
 
 def contain(disk: Disk, file_name: str) -> Stored:
-    """The disk as a fixed VHD."""
+    """Return the disk as a fixed VHD."""
     data = disk.packed(DISK_BYTES, 0).extents
     end = footer(disk)
     return Stored((*data, (DISK_BYTES, end)), DISK_BYTES + len(end))

@@ -117,7 +117,7 @@ def _crc_table() -> tuple[int, ...]:
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of headers and region tables (2.2.2, 2.2.3.1)."""
+    """Return the checksum of headers and region tables (2.2.2, 2.2.3.1)."""
     table, crc = _crc_table(), 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
@@ -129,7 +129,7 @@ def _guid(value: uuid.UUID) -> ctypes.Array[ctypes.c_ubyte]:
 
 
 def _sealed(data: bytes) -> bytes:
-    """The same with its checksum, the second dword, which counts as zero."""
+    """Return the same with its checksum, the second dword, which counts as zero."""
     return data[:4] + struct.pack("<I", crc32c(data)) + data[8:]
 
 
@@ -154,7 +154,7 @@ def _region_table() -> bytes:
 
 
 def _metadata(disk: Disk) -> Sequence[Extent]:
-    """The metadata table and, from 64 KiB on in its region, its items."""
+    """Return the metadata table and, from 64 KiB on in its region, its items."""
     items = (
         (_FILE_PARAMETERS, struct.pack("<II", BLOCK, 0), _IS_REQUIRED),
         (_VIRTUAL_DISK_SIZE, struct.pack("<Q", DISK_BYTES), _IS_REQUIRED | _IS_VIRTUAL_DISK),
@@ -171,7 +171,7 @@ def _metadata(disk: Disk) -> Sequence[Extent]:
 
 
 def contain(disk: Disk, file_name: str) -> Stored:
-    """The disk as a dynamic VHDX."""
+    """Return the disk as a dynamic VHDX."""
     packed = disk.packed(BLOCK, _DATA)
     # An entry is the state and, from bit 20 on, the offset in MiB. There is no bitmap entry among so few.
     place = {block: _DATA + k * BLOCK | _FULLY_PRESENT for k, block in enumerate(packed.blocks)}

@@ -34,7 +34,7 @@ _LINE_END_TEST = b"\n \r\n"  # a transfer as text would change it
 
 
 def descriptor(disk: Disk, file_name: str) -> bytes:
-    """The embedded descriptor. Raises MediaError for a file name that cannot stand in it."""
+    """Return the embedded descriptor. Raises MediaError for a file name that cannot stand in it."""
     # Without its top bit: all ones would mean "no parent", all ones but the last is VMware's id of a fresh disk.
     content_id = int.from_bytes(disk.digest("vmdk")[:4], "little") & 0x7FFFFFFF
     if '"' in file_name or not file_name.isprintable():
@@ -67,7 +67,7 @@ ddb.uuid.parentmodification="00000000-0000-0000-0000-000000000000"
 
 
 def _header() -> bytes:
-    """The SparseExtentHeader: 512 bytes, packed."""
+    """Return the SparseExtentHeader: 512 bytes, packed."""
     return struct.pack(
         "<4sIIQQQQIQQQB4sH433x",
         b"KDMV",
@@ -88,12 +88,12 @@ def _header() -> bytes:
 
 
 def _directory(at: int, table: bytes) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
-    """A grain directory in sector ``at`` and its one table behind it."""
+    """Return a grain directory in sector ``at`` and its one table behind it."""
     return (at * SECTOR, struct.pack("<I", at + 1)), ((at + 1) * SECTOR, table)
 
 
 def contain(disk: Disk, file_name: str) -> Stored:
-    """The disk as a sparse VMDK that is to be called ``file_name``."""
+    """Return the disk as a sparse VMDK that is to be called ``file_name``."""
     packed = disk.packed(GRAIN_SECTORS * SECTOR, _DATA * SECTOR)
     place = {grain: _DATA + k * GRAIN_SECTORS for k, grain in enumerate(packed.blocks)}
     table = struct.pack(f"<{_TABLE_ENTRIES}I", *(place.get(grain, 0) for grain in range(_TABLE_ENTRIES)))

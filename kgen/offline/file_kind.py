@@ -49,7 +49,7 @@ _OURS = tuple(word.encode(coding) for word in ("kgen", "counts:") for coding in 
 
 
 def not_a_log(data: bytes) -> str:
-    """What a file is that was given as a serial log, and what to do with it; "" where it may be a log.
+    """Return what a file is that was given as a serial log, and what to do with it; "" where it may be a log.
 
     A line's noise is no reason to refuse one: what begins as no known kind of file is refused only if it holds a
     results block, or hardly any text and no word of ours.

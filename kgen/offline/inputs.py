@@ -15,8 +15,10 @@ MAX_LOG = 64 << 20
 
 
 def read_log(path: Path) -> bytes:
-    """The bytes of a serial log; "-" is standard input. Raises SpecError where it cannot be read, and where it is
-    another kind of file, however long."""
+    """Return the bytes of a serial log; "-" is standard input.
+
+    Raises SpecError where it cannot be read, and where it is another kind of file, however long.
+    """
     from kgen.offline.file_kind import not_a_log
 
     data, where = read_or_stdin(path, MAX_LOG)

@@ -36,8 +36,9 @@ _LONGEST = 160
 
 
 def last_words(text: str) -> str:
-    """Why a log without a kernel's lines ends where it does: the loader's own line and the remedy, or that firmware
-    has refused the application. "" where the log does not tell. ``text``: as capture.clean leaves it."""
+    """Return why a log without a kernel's lines ends where it does: the loader's own line and the remedy, or that
+    firmware has refused the application. "" where the log does not tell. ``text``: as capture.clean leaves it.
+    """
     said = ""
     for line in text.split("\n"):
         said = _of_line(line.strip()) or said
@@ -50,7 +51,10 @@ def last_words(text: str) -> str:
 
 
 def _of_line(line: str) -> str:
-    """What one line of a loader means, "" for all else. Firmware may have left its cursor in the middle of a line."""
+    """Return what one line of a loader means, "" for all else.
+
+    Firmware may have left its cursor in the middle of a line.
+    """
     for prefix, errors in ((BIOS_PREFIX, BIOS_ERRORS), (UEFI_PREFIX + CANNOT_START, UEFI_ERRORS)):
         at = line.rfind(prefix)
         words = line[at + len(prefix) :]

@@ -60,7 +60,7 @@ class Memory:
     """A dump that is open for reading. Addresses are physical ones in a core file, else offsets in the file."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Raises ProtocolError for an empty file and one that holds memory in another form."""
+        """Raise ProtocolError for an empty file and one that holds memory in another form."""
         self._file = file
         size = file.seek(0, 2)
         file.seek(0)
@@ -110,7 +110,10 @@ class Memory:
         return self.read(low, high - low)
 
     def find(self) -> Iterator[tuple[int, bytes]]:
-        """Every place that holds one of the two magics, and which, in order. Raises ProtocolError for too many."""
+        """Yield every place that holds one of the two magics, and which, in order.
+
+        Raises ProtocolError for too many.
+        """
         places = 0
         for start, end in self._stretches():
             at = start
@@ -132,7 +135,7 @@ class Memory:
                 at += step
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """Where the dump holds memory without a hole: first address and the one behind the last."""
+        """Yield where the dump holds memory without a hole: first address and the one behind the last."""
         start = end = -1
         for segment in self._segments:
             if segment.address != end:
@@ -145,7 +148,7 @@ class Memory:
 
 
 def _disjoint(parts: Sequence[tuple[int, int, int]], size: int) -> tuple[_Segment, ...]:
-    """The segments in order of address, none longer than the file, what is there twice taken once."""
+    """Return the segments in order of address, none longer than the file, what is there twice taken once."""
     made: list[_Segment] = []
     for address, offset, length in sorted(parts):
         length = min(length, max(0, size - offset))
@@ -168,7 +171,7 @@ class Block:
 
 
 def blocks(memory: Memory, named: KernelSpec | None = None, build_id: str = "") -> tuple[Block, ...]:
-    """Every results block in a dump, each once, in order of address.
+    """Return every results block in a dump, each once, in order of address.
 
     ``named`` is the specification of the kernel with that build id, where somebody else tells it; what others were
     asked the dump must tell: the specification that a kernel holds in its read-only data, behind its build id.
@@ -208,7 +211,7 @@ class _Header:
 
 
 def _header(memory: Memory, address: int) -> _Header:
-    """The head of a results block. Raises ProtocolError where it is none."""
+    """Return the head of a results block. Raises ProtocolError where it is none."""
     data = memory.read(address, _HEADER.size)
     if len(data) < _HEADER.size:
         raise ProtocolError("the results block is cut off")
@@ -234,7 +237,9 @@ def _block(address: int, head: _Header, spec: KernelSpec | None, data: bytes) ->
 
 
 def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -> dict[int, KernelSpec]:
-    """What the kernels of these results blocks were asked: the specification right behind a copy of the build id."""
+    """Return what the kernels of these results blocks were asked: the specification right behind a copy of the build
+    id.
+    """
     best: dict[int, tuple[int, KernelSpec]] = {}
     for address in texts:
         spec = _specification(memory, address)
@@ -258,7 +263,7 @@ def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -
 
 
 def _specification(memory: Memory, address: int) -> KernelSpec | None:
-    """The specification behind a magic, None where there is none. Its digest stands behind it."""
+    """Return the specification behind a magic, None where there is none. Its digest stands behind it."""
     data = memory.read(address + len(SPEC_MAGIC), MAX_SPEC)
     text, _, rest = data.partition(b"\0\0")
     try:
@@ -269,7 +274,7 @@ def _specification(memory: Memory, address: int) -> KernelSpec | None:
 
 
 def _nothing(reasons: Sequence[str], texts: Sequence[int]) -> str:
-    """Why there is no results block."""
+    """Return why there is no results block."""
     if reasons:
         return reasons[0]
     if texts:
@@ -278,7 +283,7 @@ def _nothing(reasons: Sequence[str], texts: Sequence[int]) -> str:
 
 
 def _without_doubles(made: Sequence[Block]) -> tuple[Block, ...]:
-    """The blocks; those of one kernel that say different things say nothing."""
+    """Return the blocks; those of one kernel that say different things say nothing."""
     by_build: dict[str, list[Block]] = {}
     for block in made:
         by_build.setdefault(block.build_id, []).append(block)
@@ -294,7 +299,9 @@ def _without_doubles(made: Sequence[Block]) -> tuple[Block, ...]:
 
 
 def altered(memory: Memory, block: Block, kernel: LoadedElf) -> tuple[str, ...]:
-    """How the code and read-only data in the dump differ from those of the kernel that was built, a sentence each."""
+    """Return how the code and read-only data in the dump differ from those of the kernel that was built, a sentence
+    each.
+    """
     # where a file holds more than memory, everything has moved by the same distance
     moved = block.address - kernel.symbols["results"]
     return tuple(

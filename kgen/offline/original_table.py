@@ -43,7 +43,7 @@ class Table:
 
 
 def read(text: str) -> Table | None:
-    """The table in a cleaned log (capture.clean), None where there is not one readable row. Never raises."""
+    """Return the table in a cleaned log (capture.clean), None where there is not one readable row. Never raises."""
     runs: list[list[Row]] = [[]]
     unreadable = 0
     whole = text.endswith("\n")
@@ -77,7 +77,7 @@ def difference(row: Row) -> int:
 
 
 def judge_table(table: Table) -> Verdict:
-    """The verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure."""
+    """Return the verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure."""
     rows = table.rows
     notes = [NOT_NATIVE]
     if table.unreadable:
@@ -108,14 +108,15 @@ def judge_table(table: Table) -> Verdict:
 
 
 def _adds_up(row: Row) -> bool:
-    """Whether the last column is what the others make, with or without a sign in the width of the counters."""
+    """Return whether the last column is what the others make, with or without a sign in the width of the counters."""
     made = row[0] - row[1] - row[2]
     return made == row[3] or (max(row[:3]) < _WRAP and (made - row[3]) % _WRAP == 0 and -_WRAP < row[3] < _WRAP)
 
 
 def _steady(run: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows of one start that fit those beside them: counters do not go back, unless it is all of them, which is a
-    new start without its header."""
+    """Return the rows of one start that fit those beside them: counters do not go back, unless it is all of them, which
+    is a new start without its header.
+    """
     back = [all(later[i] <= earlier[i] for i in range(3)) for earlier, later in pairwise(run)]
     kept = []
     for at, row in enumerate(run):

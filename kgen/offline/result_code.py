@@ -101,8 +101,11 @@ class Code:
 
 
 def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
-    """The code of one case of a run, by default its last: what the kernel prints. Where the machine died before the
-    kernel had ended, the state in the code is the one it died in. Raises ProtocolError for an abridged record."""
+    """Return the code of one case of a run, by default its last: what the kernel prints.
+
+    Where the machine died before the kernel had ended, the state in the code is the one it died in. Raises
+    ProtocolError for an abridged record.
+    """
     if record.abridged:
         raise ProtocolError("an abridged record does not hold what a code is made of")
     case %= len(spec.cases)
@@ -120,7 +123,7 @@ def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
 def _counted(
     spec: KernelSpec, record: Record, case: int, roles: frozenset[Role]
 ) -> Iterator[tuple[Phase, PhaseRecord]]:
-    """The phases of a case that have counted anything, of those roles."""
+    """Yield the phases of a case that have counted anything, of those roles."""
     found = {phase.index: phase for phase in record.phases}
     for planned in phases_of(spec, case):
         phase = found.get(planned.index)
@@ -129,7 +132,7 @@ def _counted(
 
 
 def _symbols(spec: KernelSpec, record: Record, case: int, digits: int) -> Iterator[int]:
-    """The code's symbols, with so many digits of the counts of live batches."""
+    """Yield the code's symbols, with so many digits of the counts of live batches."""
     found = {phase.index: phase for phase in record.phases}
     yield from heading(spec, spec.cases[case])
     # the kernel makes the code of a suite's case when that is closed
@@ -144,7 +147,7 @@ def _symbols(spec: KernelSpec, record: Record, case: int, digits: int) -> Iterat
 
 
 def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: int) -> Iterator[int]:
-    """One phase's symbols. A log has no result of a phase that was broken off."""
+    """Yield one phase's symbols. A log has no result of a phase that was broken off."""
     if phase is None or phase.status in _UNBEGUN:
         yield DECODES * (phase.status if phase else _begun(planned, record))
         return
@@ -162,7 +165,7 @@ def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: in
 
 
 def _begun(planned: Phase, record: Record) -> PhaseStatus:
-    """How far a phase came that has no result: those that take turns are begun together."""
+    """Return how far a phase came that has no result: those that take turns are begun together."""
     first = planned.index if planned.index == record.phase else planned.group
     return PhaseStatus.RUNNING if first <= planned.index <= record.phase else PhaseStatus.PENDING
 
@@ -172,7 +175,7 @@ def _kinds(phase: PhaseRecord) -> int:
 
 
 def _tokens(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """What a phase counted that has no live batches: all numbers are exact."""
+    """Yield what a phase counted that has no live batches: all numbers are exact."""
     kinds = _kinds(phase)
     as_planned = phase.rounds == planned.rounds
     yield kinds | AS_PLANNED * as_planned
@@ -187,8 +190,10 @@ def _tokens(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
 
 
 def _walk(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
-    """What a phase counted that has live batches. Of one that a verdict may state the numbers are exact, of all others
-    their orders are kept where there is room."""
+    """Yield what a phase counted that has live batches.
+
+    Of one that a verdict may state the numbers are exact, of all others their orders are kept where there is room.
+    """
     kinds = _kinds(phase)
     exact = _is_exact(planned, kinds)
     as_planned = not exact and bool(planned.rounds) and phase.rounds >= planned.rounds
@@ -206,7 +211,9 @@ def _walk(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
 
 
 def _is_exact(planned: Phase, kinds: int) -> bool:
-    """Whether the verdict may state a walk's numbers: the case's, and those of what stands for it where it failed."""
+    """Return whether the verdict may state a walk's numbers: the case's, and those of what stands for it where it
+    failed.
+    """
     return planned.role is Role.CASE or (planned.role is Role.PROOF and bool(kinds))
 
 
@@ -226,7 +233,7 @@ def _styles(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
 
 
 def _counters(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """The case's counters. Those of a walk with live batches add up to nothing that is told."""
+    """Yield the case's counters. Those of a walk with live batches add up to nothing that is told."""
     walk = experiment_of(planned).walk
     did = [count.puts if walk or not count.cpu else count.tries for count in phase.counts]
     puts, *takes = [count.takes if count.cpu else count.puts for count in phase.counts]
@@ -244,7 +251,7 @@ def _counters(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
 
 
 def _fault(record: Record, phase: int | None) -> tuple[int, ...]:
-    """The first exception that ended this phase, or the run. Raises ProtocolError where the record has none."""
+    """Return the first exception that ended this phase, or the run. Raises ProtocolError where the record has none."""
     fault = next((fault for fault in record.faults if fault.phase == phase), None)
     if fault is None:
         raise ProtocolError("the record does not say what exception ended the run")
@@ -252,8 +259,10 @@ def _fault(record: Record, phase: int | None) -> tuple[int, ...]:
 
 
 def decode(text: str) -> Code:
-    """What a code says, however it was copied (see symbols.from_text). Raises ProtocolError in one clear line for what
-    is no code."""
+    """Return what a code says, however it was copied (see symbols.from_text).
+
+    Raises ProtocolError in one clear line for what is no code.
+    """
     reader = Reader(from_text(text))
     try:
         spec = read_heading(reader)
@@ -358,7 +367,7 @@ def _read_styles(reader: Reader, planned: Phase, phase: CodePhase, digits: int) 
 
 
 def _with_styles(phase: CodePhase, live: tuple[Live, ...]) -> CodePhase:
-    """A phase with its live batches: there were no fewer batches, violated ones, and rounds than those."""
+    """Return a phase with its live batches: there were no fewer batches, violated ones, and rounds than those."""
     violated = sum(each.violated for each in live)
     total = sum(phase.violations)
     if violated and not total:
@@ -384,9 +393,11 @@ def _read_fault(reader: Reader) -> CodeFault:
 
 
 def rebuild(code: Code) -> tuple[KernelSpec, Observation]:
-    """The request and an observation for ``verdict.judge``. It is abridged: it has no witnesses, no counters of single
-    CPUs but of one that never tried, and live batches only where they may decide. Where the state is not a final one,
-    the machine died."""
+    """Return the request and an observation for ``verdict.judge``.
+
+    It is abridged: it has no witnesses, no counters of single CPUs but of one that never tried, and live batches only
+    where they may decide. Where the state is not a final one, the machine died.
+    """
     spec = code.spec
     planned = phases(spec)
     begun = [phase.index for phase, entry in zip(planned, code.phases, strict=True) if entry.status]

@@ -61,7 +61,7 @@ class Run:
 
 
 def verdicts(run: Run) -> tuple[Verdict, ...]:
-    """The verdict on each case of a run; a single one where it is not known what was asked."""
+    """Return the verdict on each case of a run; a single one where it is not known what was asked."""
     if run.spec is None:
         known = run.known or Verdict(VerdictKind.INCONCLUSIVE, "it is not known what was asked")
         return (replace(known, notes=known.notes + run.notes),)
@@ -70,12 +70,12 @@ def verdicts(run: Run) -> tuple[Verdict, ...]:
 
 
 def results(run: Run, invocation: Sequence[str] = ()) -> ResultRun:
-    """A run judged, in the form that results have wherever they come from."""
+    """Return a run judged, in the form that results have wherever they come from."""
     return run_of_one_boot(run.spec, run.observation, verdicts(run), invocation=invocation, where=run.where)
 
 
 def from_elf(data: bytes, name: str) -> Named:
-    """The kernel of an ELF that kgen has built. Raises SpecError: whoever names another file has mistyped."""
+    """Return the kernel of an ELF that kgen has built. Raises SpecError: whoever names another file has mistyped."""
     try:
         kernel = read_elf(data, name=name)
     except LinkError as error:
@@ -87,7 +87,7 @@ def from_elf(data: bytes, name: str) -> Named:
 
 
 def from_manifest(data: bytes, name: str) -> Named:
-    """The kernel that a manifest.json describes. Raises SpecError."""
+    """Return the kernel that a manifest.json describes. Raises SpecError."""
     try:
         found = json.loads(data)
         spec = KernelSpec.from_json(json.dumps(found["spec"]))
@@ -107,7 +107,10 @@ def from_manifest(data: bytes, name: str) -> Named:
 
 
 def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
-    """The runs in a log, in order; one that says why there is none where nothing in it is a kernel's. Never raises."""
+    """Return the runs in a log, in order; one that says why there is none where nothing in it is a kernel's.
+
+    Never raises.
+    """
     cleaned = serial_log.clean(data)
     pieces = serial_log.split(cleaned.text)
     if not pieces:
@@ -123,7 +126,7 @@ def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
 
 
 def _nothing(data: bytes, text: str) -> str:
-    """Why a log has nothing of a kernel's. ``text`` is the log, cleaned."""
+    """Return why a log has nothing of a kernel's. ``text`` is the log, cleaned."""
     if not data:
         return "the log is empty; is it of the port the kernel was built for, and was the image booted?"
     other = file_kind.not_a_log(data)
@@ -138,7 +141,7 @@ def _nothing(data: bytes, text: str) -> str:
 
 
 def _run(text: str, shown: str, named: Named | None) -> Run:
-    """One run of a log. ``shown`` is what the result keeps as the log."""
+    """Return one run of a log. ``shown`` is what the result keeps as the log."""
     log, notes = _read(text)
     record = from_log(log)
     if record is None:
@@ -165,7 +168,9 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
 
 
 def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
-    """Whether lines of another kernel are in a run: one whose first line was lost, behind one that was broken off."""
+    """Return whether lines of another kernel are in a run: one whose first line was lost, behind one that was broken
+    off.
+    """
     planned = {str(phase.index): phase.label for phase in phases(spec)}
     for line in log.lines:
         if line.kind == "phase" and planned.get(line.text("index")) != line.text("label"):
@@ -174,8 +179,11 @@ def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
 
 
 def _read(text: str) -> tuple[Log, tuple[str, ...]]:
-    """A run taken apart. Lines between the guest's that are somebody else's may go where its closing line proves that
-    without them the record is whole; the notes say that they went."""
+    """Return a run taken apart.
+
+    Lines between the guest's that are somebody else's may go where its closing line proves that without them the record
+    is whole; the notes say that they went.
+    """
     log = parse_log(text.encode("latin-1"))
     if log.intact:
         return log, ()
@@ -194,12 +202,12 @@ def _seen(record: Record | None, shown: str) -> Observation:
 
 
 def _environment() -> dict[str, dict[str, str]]:
-    """Who judged: of where it ran nothing is known."""
+    """Return who judged: of where it ran nothing is known."""
     return {"versions": {"kgen": __version__, "python": platform.python_version()}}
 
 
 def _version(log: Log) -> str:
-    """The version of kgen that the kernel says it is of, "" where it does not."""
+    """Return the version of kgen that the kernel says it is of, "" where it does not."""
     return next((line.text("version") for line in log.lines if line.kind == "boot"), "")
 
 
@@ -213,7 +221,7 @@ def _version_note(log: Log) -> tuple[str, ...]:
 
 
 def _foreign(text: str, log: Log) -> str:
-    """How a log shows that another kgen's kernel printed it, "" where it does not."""
+    """Return how a log shows that another kgen's kernel printed it, "" where it does not."""
     line = next((line for line in text.split("\n") if line.startswith("kgen:") and is_foreign(line)), "")
     if line:
         told = re.search(r"^kgen:0 boot (?:.* )?version=([^ ]+)", text, re.MULTILINE)
@@ -232,7 +240,7 @@ def _foreign(text: str, log: Log) -> str:
 
 
 def _of_another(version: str, why: str) -> str:
-    """The sentence about a log of a kernel that this kgen does not know."""
+    """Return the sentence about a log of a kernel that this kgen does not know."""
     whose = f"kgen {version}" if version and version != __version__ else "another kgen"
     return f"the log is of a kernel that {whose} built, this is kgen {__version__}: {why}; judge it with that one"
 
@@ -246,8 +254,9 @@ def _is_json(text: str) -> bool:
 
 
 def _asked(record: Record, log: Log) -> KernelSpec | None:
-    """What the kernel of a log was asked, None where the log does not tell: its own words or, where they are lost, what
-    its digest proves a guess to be."""
+    """Return what the kernel of a log was asked, None where the log does not tell: its own words or, where they are
+    lost, what its digest proves a guess to be.
+    """
     try:
         return KernelSpec.from_text(record.spec)
     except SpecError:
@@ -269,7 +278,7 @@ def _asked(record: Record, log: Log) -> KernelSpec | None:
 
 
 def _unknown(record: Record) -> str:
-    """Why it is not known what was asked, and what the log shows all the same."""
+    """Return why it is not known what was asked, and what the log shows all the same."""
     powers = {phase.index for phase in record.phases if phase.label.startswith("power:")}
     shown = sum(witness.phase not in powers for witness in record.witnesses)
     also = f"; it has {shown} witnesses of violations that may be the case's" if shown else ""
@@ -280,8 +289,8 @@ def _unknown(record: Record) -> str:
 
 
 def from_dump(file: BinaryIO, name: str, named: Named | None = None, log: Run | None = None) -> tuple[Run, ...]:
-    """What is in a dump of a machine's memory, one run a kernel. Never raises KgenError: where there is nothing to
-    judge the run says why.
+    """Return what is in a dump of a machine's memory, one run a kernel. Never raises KgenError: where there is nothing
+    to judge the run says why.
 
     ``log`` is the last run of a log of the same machine: the memory of that kernel is held against it.
     """
@@ -303,14 +312,14 @@ def from_dump(file: BinaryIO, name: str, named: Named | None = None, log: Run | 
 
 
 def _named_by(log: Run | None) -> Named | None:
-    """The kernel that a log tells of itself."""
+    """Return the kernel that a log tells of itself."""
     if log is None or log.spec is None or log.observation.serial is None:
         return None
     return Named("the log", log.spec, log.observation.serial.build_id, None)
 
 
 def _of_block(memory: memory_dump.Memory, block: memory_dump.Block, named: Named | None, name: str) -> Run:
-    """What is to be judged of one results block."""
+    """Return what is to be judged of one results block."""
     where = f"{name}, results block at {block.address:#x}"
     if block.record is None or block.spec is None:
         # a block of which it is only not known what it is of is no failure of anything
@@ -333,7 +342,7 @@ def _dumped(record: Record | None) -> Observation:
 
 
 def _both(log: Run, memory: Run) -> Run:
-    """One run seen through both channels."""
+    """Return one run seen through both channels."""
     if memory.spec is None:
         return replace(memory, observation=replace(log.observation, platform=MEMORY_DUMP))
     seen = replace(
@@ -357,5 +366,5 @@ def _short(build_id: str) -> str:
 
 
 def of_code(spec: KernelSpec, observation: Observation) -> Run:
-    """The run that a result code describes."""
+    """Return the run that a result code describes."""
     return Run("", spec, replace(observation, platform=RESULT_CODE))

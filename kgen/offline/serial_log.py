@@ -77,8 +77,9 @@ def clean(data: bytes) -> Capture:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """The runs in a cleaned log, in order: from one first line to the next, and what looks like the guest's behind a
-    closing line or before the first first line. () where nothing looks like the guest's."""
+    """Return the runs in a cleaned log, in order: from one first line to the next, and what looks like the guest's
+    behind a closing line or before the first first line. () where nothing looks like the guest's.
+    """
     starts = [match.start() for match in _START.finditer(text)]
     edges = sorted({0, *starts, len(text)})
     pieces = [part for begin, end in pairwise(edges) for part in _after_ends(text[begin:end])]
@@ -86,7 +87,7 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def without_others(text: str) -> tuple[str, tuple[str, ...]]:
-    """A run without the whole lines in it that no guest prints, and those lines up to the guest's last one."""
+    """Return a run without the whole lines in it that no guest prints, and those lines up to the guest's last one."""
     lines = text.split("\n")
     mine = [bool(line) and is_guest_line(line) for line in lines]
     last = max((at for at, ours in enumerate(mine) if ours), default=-1)
@@ -95,7 +96,7 @@ def without_others(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _after_ends(piece: str) -> list[str]:
-    """A piece in parts, each but the last with a closing line as its last line."""
+    """Return a piece in parts, each but the last with a closing line as its last line."""
     cuts = [
         match.end()
         for match in _END.finditer(piece)
@@ -105,8 +106,11 @@ def _after_ends(piece: str) -> list[str]:
 
 
 def _decoded(data: bytes, notes: list[str]) -> str:
-    """The bytes as characters. The guest prints only ASCII, of which UTF-16 is the same bytes with zeros between: a
-    file may hold both, one behind the other, and begin a new one in the middle of a character."""
+    """Return the bytes as characters.
+
+    The guest prints only ASCII, of which UTF-16 is the same bytes with zeros between: a file may hold both, one behind
+    the other, and begin a new one in the middle of a character.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         notes.append("the log is stored as UTF-16, as PowerShell's > does")
     for mark in (b"\x00", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8):
@@ -119,7 +123,7 @@ def _decoded(data: bytes, notes: list[str]) -> str:
 
 
 def _bare(lines: list[str], notes: list[str]) -> list[str]:
-    """The lines without what stands in front of every line of the guest, if the same kind of thing does."""
+    """Return the lines without what stands in front of every line of the guest, if the same kind of thing does."""
     prefixes = []
     for line in lines:
         at = _native_at(line)
@@ -143,7 +147,7 @@ def _bare(lines: list[str], notes: list[str]) -> list[str]:
 
 
 def _native_at(line: str) -> int | None:
-    """Where in a line a native one begins that reaches to its end, None where there is none."""
+    """Return where in a line a native one begins that reaches to its end, None where there is none."""
     skipped = max(0, len(line) - MAX_LINE)
     if not _NATIVE.search(line, skipped):
         return None
@@ -152,20 +156,20 @@ def _native_at(line: str) -> int | None:
 
 
 def _before_rows(lines: list[str]) -> list[str]:
-    """What stands in front of the rows of a table, [] where one has nothing in front."""
+    """Return what stands in front of the rows of a table, [] where one has nothing in front."""
     found = [line[: line.index("counts:")] for line in lines if "counts:" in line]
     return found if all(found) else []
 
 
 def _kind(token: str) -> str:
-    """A pattern for tokens of this kind: numbers and words change from line to line, the rest does not."""
+    """Return a pattern for tokens of this kind: numbers and words change from line to line, the rest does not."""
     if token.isascii() and token.isalnum():
         return "[0-9]+" if token.isdigit() else "[A-Za-z]+"
     return _BLANKS if token.isascii() and token.isspace() else re.escape(token)
 
 
 def _unwrapped(lines: list[str], notes: list[str]) -> list[str]:
-    """The lines, those put together that a terminal has broken: their checksums tell."""
+    """Return the lines, those put together that a terminal has broken: their checksums tell."""
     made: list[str] = []
     at = 0
     broken = 0
@@ -182,7 +186,7 @@ def _unwrapped(lines: list[str], notes: list[str]) -> list[str]:
 
 
 def _joined(lines: list[str], at: int) -> tuple[int, str]:
-    """How many lines from there make one of the guest's, and that line; one where they do not."""
+    """Return how many lines from there make one of the guest's, and that line; one where they do not."""
     for count in range(2, MAX_PIECES + 1):
         pieces = lines[at : at + count]
         if len(pieces) < count or LINE_PREFIX in pieces[-1] or pieces[-1].startswith("counts:"):
@@ -197,7 +201,7 @@ def _joined(lines: list[str], at: int) -> tuple[int, str]:
 
 
 def _tabbed(line: str) -> str:
-    """A line of the table whose tabs became blanks, as it was."""
+    """Return a line of the table whose tabs became blanks, as it was."""
     if not line.startswith("counts:"):
         return line
     if line.split() == TABLE_HEADER.split():

@@ -8,12 +8,12 @@ from kgen.machine.platform import Platform
 
 
 def platforms() -> dict[str, Platform]:
-    """Every platform by name."""
+    """Return every platform by name."""
     return registry.discover("kgen.platforms", "PLATFORM", Platform)
 
 
 def platform_named(name: str) -> Platform:
-    """The platform of that name. Raises SpecError."""
+    """Return the platform of that name. Raises SpecError."""
     known = platforms()
     if name not in known:
         raise unknown("platform", name, known)

@@ -31,7 +31,7 @@ _INNER_QEMU = "qemu-system-x86_64"
 
 
 def lab_of(request: LaunchRequest) -> Lab | None:
-    """The lab to run in, None where it has not been made."""
+    """Return the lab to run in, None where it has not been made."""
     return cache.load(request.lab) if request.lab is not None else cache.default()
 
 
@@ -46,7 +46,7 @@ def unavailable(request: LaunchRequest) -> str | None:
 
 
 def command(request: LaunchRequest) -> tuple[str, ...]:
-    """The outer QEMU's command line."""
+    """Return the outer QEMU's command line."""
     lab = _must(lab_of(request))
     given = request.channels
     lines = None
@@ -119,7 +119,7 @@ _LINES: tuple[str, ...] = (
 
 
 def platform(name: str, summary: str, accelerator: tuple[str, ...], *, known: str, rounds: int) -> Platform:
-    """A platform whose QEMU runs in the lab with this accelerator."""
+    """Return a platform whose QEMU runs in the lab with this accelerator."""
 
     def supervise(line: socket.socket, died: Callable[[], str], request: LaunchRequest) -> Supervisor:
         return _Supervisor(Console(line, died), _must(lab_of(request)), request, accelerator)
@@ -143,7 +143,7 @@ def platform(name: str, summary: str, accelerator: tuple[str, ...], *, known: st
 
 
 def _must(lab: Lab | None) -> Lab:
-    """A lab that was there a moment ago. Raises PlatformUnavailable."""
+    """Return a lab that was there a moment ago. Raises PlatformUnavailable."""
     if lab is None:
         raise PlatformUnavailable("the lab is gone", hint="run 'kgen lab build'")
     return lab

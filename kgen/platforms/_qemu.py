@@ -17,13 +17,13 @@ PROVIDES = frozenset({"edu", "gdb", "hpet", "ivshmem", "mtree", "pc-testdev", "q
 
 
 def find_binary(request: LaunchRequest) -> str | None:
-    """The path of the QEMU to run, None when there is none."""
+    """Return the path of the QEMU to run, None when there is none."""
     names = (request.qemu,) if request.qemu else _binaries(request)
     return next((path for path in map(shutil.which, names) if path), None)
 
 
 def missing_binary(request: LaunchRequest) -> str | None:
-    """Why there is no QEMU to run, None when there is one."""
+    """Return why there is no QEMU to run, None when there is one."""
     if find_binary(request):
         return None
     wanted = f"'{request.qemu}'" if request.qemu else " or ".join(_binaries(request))
@@ -31,12 +31,12 @@ def missing_binary(request: LaunchRequest) -> str | None:
 
 
 def _binaries(request: LaunchRequest) -> tuple[str, ...]:
-    """The programs that will do. OVMF is 64-bit code."""
+    """Return the programs that will do. OVMF is 64-bit code."""
     return BINARIES[1:] if request.firmware == "ovmf" else BINARIES
 
 
 def unavailable(request: LaunchRequest) -> str | None:
-    """Why the machine that is asked for cannot be had here, None when it can."""
+    """Return why the machine that is asked for cannot be had here, None when it can."""
     return missing_binary(request) or _variant.missing(request, find_binary(request) or "")
 
 
@@ -47,7 +47,7 @@ def command(
     serial: tuple[str, ...] | None = None,
     firmware: str | None = None,
 ) -> tuple[str, ...]:
-    """The whole command line. QEMU lets later options override or add, so the user's own come last.
+    """Return the whole command line. QEMU lets later options override or add, so the user's own come last.
 
     ``accelerator`` may name a CPU model, for where nobody chose one. ``serial`` takes the place of the request's
     channels and ``firmware`` of the search for the best one, where QEMU does not run on this host.
@@ -89,7 +89,9 @@ def _accelerator(extra: tuple[str, ...], ours: tuple[str, ...]) -> tuple[str, ..
 
 
 def _channels(request: LaunchRequest) -> tuple[str, ...]:
-    """The arguments for serial port, monitor and gdb stub on descriptors that QEMU inherits: no port, no race."""
+    """Return the arguments for serial port, monitor and gdb stub on descriptors that QEMU inherits: no port, no
+    race.
+    """
     given = request.channels
     if given is None:
         return ("-serial", "stdio") if request.serial_port == COM1 else serial_port(request, "stdio")
@@ -100,7 +102,7 @@ def _channels(request: LaunchRequest) -> tuple[str, ...]:
 
 
 def serial_port(request: LaunchRequest, backend: str) -> tuple[str, ...]:
-    """The arguments for the kernel's serial port on a character device: a kind and its settings."""
+    """Return the arguments for the kernel's serial port on a character device: a kind and its settings."""
     kind, comma, settings = backend.partition(",")
     chardev = ("-chardev", f"{kind},id=kgen-serial{comma}{settings}")
     if request.serial_port == COM1:

@@ -58,7 +58,7 @@ BOOT = ("kernel", *_BUSES)
 
 
 def board_of(request: LaunchRequest) -> str:
-    """The kind of board: pc, q35, or another machine's own name without version and properties."""
+    """Return the kind of board: pc, q35, or another machine's own name without version and properties."""
     name = (request.machine or "pc").partition(",")[0]
     if name.startswith("pc-q35"):
         return "q35"
@@ -66,12 +66,12 @@ def board_of(request: LaunchRequest) -> str:
 
 
 def boot_of(request: LaunchRequest) -> str:
-    """What the machine boots from. OVMF starts no ELF, so it gets a stick."""
+    """Return what the machine boots from. OVMF starts no ELF, so it gets a stick."""
     return request.boot or ("usb" if request.firmware == "ovmf" else "kernel")
 
 
 def medium(request: LaunchRequest) -> str:
-    """The format of the image that the machine boots, "" where it is given the ELF.
+    """Return the format of the image that the machine boots, "" where it is given the ELF.
 
     Raises SpecError for choices that there are not, or that do not go together.
     """
@@ -106,7 +106,7 @@ def medium(request: LaunchRequest) -> str:
 
 
 def missing(request: LaunchRequest, binary: str) -> str | None:
-    """Why this machine cannot be made here, None where it can."""
+    """Return why this machine cannot be made here, None where it can."""
     if board_of(request) == "isapc" and request.cpus > 1:
         return f"isapc takes one CPU and the case needs {request.cpus}; choose pc, q35 or microvm"
     if request.firmware == "qboot" and not ships_qboot(binary):
@@ -140,7 +140,9 @@ def arguments(request: LaunchRequest, binary: str, lab_firmware: str | None) -> 
 
 
 def _firmware(request: LaunchRequest, binary: str, lab_firmware: str | None) -> list[str]:
-    """The firmware to name, nothing for QEMU's own choice, which is SeaBIOS. qboot starts a kernel but no disk."""
+    """Return the firmware to name, nothing for QEMU's own choice, which is SeaBIOS. qboot starts a kernel but no
+    disk.
+    """
     wanted = request.firmware or "auto"
     if wanted == "ovmf":
         code, variables = _ovmf(binary) or ("OVMF_CODE.fd", "OVMF_VARS.fd")
@@ -159,12 +161,12 @@ def _firmware(request: LaunchRequest, binary: str, lab_firmware: str | None) -> 
 
 @functools.lru_cache
 def _directories(binary: str) -> tuple[Path, ...]:
-    """The firmware directories that this QEMU itself names."""
+    """Return the firmware directories that this QEMU itself names."""
     return tuple(Path(line) for line in output([binary, "-L", "help"], 5.0).splitlines() if line.strip())
 
 
 def ships_qboot(binary: str) -> bool:
-    """Whether this QEMU finds qboot."""
+    """Return whether this QEMU finds qboot."""
     return any((place / QBOOT).is_file() for place in _directories(binary))
 
 
@@ -176,7 +178,7 @@ def _ovmf(binary: str) -> tuple[Path, Path] | None:
 
 
 def _value(path: Path | str) -> str:
-    """A path as the value of one of QEMU's settings, which a comma would end."""
+    """Return a path as the value of one of QEMU's settings, which a comma would end."""
     return str(path).replace(",", ",,")
 
 

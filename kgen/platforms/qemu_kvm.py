@@ -21,7 +21,7 @@ def _unavailable(request: LaunchRequest) -> str | None:
 
 
 def _no_kvm(device: str) -> str | None:
-    """Why KVM cannot be used through this device, None when it can."""
+    """Return why KVM cannot be used through this device, None when it can."""
     if sys.platform != "linux":
         return "KVM needs Linux"
     import fcntl  # does not exist on every system that builds and judges

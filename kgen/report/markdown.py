@@ -17,17 +17,17 @@ _NO_WIDTH = "\u200b"
 
 
 def escaped(line: str) -> str:
-    """A line that means nothing to Markdown."""
+    """Return a line that means nothing to Markdown."""
     return _SPECIAL.sub(r"\\\1", line)
 
 
 def words(text: str) -> str:
-    """A sentence of a result: shown as it is, meaning nothing to Markdown or to the tracker."""
+    """Return a sentence of a result: shown as it is, meaning nothing to Markdown or to the tracker."""
     return escaped(_REFERENCE.sub(rf"\1{_NO_WIDTH}", one_line(text)))
 
 
 def code(text: str) -> str:
-    """A name or a number of a result, set as code. "" stays ""."""
+    """Return a name or a number of a result, set as code. "" stays ""."""
     shown = one_line(text)
     if not shown:
         return ""
@@ -37,12 +37,15 @@ def code(text: str) -> str:
 
 
 def field(text: str) -> str:
-    """What stands in a table, made by ``words`` or ``code``: no ``|`` ends it early."""
+    """Return what stands in a table, made by ``words`` or ``code``: no ``|`` ends it early."""
     return re.sub(r"(?<!\\)\|", r"\\|", text)
 
 
 def fence(lines: Iterable[str], language: str = "text", limit: int = 1 << 20) -> list[str]:
-    """Lines as they are, between marks that none of them has. Of more than ``limit`` bytes the middle is left out."""
+    """Return lines as they are, between marks that none of them has.
+
+    Of more than ``limit`` bytes the middle is left out.
+    """
     shown = cut([printable(line) for line in lines], limit)
     marks = "`" * max(3, max((_longest("`", line) for line in shown), default=0) + 1)
     return [f"{marks}{language}", *shown, marks]

@@ -44,7 +44,7 @@ class Rate:
 
 @functools.lru_cache(maxsize=4096)
 def rate(events: int, chances: int) -> Rate | None:
-    """The rate with its exact 95 % limits, None where the counts make no sense or there was no chance.
+    """Return the rate with its exact 95 % limits, None where the counts make no sense or there was no chance.
 
     Two-sided, except where nothing was seen: then the upper limit is 3 by ``chances``, which is what ATOMIC states.
     Both suppose that each chance is independent of the others.
@@ -63,7 +63,7 @@ def rate(events: int, chances: int) -> Rate | None:
 
 
 def _quantile(part: float, a: int, b: int) -> float:
-    """Where the beta distribution of ``a`` and ``b`` has that part of itself on its left."""
+    """Return where the beta distribution of ``a`` and ``b`` has that part of itself on its left."""
     low, high = 0.0, 1.0
     middle = a / (a + b)
     while high - low > _PRECISION * high:
@@ -77,7 +77,7 @@ def _quantile(part: float, a: int, b: int) -> float:
 
 
 def _beta_part(x: float, a: int, b: int) -> float:
-    """The regularised incomplete beta function I_x(a, b), for 0 < x < 1."""
+    """Return the regularised incomplete beta function I_x(a, b), for 0 < x < 1."""
     if x > (a + 1) / (a + b + 2):
         return 1 - _beta_part(1 - x, b, a)
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
@@ -122,7 +122,7 @@ _COUNTABLE = 1 << 64
 
 
 def excess(before: int, chances_before: int, now: int, chances_now: int) -> float:
-    """The probability of ``now`` events or more in ``chances_now``, were their rate what it was before.
+    """Return the probability of ``now`` events or more in ``chances_now``, were their rate what it was before.
 
     The conditional test of two Poisson counts (Przyborowski and Wilenski, 1940): of all events seen, the number that
     falls into the second run is binomial, with that run's part of all chances. No rate has to be known or guessed, and

@@ -81,7 +81,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
 
 
 def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
-    """How the machine is left. ``found`` is how it was, as far as that could be asked."""
+    """Return how the machine is left. ``found`` is how it was, as far as that could be asked."""
     how = "running" if resume else "stopped"
     if found:
         return f"{how} (found {found})"
@@ -115,14 +115,14 @@ def _leave(session: GdbSession, resume: bool) -> None:
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
-    """Whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
+    """Return whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
     if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
         return []
     return ["the ELF is not what this kgen builds: it was changed after it was built, or built from other sources"]
 
 
 def _version(kernel: LoadedElf) -> str:
-    """The version of kgen that the kernel prints when it boots, "" where it does not hold it."""
+    """Return the version of kgen that the kernel prints when it boots, "" where it does not hold it."""
     at = kernel.symbols["text_version"]
     holders = (part for part in kernel.sections if part.address <= at < part.address + part.size)
     text = next((part.data[at - part.address :] for part in holders), b"")
@@ -132,7 +132,8 @@ def _version(kernel: LoadedElf) -> str:
 def _other_machine(
     control: Qmp, found: str, session: GdbSession, results: int, spec: KernelSpec, seen: Inspection
 ) -> list[str]:
-    """Whether the control socket is of another machine than the one that gdb has stopped: then both see the same bytes.
+    """Return whether the control socket is of another machine than the one that gdb has stopped: then both see the same
+    bytes.
 
     The results block holds times that no two runs share.
     """

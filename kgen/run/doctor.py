@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(options: Options) -> Iterator[Finding]:
-    """Everything there is to find, the quick first."""
+    """Yield everything there is to find, the quick first."""
     yield from tools(options)
     yield from canaries(options)
 

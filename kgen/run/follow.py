@@ -222,7 +222,7 @@ def _look(machine: Engine, watch: Watch) -> None:
 
 
 def _expired(watch: Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
-    """Why a run must be given up now, "" if it must not. Times in seconds."""
+    """Return why a run must be given up now, "" if it must not. Times in seconds."""
     patience = platform.boot_seconds * (OVMF_PATIENCE if options.firmware == "ovmf" else 1)
     if not watch.data and running > patience:
         return f"nothing came from the serial port within {patience:.0f} s of boot"

@@ -34,8 +34,9 @@ _WHERE = {
 
 
 def moment_for(platform: Platform, wanted: str | None) -> str:
-    """The moment to stop at: what was asked for, else the first violation where breakpoints hit and the end elsewhere.
-    Raises SpecError where the platform cannot be stopped there."""
+    """Return the moment to stop at: what was asked for, else the first violation where breakpoints hit and the end
+    elsewhere. Raises SpecError where the platform cannot be stopped there.
+    """
     if "gdb" not in platform.provides:
         raise SpecError("the platform has no stub that gdb could join", where=platform.name, hint="choose another one")
     if platform.breakpoints != "none":
@@ -117,8 +118,10 @@ def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
 
 
 def _reached(moment: str, observation: Observation, own: Container[int]) -> str:
-    """Where it stands: not every run is violated, and some are cut short. ``own`` are the indexes of the phases whose
-    violations are the case's."""
+    """Return where it stands: not every run is violated, and some are cut short.
+
+    ``own`` are the indexes of the phases whose violations are the case's.
+    """
     if observation.cut:
         return f"where it was: {observation.cut}"
     memory = observation.memory

@@ -57,7 +57,7 @@ def observe(
     watcher: Watcher | None = None,
     holder: Holder | None = None,
 ) -> Observation:
-    """One run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
+    """Return one run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
 
     ``holder`` is called with the machine still frozen. Raises SpecError for choices that the platform does not have,
     PlatformUnavailable, MachineError where the emulator does not start, DebuggerError where its debugger does not,
@@ -104,7 +104,7 @@ def observe(
 
 
 def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
-    """The ELF in a directory that lasts as long as ``stack``."""
+    """Return the ELF in a directory that lasts as long as ``stack``."""
     try:
         elf = stack.enter_context(scratch()) / "kernel.elf"
         elf.write_bytes(kernel.elf.data)
@@ -116,7 +116,7 @@ def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
 
 
 def _temporary_image(kernel: Kernel, elf: Path, name: str) -> Path | None:
-    """The image of that format beside the ELF, None where none is wanted. Raises MediaError and OutputError."""
+    """Return the image of that format beside the ELF, None where none is wanted. Raises MediaError and OutputError."""
     if not name:
         return None
     image = elf.with_suffix(formats()[name].suffix)
@@ -177,7 +177,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
 
 
 def _trace(kernel: Kernel, machine: Engine, record: Record | None) -> tuple[TraceEvent, ...]:
-    """What the hypervisor's kernel recorded around the case's first witness of which it has a record."""
+    """Return what the hypervisor's kernel recorded around the case's first witness of which it has a record."""
     if record is None or machine.supervisor is None:
         return ()
     own = {phase.index: phase for phase in decisive(kernel.spec)}

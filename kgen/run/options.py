@@ -45,8 +45,10 @@ class Options:
 
 
 def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
-    """The machine that a kernel of this specification needs, without the kernel. Raises SpecError for a suite that is
-    to stop at a violation: it is made to go on."""
+    """Return the machine that a kernel of this specification needs, without the kernel.
+
+    Raises SpecError for a suite that is to stop at a violation: it is made to go on.
+    """
     if spec.suite and options.stop_on_violation:
         raise SpecError("it is for one case", where=STOP, hint="name the case")
     places = dict.fromkeys(resolve_target(case.target) for case in spec.cases)
@@ -65,7 +67,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
 
 
 def check_choices(platform: Platform, request: LaunchRequest) -> None:
-    """Raises SpecError for what cannot be chosen on this platform, or not together."""
+    """Raise SpecError for what cannot be chosen on this platform, or not together."""
     for name in CHOICES:
         if getattr(request, name) == "":
             raise SpecError("it names nothing", where=f"--{name}", hint="leave it out")
@@ -94,7 +96,7 @@ _DEVICES = {
 
 
 def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
-    """Raises PlatformUnavailable where this case cannot run on this platform here."""
+    """Raise PlatformUnavailable where this case cannot run on this platform here."""
     for name in dict.fromkeys(case.target for case in spec.cases):
         missing = resolve_target(name).requires - platform.provides
         if missing:

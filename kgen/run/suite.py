@@ -60,12 +60,14 @@ def observe_suite(
 
 
 def _stopped(seen: Observation) -> bool:
-    """Whether the run was ended by whoever asked for it, or by its time limit, and not by a case."""
+    """Return whether the run was ended by whoever asked for it, or by its time limit, and not by a case."""
     return "Ctrl-C" in seen.cut or "--timeout" in seen.cut or "--seconds" in seen.cut
 
 
 def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
-    """The boot in which a case was run, and its number there; the last one that had it where it was run in none."""
+    """Return the boot in which a case was run, and its number there; the last one that had it where it was run in
+    none.
+    """
     having = [boot for boot in boots if case in boot.spec.cases]
     for boot in having:
         number = boot.spec.cases.index(case)
@@ -75,7 +77,7 @@ def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
 
 
 def judge_cases(boots: tuple[Boot, ...]) -> tuple[tuple[Case, Boot, Verdict], ...]:
-    """Each case of a suite, the boot that its verdict is of, and the verdict. The first boot has all cases."""
+    """Return each case of a suite, the boot that its verdict is of, and the verdict. The first boot has all cases."""
     found = []
     for case in boots[0].spec.cases:
         where = case_of(boots, case)

@@ -33,7 +33,7 @@ _OURS = {
 
 
 def check_arguments(platform: Platform, qemu: str | None, extra: Sequence[str]) -> None:
-    """Raises SpecError for a QEMU that is not there or has no use, and for arguments that would take it from us."""
+    """Raise SpecError for a QEMU that is not there or has no use, and for arguments that would take it from us."""
     check_program("--qemu", qemu)
     for argument in extra:
         if argument in _OURS:
@@ -66,13 +66,13 @@ def carry_out(
 
 
 def judged(spec: KernelSpec, observation: Observation, invocation: Sequence[str] = ()) -> Run:
-    """The verdicts on what one boot showed."""
+    """Return the verdicts on what one boot showed."""
     verdicts = [judge(spec, observation, number) for number in range(len(spec.cases))]
     return run_of_one_boot(spec, observation, verdicts, invocation=invocation)
 
 
 def refused(spec: KernelSpec, platform: str, error: KgenError, invocation: Sequence[str] = ()) -> Run:
-    """The verdict on each case of a request that could not be run: the error's."""
+    """Return the verdict on each case of a request that could not be run: the error's."""
     verdict = Verdict(VerdictKind(error.exit_code), error.line)
     nothing = Observation(
         platform=platform,

@@ -51,7 +51,7 @@ def checked(names: Callable[[], Mapping[str, Any]]) -> Callable[[Callable[P, R]]
 
 
 def check_all(given: Mapping[str, Any], of: type) -> None:
-    """Raises SpecError for what does not fit the field of its name in a dataclass; other names are passed over."""
+    """Raise SpecError for what does not fit the field of its name in a dataclass; other names are passed over."""
     hints = _hints(of)
     for name in given:
         if name in hints:
@@ -64,14 +64,14 @@ def _hints(of: type) -> Mapping[str, Any]:
 
 
 def check(name: str, value: Any, hint: Any) -> None:
-    """Raises SpecError for a value that is not of that type."""
+    """Raise SpecError for a value that is not of that type."""
     if not _fits(value, hint):
         what = f"{value!r:.60} is of type {type(value).__name__}"
         raise SpecError(what, where=name, hint=f"give {_wanted(hint)}")
 
 
 def check_seconds(name: str, value: float | None, low: float) -> None:
-    """Raises SpecError for a time outside ``low`` to MAX_SECONDS; None is no time."""
+    """Raise SpecError for a time outside ``low`` to MAX_SECONDS; None is no time."""
     if value is not None and not low <= value <= MAX_SECONDS:
         raise SpecError(f"{value!r:.60} is not a time from {low:g} to {MAX_SECONDS:.0f} seconds", where=name)
 
@@ -104,7 +104,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _may_be_passed_on(text: str | os.PathLike[str]) -> bool:
-    """Whether the system takes it as a file's name or a program's argument."""
+    """Return whether the system takes it as a file's name or a program's argument."""
     try:
         return isinstance(os.fspath(text), str) and b"\0" not in os.fsencode(text)
     except (UnicodeEncodeError, TypeError):

@@ -48,7 +48,7 @@ RESERVED = (
 
 
 def resolve_target(name: str) -> MemoryTarget:
-    """The target of that name, or the single cell at a physical address written ``0x...``.
+    """Return the target of that name, or the single cell at a physical address written ``0x...``.
 
     Raises SpecError for an unknown name and for an address at which the cell would break the machine that
     carries the experiment.
@@ -78,12 +78,12 @@ def resolve_target(name: str) -> MemoryTarget:
 
 
 def _spelled(name: str) -> str:
-    """A name as the registries have it, an address as we write it."""
+    """Return a name as the registries have it, an address as we write it."""
     return f"{int(name, 16):#x}" if _ADDRESS.fullmatch(name) else name.lower()
 
 
 def check_address(address: int, size: int) -> None:
-    """Raises SpecError where an operand of so many bytes would break the machine that carries the experiment."""
+    """Raise SpecError where an operand of so many bytes would break the machine that carries the experiment."""
     if address + size > 1 << 32:
         raise SpecError(f"address {address:#x} lies above 4 GiB", hint="the kernel runs without paging in 32-bit mode")
     for low, high, what in RESERVED:
@@ -146,7 +146,7 @@ class Case:
         return f"experiments that fit: {', '.join(fit)}" if fit else "give fewer --cpus"
 
     def _check_place(self) -> None:
-        """Raises SpecError where the cell would lie outside the target or in memory that must be left alone."""
+        """Raise SpecError where the cell would lie outside the target or in memory that must be left alone."""
         target = resolve_target(self.target)
         size = self.width // 8
         if not 0 <= self.offset <= target.reach - size:
@@ -169,7 +169,7 @@ class Case:
 
     @staticmethod
     def from_id(name: str) -> Case:
-        """The inverse of ``id``. Raises SpecError."""
+        """Return the inverse of ``id``. Raises SpecError."""
         parts = name.split(".")
         if len(parts) < 4 or not re.fullmatch(r"[0-9]{1,3}", parts[1]):
             raise SpecError(f"'{name}' is no case", hint="one is xchg.32.vga-text.token")
@@ -206,7 +206,9 @@ class Case:
 
 
 def alignment(target: MemoryTarget, offset: int, width: int) -> str:
-    """How an operand lies there: "aligned", "misaligned" within a cache line, across a "line", across a "page"."""
+    """Return how an operand lies there: "aligned", "misaligned" within a cache line, across a "line", across a
+    "page".
+    """
     size = width // 8
     first = target.page_offset + offset
     if first % PAGE + size > PAGE:
@@ -217,13 +219,15 @@ def alignment(target: MemoryTarget, offset: int, width: int) -> str:
 
 
 def stride(target: MemoryTarget, offset: int, width: int) -> int:
-    """The distance between cells in bytes: such that all of them lie alike."""
+    """Return the distance between cells in bytes: such that all of them lie alike."""
     return {"aligned": max(4, width // 8), "page": PAGE}.get(alignment(target, offset, width), LINE)
 
 
 def room(target: MemoryTarget, offset: int, width: int) -> int:
-    """How many cells fit the target, at least one, at most MAX_BATCH. Where the offset is not 0 those beyond what is
-    visible count as well."""
+    """Return how many cells fit the target, at least one, at most MAX_BATCH.
+
+    Where the offset is not 0 those beyond what is visible count as well.
+    """
     size = target.reach if offset else target.size
     if alignment(target, offset, width) == "line":
         # the next one would lie across a page

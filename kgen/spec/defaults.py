@@ -34,15 +34,16 @@ def suite_spec(
     budget: int | None = None,
     **rest: Any,
 ) -> KernelSpec:
-    """The kernel of a suite, by its name or its file's; ``budget`` in seconds, None for the suite's own; ``rest`` are
-    fields of KernelSpec. Raises SpecError."""
+    """Return the kernel of a suite, by its name or its file's; ``budget`` in seconds, None for the suite's own;
+    ``rest`` are fields of KernelSpec. Raises SpecError.
+    """
     title, cases = load(name, cpus=cpus, only=only, skip=skip)
     seconds = DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values())) if budget is None else budget
     return KernelSpec(case=cases[0], more=cases[1:], suite=title, budget=seconds, **rest)
 
 
 def budget_seconds(text: str) -> int:
-    """A time such as ``90``, ``90s``, ``20m`` or ``2h`` in seconds. Raises SpecError."""
+    """Return a time such as ``90``, ``90s``, ``20m`` or ``2h`` in seconds. Raises SpecError."""
     match = re.fullmatch(r"([0-9]{1,6})(s|m|h|)", text)
     seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[match[2]] if match else 0
     if not 1 <= seconds <= MAX_BUDGET:
@@ -51,7 +52,9 @@ def budget_seconds(text: str) -> int:
 
 
 def known_verdict(case: Case, known: str) -> str:
-    """The name of the verdict that a case is known to get where a LOCKed exchange on emulated I/O gets ``known``."""
+    """Return the name of the verdict that a case is known to get where a LOCKed exchange on emulated I/O gets
+    ``known``.
+    """
     # Memory does what it must everywhere; without LOCK nothing does.
     if not case.lock:
         return "NOT_ATOMIC"

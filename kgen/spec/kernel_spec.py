@@ -37,7 +37,7 @@ TAKEN_PORTS = (
 
 
 def check_serial_port(port: int) -> None:
-    """Raises SpecError for what is no serial port's place, or is another device's."""
+    """Raise SpecError for what is no serial port's place, or is another device's."""
     if not 8 <= port <= 0xFFF8 or port % 8:
         raise SpecError(f"serial port {port:#x}", hint="give a multiple of 8 from 0x8 to 0xfff8")
     for low, high, what in TAKEN_PORTS:
@@ -148,12 +148,12 @@ class KernelSpec:
         return fields
 
     def to_json(self) -> str:
-        """The canonical text form: one line, sorted keys."""
+        """Return the canonical text form: one line, sorted keys."""
         return json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> KernelSpec:
-        """The inverse of to_json. Raises SpecError."""
+        """Return the inverse of to_json. Raises SpecError."""
         try:
             fields = json.loads(text)
             case = Case(**fields.pop("case"))
@@ -164,14 +164,14 @@ class KernelSpec:
             raise SpecError(f"not a kernel specification: {error}") from error
 
     def to_text(self) -> str:
-        """The form that the kernel carries and prints: JSON in one word, the cases by their ids."""
+        """Return the form that the kernel carries and prints: JSON in one word, the cases by their ids."""
         fields = {name: value for name, value in self._fields().items() if name not in ("case", "more")}
         fields["cases"] = [case.id for case in self.cases]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_text(text: str) -> KernelSpec:
-        """The inverse of to_text. Raises SpecError."""
+        """Return the inverse of to_text. Raises SpecError."""
         try:
             fields = json.loads(text)
             first, *more = (Case.from_id(name) for name in fields.pop("cases"))

@@ -21,7 +21,7 @@ MAIN_INSTRUCTIONS = ("xchg", "xadd", "cmpxchg")
 
 
 def lockable() -> list[Instruction]:
-    """Every instruction that LOCK goes with, by name."""
+    """Return every instruction that LOCK goes with, by name."""
     return [entry for _, entry in sorted(instructions().items()) if entry.lockable]
 
 
@@ -42,7 +42,7 @@ def strongest(name: str, width: int, target: str, cpus: int, offset: int = 0) ->
 
 
 def forms() -> Iterator[tuple[Instruction, int, Source]]:
-    """Every form of every lockable instruction."""
+    """Yield every form of every lockable instruction."""
     for entry in lockable():
         for source, widths in entry.opcodes.items():
             for width in sorted(widths):
@@ -62,7 +62,7 @@ def offsets(target: str, width: int) -> tuple[int, ...]:
 
 
 def _full(cpus: int) -> Iterator[Case]:
-    """Everything: see docs/suites.md."""
+    """Yield everything: see docs/suites.md."""
     for target in MAIN_TARGETS:
         for entry, width, source in forms():
             experiment = fitting(entry, width, source, cpus)
@@ -88,7 +88,7 @@ def _full(cpus: int) -> Iterator[Case]:
 
 
 def _smoke(cpus: int) -> Iterator[Case]:
-    """A few cases of every kind, in seconds."""
+    """Yield a few cases of every kind, in seconds."""
     for name in ("xchg", "xadd", "cmpxchg", "cmpxchg8b", "add", "or", "not"):
         entry = instructions()[name]
         width = entry.usual_width
@@ -113,7 +113,7 @@ _TYPES: Mapping[str, type] = {"width": int, "offset": int, "lock": bool}
 def load(
     name: str, *, cpus: int = MIN_CPUS, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[str, tuple[Case, ...]]:
-    """A suite's name and cases: a built-in one, or those of a TOML file, less what the patterns leave out.
+    """Return a suite's name and cases: a built-in one, or those of a TOML file, less what the patterns leave out.
 
     A file holds ``[[case]]`` tables with ``instr``, ``width``, ``lock``, ``target``, ``experiment``, ``source`` and
     ``offset``; a list in the place of a value stands for one case each. ``only`` and ``skip`` are patterns on case ids
@@ -141,7 +141,7 @@ def load(
 
 
 def _matches(case: Case, pattern: str) -> bool:
-    """A whole id, or a part of it that dots set off: ``xchg``, ``xchg.32``, ``*.vga-text.*``."""
+    """Return a whole id, or a part of it that dots set off: ``xchg``, ``xchg.32``, ``*.vga-text.*``."""
     return fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.id, f"{pattern}.*")
 
 

@@ -57,5 +57,5 @@ class MemoryTarget:
 
 @functools.cache
 def targets() -> Mapping[str, MemoryTarget]:
-    """Every named target."""
+    """Return every named target."""
     return registry.discover("kgen.targets", "TARGET", MemoryTarget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def function_bar(vendor: int, device: int, bar: int, offset: int = 0) -> tuple[str, ...]:
-    """The setup for ``offset`` bytes into that BAR of the first function with these two identifiers."""
+    """Return the setup for ``offset`` bytes into that BAR of the first function with these two identifiers."""
     return (
         "xor esi, esi",
         "mov ebx, 0xFFFFFFFF",

@@ -56,7 +56,7 @@ _SIZE_LIMITS = sorted(
 
 
 def keystone_version() -> str:
-    """The version of the library that encodes, which may change a kernel's bytes."""
+    """Return the version of the library that encodes, which may change a kernel's bytes."""
     import keystone
 
     return str(keystone.__version__)
@@ -87,7 +87,7 @@ class _Encoder:
         self._checked: set[tuple[int, str]] = set()
 
     def encode(self, instruction: Instruction, values: Sequence[int], mode: int, *, check: bool) -> bytes:
-        """The bytes; with ``check`` they are known to mean what the instruction says. Raises AsmError."""
+        """Return the bytes; with ``check`` they are known to mean what the instruction says. Raises AsmError."""
         key = (mode, render(instruction, values))
         data = self._encoded.get(key)
         if data is None:
@@ -99,7 +99,7 @@ class _Encoder:
         return data
 
     def _wrapped(self, instruction: Instruction, values: Sequence[int], mode: int) -> bytes | None:
-        """The bytes of the forms that keystone gets wrong, or None."""
+        """Return the bytes of the forms that keystone gets wrong, or None."""
         mnemonic, operands = instruction.mnemonic, instruction.operands
         if not operands:
             data = FIXED.get((mnemonic, mode))
@@ -173,7 +173,7 @@ def _branch_size(item: Item, layout: Layout) -> int:
 
 
 def _size(item: Item, layout: Layout, encoder: _Encoder, sizes: dict[tuple[int, str], int]) -> int:
-    """The size with the present values; statements alike but for values of like magnitude share one answer."""
+    """Return the size with the present values; statements alike but for values of like magnitude share one answer."""
     assert item.instruction is not None
     try:
         values = _operand_values(item, layout)
@@ -196,7 +196,7 @@ def _evaluate(item: Item, expression: Expression, layout: Layout) -> int:
 
 
 def _fitted(item: Item, expression: Expression, bits: int, layout: Layout) -> int:
-    """The value of an expression that must fit in so many bits. Raises AsmError."""
+    """Return the value of an expression that must fit in so many bits. Raises AsmError."""
     value = _evaluate(item, expression, layout)
     wrapped = wrap(value, bits, expression)
     if wrapped is None:
@@ -205,7 +205,7 @@ def _fitted(item: Item, expression: Expression, bits: int, layout: Layout) -> in
 
 
 def _operand_values(item: Item, layout: Layout) -> list[int]:
-    """Each operand's value, see ``values_of``. Raises AsmError for an immediate that does not fit."""
+    """Return each operand's value, see ``values_of``. Raises AsmError for an immediate that does not fit."""
     assert item.instruction is not None
     bits = operand_width(item.instruction, item.mode)
     return [
@@ -230,7 +230,7 @@ def _emit(layout: Layout, encoder: _Encoder) -> tuple[Line, ...]:
 
 
 def _bytes_of(item: Item, layout: Layout, encoder: _Encoder) -> bytes:
-    """The final bytes of one item. Raises AsmError with its line."""
+    """Return the final bytes of one item. Raises AsmError with its line."""
     try:
         return _bytes(item, layout, encoder)
     except AsmError as error:

@@ -68,14 +68,14 @@ class Assembly:
     lines: tuple[Line, ...]
 
     def address(self, name: str) -> int:
-        """The run address of a symbol. Raises KeyError."""
+        """Return the run address of a symbol. Raises KeyError."""
         for symbol in self.symbols:
             if symbol.name == name:
                 return symbol.value
         raise KeyError(name)
 
     def code_of(self, name: str) -> tuple[Line, ...]:
-        """The instructions of a routine in source order, () where there is no such symbol."""
+        """Return the instructions of a routine in source order, () where there is no such symbol."""
         return tuple(
             line
             for symbol in self.symbols
@@ -85,7 +85,7 @@ class Assembly:
         )
 
     def section(self, name: str) -> Section:
-        """The section of that name. Raises KeyError."""
+        """Return the section of that name. Raises KeyError."""
         for section in self.sections:
             if section.name == name:
                 return section

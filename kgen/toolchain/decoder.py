@@ -106,7 +106,9 @@ def check_form(instruction: Instruction) -> None:
 
 
 def operand_width(instruction: Instruction, mode: int) -> int:
-    """The width in bits that immediates are understood in: of the first operand that has a size, else the mode's."""
+    """Return the width in bits that immediates are understood in: of the first operand that has a size, else the
+    mode's.
+    """
     if instruction.mnemonic in ("ljmp", "ljmp32"):
         return _EXACT  # its encoder knows the two widths
     for operand in instruction.operands:
@@ -118,7 +120,10 @@ def operand_width(instruction: Instruction, mode: int) -> int:
 
 
 def _memory_size(instruction: Instruction) -> int:
-    """The size in bytes that the memory operand must have, 0 where the mnemonic alone decides. Raises AsmError."""
+    """Return the size in bytes that the memory operand must have, 0 where the mnemonic alone decides.
+
+    Raises AsmError.
+    """
     operands = instruction.operands
     registers = [REGISTERS[operand.name] for operand in operands if isinstance(operand, Register)]
     general = any(isinstance(operand, Register) and operand.name in GENERAL_REGISTERS for operand in operands)
@@ -189,7 +194,7 @@ class Checker:
             raise _mismatch("branch target", data, found)
 
     def _decode(self, mode: int, data: bytes) -> Any:
-        """The one instruction in the bytes, decoded as if at address 0. Raises AsmError."""
+        """Return the one instruction in the bytes, decoded as if at address 0. Raises AsmError."""
         found = self._decoded.get((mode, data))
         if found is None:
             decoded = list(self._decoder(mode).disasm(data, 0))
@@ -235,7 +240,7 @@ class Checker:
     def _difference(
         self, instruction: Instruction, operand: Operand, value: int, mode: int, other: Any, found: Any
     ) -> str:
-        """What differs between one operand as written and as decoded, or ""."""
+        """Return what differs between one operand as written and as decoded, or ""."""
         if isinstance(operand, Register):
             name = found.reg_name(other.reg) if other.type == self._capstone.x86.X86_OP_REG else ""
             return "" if name == ("st(0)" if operand.name == "st" else operand.name) else "register"
@@ -268,7 +273,7 @@ class Checker:
 
 
 def _same(decoded: int, value: int, bits: int) -> bool:
-    """Whether the value fits in so many bits, signed or unsigned, and the decoder found it."""
+    """Return whether the value fits in so many bits, signed or unsigned, and the decoder found it."""
     return -(1 << (bits - 1)) <= value < 1 << bits and (decoded - value) % (1 << bits) == 0
 
 

@@ -75,7 +75,7 @@ class Builder:
             handler(body)
 
     def _current(self) -> Area:
-        """The section being filled; what comes before any .section goes to .text."""
+        """Return the section being filled; what comes before any .section goes to .text."""
         if self._area is None:
             self._area = Area(".text", "ax", _DEFAULT_ALIGN)
             self.areas.append(self._area)

@@ -115,7 +115,7 @@ _ABBREVIATIONS: dict[_Tag, tuple[bool, tuple[tuple[int, int], ...]]] = {
 
 
 def debug_sections(assembly: Assembly, variables: Mapping[str, type]) -> dict[str, bytes]:
-    """The DWARF sections of one compile unit, by section name.
+    """Return the DWARF sections of one compile unit, by section name.
 
     ``variables`` gives symbols their types: ctypes integers, c_char, c_bool, arrays and little-endian structures of
     these. A simple type that has an attribute ``enum`` (an ``enum.IntEnum``) is shown with that enum's names.
@@ -160,7 +160,7 @@ def _text(value: str) -> bytes:
 
 
 def _unit(body: bytes) -> bytes:
-    """A unit with its 32-bit length in front."""
+    """Return a unit with its 32-bit length in front."""
     return struct.pack("<I", len(body)) + body
 
 
@@ -195,7 +195,7 @@ def _runs(assembly: Assembly) -> list[_Run]:
 
 
 def _ranges(runs: Iterable[_Run]) -> list[tuple[int, int]]:
-    """The addresses the runs cover, as sorted, disjoint (start, end) pairs."""
+    """Return the addresses the runs cover, as sorted, disjoint (start, end) pairs."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted((run.start, run.end) for run in runs):
         if merged and start <= merged[-1][1]:
@@ -215,7 +215,9 @@ def _line_program(file_name: str, runs: Iterable[_Run]) -> bytes:
 
 
 def _line_sequence(run: _Run) -> bytes:
-    """One sequence. Only instructions are statements: a breakpoint on a line of data goes to the next instruction."""
+    """Return one sequence. Only instructions are statements: a breakpoint on a line of data goes to the next
+    instruction.
+    """
     address, number, statement = run.start, 1, True
     out = bytearray(bytes((0, 1 + _ADDRESS_BYTES, _LNE_SET_ADDRESS)) + struct.pack("<I", address))
     for line in run:
@@ -288,7 +290,7 @@ class _Entries:
         self._body.append(0)
 
     def type_of(self, ctype: type, where: str) -> int:
-        """The offset of the entry that describes a ctypes class."""
+        """Return the offset of the entry that describes a ctypes class."""
         if issubclass(ctype, ctypes.Array):
             return self._array(ctype, where)
         if issubclass(ctype, ctypes.Structure):
@@ -389,7 +391,7 @@ def _info(assembly: Assembly, runs: Iterable[_Run], variables: Mapping[str, type
 
 
 def _holding(symbol: Symbol, ctype: type[ctypes._CDataType]) -> int:
-    """The symbol's address. What an object reserves must hold the type; an abs symbol reserves nothing."""
+    """Return the symbol's address. What an object reserves must hold the type; an abs symbol reserves nothing."""
     size = ctypes.sizeof(ctype)
     if symbol.kind == "object" and size > symbol.size:
         raise LinkError(f"{ctype.__name__} takes {size} bytes, {symbol.size} are reserved", where=symbol.name)
@@ -399,6 +401,8 @@ def _holding(symbol: Symbol, ctype: type[ctypes._CDataType]) -> int:
 
 
 def _defining_lines(text: str) -> dict[str, int]:
-    """The line (1-based) that defines each label and constant, so that ``list NAME`` shows data and constants too."""
+    """Return the line (1-based) that defines each label and constant, so that ``list NAME`` shows data and constants
+    too.
+    """
     matches = ((_DEFINITION.match(line), number) for number, line in enumerate(text.split("\n"), start=1))
     return {match[1] or match[2]: number for match, number in matches if match}

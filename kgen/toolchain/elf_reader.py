@@ -40,7 +40,7 @@ class LoadedElf:
 
 
 def recompute_build_id(data: bytes) -> bytes:
-    """The build id (20 bytes) that a kernel file should carry, computed from the rest of its bytes.
+    """Return the build id (20 bytes) that a kernel file should carry, computed from the rest of its bytes.
 
     Raises LinkError when the file is not one that link() wrote.
     """
@@ -74,7 +74,7 @@ def read(data: bytes, *, name: str = "the file") -> LoadedElf:
 
 
 def core_segments(file: BinaryIO) -> tuple[tuple[int, int, int], ...]:
-    """The memory in an ELF core file: physical address, offset in the file, and bytes there, of each PT_LOAD.
+    """Return the memory in an ELF core file: physical address, offset in the file, and bytes there, of each PT_LOAD.
 
     Raises LinkError for anything but a core file.
     """
@@ -104,7 +104,7 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _open(data: bytes, name: str) -> ELFFile:
-    """The file as pyelftools sees it. Raises LinkError when it is no ELF, not i386, or not of our making."""
+    """Return the file as pyelftools sees it. Raises LinkError when it is no ELF, not i386, or not of our making."""
     from elftools.elf.elffile import ELFFile
 
     foreign = f"{name} is not a kernel built by kgen"
@@ -119,7 +119,7 @@ def _open(data: bytes, name: str) -> ELFFile:
 
 
 def _section(elf: ELFFile, name: str) -> ElfSection:
-    """The section of that name. Raises LookupError, for _explained() to explain."""
+    """Return the section of that name. Raises LookupError, for _explained() to explain."""
     section = elf.get_section_by_name(name)
     if section is None:
         raise LookupError(name)
@@ -127,7 +127,7 @@ def _section(elf: ELFFile, name: str) -> ElfSection:
 
 
 def _symbol_table(elf: ELFFile) -> SymbolTableSection:
-    """The global symbol table. Raises LookupError, for _explained() to explain."""
+    """Return the global symbol table. Raises LookupError, for _explained() to explain."""
     from elftools.elf.sections import SymbolTableSection
 
     table = _section(elf, ".symtab")
@@ -137,7 +137,7 @@ def _symbol_table(elf: ELFFile) -> SymbolTableSection:
 
 
 def _build_id_offsets(elf: ELFFile) -> list[int]:
-    """Where in the file the build id is: in the note and, if the guest wants to know it, in a loaded section."""
+    """Return where in the file the build id is: in the note and, if the guest wants to know it, in a loaded section."""
     note = _section(elf, BUILD_ID_SECTION)
     offsets = [int(note["sh_offset"] + note["sh_size"]) - BUILD_ID_BYTES]
     for symbol in _symbol_table(elf).get_symbol_by_name(BUILD_ID_SYMBOL) or ():
@@ -148,7 +148,7 @@ def _build_id_offsets(elf: ELFFile) -> list[int]:
 
 
 def _recompute(data: bytes, offsets: Iterable[int]) -> bytes:
-    """The digest of the file with every copy of the build id zeroed."""
+    """Return the digest of the file with every copy of the build id zeroed."""
     blank = bytearray(data)
     for offset in offsets:
         blank[offset : offset + BUILD_ID_BYTES] = bytes(BUILD_ID_BYTES)
@@ -156,7 +156,7 @@ def _recompute(data: bytes, offsets: Iterable[int]) -> bytes:
 
 
 def _memory_sections(elf: ELFFile) -> Iterator[Section]:
-    """The sections that occupy guest memory, as link() got them."""
+    """Yield the sections that occupy guest memory, as link() got them."""
     flags: dict[tuple[int, bool], SectionFlags] = {
         (value, name == "awn"): name for name, value in SECTION_FLAGS.items()
     }

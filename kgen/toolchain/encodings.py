@@ -25,22 +25,22 @@ BRANCHES = frozenset(["jmp", "call", *_JUMPS, *_LOOPS, *_COUNTERS])
 
 
 def can_grow(mnemonic: str) -> bool:
-    """Whether a branch has both a short (8-bit) and a near form."""
+    """Return whether a branch has both a short (8-bit) and a near form."""
     return mnemonic == "jmp" or mnemonic in _JUMPS
 
 
 def branch_size(mnemonic: str, mode: int, near: bool) -> int:
-    """The length in bytes of a branch to an address."""
+    """Return the length in bytes of a branch to an address."""
     return len(encode_branch(mnemonic, mode, near, 0, 0))
 
 
 def reaches_short(address: int, target: int) -> bool:
-    """Whether the two-byte form of a branch at ``address`` reaches the target."""
+    """Return whether the two-byte form of a branch at ``address`` reaches the target."""
     return -128 <= target - (address + 2) <= 127
 
 
 def encode_branch(mnemonic: str, mode: int, near: bool, address: int, target: int) -> bytes:
-    """A branch at run address ``address`` to ``target``. Raises AsmError where it cannot reach.
+    """Return a branch at run address ``address`` to ``target``. Raises AsmError where it cannot reach.
 
     Displacements count from the end of the instruction; a near one has 16 bits in 16-bit code, else 32.
     """

@@ -58,7 +58,7 @@ _MAX_SHIFT = 256
 
 
 def tokenize(text: str) -> list[str]:
-    """The tokens of one line, without its comment. Raises AsmError for a character the dialect does not have."""
+    """Return the tokens of one line, without its comment. Raises AsmError for a character the dialect does not have."""
     tokens = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup
@@ -72,7 +72,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def without_comment(text: str) -> str:
-    """One line without its comment and margins, whatever else may be wrong with it."""
+    """Return one line without its comment and margins, whatever else may be wrong with it."""
     for match in _TOKEN.finditer(text):
         if match["comment"] is not None:
             return text[: match.start("comment")].strip()
@@ -80,12 +80,12 @@ def without_comment(text: str) -> str:
 
 
 def is_name(token: str) -> bool:
-    """Whether a token can be a symbol's name."""
+    """Return whether a token can be a symbol's name."""
     return _NAME.match(token) is not None
 
 
 def qualify(name: str, scope: str) -> str:
-    """The full name of a symbol: ``.loop`` after the global label ``main`` is ``main.loop``. Raises AsmError."""
+    """Return the full name of a symbol: ``.loop`` after the global label ``main`` is ``main.loop``. Raises AsmError."""
     if not name.startswith("."):
         return name
     if not scope:
@@ -94,7 +94,7 @@ def qualify(name: str, scope: str) -> str:
 
 
 def text_of(token: str) -> str:
-    """The text a quoted token stands for, with Python's escapes. Raises AsmError for a bad escape."""
+    """Return the text a quoted token stands for, with Python's escapes. Raises AsmError for a bad escape."""
     if re.search(r"\\N|\\[^\n\\'\"abfnrtvxuU0-7]", token.replace("\\\\", "")):
         raise AsmError(f"bad escape in {token}")
     try:
@@ -104,7 +104,7 @@ def text_of(token: str) -> str:
 
 
 def parse_expression(tokens: Sequence[str], scope: str = "") -> Expression:
-    """The expression these tokens spell; constant parts are folded. ``/`` and ``%`` round down.
+    """Return the expression these tokens spell; constant parts are folded. ``/`` and ``%`` round down.
 
     Precedence from low to high: ``|``, ``&``, ``<< >>``, ``+ -``, ``* / %``, unary ``- + ~``.
     Raises AsmError for anything else, and for a division by zero between constants.
@@ -176,7 +176,10 @@ def _fold(operation: Operation) -> Expression:
 
 
 def evaluate(expression: Expression, symbols: Mapping[str, int]) -> int:
-    """The value, unbounded. Raises KeyError for an unknown name, ZeroDivisionError, AsmError for a wild shift."""
+    """Return the value, unbounded.
+
+    Raises KeyError for an unknown name, ZeroDivisionError, AsmError for a wild shift.
+    """
     if isinstance(expression, int):
         return expression
     if isinstance(expression, str):
@@ -191,7 +194,7 @@ def evaluate(expression: Expression, symbols: Mapping[str, int]) -> int:
 
 
 def names(expression: Expression) -> Iterator[str]:
-    """Every symbol the expression mentions, ``$`` included, left to right."""
+    """Yield every symbol the expression mentions, ``$`` included, left to right."""
     if isinstance(expression, str):
         yield expression
     elif isinstance(expression, Operation):
@@ -201,7 +204,9 @@ def names(expression: Expression) -> Iterator[str]:
 
 
 def has_complement(expression: Expression) -> bool:
-    """Whether ``~`` occurs: ``~0x80000000`` is meant as 0x7fffffff in 32 bits although the integer is below -2^31."""
+    """Return whether ``~`` occurs: ``~0x80000000`` is meant as 0x7fffffff in 32 bits although the integer is below
+    -2^31.
+    """
     if not isinstance(expression, Operation):
         return False
     if expression.op == "~" or has_complement(expression.left):
@@ -210,7 +215,8 @@ def has_complement(expression: Expression) -> bool:
 
 
 def wrap(value: int, bits: int, expression: Expression) -> int | None:
-    """The value as something that fits in so many bits, unsigned or two's complement, or None if it does not fit.
+    """Return the value as something that fits in so many bits, unsigned or two's complement, or None if it does not
+    fit.
 
     Only a value below the signed range that comes from a complement changes: ``~0x80000000`` becomes 0x7fffffff.
     """

@@ -112,7 +112,7 @@ class Layout:
         raise AsmError("addresses do not settle", hint="a .skip, .org or .equ depends on its own size")
 
     def _walk(self) -> AsmError | None:
-        """One walk over all items; gives the first error, which a later walk may find gone."""
+        """Walk once over all items. Returns the first error, which may be gone in a later walk."""
         symbols = self.symbols
         trouble: AsmError | None = None
         phase, phase_start = 0, -1
@@ -180,13 +180,13 @@ class Layout:
 
 
 def undefined(name: str, defined: Iterable[str]) -> AsmError:
-    """The error for an unknown symbol, with the nearest known names as its hint."""
+    """Return the error for an unknown symbol, with the nearest known names as its hint."""
     close = difflib.get_close_matches(name, list(defined), n=3, cutoff=0.6)
     return AsmError(f"undefined symbol {name!r}", hint=f"did you mean {' or '.join(close)}?" if close else "")
 
 
 def _reachable(expression: Expression, constants: dict[str, Expression]) -> set[str]:
-    """Every constant that the expression depends on, directly or not."""
+    """Return every constant that the expression depends on, directly or not."""
     found: set[str] = set()
     waiting = [expression]
     while waiting:
@@ -198,7 +198,7 @@ def _reachable(expression: Expression, constants: dict[str, Expression]) -> set[
 
 
 def _padding(item: Item, value: int) -> int:
-    """The size in bytes of an .align, .skip or .org with this argument. Raises AsmError."""
+    """Return the size in bytes of an .align, .skip or .org with this argument. Raises AsmError."""
     if item.kind == "align":
         return -item.run % value
     size = value - item.offset if item.kind == "org" else value

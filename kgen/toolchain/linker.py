@@ -180,7 +180,7 @@ def link(
 
 
 def flat_image(sections: Iterable[Section]) -> FlatImage:
-    """The bytes from the lowest address to the end of the last section that has data; gaps become zeros.
+    """Return the bytes from the lowest address to the end of the last section that has data; gaps become zeros.
 
     Takes the sections of an Elf or a LoadedElf (an Assembly's lack the build id). Raises LinkError without any data.
     """
@@ -228,7 +228,7 @@ def _check_layout(assembly: Assembly) -> None:
 
 
 def _with_build_id(sections: Sequence[Section], symbol: Symbol | None, build_id: bytes) -> tuple[Section, ...]:
-    """The sections with the build id stored at the symbol, if there is one."""
+    """Return the sections with the build id stored at the symbol, if there is one."""
     if symbol is None:
         return tuple(sections)
     for index, section in enumerate(sections):
@@ -261,14 +261,14 @@ class _Segment:
         return self.sections[-1].address + self.sections[-1].size
 
     def takes(self, section: Section) -> bool:
-        """Whether a further section can be loaded by the same program header."""
+        """Return whether a further section can be loaded by the same program header."""
         data_after_bss = bool(section.data) and not self.sections[-1].data
         near = section.address - self.end < _SEGMENT_GAP
         return _SEGMENT_FLAGS[section.flags] == self.flags and near and not data_after_bss
 
 
 def _segments(sections: Iterable[Section]) -> list[_Segment]:
-    """One segment for each run of sections, in address order; empty sections are in none."""
+    """Return one segment for each run of sections, in address order; empty sections are in none."""
     segments: list[_Segment] = []
     for section in sections:
         if section.size == 0:
@@ -281,7 +281,7 @@ def _segments(sections: Iterable[Section]) -> list[_Segment]:
 
 
 def _note(name: bytes, kind: int, desc: bytes) -> bytes:
-    """An ELF note; name and desc are multiples of four bytes here."""
+    """Return an ELF note; name and desc are multiples of four bytes here."""
     return struct.pack("<III", len(name), len(desc), kind) + name + desc
 
 
@@ -292,7 +292,7 @@ class _Names:
         self.data = bytearray(1)
 
     def add(self, name: str) -> int:
-        """The offset of a name in the table."""
+        """Return the offset of a name in the table."""
         offset = len(self.data)
         self.data += name.encode() + b"\0"
         return offset
@@ -359,7 +359,7 @@ def _file(
     notes: Mapping[str, bytes],
     tables: Mapping[str, bytes],
 ) -> bytes:
-    """The whole file: header, program headers, notes, loaded sections, tables, section headers."""
+    """Return the whole file: header, program headers, notes, loaded sections, tables, section headers."""
     segments = _segments(sections)
     header_bytes = ctypes.sizeof(_Header) + (len(segments) + 1) * ctypes.sizeof(_ProgramHeader)
     writer = _Writer(header_bytes)
@@ -411,7 +411,7 @@ def _file(
 
 
 def _elf_symbols(assembly: Assembly) -> Iterator[Symbol]:
-    """The symbols that an ELF32 symbol table can hold: negative constants wrap, wider ones are left out."""
+    """Return the symbols that an ELF32 symbol table can hold: negative constants wrap, wider ones are left out."""
     return (symbol for symbol in assembly.symbols if -_ADDRESS_END // 2 <= symbol.value < _ADDRESS_END)
 
 
@@ -453,5 +453,5 @@ def _add_symbols(writer: _Writer, assembly: Assembly) -> None:
 
 
 def digest(data: bytes) -> bytes:
-    """The build id of a file whose build id bytes are zero. SHA-1 because build ids are; it guards no secret."""
+    """Return the build id of a file whose build id bytes are zero. SHA-1 because build ids are; it guards no secret."""
     return hashlib.sha1(data, usedforsecurity=False).digest()

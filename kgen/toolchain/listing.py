@@ -8,7 +8,7 @@ _SHOWN_BYTES = 8
 
 
 def listing(assembly: Assembly) -> str:
-    """One line of text for each source line, in order: line N of the listing is line N of the source.
+    """Return one line of text for each source line, in order: line N of the listing is line N of the source.
 
     Columns: run address of the first byte (8 hex digits; what ``$``, the symbols and gdb say, also inside
     ``.phase``), the bytes (hex; the first eight, and a ``+`` if there are more), the line number, the source text.

@@ -98,7 +98,7 @@ class Statement:
 
 
 def parse_source(source: Source) -> list[Statement]:
-    """Every line that defines or emits something. Raises AsmError with the line.
+    """Return every line that defines or emits something. Raises AsmError with the line.
 
     A comment line ``;@ FILE`` says that the lines below it are those of template FILE, from its line 1;
     errors then name both places: ``kernel.s:120 (serial.asm:14)``.
@@ -141,7 +141,9 @@ def parse_source(source: Source) -> list[Statement]:
 
 
 def located(error: AsmError, where: str, text: str) -> AsmError:
-    """The same error with its place and the text of the statement; one that has a place already stays as it is."""
+    """Return the same error with its place and the text of the statement; one that has a place already stays as it
+    is.
+    """
     return (
         error
         if error.where
@@ -150,7 +152,10 @@ def located(error: AsmError, where: str, text: str) -> AsmError:
 
 
 def definable(token: str, scope: str) -> str:
-    """The full name of a label or constant about to be defined. Raises AsmError for a name that cannot be one."""
+    """Return the full name of a label or constant about to be defined.
+
+    Raises AsmError for a name that cannot be one.
+    """
     if not is_name(token) or token == ".":
         raise AsmError(f"bad symbol name {token!r}")
     if token.lower() in REGISTERS:
@@ -254,7 +259,7 @@ def _parse_memory(size: int, segment: str, tokens: list[str], scope: str) -> Mem
 
 
 def _scale(term: list[str], register: str, scope: str) -> int:
-    """The factor of ``4*ecx`` or ``ecx*4``: a constant."""
+    """Return the factor of ``4*ecx`` or ``ecx*4``: a constant."""
     lowered = [token.lower() for token in term]
     factor: Expression = ""
     if lowered[:2] == [register, "*"]:
@@ -285,7 +290,7 @@ def _terms(tokens: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def values_of(instruction: Instruction) -> tuple[Expression, ...]:
-    """One expression an operand: immediate or displacement, 0 for a register."""
+    """Return one expression for each operand: an immediate or displacement, 0 for a register."""
     return tuple(
         operand.value if isinstance(operand, Immediate) else operand.displacement if isinstance(operand, Memory) else 0
         for operand in instruction.operands
@@ -293,7 +298,7 @@ def values_of(instruction: Instruction) -> tuple[Expression, ...]:
 
 
 def hexadecimal(value: int) -> str:
-    """The only notation keystone reads the same way in every mode."""
+    """Return the only notation keystone reads the same way in every mode."""
     return f"-0x{-value:x}" if value < 0 else f"0x{value:x}"
 
 

@@ -27,7 +27,7 @@ class Pace:
     interval: float
 
     def next_look(self, last: Pause) -> float:
-        """The earliest moment for the next one, on the clock of ``last``.
+        """Return the earliest moment for the next one, on the clock of ``last``.
 
         The machine first runs as long as makes the last pause its share of both together. Since that holds for every
         pause by itself, it holds for their sum, however uneven they are: a slow stub gets fewer looks, not a late bill.
@@ -53,7 +53,7 @@ class Cost:
         )
 
     def at(self, now: float) -> Cost:
-        """The same pauses in a longer time."""
+        """Return the same pauses in a longer time."""
         return replace(self, now=now)
 
     @property

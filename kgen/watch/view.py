@@ -72,7 +72,7 @@ def _rate(before: Sample | None, after: Sample) -> float | None:
 
 
 def _pairs(samples: Sequence[Sample]) -> Iterator[tuple[Sample | None, Sample]]:
-    """Each look but the first, and the last one before it that found the same phase: phases take turns."""
+    """Yield each look but the first, and the last one before it that found the same phase: phases take turns."""
     latest: dict[int, Sample] = {}
     for number, sample in enumerate(samples):
         if number:
@@ -86,12 +86,12 @@ def increments(samples: Sequence[Sample]) -> tuple[int, ...]:
 
 
 def lost_rounds(view: View) -> float:
-    """How many rounds the pauses have cost, were the machine as quick then as between them."""
+    """Return how many rounds the pauses have cost, were the machine as quick then as between them."""
     return view.cost.paused * (sum(known) / len(known)) if (known := rates(view.samples)) else 0.0
 
 
 def line(view: View) -> str:
-    """The last look as one line of plain text."""
+    """Return the last look as one line of plain text."""
     parts = [f"{view.elapsed:9.2f} s"]
     if (seen := view.last) is None:
         parts.append("the kernel has not begun")
@@ -101,7 +101,7 @@ def line(view: View) -> str:
 
 
 def screen(view: View, width: int, bars: str = BARS) -> RenderableType:
-    """The whole screen, for a terminal of ``width`` columns."""
+    """Return the whole screen, for a terminal of ``width`` columns."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -142,7 +142,7 @@ def screen(view: View, width: int, bars: str = BARS) -> RenderableType:
 
 
 def _cpu_rows(seen: Glance, *, wide: bool) -> Iterator[tuple[str, str]]:
-    """A label and a text for each CPU; what is above _CPU_LINES shares one."""
+    """Yield a label and a text for each CPU; what is above _CPU_LINES shares one."""
     for cpu in seen.cpus[:_CPU_LINES]:
         text = f"{cpu.state.name:<8} batch {cpu.batch}"
         if wide:
@@ -186,7 +186,7 @@ def _states(cpus: Sequence[CpuGlance]) -> str:
 
 
 def _single(view: View) -> bool:
-    """Whether there was and will be one look only: then there is no time that it could be a part of."""
+    """Return whether there was and will be one look only: then there is no time that it could be a part of."""
     return view.cost.looks < 2 and bool(view.ending)
 
 
@@ -211,7 +211,9 @@ def _pauses(view: View) -> str:
 
 
 def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
-    """The last ``width`` values, a character each: the lowest bar is 0 and nothing else, the highest the most."""
+    """Return the last ``width`` values, a character each: the lowest bar is 0 and nothing else, the highest the
+    most.
+    """
     shown = [max(0.0, value) for value in values[-width:]] if width > 0 else []
     most = max(shown, default=0.0)
     return "".join(bars[_height(value, most, len(bars))] if most > 0 else bars[0] for value in shown)

@@ -124,7 +124,7 @@ def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
 
 
 def _doubt(control: Qmp | None) -> str:
-    """What is known of a machine whose stub has not confirmed that it lets it run."""
+    """Return what is known of a machine whose stub has not confirmed that it lets it run."""
     told = f"{UNKNOWN}: its stub was told to let it run and has not confirmed it"
     try:
         return f"QEMU's control socket calls the machine {status_of(control)}" if control else told
@@ -141,8 +141,10 @@ def _left(machine: _Machine) -> str:
 
 
 def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
-    """How the machine was before we came, in words, and whether it ran. ``status`` is what QEMU's control socket said
-    before that, "" where it was not asked."""
+    """Return how the machine was before we came, in words, and whether it ran.
+
+    ``status`` is what QEMU's control socket said before that, "" where it was not asked.
+    """
     if status:
         return f"found {status}", status == "running"
     if stub.announced:
@@ -208,7 +210,7 @@ class _Watch:
             begin = time.monotonic()
 
     def _enough(self, seen: Glance | None, foreign: bool) -> str:
-        """Why this look is the last, "" where it is not."""
+        """Return why this look is the last, "" where it is not."""
         if foreign:
             self._machine.runs_after = False  # what somebody has stopped is his
             return "somebody else stopped the machine"

@@ -42,9 +42,10 @@ class Packed:
 
 
 def collect(runs: Sequence[Run], files: Sequence[tuple[str, bytes]]) -> tuple[Packed, ...]:
-    """The files of a bundle about these runs, sorted by name: each kernel with image, ELF, listing and manifest, each
-    serial log, and ``files``, the result files by the names they had. Raises OutputError where a kernel's image cannot
-    be written for a while."""
+    """Return the files of a bundle about these runs, sorted by name: each kernel with image, ELF, listing and manifest,
+    each serial log, and ``files``, the result files by the names they had. Raises OutputError where a kernel's image
+    cannot be written for a while.
+    """
     found: list[Packed] = []
     taken: set[str] = {REPORT}
     for name, data in files:
@@ -70,13 +71,13 @@ def collect(runs: Sequence[Run], files: Sequence[tuple[str, bytes]]) -> tuple[Pa
 
 
 def safe(name: str) -> str:
-    """A file name that every system takes, without a directory: of letters, digits and ``. _ + -``."""
+    """Return a file name that every system takes, without a directory: of letters, digits and ``. _ + -``."""
     last = re.split(r"[/\\]", name)[-1]
     return _UNSAFE.sub("-", last).strip(".-")[:_MAX_NAME] or "file"
 
 
 def pack(files: Sequence[Packed]) -> bytes:
-    """The ZIP file: sorted by name, with one time for all."""
+    """Return the ZIP file: sorted by name, with one time for all."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for each in sorted(files, key=lambda entry: entry.name):
@@ -89,7 +90,7 @@ def pack(files: Sequence[Packed]) -> bytes:
 
 
 def _kernel(spec: KernelSpec, run: Run, directory: str) -> Iterator[Packed]:
-    """The kernel's files. A kernel that this kgen cannot build leaves a note of why."""
+    """Yield the kernel's files. A kernel that this kgen cannot build leaves a note of why."""
     from kgen.build import write
 
     found = rebuilt(spec)
@@ -112,7 +113,7 @@ def _kernel(spec: KernelSpec, run: Run, directory: str) -> Iterator[Packed]:
 
 
 def _free(stem: str, suffix: str, taken: set[str]) -> str:
-    """The name, with a number where it is taken; on some systems the case of a letter makes no difference."""
+    """Return the name, with a number where it is taken; on some systems the case of a letter makes no difference."""
     tried, number = f"{stem}{suffix}", 1
     while tried.lower() in taken:
         number += 1

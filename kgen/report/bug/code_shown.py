@@ -25,7 +25,7 @@ class Loop:
 
 
 def loops(spec: KernelSpec, number: int) -> tuple[Loop, ...]:
-    """Who runs what in the case of that number, the routine with the instruction under test last."""
+    """Return who runs what in the case of that number, the routine with the instruction under test last."""
     phase = phases_of(spec, number)[-1]
     case = spec.cases[number]
     work = work_of(phase, case.instruction)
@@ -46,8 +46,9 @@ def loops(spec: KernelSpec, number: int) -> tuple[Loop, ...]:
 
 @functools.lru_cache(maxsize=16)
 def listed(spec: KernelSpec, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The listing of each of these routines of a kernel that can be built, without the numbers of its lines, an empty
-    line between two."""
+    """Return the listing of each of these routines of a kernel that can be built, without the numbers of its lines, an
+    empty line between two.
+    """
     kernel = rebuilt(spec).kernel
     return tuple(_listed(kernel.assembly, names)) if kernel else ()
 
@@ -71,7 +72,7 @@ def _listed(assembly: Assembly, names: Iterable[str]) -> Iterator[str]:
 
 
 def _numbers(first: int, cpus: int) -> str:
-    """Every other CPU from that one on."""
+    """Return every other CPU from that one on."""
     found = [str(number) for number in range(first, cpus, 2)]
     shown = ", ".join(found[:3]) + (f" ... {found[-1]}" if len(found) > 3 else "")
     return f"CPU{'s' if len(found) > 1 else ''} {shown}"

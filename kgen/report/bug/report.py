@@ -41,7 +41,7 @@ class Enclosed:
 
 
 def render(runs: Sequence[Run], enclosed: Sequence[Enclosed] = ()) -> str:
-    """The report on these runs in Markdown, at most MAX_BYTES long in UTF-8, with a final newline."""
+    """Return the report on these runs in Markdown, at most MAX_BYTES long in UTF-8, with a final newline."""
     parts = [_Part(run, steps(run), _output(run)) for run in runs]
     for limit in _BLOCKS:
         text = _whole(parts, enclosed, limit)
@@ -77,7 +77,7 @@ def _whole(parts: Sequence[_Part], enclosed: Sequence[Enclosed], limit: int) -> 
 
 
 def _some(parts: Sequence[_Part], enclosed: Sequence[Enclosed], count: int) -> str:
-    """The first of them, and what the others come to."""
+    """Return the first of them, and what the others come to."""
     text, left = _whole(parts[:count], enclosed, _BLOCKS[-1]), [part.run.kind for part in parts[count:]]
     if not left:
         return text
@@ -107,7 +107,9 @@ def _report(part: _Part, limit: int) -> Iterator[str]:
 
 
 def _steps(run: Run, way: Steps) -> Iterator[str]:
-    """The section's text: with kgen, or by hand where kgen did not run the machine; by hand too in one of its own."""
+    """Yield the section's text: with kgen, or by hand where kgen did not run the machine; by hand too in one of its
+    own.
+    """
     for note in way.notes:
         yield from (words(note), "")
     if not way.with_kgen:
@@ -138,12 +140,12 @@ def _by_hand(way: Steps) -> Iterator[str]:
 
 
 def _output(run: Run) -> list[str]:
-    """What kgen printed, which ends with the verdict."""
+    """Return what kgen printed, which ends with the verdict."""
     return run.explain().removesuffix("\n").split("\n")
 
 
 def _code(run: Run, limit: int) -> Iterator[str]:
-    """The loops, from the kernel built again."""
+    """Yield the loops, from the kernel built again."""
     spec = run.spec
     assert spec is not None
     found = rebuilt(spec)
@@ -174,7 +176,7 @@ def _loops_of(result: Result, run: Run, number: int) -> Iterator[str]:
 
 
 def build_note(run: Run, build_id: str) -> str:
-    """Whether a kernel that was built again is the one that was run, as a sentence in Markdown."""
+    """Return whether a kernel that was built again is the one that was run, as a sentence in Markdown."""
     ran = build_ids(run)
     if not ran:
         return f"The kernel was built again for this report (build id {code(build_id)}); the result names no build id."

@@ -82,13 +82,17 @@ CASES_TOLD = 12
 
 
 def proven(run: Run) -> list[Result]:
-    """The results that prove a defect: of cases with LOCK, and where there is none such, of those that have none."""
+    """Return the results that prove a defect: of cases with LOCK, and where there is none such, of those that have
+    none.
+    """
     found = [result for result in run.results if result.kind is VerdictKind.NOT_ATOMIC]
     return [result for result in found if _is_locked(result)] or found
 
 
 def told_cases(run: Run) -> list[Result]:
-    """What is told: the violations that were proven, whatever befell other cases, and all that is of the worst kind."""
+    """Return what is told: the violations that were proven, whatever befell other cases, and all that is of the worst
+    kind.
+    """
     kind, found = run.kind, proven(run)
     if kind is VerdictKind.NOT_ATOMIC:
         return found
@@ -96,7 +100,7 @@ def told_cases(run: Run) -> list[Result]:
 
 
 def title(run: Run) -> str:
-    """One line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
+    """Return one line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
     kind = run.kind
     if run.spec is None:
         return one_line(f"{kind.name} on {run.platform}")
@@ -120,7 +124,7 @@ def _mnemonic(case: Case) -> str:
 
 
 def first_words(run: Run) -> list[str]:
-    """What must be said before anything else; nothing where a violation was proven."""
+    """Return what must be said before anything else; nothing where a violation was proven."""
     kind = run.kind
     text, violated = _FIRST.get(kind), proven(run)
     found = [f"**{kind.name}**: {text}"] if text and not violated else []
@@ -144,14 +148,14 @@ def first_words(run: Run) -> list[str]:
 
 
 def _targets(run: Run) -> list[str]:
-    """What the targets are that the cases are about, for who does not know their names."""
+    """Return what the targets are that the cases are about, for who does not know their names."""
     names = dict.fromkeys(result.spec.cases[result.number].target for result in told_cases(run) if result.spec)
     about = [f"{code(name)} is {words(resolve_target(name).summary)}" for name in names]
     return [f"The target{'s' if len(about) > 1 else ''}: {'; '.join(about)}."] if about else []
 
 
 def _is_known(run: Run) -> bool:
-    """Whether that is what the first report of its kind was of."""
+    """Return whether that is what the first report of its kind was of."""
     cases = [
         result.spec.cases[result.number]
         for result in told_cases(run)
@@ -165,7 +169,7 @@ def _is_locked(result: Result) -> bool:
 
 
 def expected(run: Run) -> list[str]:
-    """The output of a machine on which the instruction is atomic, for a block of code."""
+    """Return the output of a machine on which the instruction is atomic, for a block of code."""
     if run.spec is None:
         return ["ATOMIC: no violation"]
     if run.spec.suite:
@@ -204,7 +208,7 @@ def _expected_of_suite(run: Run) -> list[str]:
 
 
 def table_note(run: Run) -> str:
-    """What the table's columns are, where there is one; else ""."""
+    """Return what the table's columns are, where there is one; else ""."""
     if run.spec is None or run.spec.suite or phases_of(run.spec, 0)[-1].experiment != "token":
         return ""
     consumers = "count1 and count2 what the consumers took" + (
@@ -218,7 +222,7 @@ def table_note(run: Run) -> str:
 
 
 def terms(run: Run, output: Sequence[str]) -> list[str]:
-    """What the signs and words of the output mean, as a list."""
+    """Return what the signs and words of the output mean, as a list."""
     shown = "\n".join(output)
     found = [f"- {name}: {what}" for sign, name, what in _TERMS if sign in shown]
     if run.spec is None or not run.spec.suite:
@@ -254,7 +258,7 @@ def explanation(run: Run) -> Iterator[str]:
 
 
 def _mechanism(violated: Sequence[Result]) -> Iterator[str]:
-    """How an access in halves comes to what was seen, with tokens and without: there it is another story."""
+    """Yield how an access in halves comes to what was seen, with tokens and without: there it is another story."""
     seen: dict[bool, set[str]] = {}
     for result in violated:
         if result.spec is not None:

@@ -115,7 +115,7 @@ class Comparison:
     fatal: frozenset[Difference]
 
     def counts(self, column: int) -> Mapping[Difference, int]:
-        """How many cases of a column differ how; those that neither it nor the baseline has are not counted."""
+        """Return how many cases of a column differ how; those that neither it nor the baseline has are not counted."""
         known = (row for row in self.rows if row.entries[column].cell or row.entries[0].cell)
         found = Counter(row.entries[column].difference for row in known)
         return {difference: found[difference] for difference in Difference if found[difference]}
@@ -148,7 +148,7 @@ def compare(runs: Sequence[Run], fatal: Collection[Difference] = ()) -> Comparis
 
 
 def difference(before: Cell | None, now: Cell | None) -> tuple[Difference, str]:
-    """How a case differs from the baseline's, and that in words, "" where it does not."""
+    """Return how a case differs from the baseline's, and that in words, "" where it does not."""
     if before is None or now is None:
         if now is not None:
             return Difference.NEW, f"is {now.verdict.name}, was not there"
@@ -178,7 +178,7 @@ def _difference(before: VerdictKind, now: VerdictKind) -> Difference:
 
 
 def _new_kind(name: str, before: Cell, now: Cell) -> str:
-    """What to say of a kind of violation that the baseline does not have, where that cannot be chance."""
+    """Return what to say of a kind of violation that the baseline does not have, where that cannot be chance."""
     if before.violations.get(name):
         return ""
     (found, exact), of = _events_with(name, now), now.chance
@@ -213,7 +213,7 @@ def _remarks(before: Cell | None, now: Cell | None) -> tuple[str, ...]:
 
 
 def _rates(before: Cell, now: Cell) -> list[str]:
-    """What to say where violations show more often than before, or less often, and that cannot be chance."""
+    """Return what to say where violations show more often than before, or less often, and that cannot be chance."""
     if before.events is None or now.events is None or not (before.judged > 0 and now.judged > 0):
         return []
     if before.chance != now.chance:
@@ -249,7 +249,7 @@ def _entry(before: Cell | None, now: Cell | None) -> Entry:
 
 
 def _cells(run: Run) -> dict[str, Cell]:
-    """What a run says, by the case's id. Raises SpecError where it has a case twice."""
+    """Return what a run says, by the case's id. Raises SpecError where it has a case twice."""
     found: dict[str, Cell] = {}
     for result in run.results:
         case = result.spec.cases[result.number].id if result.spec else ""
@@ -275,7 +275,7 @@ def _cell(result: Result, run: Run) -> Cell:
 
 
 def _asked(spec: KernelSpec) -> dict[str, str]:
-    """What bears on what can be seen, beside the case itself and the rounds: N tells those better."""
+    """Return what bears on what can be seen, beside the case itself and the rounds: N tells those better."""
     return {
         "controls": "on" if spec.controls else "off",
         "poll": spec.poll.name.lower(),

@@ -29,5 +29,5 @@ class ReportFormat:
 
 @functools.cache
 def formats() -> Mapping[str, ReportFormat]:
-    """Every form by name."""
+    """Return every form by name."""
     return registry.discover("kgen.report.formats", "FORMAT", ReportFormat)

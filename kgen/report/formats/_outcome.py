@@ -31,17 +31,17 @@ _OUTCOMES: Mapping[VerdictKind, Outcome] = {
 
 
 def outcome_of(kind: VerdictKind) -> Outcome:
-    """The verdicts that state nothing about atomicity are SKIPPED, with their reason."""
+    """Return the verdicts that state nothing about atomicity are SKIPPED, with their reason."""
     return _OUTCOMES.get(kind, Outcome.SKIPPED)
 
 
 def name_of(result: Result) -> str:
-    """The case's id; "unknown" where nobody can tell what was asked."""
+    """Return the case's id; "unknown" where nobody can tell what was asked."""
     return result.case or "unknown"
 
 
 def names_apart(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A name for each run that has a case on a platform where another run has it too, "" for all others.
+    """Return a name for each run that has a case on a platform where another run has it too, "" for all others.
 
     Servers take two tests of one name for one, and some look at the first of them only.
     """
@@ -52,7 +52,7 @@ def names_apart(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def seconds_of(result: Result) -> float:
-    """How long the case itself ran, by the guest's clock; 0 where that is not known."""
+    """Return how long the case itself ran, by the guest's clock; 0 where that is not known."""
     seen, record = result.observation.best, result.phase_record
     if seen is None or record is None or seen.khz <= 0:
         return 0.0
@@ -60,7 +60,7 @@ def seconds_of(result: Result) -> float:
 
 
 def facts_of(observation: Observation) -> Mapping[str, str]:
-    """Where it was seen, as names and values; what is not known is left out."""
+    """Return where it was seen, as names and values; what is not known is left out."""
     about = observation.environment
     found = {
         "platform": observation.platform,

@@ -9,7 +9,7 @@ from kgen.report.results.model import Run
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page. It refers to nothing outside itself."""
+    """Return the page. It refers to nothing outside itself."""
     from kgen.report.html.page import render
 
     return render(runs)

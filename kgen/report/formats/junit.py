@@ -27,7 +27,7 @@ _MOST_TEXT = 16_384
 
 
 def render(runs: Sequence[Run]) -> str:
-    """A ``testsuite`` a run, a ``testcase`` a case."""
+    """Return a ``testsuite`` a run, a ``testcase`` a case."""
     suites = ElementTree.Element("testsuites")
     for number, (run, name) in enumerate(zip(runs, names_apart(runs), strict=True)):
         # a dot in a class's name begins a package of its own

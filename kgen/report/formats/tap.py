@@ -13,7 +13,7 @@ from kgen.report.results.model import Result, Run, account
 
 
 def render(runs: Sequence[Run]) -> str:
-    """A test point a case, with what its verdict rests on as its diagnostics."""
+    """Return a test point a case, with what its verdict rests on as its diagnostics."""
     results = [result for run in runs for result in run.results]
     lines = ["TAP version 13", f"1..{len(results)}"]
     number = 0
@@ -57,7 +57,7 @@ def _point(number: int, place: str, result: Result) -> Iterator[str]:
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar on one line, in double quotes and ASCII."""
+    """Return a YAML scalar on one line, in double quotes and ASCII."""
     return f'"{"".join(map(_escaped, text))}"'
 
 
@@ -69,7 +69,7 @@ def _escaped(character: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A line of a block: ASCII, and nothing that ends a line or, as readers see it, the diagnostics."""
+    """Return a line of a block: ASCII, and nothing that ends a line or, as readers see it, the diagnostics."""
     text = text.replace("\t", " ")  # nothing in a block says that \\t would be one
     shown = "".join(character if " " <= character <= "~" else ascii(character)[1:-1] for character in text)
     indent = " " * (len(shown) - len(shown.lstrip()))
@@ -77,8 +77,11 @@ def _plain(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Text that stays a description: one line, no directive begins in it. ``\\#`` would do, but not every reader of TAP
-    knows that, so both characters become blanks; the diagnostics have them."""
+    """Return text that stays a description: one line, no directive begins in it.
+
+    ``\\#`` would do, but not every reader of TAP knows that, so both characters become blanks; the diagnostics have
+    them.
+    """
     shown = "".join(character if character.isprintable() and character not in "#\\" else " " for character in text)
     return " ".join(shown.split())
 

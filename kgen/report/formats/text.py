@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """Each run as it stood on the terminal, without colours."""
+    """Return each run as it stood on the terminal, without colours."""
 
     def tell(console: Console) -> None:
         names = labels([run.where for run in runs])

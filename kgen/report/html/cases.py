@@ -80,12 +80,12 @@ class CaseView:
 
 
 def _own(result: Result) -> set[int]:
-    """The indexes of the phases whose violations are the case's."""
+    """Return the indexes of the phases whose violations are the case's."""
     return {phase.index for phase in decisive(result.spec, result.number)} if result.spec else set()
 
 
 def case_view(result: Result, anchor: str) -> CaseView:
-    """Everything about one case."""
+    """Return everything about one case."""
     spec, seen, verdict = result.spec, result.observation, result.verdict
     phase = phases_of(spec, result.number)[-1] if spec else None
     experiment = experiment_of(phase) if phase else None
@@ -124,7 +124,7 @@ def _why(result: Result) -> tuple[str, ...]:
 
 
 def _counters(record: PhaseRecord, experiment: str) -> Table:
-    """What each CPU did."""
+    """Return what each CPU did."""
     counts = record.counts[:_CPUS]
     rest = len(record.counts) - len(counts)
     if experiment == "token":
@@ -153,7 +153,7 @@ def _counters(record: PhaseRecord, experiment: str) -> Table:
 
 
 def _rows(seen: Observation) -> Table | None:
-    """The original's table, where there is nothing else."""
+    """Return the original's table, where there is nothing else."""
     if not seen.rows:
         return None
     rows = tuple(tuple(map(str, row)) for row in seen.rows[-2:])
@@ -162,7 +162,7 @@ def _rows(seen: Observation) -> Table | None:
 
 
 def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bool) -> str:
-    """What stands behind the cells, and who says so."""
+    """Return what stands behind the cells, and who says so."""
     path = seen.path if alone else seen.paths.get(phase.index, NOT_ASKED)
     if path == NOT_ASKED and record is not None and record.decode is not Decode.UNKNOWN:
         return f"{record.decode.name.lower()}: the guest's own probe of VGA; nobody else could be asked"
@@ -224,7 +224,7 @@ def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
 
 
 def _scene(scene: Scene, seen: Observation) -> SceneView:
-    """The machine at the first violation."""
+    """Return the machine at the first violation."""
     chart = lanes.of_scene(scene)
     khz = seen.best.khz if seen.best else 0
     parts = [("The cell", tuple(cell_lines(scene.cell)))]

@@ -97,7 +97,7 @@ class Strip:
 
 
 def strips(chart: Chart) -> tuple[Strip, ...]:
-    """The chart in as many strips as it takes."""
+    """Return the chart in as many strips as it takes."""
     return tuple(_strips(chart))
 
 
@@ -146,6 +146,6 @@ def _cut(text: str, used: int = _MARK // 2) -> str:
 
 
 def lane_names(cpus: Sequence[int | None], most: int) -> tuple[tuple[int, ...], int]:
-    """The CPUs that get a lane, in order, at most ``most``, and how many do not."""
+    """Return the CPUs that get a lane, in order, at most ``most``, and how many do not."""
     known = sorted({cpu for cpu in cpus if cpu is not None})
     return tuple(known[:most]), max(0, len(known) - most)

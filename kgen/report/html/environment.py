@@ -45,7 +45,10 @@ class Place:
 
 
 def place(observation: Observation, kgen: str) -> Place:
-    """The environment of an observation, and what the guest itself found. ``kgen`` is the version that wrote it."""
+    """Return the environment of an observation, and what the guest itself found.
+
+    ``kgen`` is the version that wrote it.
+    """
     rows = [("kgen that wrote it", kgen), ("platform", observation.platform)]
     known = observation.environment
     rows += [row for name, value in known.items() if name != _KVM for row in _rows(name, value)]
@@ -69,7 +72,7 @@ def _of_guest(observation: Observation) -> list[tuple[str, str]]:
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
-    """A value with what is in it, one row each."""
+    """Return a value with what is in it, one row each."""
     if isinstance(value, Mapping):
         return [row for key, entry in value.items() for row in _rows(f"{name}.{key}" if name else str(key), entry)]
     return [(_NAMES.get(name, name), _text(value))]

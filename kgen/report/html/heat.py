@@ -56,8 +56,10 @@ class HeatMap:
 
 
 def heat_maps(runs: Sequence[Run], labels: Sequence[str], anchors: Anchors) -> tuple[HeatMap, ...]:
-    """A map for each way in which operands lie. ``labels`` name the runs; ``anchors`` lead to the results that are told
-    in full."""
+    """Return a map for each way in which operands lie.
+
+    ``labels`` name the runs; ``anchors`` lead to the results that are told in full.
+    """
     found: dict[str, dict[tuple[str, int], dict[tuple[int, str], Result]]] = {}
     for number, run in enumerate(runs):
         for result, case in _cases(run):
@@ -72,7 +74,7 @@ def _cases(run: Run) -> list[tuple[Result, Case]]:
 
 
 def row_name(case: Case) -> str:
-    """What the CPUs do, width and target apart."""
+    """Return what the CPUs do, width and target apart."""
     first = instructions()[case.instruction].sources[0]
     how = "" if Source(case.source) is first else f" {case.source}"
     return f"{case.instruction}{how}{'' if case.lock else ' without LOCK'}, {case.experiment}"
@@ -105,7 +107,7 @@ def _map(
 
 
 def heat_cell(result: Result, anchor: str) -> HeatCell:
-    """What stands in the map for one case."""
+    """Return what stands in the map for one case."""
     verdict = result.verdict
     bad = verdict.kind is VerdictKind.NOT_ATOMIC
     seen = overall(result) if bad else None
@@ -121,5 +123,5 @@ def heat_cell(result: Result, anchor: str) -> HeatCell:
 
 
 def style_of(kind: VerdictKind) -> str:
-    """The name under which the style sheet has a verdict's colours."""
+    """Return the name under which the style sheet has a verdict's colours."""
     return f"v-{kind.name.lower().replace('_', '-')}"

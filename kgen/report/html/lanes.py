@@ -37,12 +37,13 @@ _ACCESSES: dict[str, tuple[Shape, str]] = {"ask": ("note", "asks"), "read": ("em
 
 
 def in_order(witnesses: Sequence[Witness]) -> tuple[Witness, ...]:
-    """The witnesses by their round, at most as many as are drawn."""
+    """Return the witnesses by their round, at most as many as are drawn."""
     return tuple(sorted(witnesses, key=lambda each: (each.round, each.index))[:COLUMNS])
 
 
 def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
-    """What became of each token, or of each cell where there are no tokens, one a column; None where there is none.
+    """Return what became of each token, or of each cell where there are no tokens, one a column; None where there is
+    none.
 
     In the token experiment CPU 0 puts and the others take. The last lane is the cell.
     """
@@ -76,12 +77,12 @@ def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
 
 
 def _lanes_of(lane: dict[int, int], *cpus: int | None) -> list[int]:
-    """The lanes of those of these CPUs that have one, each once."""
+    """Return the lanes of those of these CPUs that have one, each once."""
     return [lane[cpu] for cpu in dict.fromkeys(cpus) if cpu is not None and cpu in lane]
 
 
 def _of_token(witness: Witness, column: int, lane: dict[int, int], cell: int) -> list[Mark]:
-    """What happened to a token, in order."""
+    """Return what happened to a token, in order."""
     producer = [Mark(column, at, "put", "put") for at in _lanes_of(lane, 0)]
     if witness.kind is ViolationKind.LOST:
         return [*producer, Mark(column, cell, "gone", "lost")]
@@ -95,15 +96,16 @@ def _of_token(witness: Witness, column: int, lane: dict[int, int], cell: int) ->
 
 
 def _of_update(witness: Witness, column: int, lane: dict[int, int], cell: int) -> list[Mark]:
-    """Who had to do with a cell that came out wrong."""
+    """Return who had to do with a cell that came out wrong."""
     shape, word = _UPDATES[witness.kind]
     involved = [Mark(column, at, "take", "had it") for at in _lanes_of(lane, witness.cpu, witness.other)]
     return [*involved, Mark(column, cell, shape, word)]
 
 
 def of_scene(scene: Scene) -> Chart | None:
-    """How the violation of the scene came about: the events from the opening of its batch on, None where there is
-    none. Events of one step stand beside each other; the order between their CPUs is open."""
+    """Return how the violation of the scene came about: the events from the opening of its batch on, None where there
+    is none. Events of one step stand beside each other; the order between their CPUs is open.
+    """
     opened = [at for at, event in enumerate(scene.timeline) if event.kind == "batch"]
     events = scene.timeline[opened[-1] if opened else 0 :][:COLUMNS]
     if not events:
@@ -132,7 +134,7 @@ def of_scene(scene: Scene) -> Chart | None:
 
 
 def _places(events: Sequence[SceneEvent]) -> list[int]:
-    """A column for each event: those of one step share columns, but a CPU's own follow each other."""
+    """Return a column for each event: those of one step share columns, but a CPU's own follow each other."""
     found: list[int] = []
     first = 0
     for at, event in enumerate(events):
@@ -144,8 +146,10 @@ def _places(events: Sequence[SceneEvent]) -> list[int]:
 
 
 def of_trace(trace: Sequence[TraceEvent], names: dict[int, int]) -> Chart | None:
-    """The accesses to one cell as the hypervisor's kernel recorded them, None where there are none. ``names`` are the
-    guest's numbers of the CPUs by the hypervisor's."""
+    """Return the accesses to one cell as the hypervisor's kernel recorded them, None where there are none.
+
+    ``names`` are the guest's numbers of the CPUs by the hypervisor's.
+    """
     shown = trace[:COLUMNS]
     if not shown:
         return None

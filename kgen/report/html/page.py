@@ -77,7 +77,7 @@ class RunView:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page, in ASCII: characters beyond it are written as references, so that no encoding can harm them."""
+    """Return the page, in ASCII: characters beyond it are written as references, so that no encoding can harm them."""
     names = labels([run.where for run in runs])
     room = min(_LOG, _LOGS // max(1, sum(len(run.boots) for run in runs)))
     views = [_run_view(number, run, names[number], room) for number, run in enumerate(runs)]
@@ -101,7 +101,7 @@ def render(runs: Sequence[Run]) -> str:
 
 @functools.cache
 def environment() -> Environment:
-    """The templates. Whatever they print is escaped, and each text is made visible before."""
+    """Return the templates. Whatever they print is escaped, and each text is made visible before."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -127,20 +127,20 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _signs(runs: Sequence[Run]) -> tuple[tuple[str, str, str], ...]:
-    """What the words in the heat map stand for: style, sign and verdict, of those that are in it."""
+    """Return what the words in the heat map stand for: style, sign and verdict, of those that are in it."""
     used = {result.verdict.kind for run in runs for result in run.results}
     return tuple((style_of(kind), SIGNS[kind], kind.name) for kind in SEVERITY if kind in used)
 
 
 def _levels() -> tuple[tuple[str, str], ...]:
-    """The steps of the heat map's colour."""
+    """Return the steps of the heat map's colour."""
     limits = [percent(limit) for limit in LEVELS]
     words = (f"below {limits[0]}", *(f"{limit} or more" for limit in limits))
     return tuple((f"l{number}", word) for number, word in enumerate(words, 1))
 
 
 def _is_told(run: Run, result: Result) -> bool:
-    """Whether there is more to be told than a line in a table: always where a case was run alone."""
+    """Return whether there is more to be told than a line in a table: always where a case was run alone."""
     return not _is_suite(run) or result.verdict.kind not in _PLAIN
 
 

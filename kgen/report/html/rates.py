@@ -46,7 +46,7 @@ class RateRow:
 
 
 def rate_rows(result: Result) -> tuple[RateRow, ...]:
-    """A row for any violation and one for each kind, () where nothing was judged."""
+    """Return a row for any violation and one for each kind, () where nothing was judged."""
     verdict = result.verdict
     events, judged = _events(result), verdict.judged
     if judged <= 0:
@@ -63,7 +63,7 @@ def rate_rows(result: Result) -> tuple[RateRow, ...]:
 
 
 def overall(result: Result) -> Rate | None:
-    """The rate of rounds, batches or live batches that showed any violation."""
+    """Return the rate of rounds, batches or live batches that showed any violation."""
     return _rate(_events(result), result.verdict.judged)
 
 
@@ -79,7 +79,7 @@ def _rate(events: int | None, judged: int) -> Rate | None:
 
 
 def percent(value: float) -> str:
-    """A fraction of 1 to two digits: ``12 %``, ``0.034 %``, ``0.00012 %``."""
+    """Return a fraction of 1 to two digits: ``12 %``, ``0.034 %``, ``0.00012 %``."""
     if value in (0.0, 1.0):
         return f"{100 * value:.0f} %"
     number = f"{100 * value:.2g}"
@@ -87,7 +87,7 @@ def percent(value: float) -> str:
 
 
 def level(rates: Sequence[Rate | None]) -> int:
-    """How dark the heat map is: 1 to 4 by the greatest rate's order of magnitude, 1 where none is known."""
+    """Return how dark the heat map is: 1 to 4 by the greatest rate's order of magnitude, 1 where none is known."""
     found = max((each.value for each in rates if each is not None), default=0.0)
     return 1 + sum(found >= limit for limit in LEVELS)
 

@@ -25,8 +25,9 @@ class Excerpt:
 
 
 def visible(value: object) -> str:
-    """One line in which every character can be seen: control characters as their pictures, others that have no shape
-    or change the direction of text as their numbers, and of a long one what it begins with."""
+    """Return one line in which every character can be seen: control characters as their pictures, others that have no
+    shape or change the direction of text as their numbers, and of a long one what it begins with.
+    """
     text = str(value)
     rest = len(text) - LONGEST
     if rest > 0:
@@ -64,7 +65,7 @@ def excerpt(lines: Sequence[str], limit: int) -> Excerpt:
 
 
 def _fitting(lines: Sequence[str], limit: int) -> int:
-    """How many lines, counted from the first, fit."""
+    """Return how many lines, counted from the first, fit."""
     used = 0
     for number, line in enumerate(lines):
         used += len(line) + 1

@@ -44,7 +44,7 @@ def machine_of(
     program: str = "",
     image: str = "kernel.elf",
 ) -> Machine | None:
-    """The QEMU command of a result's environment with its channels replaced by a file for the serial port.
+    """Return the QEMU command of a result's environment with its channels replaced by a file for the serial port.
 
     None where the result has no command, or one that is not QEMU's. ``image`` is the file of ``directory`` that is
     booted, ``program`` what the user had called QEMU, "" for the usual name. ``cpus`` are needed where the command does

@@ -31,8 +31,10 @@ class Chosen:
 
 
 def chosen(words: Sequence[str]) -> Chosen:
-    """The choices of a command line ``kgen verify ...``; none of another one. Words with characters that cannot be
-    typed are left out: they are from a file that may be damaged."""
+    """Return the choices of a command line ``kgen verify ...``; none of another one.
+
+    Words with characters that cannot be typed are left out: they are from a file that may be damaged.
+    """
     if list(words[:2]) != ["kgen", "verify"]:
         return Chosen()
     options: dict[str, str] = {}

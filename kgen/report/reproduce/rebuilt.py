@@ -24,7 +24,7 @@ class Rebuilt:
 
 @functools.lru_cache(maxsize=8)
 def rebuilt(spec: KernelSpec) -> Rebuilt:
-    """The kernel of that request."""
+    """Return the kernel of that request."""
     from kgen.build import build
 
     try:
@@ -34,6 +34,6 @@ def rebuilt(spec: KernelSpec) -> Rebuilt:
 
 
 def build_ids(run: Run) -> tuple[str, ...]:
-    """The build ids that the guests of a run named, in order, each once. They are whatever the result holds."""
+    """Return the build ids that the guests of a run named, in order, each once. They are whatever the result holds."""
     records = (result.observation.best for result in run.results)
     return tuple(dict.fromkeys(record.build_id for record in records if record is not None and record.build_id))

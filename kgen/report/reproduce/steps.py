@@ -84,12 +84,12 @@ class Steps:
 
 
 def exit_text(kind: VerdictKind) -> str:
-    """The verdict as what a shell shows of it."""
+    """Return the verdict as what a shell shows of it."""
     return f"exit code {kind.value}: {kind.name}"
 
 
 def steps(run: Run) -> Steps:
-    """How to reproduce a run. Never raises for a run that ``reading.load`` has made."""
+    """Return how to reproduce a run. Never raises for a run that ``reading.load`` has made."""
     kind, spec, first = run.kind, run.spec, run.results[0]
     if spec is None:
         return Steps(kind, (), (), None, notes=("The result does not say what was asked, so no kernel can be named.",))
@@ -126,7 +126,10 @@ def _hand_seconds(run: Run, least: int) -> int:
 
 
 def _notes(choice: Chosen, here: bool, told: bool) -> Iterator[str]:
-    """What a person must know first. ``here``: kgen ran the machine; ``told``: the result says its command line."""
+    """Yield what a person must know first.
+
+    ``here``: kgen ran the machine; ``told``: the result says its command line.
+    """
     if not here:
         yield "kgen did not run the machine itself: run the image where it was run, and capture its serial port."
     elif not told:
@@ -137,13 +140,14 @@ def _notes(choice: Chosen, here: bool, told: bool) -> Iterator[str]:
 
 
 def ran_by_kgen(platform: str) -> bool:
-    """Whether kgen started the machine itself."""
+    """Return whether kgen started the machine itself."""
     return platform not in _SEEN_ELSEWHERE and _PLATFORM.fullmatch(platform) is not None
 
 
 def kernel_words(spec: KernelSpec, choice: Chosen | None = None) -> tuple[tuple[str, ...], str]:
-    """The options that name a kernel, for ``kgen verify`` and ``kgen build``, and the text of SUITE_FILE where they
-    name that, else ""."""
+    """Return the options that name a kernel, for ``kgen verify`` and ``kgen build``, and the text of SUITE_FILE where
+    they name that, else "".
+    """
     if spec.suite:
         words, text = _suite_words(spec, choice or Chosen())
     else:
@@ -174,7 +178,7 @@ def _case_words(case: Case) -> tuple[str, ...]:
 
 
 def _suite_words(spec: KernelSpec, choice: Chosen) -> tuple[tuple[str, ...], str]:
-    """A built-in suite with patterns where that gives the very same cases in the same order, else a file."""
+    """Return a built-in suite with patterns where that gives the very same cases in the same order, else a file."""
     if spec.suite in BUILT_IN:
         ids = [case.id for case in spec.cases]
         ways: list[Sequence[tuple[str, str]]] = [(), choice.patterns]
@@ -189,7 +193,7 @@ def _suite_words(spec: KernelSpec, choice: Chosen) -> tuple[tuple[str, ...], str
 
 
 def _loaded(spec: KernelSpec, patterns: Sequence[tuple[str, str]]) -> tuple[Case, ...]:
-    """The cases of the built-in suite that these patterns leave, () where one of them fits nothing."""
+    """Return the cases of the built-in suite that these patterns leave, () where one of them fits nothing."""
     only, skip = ([text for name, text in patterns if name == wanted] for wanted in ("--only", "--skip"))
     try:
         return load(spec.suite, cpus=spec.case.cpus, only=only, skip=skip)[1]
@@ -198,7 +202,7 @@ def _loaded(spec: KernelSpec, patterns: Sequence[tuple[str, str]]) -> tuple[Case
 
 
 def suite_text(spec: KernelSpec) -> str:
-    """The suite as a file that ``--suite`` takes, a line a case, what is usual left out."""
+    """Return the suite as a file that ``--suite`` takes, a line a case, what is usual left out."""
     return "\n".join([f'name = "{spec.suite}"', "case = [", *map(_table, spec.cases), "]"]) + "\n"
 
 
@@ -213,7 +217,7 @@ def _table(case: Case) -> str:
 
 
 def _run_words(spec: KernelSpec, run: Run, choice: Chosen) -> tuple[str, ...]:
-    """The options of ``kgen verify`` that do not name the kernel."""
+    """Return the options of ``kgen verify`` that do not name the kernel."""
     options: dict[str, str] = dict(choice.options)
     if not spec.rounds and "--seconds" not in options:
         # without a terminal it would have no end

@@ -23,8 +23,10 @@ OLDEST_SCHEMA = 3
 def document(
     spec: KernelSpec | None, observation: Observation, verdict: Verdict | None, invocation: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Everything that was asked, seen and concluded, as plain JSON values. ``spec`` is None where nobody can tell what
-    was asked; ``invocation`` is the command line that it was done with."""
+    """Return everything that was asked, seen and concluded, as plain JSON values.
+
+    ``spec`` is None where nobody can tell what was asked; ``invocation`` is the command line that it was done with.
+    """
     seen = plain(observation)
     return {
         "schema": SCHEMA,
@@ -61,7 +63,7 @@ def suite_document(
     outcomes: Sequence[Outcome],
     invocation: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that was asked, seen and concluded of a suite, as plain JSON values."""
+    """Return everything that was asked, seen and concluded of a suite, as plain JSON values."""
     total = worst([outcome.verdict.kind for outcome in outcomes])
     return {
         "schema": SCHEMA,

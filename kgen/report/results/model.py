@@ -73,13 +73,15 @@ class Result:
         return next((phase for phase in seen.phases if phase.index in proof and phase.total), record)
 
     def explain(self) -> str:
-        """What the verdict rests on, as text for people; it does nothing to a terminal."""
+        """Return what the verdict rests on, as text for people; it does nothing to a terminal."""
 
         return explain(self)
 
     def require(self, *kinds: VerdictKind | str) -> Result:
-        """This result, where its verdict is one of ``kinds``. Raises AssertionError with the evidence, SpecError for
-        what is no verdict."""
+        """Return this result, where its verdict is one of ``kinds``.
+
+        Raises AssertionError with the evidence, SpecError for what is no verdict.
+        """
         if not kinds:
             raise SpecError("there is no verdict to require", hint="name one, such as ATOMIC")
         wanted = [kind_named(kind) for kind in kinds]
@@ -131,19 +133,21 @@ class Run:
         return next(result.verdict for result in self.results if result.kind is self.kind)
 
     def result(self, case: str) -> Result:
-        """The result of the case with that id. Raises SpecError where there is none."""
+        """Return the result of the case with that id. Raises SpecError where there is none."""
         for result in self.results:
             if result.case == case:
                 return result
         raise unknown("case", str(case), [result.case for result in self.results])
 
     def explain(self) -> str:
-        """The whole report as text for people, as ``kgen report`` prints it."""
+        """Return the whole report as text for people, as ``kgen report`` prints it."""
         return as_text(lambda console: show_run(console, self))
 
     def require(self, *kinds: VerdictKind | str) -> Run:
-        """This run, where the verdict on each of its cases is one of ``kinds``. Raises AssertionError with the evidence
-        of those that are not, SpecError for what is no verdict."""
+        """Return this run, where the verdict on each of its cases is one of ``kinds``.
+
+        Raises AssertionError with the evidence of those that are not, SpecError for what is no verdict.
+        """
         failed: list[str] = []
         for result in self.results:
             try:
@@ -156,7 +160,7 @@ class Run:
 
 
 def kind_named(kind: VerdictKind | str) -> VerdictKind:
-    """The verdict of that name, however it is written. Raises SpecError."""
+    """Return the verdict of that name, however it is written. Raises SpecError."""
     if isinstance(kind, VerdictKind):
         return kind
     name = str(kind).upper().replace("-", "_")
@@ -177,7 +181,7 @@ def run_of_case(
     invocation: Sequence[str] = (),
     where: str = "",
 ) -> Run:
-    """A case that was run alone; ``spec`` is None where nobody can tell what was asked."""
+    """Return a case that was run alone; ``spec`` is None where nobody can tell what was asked."""
     case = spec.name if spec else ""
     result = Result(where, case, spec, 0, observation, verdict, __version__, tuple(invocation))
     return Run(where, spec, observation.platform, (result,))
@@ -186,7 +190,7 @@ def run_of_case(
 def run_of_suite(
     spec: KernelSpec, platform: str, judged: Sequence[Judged], *, invocation: Sequence[str] = (), where: str = ""
 ) -> Run:
-    """A suite, in as many boots as it took."""
+    """Return a suite, in as many boots as it took."""
     words = tuple(invocation)
     results = [
         Result(where, boot.cases[number].id, boot, number, observation, verdict, __version__, words)
@@ -203,7 +207,7 @@ def run_of_one_boot(
     invocation: Sequence[str] = (),
     where: str = "",
 ) -> Run:
-    """What one boot showed: a suite's cases, or the only one."""
+    """Return what one boot showed: a suite's cases, or the only one."""
     if spec is None or not spec.suite:
         return run_of_case(spec, observation, verdicts[0], invocation=invocation, where=where)
     boot = (spec, observation)
@@ -212,7 +216,7 @@ def run_of_one_boot(
 
 
 def outcomes_of(run: Run) -> tuple[Outcome, ...]:
-    """The cases of a suite as the matrix shows them, with the number of the boot that each ran in."""
+    """Return the cases of a suite as the matrix shows them, with the number of the boot that each ran in."""
     boots = [id(seen) for seen in run.boots]
     cases = {case.id: case for case in run.spec.cases} if run.spec else {}
     return tuple(Outcome(cases[each.case], each.verdict, boots.index(id(each.observation))) for each in run.results)
@@ -230,7 +234,7 @@ def show_run(console: Console, run: Run) -> None:
 
 
 def explain(result: Result) -> str:
-    """One result, with all it rests on; of a suite its case alone."""
+    """Return one result, with all it rests on; of a suite its case alone."""
     spec = result.spec
     if spec is None or spec.suite:
         return account(result)
@@ -238,7 +242,7 @@ def explain(result: Result) -> str:
 
 
 def account(result: Result) -> str:
-    """A verdict with its controls and witnesses: a case of its own is told as one of a suite."""
+    """Return a verdict with its controls and witnesses: a case of its own is told as one of a suite."""
     spec, seen = result.spec, result.observation
     if spec is None:
         return as_text(lambda console: show_unknown(console, seen, result.verdict))

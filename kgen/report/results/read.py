@@ -32,8 +32,10 @@ _ABSENT: Mapping[type, Mapping[str, Any]] = {KernelSpec: {"rules": OLD_RULES}}
 
 
 def load(data: bytes, where: str) -> tuple[Run, ...]:
-    """The runs of one result file. Raises SpecError for what is none, is of another schema, or states a verdict that
-    its own evidence does not come to."""
+    """Return the runs of one result file.
+
+    Raises SpecError for what is none, is of another schema, or states a verdict that its own evidence does not come to.
+    """
     try:
         document = parse(data)
     except Refused as error:
@@ -83,7 +85,7 @@ def _attempts(run: Mapping[str, Any]) -> int:
 
 
 def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
-    """Raises SpecError where a document states another verdict than those of its runs come to, by these rules or by
+    """Raise SpecError where a document states another verdict than those of its runs come to, by these rules or by
     those of the version that wrote it."""
     from kgen.verdict.model import worst
 
@@ -98,7 +100,7 @@ def _check_whole(stated: Mapping[str, Any], runs: Sequence[Run]) -> None:
 
 
 def _no_json(error: Exception) -> str:
-    """What is the matter, where Python would speak of itself."""
+    """Return what is the matter, where Python would speak of itself."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
@@ -107,7 +109,7 @@ def _no_json(error: Exception) -> str:
 
 
 def _run(document: Mapping[str, Any], where: str) -> Run:
-    """One run. Raises what reading values of a wrong shape raises."""
+    """Return one run. Raises what reading values of a wrong shape raises."""
     invocation = _value(tuple[str, ...], document.get("invocation", []))
     spec = _value(KernelSpec | None, document["spec"])
     platform = _value(str, document["platform"])
@@ -162,7 +164,7 @@ def _run(document: Mapping[str, Any], where: str) -> Run:
 
 
 def _check_cases(spec: KernelSpec | None, found: Sequence[str]) -> None:
-    """Raises SpecError where the cases of a suite's document are not those that were asked for."""
+    """Raise SpecError where the cases of a suite's document are not those that were asked for."""
     if spec is None or not spec.suite:
         raise SpecError("has the boots of a suite, and its request names none", hint=_CHANGED)
     asked = [case.id for case in spec.cases]

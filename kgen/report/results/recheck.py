@@ -20,9 +20,10 @@ _REASON = 120
 
 
 def contradiction(verdict: Verdict, spec: KernelSpec | None, number: int, observation: Observation) -> str:
-    """How a verdict differs from what its evidence comes to, as the predicate of a sentence, "" where it does not. Its
-    words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version said
-    ATOMIC by its own rules, these rules come to INCONCLUSIVE, which is no difference."""
+    """Return how a verdict differs from what its evidence comes to, as the predicate of a sentence, "" where it does
+    not. Its words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version
+    said ATOMIC by its own rules, these rules come to INCONCLUSIVE, which is no difference.
+    """
     if spec is None:
         return _unasked(verdict)
     if _was_refused(verdict, observation):
@@ -47,7 +48,7 @@ def _unasked(verdict: Verdict) -> str:
 
 
 def _was_refused(verdict: Verdict, observation: Observation) -> bool:
-    """Whether nothing was run: then the verdict is the error's, which stands among the problems."""
+    """Return whether nothing was run: then the verdict is the error's, which stands among the problems."""
     bare = replace(verdict, reason="", notes=(), cause="") == Verdict(verdict.kind, "")
     return bare and verdict.kind in _REFUSED and observation.best is None and bool(observation.problems)
 

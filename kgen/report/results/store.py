@@ -24,8 +24,10 @@ def write_result(path: Path | None, *runs: Run) -> None:
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
-    """The runs of all these result files, in order; "-" is standard input. Raises SpecError where a file cannot be
-    read or is no result."""
+    """Return the runs of all these result files, in order; "-" is standard input.
+
+    Raises SpecError where a file cannot be read or is no result.
+    """
     return tuple(run for result in read_results(paths) for run in result.runs)
 
 
@@ -39,7 +41,7 @@ class ResultFile:
 
 
 def read_results(paths: Sequence[Path]) -> tuple[ResultFile, ...]:
-    """All these result files, in order; "-" is standard input. Raises as ``read_runs`` does."""
+    """Return all these result files, in order; "-" is standard input. Raises as ``read_runs`` does."""
     from kgen.report.results.read import load
 
     if [str(path) for path in paths].count(STDIN) > 1:

@@ -21,8 +21,11 @@ class Refused(ValueError):
 
 
 def parse(data: bytes) -> Any:
-    """The values in a JSON text. Raises ValueError and RecursionError where it is none, Refused where a key is there
-    twice, where a number is none (``NaN``, ``Infinity``) or where nothing here could hold it."""
+    """Return the values in a JSON text.
+
+    Raises ValueError and RecursionError where it is none, Refused where a key is there twice, where a number is none
+    (``NaN``, ``Infinity``) or where nothing here could hold it.
+    """
     return json.loads(
         data.decode("utf-8-sig"),
         object_pairs_hook=_object,

@@ -13,7 +13,7 @@ from kgen.verdict.model import worst
 
 
 def to_json(runs: Sequence[Run]) -> str:
-    """The document with a final newline: that of the only run, or all of them with the worst verdict."""
+    """Return the document with a final newline: that of the only run, or all of them with the worst verdict."""
     made = [_document(run) for run in runs]
     if len(made) == 1:
         return json.dumps(made[0], indent=2) + "\n"

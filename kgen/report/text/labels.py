@@ -9,8 +9,10 @@ UNNAMED = "result"
 
 
 def labels(wheres: Sequence[str]) -> tuple[str, ...]:
-    """A short name for each: as much of the end of its path as tells it from the others. One that was never in a file
-    has a number."""
+    """Return a short name for each: as much of the end of its path as tells it from the others.
+
+    One that was never in a file has a number.
+    """
     paths = [(where or UNNAMED).replace("\\", "/").removesuffix(".json").split("/") for where in wheres]
     found: list[str] = []
     for number, path in enumerate(paths):

@@ -24,7 +24,10 @@ _WIPED_OUT = (
 
 
 def scene_lines(scene: Scene, khz: int) -> Iterator[str]:
-    """The scene, a line of text at a time. ``khz`` is CPU 0's clock in ticks a millisecond, 0 where it is not known."""
+    """Yield the scene, a line of text at a time.
+
+    ``khz`` is CPU 0's clock in ticks a millisecond, 0 where it is not known.
+    """
     yield "the scene of the first violation: all CPUs are parked, and nothing has been"
     yield "done to the cell since"
     yield from cell_lines(scene.cell)
@@ -37,7 +40,7 @@ def scene_lines(scene: Scene, khz: int) -> Iterator[str]:
 
 
 def cell_lines(cell: SceneCell) -> Iterator[str]:
-    """The cell before and after, and its neighbours with it in brackets."""
+    """Yield the cell before and after, and its neighbours with it in brackets."""
     digits = cell.width // 4
     before = "not kept" if cell.before is None else f"{cell.before:0{digits}x}"
     after = "cannot be read" if cell.after is None else f"{cell.after:0{digits}x}"
@@ -56,7 +59,7 @@ def cell_lines(cell: SceneCell) -> Iterator[str]:
 
 
 def cpu_lines(cpu: SceneCpu) -> Iterator[str]:
-    """One CPU: what it is at, its registers, the instructions around its EIP with ``>`` at it."""
+    """Yield one CPU: what it is at, its registers, the instructions around its EIP with ``>`` at it."""
     name = "a CPU" if cpu.cpu is None else f"CPU {cpu.cpu}"
     where = f"at {cpu.routine}" if cpu.routine else "outside the kernel"
     yield from _wrapped("  ", f"{name} {cpu.place}; it is {where}", "    ")
@@ -71,7 +74,7 @@ def cpu_lines(cpu: SceneCpu) -> Iterator[str]:
 
 
 def code_lines(line: SceneLine, current: bool, size: int, width: int) -> Iterator[str]:
-    """One instruction: address, bytes in ``size`` columns, what they decode to in ``width``, and the line of the
+    """Yield one instruction: address, bytes in ``size`` columns, what they decode to in ``width``, and the line of the
     listing they come from, below where it does not fit."""
     front, source = _front(line, current, size), _source(line)
     whole = f"{front}{line.text:<{width}}  {source}"
@@ -91,7 +94,7 @@ def _source(line: SceneLine) -> str:
 
 
 def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
-    """The events in order, with the time before the scene where it was taken."""
+    """Yield the events in order, with the time before the scene where it was taken."""
     # those of the controls
     earlier = [event for event in scene.timeline[:-1] if event.kind == "witness"]
     left_out = earlier[:-_EARLIER]
@@ -107,14 +110,14 @@ def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
 
 
 def _wrapped(first: str, text: str, rest: str) -> Iterator[str]:
-    """A text behind what stands in front of its first line and of all others, with no word broken."""
+    """Yield a text behind what stands in front of its first line and of all others, with no word broken."""
     yield from textwrap.wrap(
         text, _COLUMNS, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     ) or [first.rstrip()]
 
 
 def _was_wiped_out(scene: Scene) -> bool:
-    """Whether a token was lost, and nothing but a 0 was ever there for a consumer."""
+    """Return whether a token was lost, and nothing but a 0 was ever there for a consumer."""
     kinds = {event.kind for event in scene.timeline if event.cell == scene.witness.cell}
     return scene.witness.kind is ViolationKind.LOST and {"put", "empty"} <= kinds and "take" not in kinds
 

@@ -73,18 +73,18 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
 
 
 def _range(ordered: Sequence[str]) -> str:
-    """The least and the greatest of some numbers; one where they are the same."""
+    """Return the least and the greatest of some numbers; one where they are the same."""
     return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
 def sum_of(kinds: Sequence[VerdictKind]) -> str:
-    """What a suite with these verdicts comes to, and how many there are of each."""
+    """Return what a suite with these verdicts comes to, and how many there are of each."""
     numbers = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in SEVERITY if kind in kinds)
     return f"{worst(kinds).name}: {numbers}"
 
 
 def lies_of(case: Case) -> str:
-    """How the case's operand lies on its target: see ``spec.alignment``."""
+    """Return how the case's operand lies on its target: see ``spec.alignment``."""
     return alignment(resolve_target(case.target), case.offset, case.width)
 
 
@@ -135,7 +135,7 @@ def _row(case: Case) -> str:
 
 
 def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
-    """The verdict, with the widths where they are not the row's: ``ok``, ``8 ok 16 NOT lost``."""
+    """Return the verdict, with the widths where they are not the row's: ``ok``, ``8 ok 16 NOT lost``."""
     from rich.text import Text
 
     cell = Text()

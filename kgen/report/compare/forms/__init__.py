@@ -43,17 +43,17 @@ class ComparisonForm:
 
 @functools.cache
 def forms() -> Mapping[str, ComparisonForm]:
-    """Every form by name."""
+    """Return every form by name."""
     return registry.discover("kgen.report.compare.forms", "FORM", ComparisonForm)
 
 
 def case_name(row: Row) -> str:
-    """What a row is called."""
+    """Return what a row is called."""
     return one_line(row.case) or "(case not known)"
 
 
 def field(entry: Entry) -> str:
-    """What stands in the table: a mark, the verdict, the kinds of violation; "" where neither has the case."""
+    """Return what stands in the table: a mark, the verdict, the kinds of violation; "" where neither has the case."""
     if entry.cell is None:
         text = "vanished" if entry.difference is Difference.VANISHED else ""
     else:
@@ -62,13 +62,13 @@ def field(entry: Entry) -> str:
 
 
 def headline(row: Row, column: Column, entry: Entry) -> str:
-    """One difference as a sentence, remarks apart."""
+    """Return one difference as a sentence, remarks apart."""
     what = "remark" if entry.difference is Difference.SAME else entry.difference.value
     return f"{what}: {case_name(row)} in {one_line(column.label)}" + (f": {one_line(entry.why)}" if entry.why else "")
 
 
 def verdict_of(entry: Entry) -> str:
-    """A verdict with its reason, which states N; for ATOMIC with the bound on the rate."""
+    """Return a verdict with its reason, which states N; for ATOMIC with the bound on the rate."""
     cell = entry.cell
     if cell is None:
         return "not there"
@@ -77,35 +77,36 @@ def verdict_of(entry: Entry) -> str:
 
 
 def told_of(comparison: Comparison, row: Row, column: Column, entry: Entry) -> tuple[tuple[Column, Entry], ...]:
-    """The verdicts that a difference is told with, the baseline's first; none for a case that is not there any more,
-    of which the headline says all."""
+    """Return the verdicts that a difference is told with, the baseline's first; none for a case that is not there any
+    more, of which the headline says all.
+    """
     if entry.cell is None:
         return ()
     return tuple((of, each) for of, each in ((comparison.columns[0], row.entries[0]), (column, entry)) if each.cell)
 
 
 def signs(rows: Iterable[Row]) -> str:
-    """What stands for which verdict in these rows, where it is not the verdict's own name."""
+    """Return what stands for which verdict in these rows, where it is not the verdict's own name."""
     used = {entry.cell.verdict for row in rows for entry in row.entries if entry.cell}
     return "  ".join(f"{sign} {kind.name}" for kind, sign in SIGNS.items() if kind in used and sign != kind.name)
 
 
 def about(column: Column) -> str:
-    """What ran where."""
+    """Return what ran where."""
     version = f"kgen {column.kgen}"
     parts = (column.platform, column.hypervisor, column.host, version)
     return "; ".join(one_line(part) for part in parts if part)
 
 
 def alike(comparison: Comparison) -> tuple[int, str]:
-    """How many cases are alike in all columns, and what they are."""
+    """Return how many cases are alike in all columns, and what they are."""
     kinds = [row.entries[0].cell.verdict for row in comparison.rows if row.is_alike and row.entries[0].cell]
     counts = {kind: kinds.count(kind) for kind in SIGNS if kind in kinds}
     return len(kinds), ", ".join(f"{count} {kind.name}" for kind, count in counts.items())
 
 
 def total(comparison: Comparison) -> str:
-    """What it comes to, where somebody asked: "" where it was only to be shown."""
+    """Return what it comes to, where somebody asked: "" where it was only to be shown."""
     if not comparison.fatal:
         return ""
     found = [entry.difference for _, _, entry in comparison.failed]

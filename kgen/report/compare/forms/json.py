@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 def document(comparison: Comparison, everything: bool) -> dict[str, Any]:
-    """The comparison as plain JSON values."""
+    """Return the comparison as plain JSON values."""
     return {
         "comparison_schema": SCHEMA,
         "kgen": __version__,
