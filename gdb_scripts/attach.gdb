@@ -6,7 +6,7 @@
 # With qemu-system-x86_64 say `set architecture i386:x86-64` before `target remote`; qemu-system-i386 needs nothing.
 # Leave with `disconnect`: the machine stays as it is. `detach` and `quit` let it run on.
 
-# Never wait for somebody to press a key.
+# Never wait for a key to be pressed.
 set pagination off
 set confirm off
 set width 0
@@ -16,7 +16,7 @@ set height 0
 set non-stop off
 set mi-async on
 
-# Nobody listening is an answer, not a reason to try again for fifteen seconds.
+# That no stub listens is an answer, not a reason to try again for fifteen seconds.
 set tcp auto-retry off
 
 # Other CPUs and devices change memory under gdb: read what is there, not what was there.

@@ -171,7 +171,7 @@ sum_bytes:
     ret
 
 ; Notes the enabled CPUs of a MADT. One that is not built as it must be is not believed at all.
-; in: ESI the table, ECX its length; out: ids_listed, madt_cpus, madt_top, CF set where it tells of nobody
+; in: ESI the table, ECX its length; out: ids_listed, madt_cpus, madt_top, CF set where it lists no CPU
 ; clobbers: EAX, EBX, ECX, EDX, EDI
 read_madt:
     lea ebx, [esi + ecx]

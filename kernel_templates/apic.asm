@@ -82,7 +82,7 @@ apic_init:
     jae .none
     bts dword ptr [ids_seen], esi
     bts dword ptr [ids_counted], esi
-    ; the BSP is index 0, which is what the table holds for ids that nobody has claimed as well
+    ; the BSP is index 0, which is also what the table holds for ids that no CPU has
 .none:
     pop ecx
     ret
@@ -164,8 +164,8 @@ send_ipi:
     ret
 
 ; Starts every CPU: a broadcast first, then, where too few came, each id that has not checked in by itself
-; (a second broadcast would reset those that run; bhyve ignores the shorthand). Where firmware lists the CPUs, nobody
-; else is waited for or called by his id.
+; (a second broadcast would reset those that run; bhyve ignores the shorthand). Where firmware lists the CPUs, no
+; other one is waited for or called by its id.
 ; out: Results.cpus_found; clobbers: everything
 start_cpus:
     cmp dword ptr [apic_base], 0

@@ -34,7 +34,7 @@ clock_init:
     jnz .poll
     jmp .no_pit
 .high:
-    ; high from the start: nobody counts there
+    ; high from the start: there is no timer
     cmp ebx, 2
     jb .no_pit
     rdtsc

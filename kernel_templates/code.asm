@@ -1,5 +1,5 @@
 {% from "macros.asm" import crc_byte %}
-; The result code: what a case came to, in one line for people to copy. Its layout is told in docs/screen.md; code.py makes
+; The result code: the result of a case, in one line for people to copy. docs/screen.md describes its layout; code.py makes
 ; the same text from a record.
 
 ; Prints a case's code. in: EAX the case's number, EDX the kernel's state; clobbers: EAX, ECX, EDX
@@ -417,7 +417,7 @@ code_styles:
 .return:
     ret
 
-; Adds the counters of the case, or of what stands for it; those of a walk add up to nothing that is told.
+; Adds the counters of the case, or of what stands for it; the sum of a walk's is not part of the code.
 ; in: EBX phase, EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 code_counters:
     ; the first CPU that never tried

@@ -54,7 +54,7 @@ crew_faulted:
     mov ebp, dword ptr [ebx + Cpu.started]
     jmp crew_main.finished
 
-; In a race all leave the line together. Only a hint: nobody waits for ever. clobbers: ECX
+; In a race all leave the line together. Only a hint: no CPU waits for ever. clobbers: ECX
 muster:
     cmp dword ptr [results + Results.handshake + Handshake.muster], 0
     jle .start

@@ -41,7 +41,7 @@ faults_init:
 ; stack: vector, error code, EIP, CS, EFLAGS
 fault_common:
     cld
-    ; whose stack is it? An ESP outside all of them belongs to nobody: leave it to entry 0
+    ; whose stack is it? An ESP outside all of them belongs to no CPU: record it in entry 0
     mov eax, esp
     sub eax, stacks
     xor edx, edx

@@ -109,7 +109,7 @@ finish:
     add esp, 16
     call serial_flush
     pop eax
-    ; the state goes last: whoever sees it may take everything else as final
+    ; the state goes last: a reader that sees it may take everything else as final
     mov dword ptr [results + Results.cpu + Cpu.state], CpuState.HALTED
     mov dword ptr [results + Results.state], eax
     mov edx, dword ptr [debug_exit_port]

@@ -266,7 +266,7 @@ take_turn:
 .done:
     mov edx, PhaseStatus.DONE
 .told:
-    ; what all CPUs are told must still be what was planned: cells that are elsewhere would test something else
+    ; the CPUs' task must still be the planned one: cells that are elsewhere would test something else
     mov eax, dword ptr [ebx + Phase.address]
     cmp eax, dword ptr [results + Results.handshake + Handshake.address]
     jne .unsound

@@ -3,9 +3,10 @@
 Importing this module is cheap; what is heavy is imported by the functions. They print nothing, raise kgen's own errors
 (``kgen.errors``), leave no process behind, and may be called from any thread, though not from several at a time where
 they run a machine: a second machine beside the one under test changes what it shows. Ctrl-C ends the machine and then
-raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where nobody handles them, end the machine first too.
-What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()`` and ``require(...)``.
-Arguments that are not what the annotations say, and all else that cannot be asked, raise ``SpecError``.
+raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where the program has no handler for them, end the
+machine first too. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()`` and
+``require(...)``. Arguments that are not what the annotations say, and all else that cannot be asked, raise
+``SpecError``.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ PathLike = str | os.PathLike[str]
 
 
 def __getattr__(name: str) -> Any:
-    """The types, imported when somebody wants them. Raises AttributeError."""
+    """Return a type, imported when it is first used. Raises AttributeError."""
     if name not in _TYPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
@@ -128,7 +129,7 @@ def verify(
     ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot``; for the platform kvm-lab
     ``kernel``, ``modules`` and ``inner_qemu`` too.
 
-    A platform that is not to be had is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
+    A platform that is unavailable is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
     SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
     """
     from kgen.errors import SpecError
@@ -275,7 +276,7 @@ def inspect(
     gdb: str = "gdb",
     timeout: float = 20.0,
 ) -> Run:
-    """Read and judge a machine that somebody else started, through its gdb stub at HOST:PORT or a socket.
+    """Read and judge a machine that another program started, through its gdb stub at HOST:PORT or a socket.
 
     ``qmp`` is QEMU's control socket, to attest the path; ``serial`` the log so far; ``after`` how to leave the machine;
     ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
@@ -411,6 +412,6 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         return refused(spec, platform.name, error)
     if any("Ctrl-C" in result.observation.cut for result in run.results):
-        # the command line judges what there is; whoever calls a library wants to be interrupted
+        # the command line judges what there is; the caller of a library expects KeyboardInterrupt
         raise KeyboardInterrupt
     return run

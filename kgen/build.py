@@ -105,7 +105,8 @@ def write(
     """Write the kernel's files into ``directory`` and return their paths. ``image_formats`` are names of ``formats``;
     each adds one file. Raises OutputError, MediaError.
 
-    ``more`` are files to be put beside them, by name; those that end with ``.sh`` may be executed by whoever may read.
+    ``more`` are files to be put beside them, by name; those that end with ``.sh`` may be executed by all who may read
+    them.
 
     Each file appears whole or not at all, and all are complete before the first one replaces an older one.
     """

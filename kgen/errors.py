@@ -79,7 +79,7 @@ class GuestCrash(KgenError):
 
 
 class PlatformUnavailable(KgenError):
-    """The platform is not to be had here; the message says why."""
+    """The platform is unavailable here; the message says why."""
 
     exit_code = 8
 

@@ -60,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            raise  # whoever reads has had enough
+            raise  # the reader has closed the pipe
         except OSError as error:
             discard(sys.stdout.fileno())
             raise _unwritable("standard output", error) from error
@@ -102,7 +102,7 @@ def read_bytes(path: Path, limit: int = MAX_INPUT) -> bytes:
 
 
 def check_program(name: str, program: str | None) -> None:
-    """Raise SpecError where somebody named a program that is not there. None: nobody did."""
+    """Raise SpecError where the named program does not exist. None is no name."""
     if program is None or (program and shutil.which(program)):
         return
     if not program or os.path.dirname(program) == "":
@@ -123,7 +123,7 @@ def discard(descriptor: int) -> None:
 
 
 def _check_open(stream: TextIO | None, name: str) -> None:
-    """Raise OutputError for a standard stream that whoever started us has closed (``>&-``): Python then has none."""
+    """Raise OutputError for a standard stream that was closed before the start (``>&-``): Python then has none."""
     if stream is None:
         raise OutputError("is closed", where=name, hint="name a file")
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from kgen.spec import KernelSpec
 
 DEFAULT_SUITE = "smoke"
-#: Of a run of which nobody can tell what was asked.
+#: The name of a run whose request is unknown.
 UNKNOWN_CASE = "unknown"
-#: What is not empty where somebody wants something of us.
+#: Options that are not empty where the user wants kgen's fixtures.
 _OPTIONS = ("platform", "suite", "only", "budget", "rounds", "qemu", "qemu_args", "log", "json", "expect")
 Outcome = Literal["pass", "fail", "skip"]
 
@@ -174,7 +174,7 @@ def _words(text: str) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test a case for whoever asks for ``kgen_case``."""
+    """Generate one test for each case where a test function takes ``kgen_case``."""
     if "kgen_case" not in metafunc.fixturenames:
         return
     asked = metafunc.config.stash[ASKED]
@@ -300,7 +300,7 @@ def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]
 
 @pytest.fixture
 def kgen_verify(request: pytest.FixtureRequest) -> Callable[..., Run]:
-    """``kgen.api.verify`` on the chosen platform and QEMU. The test is skipped where that is not to be had."""
+    """``kgen.api.verify`` on the chosen platform and QEMU. The test is skipped where the platform is unavailable."""
     from kgen import api
 
     asked = _needed(request.config)

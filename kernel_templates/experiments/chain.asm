@@ -292,10 +292,10 @@ chain_judge:
     mov esi, edx
     mov eax, NO_CPU
     cmp edi, dword ptr [chain_starts]
-    jae .of_nobody
+    jae .of_no_cpu
     mov eax, dword ptr [chain_writers + 4 * edi]
     call chain_cpu
-.of_nobody:
+.of_no_cpu:
     push eax
     mov eax, edi
     call chain_value

@@ -6,7 +6,7 @@ counter_prepare:
     mov eax, dword ptr [results + Results.handshake + Handshake.repeat]
     imul eax, dword ptr [results + Results.handshake + Handshake.walkers]
     mov dword ptr [counter_total], eax
-    ; what bears no mark was given back to nobody
+    ; a value without a mark was returned to no CPU
     imul eax, dword ptr [results + Results.handshake + Handshake.cells]
     mov ecx, eax
     mov edi, owners

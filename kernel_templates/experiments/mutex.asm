@@ -36,7 +36,7 @@ mutex_visit:
     call note
     jmp .next
 .owner:
-    ; nobody else may be here: the guarded counter is read, and written a little later
+    ; no other CPU may be here: the guarded counter is read, and written a little later
     mov dword ptr [holders + 4 * ecx], ebp
     lock inc dword ptr [entries + 4 * ecx]
     mov eax, dword ptr [guarded + 4 * ecx]

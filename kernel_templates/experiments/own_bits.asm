@@ -75,7 +75,7 @@ own_bits_judge:
     clc
 .return:
     ret
-; Goes over all cells and CPUs; reports what is wrong if it is told to. out: CF set if something is
+; Goes over all cells and CPUs; reports what is wrong if the caller asks for it. out: CF set if something is
 .all:
     push ebp
     xor esi, esi
@@ -83,7 +83,7 @@ own_bits_judge:
 .cell:
     xor ecx, ecx
     mov ebp, dword ptr [results + Results.handshake + Handshake.task + Task.data]
-    ; the bits that belong to somebody
+    ; the bits that belong to a CPU
     xor edi, edi
 .cpu:
     or edi, dword ptr [ebp + OwnBits.mask]

@@ -4,14 +4,14 @@
 ; A batch: the producer names unique tokens, opens the batch (Cpu.go) and exchanges one token into each cell, one
 ; after the other, while the consumers, going over the same cells, exchange 0 into them. A consumer leaves a cell when
 ; it got something, or when an exchange that began after the put was complete (Handshake.filled, read before) found it
-; empty: then, if exchanges are atomic, somebody else has the token. So nobody waits for a token that has vanished.
-; When all consumers have acknowledged, nobody touches a cell and the producer accounts for every token.
+; empty: then, if exchanges are atomic, another CPU has the token. So no CPU waits for a token that has vanished.
+; When all consumers have acknowledged, no CPU touches a cell and the producer accounts for every token.
 
 {% macro consumed() %}
 {# after an exchange: EAX what was found, EBP the cells that were filled before it, ECX this cell #}
     test eax, eax
     jz .empty
-    ; the record of the take comes first: whoever sees the count or the acknowledgement can rely on it
+    ; the record of the take comes first: a CPU that sees the count or the acknowledgement can rely on it
     mov dword ptr [esi], eax
     mov dword ptr [ebx + Cpu.token], eax
 {{ count64("Cpu.takes") }}
@@ -137,7 +137,7 @@ token_put:
     ret
 
 ; Holds the producer back until one of the consumers in range polls the cell it is about to fill, so that the two
-; exchanges meet; an empty range holds nobody. Only a hint: after AWAIT_POLLS looks in one batch it goes on.
+; exchanges meet; an empty range holds no CPU. Only a hint: after AWAIT_POLLS looks in one batch it goes on.
 ; in: ECX cell; clobbers: EDX, ESI
 await_consumer:
     mov edx, dword ptr [await_budget]
@@ -394,7 +394,7 @@ token_judge:
     jnz .full
     cmp {{ takers }}, 0
     jne .next
-    ; nobody has it and it is not here. First see that the cell keeps what is stored in it
+    ; no CPU has it and it is not here. First see that the cell keeps what is stored in it
     mov byte ptr [missing + esi], 1
     mov {{ any_missing }}, 1
     mov eax, dword ptr [tokens + 4 * esi]

@@ -36,7 +36,7 @@ torn_visit:
     call note
     jmp .next
 .fact:
-    ; nobody promises that this access is whole
+    ; the manuals do not promise that this access is whole
     push edi
     call tally_of
     inc dword ptr [edi + Tally.facts]

@@ -46,7 +46,7 @@ def stdout_fails() -> bool:
 
 
 def say_os_error(error: OSError) -> None:
-    """The disk is full, no process or descriptor is to be had: the system's failure, not a bug to be traced."""
+    """Report a failure of the system, such as a full disk or no free descriptor, without a traceback."""
     where = str(error.filename or "") or ("standard output" if stdout_fails() else "")
     say_error(KgenError(error.strerror or str(error), where=where).line)
 

@@ -261,7 +261,7 @@ def exit_codes_option(function: F) -> F:
 
 
 def check_gdb(context: click.Context, gdb: str) -> None:
-    """Raise SpecError where somebody named a gdb that is not there."""
+    """Raise SpecError where the named gdb does not exist."""
     check_program("--gdb", gdb if context.get_parameter_source("gdb") is not ParameterSource.DEFAULT else None)
 
 

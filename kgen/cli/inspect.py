@@ -1,4 +1,4 @@
-"""kgen inspect: read and judge a machine that somebody else started."""
+"""kgen inspect: read and judge a machine that another program started."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AGREED = 0
 LEFT_OUT = 4
 DISAGREED = 9
-#: Above so many schedules nobody waits for the last one; --limit says how many are wanted.
+#: The most schedules that are run without --limit.
 MOST = 100_000
 #: No schedule is as long.
 MOST_STEPS = 1000

@@ -1,4 +1,4 @@
-"""kgen judge: a verdict on a run that somebody else made, from what it left behind."""
+"""kgen judge: a verdict on a run made elsewhere, from its log, dump or result code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kgen report: results told once more, in another form."""
+"""kgen report: results in another form."""
 
 from __future__ import annotations
 

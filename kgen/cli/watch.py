@@ -1,4 +1,4 @@
-"""kgen watch: look at a machine that somebody else started, while it runs."""
+"""kgen watch: look at a machine that another program started, while it runs."""
 
 from __future__ import annotations
 

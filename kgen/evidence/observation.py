@@ -15,7 +15,7 @@ from kgen.evidence.records import (
 )
 from kgen.evidence.scene import Scene
 
-#: The platform whose only channel is the log: somebody ran the kernel elsewhere.
+#: The platform whose only channel is the log: the kernel was run elsewhere.
 SERIAL_ONLY = "serial-log"
 
 
@@ -25,7 +25,7 @@ class Observation:
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
     ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
-    what the hypervisor's kernel logged meanwhile, None where nobody listened, and ``trace`` what it recorded of the
+    what the hypervisor's kernel logged meanwhile, None where it was not read, and ``trace`` what it recorded of the
     accesses to one cell around a witness, where it records them. ``path`` is that of the cells of the last case,
     ``paths`` are those of the cases of a suite by the index of their phase, asked when the guest had parked before
     them. ``scene`` is there where the run was stopped at the case's first violation, which is then the last that is

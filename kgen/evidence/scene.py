@@ -72,7 +72,7 @@ class SceneEvent:
     cell; it is ``value``), "take" (an exchange got ``value``), "empty" (its exchanges got nothing), "work" (its
     operations on the batch's cells), "parked" (the CPU has acknowledged the batch: it touches no cell any more) and
     "read" (what CPU 0 then found in the cell). ``phase`` and ``batch`` number what it belongs to, ``batch`` is None
-    where that is not kept; ``tsc`` is in ticks of CPU 0, None where nobody took the time.
+    where that is not kept; ``tsc`` is in ticks of CPU 0, None where the time was not taken.
     """
 
     step: int

@@ -13,7 +13,7 @@ from kgen.wording import plural
 _WORD = 0xFFFFFFFF
 _BEFORE = "what was there before: no batch has begun"
 _HALVES = "halves of two different values"
-#: Cells that are told one by one.
+#: How many cells are listed one by one.
 SHOWN = 16
 
 
@@ -121,7 +121,7 @@ def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
 
 
 def interesting(snapshot: Snapshot) -> int:
-    """Return the cell that somebody who looks at the machine wants to see: that of a violation whose batch still
+    """Return the cell of interest to a user who looks at the machine: that of a violation whose batch still
     stands, else the one that is being filled.
     """
     last = snapshot.record.witnesses[-1] if snapshot.record.witnesses else None

@@ -116,7 +116,7 @@ def cpu_lines(snapshot: Snapshot, where: bool = False) -> Iterator[str]:
 
 
 def witness_lines(snapshot: Snapshot) -> Iterator[str]:
-    """Yield all witnesses by phase, the newest last; what is only counted is told, too."""
+    """Yield all witnesses by phase, the newest last, and the number of violations that were counted only."""
     record = snapshot.record
     if not record.witnesses:
         yield "no violation has been recorded"

@@ -206,7 +206,7 @@ def _producer(snapshot: Snapshot, frames: Sequence[str]) -> str:
         return f"records a violation that it found in batch {_batch(snapshot)}"
     if "token_judge" in frames and "wait_ms" in frames:
         pattern = f"it stored a pattern there and watches it for {LOSS_PROOF_MS} ms"
-        return f"misses a token of batch {_batch(snapshot)} and makes sure that nobody writes to its cell: {pattern}"
+        return f"misses a token of batch {_batch(snapshot)} and makes sure that no CPU writes to its cell: {pattern}"
     told = _innermost(snapshot, _STORY, frames)
     asleep = "sleeps: it " if "doze" in frames else ""
     if not told:

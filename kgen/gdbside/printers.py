@@ -9,7 +9,7 @@ import gdb.printing
 
 from kgen.kernel.results_block import NO_CPU, ViolationKind
 
-#: What nobody reads.
+#: Fields that are of no use to a reader.
 _HIDDEN = frozenset({"reserved", "reserved0", "reserved1", "reserved2", "padding"})
 
 

@@ -179,7 +179,7 @@ def _prologue(snapshot: Snapshot, witness: Witness, phase: Phase) -> Iterator[st
     same = f"they take the bit with '{take}', and so clear" if one_bit else "they do the same with 0, and so take out"
     yield from _text(
         f"Only {consumers}: {same} whatever they find. Each notes what it took "
-        "before it acknowledges the batch, and touches no cell after that. Nobody else writes there."
+        "before it acknowledges the batch, and touches no cell after that. No other CPU writes there."
     )
     yield ""
 

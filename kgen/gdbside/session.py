@@ -215,7 +215,7 @@ def must_be_able_to_go() -> None:
 
 
 def is_kvm() -> bool | None:
-    """Return whether QEMU runs the machine on KVM, None where nobody can be asked."""
+    """Return whether QEMU runs the machine on KVM, None where there is no QEMU to ask."""
     answer = monitor("info kvm")
     if "kvm support" not in answer:
         return None

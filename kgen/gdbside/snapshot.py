@@ -47,7 +47,7 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended: then the cells are nobody's, and the screen may show the summary there."""
+        """Whether the run has ended: then no CPU uses the cells, and the screen may show the summary there."""
         return KernelState(self.block.state.value) in FINAL_STATES
 
     def must_not_be_over(self) -> None:

@@ -20,7 +20,7 @@ from kgen.report.text.case import describe
 MOST_STEPS = 10_000
 #: For one instruction, in seconds, on any stub.
 STEP_SECONDS = 5.0
-#: How long ``until-violation`` runs where nobody says otherwise, in seconds.
+#: How long ``until-violation`` runs by default, in seconds.
 RUN_SECONDS = 600
 MOST_SECONDS = 100_000
 _ALL = "let all run: 'kgen cell watch', then 'continue'"
@@ -31,7 +31,7 @@ class Step(Command):
 
     kgen step [N [CPU]]    N is 1 by default, CPU the selected one; CPUs have the kernel's numbers
 
-    A CPU that is stepped carries each instruction out whole, with nobody beside it: what you see that way says nothing
+    A CPU that is stepped carries each instruction out whole, and no other CPU runs: what you see that way says nothing
     about LOCK."""
 
     name = "step"
@@ -70,7 +70,7 @@ class Step(Command):
 
 
 def _selected(seen: Snapshot | None, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
-    """gdb's selected CPU, and what to call it: before the kernel has begun nobody knows its number."""
+    """gdb's selected CPU, and what to call it: before the kernel has begun its number is unknown."""
     thread = session.selected_thread() or threads[0]
     registers = seen.registers_of if seen else {}
     cpu = next((cpu for cpu, entry in registers.items() if entry.thread == thread.num), None)

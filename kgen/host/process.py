@@ -164,11 +164,11 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal to the child's group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left who could be signalled
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no process of the group is left
             os.killpg(self.pid, number)
 
     def _end_group(self) -> None:
-        """Kill the group, reap the child, and see the others gone, who are reaped by somebody else."""
+        """Kill the group, reap the child, and wait until the others are gone, whom their own parents reap."""
         self._signal(signal.SIGKILL)
         if self._watchdog is not None:
             _end_watchdog(self._watchdog)
@@ -211,7 +211,7 @@ def spawn(
     """
     deaf = no_sockets() if offline else None
     reader, writer = os.pipe()
-    # Nobody may be reading at the moment: a child that writes much loses the excess instead of blocking.
+    # There may be no reader at the moment: a child that writes much loses the excess instead of blocking.
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     stream = subprocess.PIPE if pipes else subprocess.DEVNULL

@@ -21,7 +21,7 @@ class Terminated(SystemExit):
 
     def __init__(self, number: int) -> None:
         self.number = number
-        # the exit code, should it come when nobody is left to catch it
+        # the exit code, should the exception come when no handler is left
         super().__init__(128 + number)
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ def orderly_end() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind us, as Ctrl-C does, so that no temporary file is left. Raises Terminated.
 
     Once: a second signal must not interrupt the tidying up, in which every wait is bounded. Nothing changes outside the
-    main thread, nor for a signal that somebody handles or ignores, as nohup has us do.
+    main thread, nor for a signal that is handled already or ignored, as under nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -96,7 +96,7 @@ def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
     Outside the main thread nothing is collected."""
     seen: list[int] = []
     ours = threading.current_thread() is threading.main_thread()
-    # Whoever had us ignore it, as a shell does with what runs in the background, keeps what he wanted.
+    # A signal that our parent had us ignore, as a shell does in the background, stays ignored.
     if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield seen
         return
@@ -117,7 +117,7 @@ def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
 def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Raise at the end what a signal's handler raises meanwhile; ``now`` is called when it does.
 
-    Within asyncio it would be swallowed, or kept for whoever waits next, or leave a task that never comes to its end.
+    Within asyncio it would be swallowed, or be raised at the next wait, or leave a task that never ends.
     Handlers are run by the main thread; in any other one there is nothing to be held.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -146,7 +146,7 @@ def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
     finally:
         try:
             for number, handler in before.items():
-                # a handler may have set another one, as whoever wants to be ended but once does
+                # a handler may have set another one, so as to run only once
                 if signal.getsignal(number) is hold:
                     signal.signal(number, handler)
         finally:

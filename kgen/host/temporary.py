@@ -79,7 +79,7 @@ def _sweep(place: str) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take an open file's lock; whether the system has locks and nobody else had it."""
+    """Take an open file's lock. Returns whether the system has locks and no other process had it."""
     try:
         import fcntl  # does not exist on every system that builds and judges
     except ImportError:

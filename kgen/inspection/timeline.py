@@ -3,10 +3,10 @@
 What the guest keeps of a batch tells the order of most of it (kernel_templates/experiments). A consumer leaves a cell
 with what it took, or when an exchange that began after the put was complete found nothing: so a take of the cell's own
 token, and finding nothing, come behind the put; a take of anything else may have come before. Every CPU acknowledges
-behind its last access, and CPU 0 looks when all have. How the others stand to each other nobody has seen.
+behind its last access, and CPU 0 looks when all have. The order of the other CPUs' accesses to each other is unknown.
 
 A token that is lost was gone when those last exchanges found nothing. What wiped it out, the late write of an exchange
-that had read the cell before the put, is noted by nobody.
+that had read the cell before the put, is recorded nowhere.
 
 A chain keeps what each operation wrote and got. Where operations drew tickets these tell which of them had ended when
 another one began; of operations that overlapped the order is open.
@@ -93,8 +93,8 @@ def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Itera
     yield from _parked(block, range(1, phase.cpus), 2, own)
     if witness.kind is ViolationKind.LOST:
         text = (
-            f"CPU 0 finds 0 in the cell, and nobody has the token; a pattern that it stores there stays for "
-            f"{LOSS_PROOF_MS} ms: nobody writes to it any more"
+            f"CPU 0 finds 0 in the cell, and no CPU has the token; a pattern that it stores there stays for "
+            f"{LOSS_PROOF_MS} ms: no CPU writes to it any more"
         )
         yield SceneEvent(3, 0, "read", cell=cell, value=0, text=text, **own)
 

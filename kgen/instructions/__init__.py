@@ -52,7 +52,7 @@ class Use(Enum):
     STORE = "store"
 
 
-#: EAX after a use that found halves of 64 bits which do not belong together: a value nobody wrote.
+#: EAX after a use that found halves of 64 bits which do not belong together: a value that no CPU wrote.
 TORN = 0x7FFFFFFF
 #: What STEP adds, cut to the width: odd, so that multiples differ, and with no two bytes alike.
 STEP = 0x9E3779B1

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from kgen.instructions import Lane
 
-#: Whoever can go on for ever starts anew after so many. What has set its bits sets them again: it then changes nothing
-#: where it is atomic, and undoes what another CPU has just set where it is not.
+#: A lane that has no end starts anew after so many changes. What has set its bits sets them again: it then changes
+#: nothing where it is atomic, and undoes what another CPU has just set where it is not.
 REPEATS = 3
 
 

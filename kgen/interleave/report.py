@@ -117,7 +117,7 @@ def _ending(trial: Trial) -> str:
     """Return what one schedule came to, in a sentence."""
     expected = trial.expected
     hands = [cpu for cpu, take in enumerate(expected.takes, start=1) if take]
-    took = f"CPU {' and '.join(map(str, hands))} took the token" if hands else "nobody took the token"
+    took = f"CPU {' and '.join(map(str, hands))} took the token" if hands else "no CPU took the token"
     cell = f"the cell holds {expected.cell:x}" if expected.cell else "the cell is empty"
     return f"{took}, {cell}: {expected.name}"
 

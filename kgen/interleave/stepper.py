@@ -319,7 +319,7 @@ def explore(
 
 
 def _printing_to(platform: Platform, log: Path) -> Platform:
-    """Return the platform with the guest's serial port on a file, which takes every byte at once: how fast somebody
+    """Return the platform with the guest's serial port on a file, which takes every byte at once: how fast a reader
     reads must not tell in the guest.
     """
 
@@ -390,4 +390,4 @@ def _in_order(witnesses: Iterable[tuple[object, ...]]) -> list[str]:
 
 
 def _hands(takes: Mapping[int, int]) -> str:
-    return " and ".join(f"CPU {cpu} took {take:#x}" for cpu, take in sorted(takes.items())) or "nobody took anything"
+    return " and ".join(f"CPU {cpu} took {take:#x}" for cpu, take in sorted(takes.items())) or "no CPU took anything"

@@ -1,7 +1,7 @@
 """The alphabet of result codes: numbers as characters that a person can copy from a photograph.
 
 A code is a row of symbols of five bits, written in Crockford's base 32 (digits and letters without I, L, O and U) in
-groups of five; the last seven symbols are the CRC-32 of those before them. The layout is told in docs/screen.md.
+groups of five; the last seven symbols are the CRC-32 of those before them. docs/screen.md describes the layout.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BARE = 1
 MOST_SHOWN = 80
 #: Bits of the symbol that opens the case's counters: which numbers follow.
 IDLE, PUTS, REST, FOREIGN, LEFT = 1, 2, 4, 8, 16
-#: The highest order of a number that is told.
+#: The highest order of a number in a code.
 HIGHEST = 31
 #: The most symbols that the kernel can make; a code of that many is of no use to a person.
 MOST_SYMBOLS = 1024

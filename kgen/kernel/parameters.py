@@ -131,7 +131,7 @@ TIMER_TICKS = 1_000_000
 SLEEP_TRIAL_MS = 100
 
 
-#: Where local APICs are when nobody has moved them (SDM volume 3, 10.4.1), and how many APIC ids are told apart.
+#: The default address of local APICs (SDM volume 3, 10.4.1), and how many APIC ids are distinguished.
 APIC_HOME = 0xFEE00000
 
 

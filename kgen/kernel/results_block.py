@@ -50,10 +50,12 @@ class Role(IntEnum):
 
 
 class PhaseStatus(IntEnum):
-    """How far a phase came. LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an
-    exception. ABSENT: the machine has no such target. UNSOUND: a ticket was given twice or not at all, so
-    LOCK XADD on RAM is not atomic and no order can be told, or what the CPUs are told to do was changed while the phase
-    ran."""
+    """How far a phase came.
+
+    LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an exception. ABSENT: the machine has
+    no such target. UNSOUND: a ticket was drawn twice or not at all, so that LOCK XADD on RAM is not atomic and no order
+    is known, or the CPUs' task was changed while the phase ran.
+    """
 
     PENDING = 0
     RUNNING = 1

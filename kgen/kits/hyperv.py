@@ -61,7 +61,7 @@ try {
     Stop-Script "the machine could not be made: $_ (is this run as administrator? stop.cmd removes what was made)"
 }
 
-# The machine is the pipe's server, from its start on; what it sends while nobody reads is lost.
+# The machine is the pipe's server, from its start on; what it sends without a reader is lost.
 Move-OldLog
 Write-Host 'starting; the log is serial.txt'
 $clock = [System.Diagnostics.Stopwatch]::StartNew()

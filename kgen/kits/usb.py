@@ -1,6 +1,6 @@
 """A real PC, from a USB stick.
 
-The script writes only to a whole disk that Linux calls removable (/sys/block/*/removable) and that nobody has mounted.
+The script writes only to a whole disk that Linux calls removable (/sys/block/*/removable) and that is not mounted.
 There is no COM1 on most PCs; what the run has to say is on the screen too.
 """
 

@@ -61,7 +61,7 @@ def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *,
 
     The distribution's is taken as it is, whatever newer packages there may be, unless ``rebuild`` is given.
 
-    Raises PlatformUnavailable where its pieces are not to be had, SpecError where one is not what it should be,
+    Raises PlatformUnavailable where its pieces are unavailable, SpecError where one is not what it should be,
     MachineError naming the stage that failed, OutputError where it cannot be kept.
     """
     if shutil.which(tools.qemu or outer.BINARY) is None:

@@ -222,7 +222,7 @@ def clean() -> int:
 
 
 def _is_old(directory: Path) -> bool:
-    """Return whether nobody has touched it for a minute."""
+    """Return whether it was last written more than a minute ago."""
     import time
 
     try:
@@ -232,7 +232,7 @@ def _is_old(directory: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock that ends with its process; whether nobody else had it."""
+    """Take the lock, which ends with its process. Returns whether no other process had it."""
     if sys.platform == "win32":
         raise SpecError("the lab needs a POSIX system", where="kgen lab")
     import fcntl  # does not exist on every system that builds and judges

@@ -1,4 +1,4 @@
-"""The host's end of the lab's first serial port: what /init in guest.sh says and is told."""
+"""The host's end of the lab's first serial port: the dialogue with /init in guest.sh."""
 
 from __future__ import annotations
 

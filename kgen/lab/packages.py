@@ -71,7 +71,7 @@ class Apt:
         return tuple(found)
 
     def download(self, packages: Sequence[Package], progress: Callable[[int], None]) -> Path:
-        """Fetch package files; the directory they are in. ``progress`` is told the bytes that have come.
+        """Fetch package files and return their directory. ``progress`` is called with the bytes that have arrived.
 
         Raises PlatformUnavailable with apt-get's own words.
         """

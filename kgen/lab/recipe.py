@@ -38,7 +38,7 @@ _DATA = "/usr/share/qemu"
 
 @dataclass(frozen=True)
 class Choice:
-    """What somebody wants in the lab instead of the distribution's: a bzImage, a directory of modules, a QEMU."""
+    """The user's replacements for parts of the lab's distribution: a bzImage, a directory of modules, a QEMU."""
 
     kernel: Path | None = None
     modules: Path | None = None

@@ -50,7 +50,7 @@ _FLAGS = re.compile(r"^e(flags) 0x([0-9a-f]{8})", re.MULTILINE)
 _ROW = re.compile(r"^0x([0-9a-f]{16}) <[^>]*>:((?:\s+0x[0-9a-f]{2})+)\s*$")
 _LAST_WORDS = "Bochs is exiting with the following message:"
 _TOO_MANY = "too many registered timers"
-#: About our own file, in which nothing of the cpu lines but the model is somebody's choice.
+#: Warnings about our own file, in which the user chooses nothing of the cpu lines but the model.
 _NO_CPU = re.compile(rf"{CONFIGURATION}:\d+: cpu directive malformed")
 _TRIPLE_FAULT = re.compile(r"3rd \(\d+\) exception with no resolution")
 
@@ -254,7 +254,7 @@ class Bochs:
             left = until - time.monotonic()
             if left <= 0:
                 return b""
-            # a file that grows wakes nobody
+            # a file that grows wakes no reader
             self._talk.look(min(left, _POLL_SECONDS))
 
     def crashed(self) -> str | None:
@@ -299,7 +299,7 @@ class Bochs:
             data += bytes_of(self._talk.ask(f"xp /{size}bx {at:#x}"), at, size)
         return data
 
-    def lie_in_wait(self, address: int, condition: str) -> None:
+    def run_until(self, address: int, condition: str) -> None:
         raise DebuggerError("Bochs's debugger cannot wait for this")
 
     def caught(self) -> bool:

@@ -30,7 +30,7 @@ MEDIA = {"img": "disk.img", "iso": "cd.iso"}
 #: Emulated instructions a second, which is what Bochs's clock goes by. Few, because firmware and kernel wait for the
 #: clock; and a UART byte takes some hundred instructions, not thousands.
 INSTRUCTIONS_PER_SECOND = 4_000_000
-#: The model where nobody chooses one. 'bochs --help cpu' lists them.
+#: The default model. 'bochs --help cpu' lists them.
 CPU = "bx_generic"
 #: Of DISK_BYTES, exactly.
 CYLINDERS, HEADS, SECTORS = 512, 4, 17

@@ -1,4 +1,4 @@
-"""What a run needs of the machine that carries it, whoever emulates it: a serial port, a stop, a look, an end.
+"""What a run needs of its machine, whatever emulates it: a serial port, a stop, a look, an end.
 
 Two kinds of engine satisfy these protocols: QEMU with gdb at its stub (``qemu_engine``), and Bochs with the debugger it
 has built in (``bochs``).
@@ -52,14 +52,16 @@ class Engine(Protocol):
         """Let all CPUs run again. Raises DebuggerError."""
         ...
 
-    def lie_in_wait(self, address: int, condition: str) -> None:
-        """Let a machine run that was started ``paused``, until a CPU comes to the instruction at ``address`` while the
-        condition holds, in the words of gdb; all CPUs stop before it. Only where the platform's ``breakpoints`` hit.
-        Raises DebuggerError."""
+    def run_until(self, address: int, condition: str) -> None:
+        """Let a machine run that was started ``paused``, with a breakpoint.
+
+        All CPUs stop before the instruction at ``address`` when one of them reaches it while the condition, a gdb
+        expression, holds. Only where the platform's ``breakpoints`` hit. Raises DebuggerError.
+        """
         ...
 
     def caught(self) -> bool:
-        """Return whether the machine has stopped where ``lie_in_wait`` wanted it.
+        """Return whether the machine has stopped at the breakpoint of ``run_until``.
 
         Does not wait. Raises DebuggerError.
         """

@@ -74,7 +74,7 @@ def _connect_control(path: str) -> Qmp:
         control.connect(path)
     except OSError as error:
         control.close()
-        raise MachineError(f"nobody answers: {error.strerror or error}", where=path, hint="check --qmp") from error
+        raise MachineError(f"no QEMU answers: {error.strerror or error}", where=path, hint="check --qmp") from error
     return Qmp(control, QMP_SECONDS, path)
 
 

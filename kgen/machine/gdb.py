@@ -38,7 +38,7 @@ _REGISTERS = ("eip", "esp", "ebp", "eflags", "eax", "ebx", "ecx", "edx", "esi", 
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*")
 _CPU = re.compile(r"CPU#(\d+)")
 _GONE = re.compile(r"Remote connection closed|Remote communication error|Connection reset|Broken pipe", re.IGNORECASE)
-_NOBODY = re.compile(r"Connection refused|No such file or directory", re.IGNORECASE)
+_REFUSED = re.compile(r"Connection refused|No such file or directory", re.IGNORECASE)
 _NO_HOST = re.compile(r"cannot resolve|unknown host|not known|name resolution", re.IGNORECASE)
 _NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
 _SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
@@ -166,7 +166,7 @@ class GdbSession:
         """Attach to the stub at a socket's path or HOST:PORT, which stops the machine; ``elf`` brings the symbols.
 
         ``architecture`` is needed by no QEMU: a 64-bit stub is recognised and asked again. Raises DebuggerError within
-        ``timeout`` seconds: nobody listens, the stub does not answer, gdb does not live.
+        ``timeout`` seconds: no stub listens or answers, or gdb has ended.
         """
         if self._connected:
             raise DebuggerError(f"gdb is already connected to {self._address}")
@@ -367,8 +367,8 @@ class GdbSession:
             text = error.message
             if _NO_HOST.search("".join(self._log)):
                 raise Unreachable(f"there is no host of that name: {address}") from error
-            if _NOBODY.search(text):
-                raise Unreachable(f"nobody listens on {address}") from error
+            if _REFUSED.search(text):
+                raise Unreachable(f"no stub listens on {address}") from error
             if _NO_ROUTE.search(text):
                 raise Unreachable(f"{address} cannot be reached: {text}") from error
             if _SILENT.search(text):
@@ -515,7 +515,7 @@ class GdbSession:
 
 
 class Unreachable(DebuggerError):
-    """Nobody took the connection, so that no machine was touched."""
+    """No stub accepted the connection, so no machine was touched."""
 
 
 class _Late(DebuggerError):

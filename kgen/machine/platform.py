@@ -31,7 +31,7 @@ class LaunchRequest:
 
     ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``image`` is the file that is booted
     instead where the platform's ``medium`` names a format. ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot`` are
-    what somebody chose of the platform's ``options``, None where nobody did: the board, the graphics adapter, the
+    the user's choices among the platform's ``options``, None where there is none: the board, the graphics adapter, the
     firmware ("auto": what is fastest) or its file, the CPU model, and what to boot from: "kernel" (the ELF), a bus that
     a disk is on ("ide", "usb" ...), or "cdrom". ``qemu`` overrides the binary (a path or a name). ``append`` is the
     kernel command line. ``thread`` is TCG's thread mode, always stated because QEMU's default depends on the host.
@@ -112,10 +112,10 @@ class Platform:
     ``provides`` holds the capabilities that targets may require. ``unavailable`` says in one line why it cannot run
     here, None when it can. ``command`` is the program and its arguments. ``boot_seconds`` is how long to wait for the
     first serial byte before the boot counts as dead. ``known`` is the verdict that a LOCKed exchange on emulated I/O is
-    known to get. ``breakpoints`` tells which kinds hit. ``rounds`` is how many a run has where nobody says otherwise.
+    known to get. ``breakpoints`` says which kinds hit. ``rounds`` is the default number of rounds of a run.
     ``patience`` is what deadlines that fit QEMU on this host are multiplied by. ``supervise`` is there where QEMU does
     not run on this host: it is given the line to the machine that runs it, a function that tells how ``command`` has
-    ended ("" while it runs), and the request. ``options`` are the fields of LaunchRequest that somebody may choose
+    ended ("" while it runs), and the request. ``options`` are the fields of LaunchRequest that the user may choose
     there. ``medium`` names the image format that the platform boots for a request, "" for the ELF itself; it raises
     SpecError for choices that do not go together. ``engine`` is the kind of program that carries the guest.
     """

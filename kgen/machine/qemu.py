@@ -222,7 +222,7 @@ class Machine:
         return "i386:x86-64" if self.qmp("query-target")["arch"] == "x86_64" else None
 
     def forget_events(self) -> None:
-        """Drop the events that nobody has looked at: whoever stops the machine thousands of times makes as many."""
+        """Drop the events that no caller has read: a caller that stops the machine thousands of times makes as many."""
         self._qmp.forget()
 
     def crashed(self) -> str | None:
@@ -335,7 +335,7 @@ def _private_directory() -> Iterator[Path]:
 def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
     """Return why QEMU did not start: its own first error line, or that it said nothing in time.
 
-    What somebody chose and QEMU does not know is a mistake in the request, a SpecError.
+    A choice of the user's that QEMU does not know is a mistake in the request, a SpecError.
     """
     lines = child.stderr_lines()
     words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")

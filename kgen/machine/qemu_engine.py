@@ -83,7 +83,7 @@ class QemuEngine:
     def thaw(self) -> None:
         self.session.resume()
 
-    def lie_in_wait(self, address: int, condition: str) -> None:
+    def run_until(self, address: int, condition: str) -> None:
         session = self.freeze()
         # of the kinds there are, the one that no accelerator refuses; it changes no byte of the guest
         session.insert_breakpoint(f"*{address:#x}", hardware=True, condition=condition)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PARSE_SECONDS = 0.05
-#: Characters of the library's message that are told.
+#: How many characters of the library's message are reported.
 _TOLD = 200
 
 
@@ -34,7 +34,7 @@ class Qmp:
 
     def __init__(self, control: socket.socket, timeout: float, where: str = "") -> None:
         """Greet QEMU and negotiate. QEMU answers when it has set the machine up. ``where`` is how errors call a socket
-        that somebody named.
+        that the user named.
 
         Raises MachineError when it does not answer within ``timeout`` seconds or hangs up; the socket is closed then.
         """
@@ -43,7 +43,7 @@ class Qmp:
         # A QEMU that dies is for us to explain; the library would print to the terminal.
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
         self.events: list[Mapping[str, Any]] = []
-        # events that nobody has waited for so far
+        # events that no caller has waited for so far
         self._fresh: list[Mapping[str, Any]] = []
         self._came = asyncio.Event()
         self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError)
@@ -89,7 +89,7 @@ class Qmp:
         self._run(self._wait, max(timeout, _PARSE_SECONDS if arrived else 0.0), fds)
 
     def forget(self) -> None:
-        """Drop the events that have come and that nobody has waited for."""
+        """Drop the events that have arrived and that no caller has waited for."""
         self._fresh.clear()
         self._came.clear()
 

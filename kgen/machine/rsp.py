@@ -43,7 +43,7 @@ _WIDE = (*"eax ebx ecx edx esi edi ebp esp".split(), *[""] * 8, "eip", "eflags")
 
 #: What makes a running machine stop, by the protocol.
 _INTERRUPT = b"\x03"
-#: Characters of an odd answer that are told.
+#: How many characters of an unexpected answer are reported.
 _TOLD = 80
 _NO_STUB = "does a gdb stub listen there, such as QEMU's -gdb?"
 _BUSY = "is another debugger connected?"
@@ -97,7 +97,7 @@ class Stub:
 
     def __init__(self, address: str | Path, *, wide: bool = False, timeout: float = ANSWER_SECONDS) -> None:
         """Connect to HOST:PORT or to a socket's path, which stops the machine. ``timeout`` is for each answer, in
-        seconds. Raises DebuggerError where nobody answers."""
+        seconds. Raises DebuggerError where no stub answers."""
         self._wide = wide
         self._where = str(address)
         self._data = b""
@@ -143,7 +143,7 @@ class Stub:
                 raise
             return found
         except OSError as error:
-            raise DebuggerError(f"nobody answers: {error.strerror or error}", where=self._where) from error
+            raise DebuggerError(f"no stub answers: {error.strerror or error}", where=self._where) from error
 
     def go(self) -> None:
         """Let the machine run, all CPUs. Nothing may be asked until it has stopped again."""
@@ -153,7 +153,7 @@ class Stub:
     def interrupt(self) -> None:
         """Stop the running machine, and wait until it stands."""
         self._send_bytes(_INTERRUPT)
-        # Of two stops at once, by us and by somebody else, one is told.
+        # Of two stops at once, by us and by another debugger, the stub reports one.
         self._halt(self._receive(_Question.now("the machine did not stop", self._timeout)))
 
     def halted(self, timeout: float) -> bool:

@@ -11,7 +11,7 @@ from ctypes import LittleEndianStructure, c_uint8, c_uint32, c_uint64
 
 Pointer = type[c_uint32] | type[c_uint64]
 
-#: Types of memory that belong to nobody once boot services are left: loader code and data, boot services code and
+#: Types of memory that are free once boot services are left: loader code and data, boot services code and
 #: data, conventional memory. One bit each.
 USABLE_TYPES = sum(1 << kind for kind in (1, 2, 3, 4, 7))
 #: EFI_OUT_OF_RESOURCES; the highest bit of the word marks an error.

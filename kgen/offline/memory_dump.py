@@ -173,7 +173,7 @@ class Block:
 def blocks(memory: Memory, named: KernelSpec | None = None, build_id: str = "") -> tuple[Block, ...]:
     """Return every results block in a dump, each once, in order of address.
 
-    ``named`` is the specification of the kernel with that build id, where somebody else tells it; what others were
+    ``named`` is the specification of the kernel with that build id, where another source has it; what others were
     asked the dump must tell: the specification that a kernel holds in its read-only data, behind its build id.
     Raises ProtocolError where there is none at all.
     """

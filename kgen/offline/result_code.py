@@ -2,7 +2,7 @@
 
 The kernel makes the same text from its results block (kernel_templates/code.asm) as ``encode`` from a record, and
 ``rebuild`` makes an observation of it that the verdict is computed from as from any other. It is the guest's own
-account of itself, without the witnesses and without each CPU's counters. The layout is told in docs/screen.md.
+account of itself, without the witnesses and without each CPU's counters. docs/screen.md describes the layout.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def _styles(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
 
 
 def _counters(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """Yield the case's counters. Those of a walk with live batches add up to nothing that is told."""
+    """Yield the case's counters. A walk with live batches has none: their sum is not part of the code."""
     walk = experiment_of(planned).walk
     did = [count.puts if walk or not count.cpu else count.tries for count in phase.counts]
     puts, *takes = [count.takes if count.cpu else count.puts for count in phase.counts]

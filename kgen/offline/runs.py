@@ -1,4 +1,4 @@
-"""A verdict without the machine: from a log that somebody captured, a dump of its memory, or the result code.
+"""A verdict without the machine: from a captured log, a dump of its memory, or the result code.
 
 Bytes in, runs out; a run is what is to be judged: what was asked and what was seen. Nothing rests on what the guest
 says of itself (its Test Anything lines): everything is computed again, by the rules of verdict.py.
@@ -40,7 +40,7 @@ _LINE_SHOWN = 40
 
 @dataclass(frozen=True)
 class Named:
-    """A kernel that somebody named. ``kernel`` is its ELF, None where only its manifest was given."""
+    """A kernel that the user named. ``kernel`` is its ELF, None where only its manifest was given."""
 
     name: str
     spec: KernelSpec
@@ -75,7 +75,7 @@ def results(run: Run, invocation: Sequence[str] = ()) -> ResultRun:
 
 
 def from_elf(data: bytes, name: str) -> Named:
-    """Return the kernel of an ELF that kgen has built. Raises SpecError: whoever names another file has mistyped."""
+    """Return the kernel of an ELF that kgen has built. Raises SpecError for any other file."""
     try:
         kernel = read_elf(data, name=name)
     except LinkError as error:
@@ -181,7 +181,7 @@ def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
 def _read(text: str) -> tuple[Log, tuple[str, ...]]:
     """Return a run taken apart.
 
-    Lines between the guest's that are somebody else's may go where its closing line proves that without them the record
+    Foreign lines between the guest's may be removed where its closing line proves that without them the record
     is whole; the notes say that they went.
     """
     log = parse_log(text.encode("latin-1"))

@@ -1,4 +1,4 @@
-"""A serial log as somebody captured it: what stands in the way of the guest's lines is taken off, its runs set apart.
+"""A serial log as it was captured: text in front of the guest's lines is removed, and its runs are separated.
 
 Nothing here is taken on trust. The guest prints only printable ASCII, tabs and line ends, and its closing line carries
 a checksum over all of it: what is taken off wrongly does not become a whole log by that.
@@ -18,7 +18,7 @@ MAX_PIECES = 16
 _SHOWN = 40
 #: No line of the guest is as long, whatever stands in front of it, in characters.
 MAX_LINE = 4096
-#: More than so many characters of others behind a closing line are told.
+#: More foreign characters than these after a closing line are reported.
 _MUCH = 1024
 _SEVEN_BITS = bytes(byte & 0x7F for byte in range(256))
 _BEGINNINGS = re.compile(rb"kgen:[0-9]")

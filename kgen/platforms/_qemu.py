@@ -49,8 +49,8 @@ def command(
 ) -> tuple[str, ...]:
     """Return the whole command line. QEMU lets later options override or add, so the user's own come last.
 
-    ``accelerator`` may name a CPU model, for where nobody chose one. ``serial`` takes the place of the request's
-    channels and ``firmware`` of the search for the best one, where QEMU does not run on this host.
+    ``accelerator`` may name a CPU model, the default where the user chose none. ``serial`` takes the place of the
+    request's channels and ``firmware`` of the search for the best one, where QEMU does not run on this host.
 
     Raises SpecError for choices that do not go together, and for another accelerator than the platform's among the
     user's arguments: of several, QEMU takes the first.

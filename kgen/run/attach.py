@@ -1,4 +1,4 @@
-"""Observe a machine that somebody else started, through its gdb stub."""
+"""Observe a machine that another program started, through its gdb stub."""
 
 from __future__ import annotations
 

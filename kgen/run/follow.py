@@ -174,8 +174,8 @@ def follow(
         if data:
             last = now
             watch.feed(data)
-        if options.lies_in_wait:
-            # a debugger that has died is told of below
+        if options.waits_for_breakpoint:
+            # a debugger that has died is reported below
             with contextlib.suppress(DebuggerError):
                 watch.caught = machine.caught()
             if watch.caught:

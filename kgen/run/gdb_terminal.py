@@ -19,7 +19,7 @@ from kgen.run.follow import Watcher
 from kgen.run.observe import observe
 from kgen.run.options import Options
 
-#: The guest's serial log, which goes on while gdb is in charge: beside the ELF where nobody names another place.
+#: The guest's serial log, which goes on while gdb is in charge; by default it is beside the ELF.
 LOG = "serial.log"
 LISTEN_SECONDS = 0.05
 #: Where the machine can be stopped, in the order of time.
@@ -110,7 +110,7 @@ def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
-    """Take what the guest sends, for a moment: a guest that nobody listens to waits when its line is full."""
+    """Read what the guest sends, for a moment: a guest without a reader waits when its line is full."""
     try:
         write(machine.read_serial(LISTEN_SECONDS))
     except GuestCrash:

@@ -79,9 +79,9 @@ def observe(
         watch = Watch(kernel.spec, watcher)
         # The first Ctrl-C asks the guest to park and print its record, which is then read; a second one interrupts.
         with noted_ctrl_c(second_interrupts=True) as interrupts:
-            if options.lies_in_wait:
+            if options.waits_for_breakpoint:
                 place = place_to_begin(kernel, options.moment) if options.moment else place_to_stop(kernel)
-                machine.lie_in_wait(*place)
+                machine.run_until(*place)
             word = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.stop"]
             cut = follow(machine, watch, platform, options, interrupts, word)
             ran = time.monotonic()

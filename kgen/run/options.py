@@ -39,8 +39,8 @@ class Options:
     boot: str | None = None
 
     @property
-    def lies_in_wait(self) -> bool:
-        """Whether the machine is to be caught at some instruction."""
+    def waits_for_breakpoint(self) -> bool:
+        """Whether the machine is to be stopped at a breakpoint."""
         return self.stop_on_violation or bool(self.moment)
 
 
@@ -60,7 +60,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
         lab=options.lab,
         serial_port=spec.serial_port,
         append="attend=0x1" if spec.suite else "",
-        paused=options.lies_in_wait,
+        paused=options.waits_for_breakpoint,
         fixtures=tuple(word for target in places for word in target.qemu),
         **{name: getattr(options, name) for name in CHOICES},
     )

@@ -36,7 +36,8 @@ def observe_suite(
 ) -> tuple[Boot, ...]:
     """Run a suite: in one boot, and where a case ends the machine in another one from the next case on.
 
-    ``rebooted`` is told what ended a boot and how many cases are left. Raises as ``observe`` does.
+    ``rebooted`` is called with the observation of a boot that ended early and the number of cases left. Raises as
+    ``observe`` does.
     """
     boots: list[Boot] = []
     left = spec.cases
@@ -60,7 +61,7 @@ def observe_suite(
 
 
 def _stopped(seen: Observation) -> bool:
-    """Return whether the run was ended by whoever asked for it, or by its time limit, and not by a case."""
+    """Return whether the run was ended by the user or by its time limit, not by a case."""
     return "Ctrl-C" in seen.cut or "--timeout" in seen.cut or "--seconds" in seen.cut
 
 

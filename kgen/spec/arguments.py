@@ -96,7 +96,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is os.PathLike:
         return isinstance(value, kind) and _may_be_passed_on(value)
     if inside and issubclass(kind, Collection):
-        # text is a list of letters, which nobody means
+        # a string is a sequence of letters, which no caller means
         return (
             isinstance(value, kind) and not isinstance(value, (str, bytes)) and all(_fits(e, inside[0]) for e in value)
         )

@@ -1,4 +1,4 @@
-"""From what somebody asks for to the specification of a kernel: the defaults, and what is known of the answer."""
+"""From a request to the specification of a kernel: the defaults, and notes on what is known of the answer."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _smoke(cpus: int) -> Iterator[Case]:
 
 BUILT_IN: Mapping[str, Callable[[int], Iterable[Case]]] = {"full": _full, "smoke": _smoke}
 
-#: Seconds that a suite gets where nobody says otherwise.
+#: The default budget of a suite, in seconds.
 DEFAULT_BUDGET: Mapping[str, int] = {"full": 560, "smoke": 30}
 
 _FIELDS = {"instr": "instruction", "width": "width", "lock": "lock", "target": "target", "experiment": "experiment"}

@@ -28,7 +28,7 @@ LOCKABLE = frozenset(
 )
 
 _CONDITION_NAMES = {code: suffix for suffix, code in reversed(CONDITIONS.items())}
-#: Other spellings of one instruction; those that differ in operand size only are told apart by the 66 prefix.
+#: Other spellings of one instruction; those that differ in operand size only are distinguished by the 66 prefix.
 _ALIASES = {
     **{
         f"{stem}{suffix}": f"{stem}{_CONDITION_NAMES[code]}"

@@ -1,7 +1,7 @@
 """Tokens and constant expressions of the assembly dialect: pure, with no knowledge of instructions.
 
 An expression is an int, a symbol's name, or an operation on expressions. ``$`` is an ordinary name here;
-whoever evaluates puts the current run address under it.
+the caller of the evaluation puts the current run address under it.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _parse_unary(tokens: Sequence[str], at: int, scope: str) -> tuple[Expression
         inner, end = _parse_unary(tokens, at + 1, scope)
         if token == "+":
             return inner, end
-        # A complement is never folded: whoever checks the range must still see it (see has_complement).
+        # A complement is never folded: the check of the range must still see it (see has_complement).
         operation = Operation(token, inner)
         return (operation if token == "~" else _fold(operation)), end
     if token == "(":

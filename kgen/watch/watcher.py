@@ -1,4 +1,4 @@
-"""Watch a machine that somebody else started: stop it for a moment, look, let it run, and not too often.
+"""Watch a machine that another program started: stop it for a moment, look, let it run, and not too often.
 
 What is seen is for people. Being stopped shifts the CPUs against each other in time, so no verdict comes from here.
 """
@@ -212,8 +212,8 @@ class _Watch:
     def _enough(self, seen: Glance | None, foreign: bool) -> str:
         """Return why this look is the last, "" where it is not."""
         if foreign:
-            self._machine.runs_after = False  # what somebody has stopped is his
-            return "somebody else stopped the machine"
+            self._machine.runs_after = False  # the machine stays as the other user left it
+            return "another debugger stopped the machine"
         if seen is not None and seen.final:
             return "the run is over"
         if not self._machine.runs_after:
@@ -221,7 +221,7 @@ class _Watch:
         return "one look was asked for" if self._wanted.once else ""
 
     def _wait(self, moment: float, stop: Callable[[], bool]) -> tuple[bool, str]:
-        """Let the machine run until then: whether somebody else has stopped it, and why there is no other look."""
+        """Let the machine run until then. Returns whether it was stopped by another, and why no other look follows."""
         seconds = self._wanted.seconds
         until = moment if seconds is None else min(moment, self._began + seconds)
         while True:
@@ -258,7 +258,7 @@ class _Watch:
 
     def _view(self, reason: str = "") -> View:
         now = time.monotonic()
-        # The run that is owed for the last pause counts: so much the next look will find, or nobody will disturb.
+        # The run that is owed for the last pause counts: the next look finds it, or no look disturbs it.
         runs = self._machine.runs_after and not self._machine.ended
         return View(
             spec=self._spec,

@@ -179,7 +179,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
         for address in (f"127.0.0.1:{port}", str(tmp_path / "none")):
             with GdbSession.start() as gdb:
                 began = time.monotonic()
-                with pytest.raises(DebuggerError, match=f"nobody listens on {address}"):
+                with pytest.raises(DebuggerError, match=f"no stub listens on {address}"):
                     gdb.connect(address, timeout=20)
                 assert time.monotonic() - began < SOON
 
@@ -267,7 +267,7 @@ def work(gdb: GdbSession, machine: Machine, elf: Path) -> None:
 
 
 #: A machine can die before, while or after gdb connects.
-COMPLAINTS = {"gdb": "gdb was killed by SIGKILL", "qemu": "is gone|nobody listens|hung up|gdb crashed"}
+COMPLAINTS = {"gdb": "gdb was killed by SIGKILL", "qemu": "is gone|no stub listens|hung up|gdb crashed"}
 
 
 @pytest.mark.parametrize("milliseconds", [0, 5, 40, 90, 250])

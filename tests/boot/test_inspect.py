@@ -227,7 +227,7 @@ def test_json_is_checked_before_and_pure(parked: Stranger, tmp_path: Path) -> No
 
 def test_a_control_socket_that_is_none(parked: Stranger, tmp_path: Path) -> None:
     run = parked.inspect(tmp_path, "--qmp", str(tmp_path / "no"))
-    assert_one_line(run, 9, f"{tmp_path / 'no'}: nobody answers: No such file or directory; check --qmp")
+    assert_one_line(run, 9, f"{tmp_path / 'no'}: no QEMU answers: No such file or directory; check --qmp")
 
 
 def test_a_machine_that_has_not_begun(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_machine_in_the_middle_of_its_work(tmp_path: Path) -> None:
 def test_a_port_nobody_listens_on(tmp_path: Path, parked: Stranger) -> None:
     port = free_port()
     run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), port)
-    assert_one_line(run, 9, f"nobody listens on {port}")
+    assert_one_line(run, 9, f"no stub listens on {port}")
     assert UNKNOWN not in run.stderr
 
 

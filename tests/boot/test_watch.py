@@ -161,7 +161,7 @@ def test_a_machine_that_somebody_else_stops_is_his(working: Stranger, tmp_path: 
         with contextlib.closing(working.session()) as control:
             control.execute("stop", {}, 10)
         assert run.wait() == 0, run.stderr
-        assert "somebody else stopped the machine; the machine was left stopped (found running)" in run.stdout
+        assert "another debugger stopped the machine; the machine was left stopped (found running)" in run.stdout
         assert working.status() == "paused"
         with contextlib.closing(working.session()) as control:
             control.execute("cont", {}, 10)
@@ -176,7 +176,7 @@ def test_an_elf_of_another_build_is_one_line(working: Stranger, tmp_path: Path) 
 
 def test_no_elf_and_no_stub_are_one_line(working: Stranger) -> None:
     assert_line(watch(working, elf=Path(__file__)), 2, "test_watch.py", "is not a kernel built by kgen")
-    assert_line(watch(working, address=free_port()), 9, "nobody answers")
+    assert_line(watch(working, address=free_port()), 9, "no stub answers")
     assert_line(watch(working, address="nowhere"), 2, "neither HOST:PORT nor a socket")
 
 

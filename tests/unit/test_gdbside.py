@@ -302,7 +302,7 @@ def test_between_a_read_and_a_write(machine: Machine) -> None:
         (("doze", "wait_crew", "token_batch"), "sleeps: it waits for CPU 2, which has not acknowledged batch 4"),
         (("await_consumer", "token_put"), "holds the token for cell 3 back until a consumer looks there"),
         (("token_put",), "puts tokens: 3 of 8 cells of batch 4 filled"),
-        (("wait_ms", "token_judge"), "misses a token of batch 4 and makes sure that nobody writes to its cell"),
+        (("wait_ms", "token_judge"), "misses a token of batch 4 and makes sure that no CPU writes to its cell"),
         (("serial_put", "put_char", "record"), "prints a line of its record on the serial port"),
         (("put_char", "record", "violation", "token_judge"), "records a violation that it found in batch 4"),
         (("final_park",), "rests: the run is over"),

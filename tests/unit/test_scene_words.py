@@ -209,7 +209,7 @@ def test_a_lost_token() -> None:
         (3, "read", 0),
         (4, "witness", 0),
     ]
-    assert "nobody has the token" in events[-2].text
+    assert "no CPU has the token" in events[-2].text
     # the token was not there any more when that exchange began
     assert events[2].text == "CPU 1 finds the cell empty in its last exchange, begun after the token had been put"
 

@@ -142,7 +142,7 @@ def test_an_answer_that_is_no_ok(serve: Serve) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(DebuggerError, match="nobody answers"):
+    with pytest.raises(DebuggerError, match="no stub answers"):
         Stub(tmp_path / "gdb", wide=False)
 
 

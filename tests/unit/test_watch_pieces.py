@@ -355,7 +355,7 @@ def test_the_run_that_is_owed_at_the_end_is_had_by_a_machine_that_runs_on(
 
 def test_a_machine_that_is_left_stopped_pays_no_debt(monkeypatch: pytest.MonkeyPatch) -> None:
     last = watched(monkeypatch, foreign=True)
-    assert last.ending == "somebody else stopped the machine"
+    assert last.ending == "another debugger stopped the machine"
     assert last.cost.share > 0.1
 
 

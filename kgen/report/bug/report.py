@@ -21,8 +21,8 @@ MAX_BYTES = 65_535
 #: How much of it one block of output or code may take; the largest with which the whole fits is chosen.
 _BLOCKS = (24_000, 12_000, 6_000, 3_000, 1_500, 600, 200)
 #: What is to be said of a run by hand where the verdict is not a proven violation.
-_LESS = "It may come to less than the verdict: nobody attests what lies behind the cells."
-#: Whoever reads the report may never have heard of it.
+_LESS = "Its verdict may be weaker: by hand, what backs the cells is not attested."
+#: For readers of the report who do not know kgen.
 _GETTING = "in its source `make verify` installs it, and `. .venv/bin/activate` makes it the command `kgen`"
 #: Cases of a suite whose code is shown.
 _CODE_CASES = 3

@@ -30,17 +30,17 @@ _FIRST = {
 _TOKEN_KINDS = {
     "lost": (
         "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write of 0 "
-        "wiped it out. Nobody has it."
+        "overwrote it. No CPU has it."
     ),
     "duplicate": "**duplicate**: two consumers both read the token before either of them had written its 0.",
-    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
+    "torn": "**torn**: a value was found that no CPU wrote, so one access was carried out in parts.",
     "stale": "**stale**: a token was taken and its cell still held it, so the write of 0 had no effect.",
 }
 _UPDATE_KINDS = {
     "lost": "**lost**: two CPUs read the same value, both wrote their result, and the second wiped out the first.",
     "duplicate": "**duplicate**: two operations were given the same old value (or one lock).",
-    "torn": "**torn**: a value was found that nobody wrote, so one access was carried out in parts.",
-    "stale": "**stale**: the lock is taken and nobody holds it, so its release had no effect.",
+    "torn": "**torn**: a value was found that no CPU wrote, so one access was carried out in parts.",
+    "stale": "**stale**: the lock is taken and no CPU holds it, so its release had no effect.",
 }
 _IN_HALVES = (
     "A read-modify-write that is carried out as a read and a separate write lets another CPU's access come between the "
@@ -90,8 +90,8 @@ def proven(run: Run) -> list[Result]:
 
 
 def told_cases(run: Run) -> list[Result]:
-    """Return what is told: the violations that were proven, whatever befell other cases, and all that is of the worst
-    kind.
+    """Return what the report shows: the violations that were proven, whatever befell other cases, and all that is of
+    the worst kind.
     """
     kind, found = run.kind, proven(run)
     if kind is VerdictKind.NOT_ATOMIC:

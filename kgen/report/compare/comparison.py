@@ -40,7 +40,7 @@ class Difference(Enum):
     SAME = "same"
 
 
-#: What may not pass silently, unless somebody decides otherwise.
+#: The differences that fail a comparison by default.
 FATAL = frozenset({Difference.WORSE, Difference.VANISHED, Difference.UNPROVEN})
 
 
@@ -94,7 +94,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One case (its id, "" where nobody can tell what was asked), with one entry a column; the baseline's is first."""
+    """One case (its id, "" where the request is unknown), with one entry for each column; the baseline's is first."""
 
     case: str
     entries: tuple[Entry, ...]

@@ -36,7 +36,7 @@ def outcome_of(kind: VerdictKind) -> Outcome:
 
 
 def name_of(result: Result) -> str:
-    """Return the case's id; "unknown" where nobody can tell what was asked."""
+    """Return the case's id; "unknown" where the request is unknown."""
     return result.case or "unknown"
 
 

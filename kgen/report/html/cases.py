@@ -60,7 +60,7 @@ class SceneView:
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case, ready for the page. ``name`` is its id or "" where nobody can tell what was asked."""
+    """One case, ready for the page. ``name`` is its id, or "" where the request is unknown."""
 
     anchor: str
     name: str
@@ -165,7 +165,7 @@ def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bo
     """Return what stands behind the cells, and who says so."""
     path = seen.path if alone else seen.paths.get(phase.index, NOT_ASKED)
     if path == NOT_ASKED and record is not None and record.decode is not Decode.UNKNOWN:
-        return f"{record.decode.name.lower()}: the guest's own probe of VGA; nobody else could be asked"
+        return f"{record.decode.name.lower()}: by the guest's own probe of VGA; there is no other source"
     return f"{path.kind}: {path.line.strip()}" if path.line.strip() else path.kind
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kgen.evidence.observation import Observation
 from kgen.kernel.results_block import BootPath
 
-#: Rows of one table; a result that somebody made up may have any number.
+#: Rows of one table; a forged result may have any number.
 _MOST = 200
 #: Names that are not clear by themselves.
 _NAMES = {

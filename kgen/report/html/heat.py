@@ -58,7 +58,7 @@ class HeatMap:
 def heat_maps(runs: Sequence[Run], labels: Sequence[str], anchors: Anchors) -> tuple[HeatMap, ...]:
     """Return a map for each way in which operands lie.
 
-    ``labels`` name the runs; ``anchors`` lead to the results that are told in full.
+    ``labels`` name the runs; ``anchors`` lead to the results that are shown in full.
     """
     found: dict[str, dict[tuple[str, int], dict[tuple[int, str], Result]]] = {}
     for number, run in enumerate(runs):

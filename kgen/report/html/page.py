@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Characters of serial logs: of one, and of all in a page.
 _LOG = 48_000
 _LOGS = 384_000
-#: Cases of a suite that are told in full.
+#: How many cases of a suite are shown in full.
 _DETAILS = 400
 #: Verdicts of whose cases there is more to be told than the table has.
 _PLAIN = frozenset({VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.RAM_BACKED})
@@ -56,7 +56,7 @@ class Again:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run, ready for the page. ``cases`` are told in full, ``summaries`` are those of a suite in one line each."""
+    """One run, ready for the page. ``cases`` are shown in full, ``summaries`` are those of a suite in one line each."""
 
     anchor: str
     label: str
@@ -139,7 +139,7 @@ def _levels() -> tuple[tuple[str, str], ...]:
     return tuple((f"l{number}", word) for number, word in enumerate(words, 1))
 
 
-def _is_told(run: Run, result: Result) -> bool:
+def _is_shown(run: Run, result: Result) -> bool:
     """Return whether there is more to be told than a line in a table: always where a case was run alone."""
     return not _is_suite(run) or result.verdict.kind not in _PLAIN
 
@@ -154,14 +154,14 @@ def _run_view(number: int, run: Run, label: str, room: int) -> RunView:
     total = run.kind
     counts = Counter(kinds)
     views = [case_view(result, f"r{number}c{at}") for at, result in enumerate(run.results)]
-    told = [view for view, result in zip(views, run.results, strict=True) if _is_told(run, result)]
+    told = [view for view, result in zip(views, run.results, strict=True) if _is_shown(run, result)]
     suite = _is_suite(run)
     tally = ", ".join(f"{counts[kind]} {kind.name}" for kind in SEVERITY if counts[kind])
     return RunView(
         anchor=f"r{number}",
         label=label,
         where=run.where,
-        title=run.spec.name if run.spec else "(nobody can tell what was asked)",
+        title=run.spec.name if run.spec else "(the request is unknown)",
         platform=run.platform,
         kind=total.name,
         style=style_of(total),

@@ -18,7 +18,7 @@ _LOST = "lost"
 @dataclass(frozen=True)
 class RateRow:
     """The rate of one kind of violation, or of any. ``count`` is how many violations there were. ``rate`` counts the
-    rounds or batches (``unit``) that showed any, None where nobody counted them; ``at_most`` says that they may be
+    rounds or batches (``unit``) that showed any, None where they were not counted; ``at_most`` says that they may be
     fewer."""
 
     kind: str

@@ -13,7 +13,7 @@ from typing import Any
 _EXIT_PORT = 0xF4
 #: What QEMU gets to talk with kgen; option and value.
 _CHANNELS = frozenset(("-mon", "-gdb", "-qmp", "-name"))
-#: What stops the machine or keeps it for whoever watches it.
+#: Options that stop the machine or keep it for a user who watches it.
 _HELD = frozenset(("-S", "-no-shutdown"))
 _SERIAL = "kgen-serial"
 #: The file of a drive; two commas stand for one in its name.

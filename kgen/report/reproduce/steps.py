@@ -24,7 +24,7 @@ LOG = "serial.txt"
 SUITE_FILE = "suite.toml"
 #: More cases than that are written into a file, not onto a line.
 MAX_PATTERNS = 12
-#: How long a kernel without an end is run where nobody knows how long it was, in seconds.
+#: How long a kernel without an end is run where the time of the original run is unknown, in seconds.
 DEFAULT_SECONDS = 60
 #: A machine that is run by hand is given at least so many seconds, and so many times what the run took. A kernel from a
 #: disk cannot end QEMU, as it has no command line to be told how, so all of that passes.
@@ -72,7 +72,7 @@ class Steps:
     @property
     def by_hand(self) -> tuple[str, ...]:
         """Shell lines that build the image, run it and judge its log, to be given after those of ``with_kgen`` where
-        there are any. () where nobody knows what was asked."""
+        there are any. () where the request is unknown."""
         if not self.build:
             return ()
         end = f"  # {exit_text(self.kind)}" if self.by_log else ""

@@ -25,7 +25,7 @@ def document(
 ) -> dict[str, Any]:
     """Return everything that was asked, seen and concluded, as plain JSON values.
 
-    ``spec`` is None where nobody can tell what was asked; ``invocation`` is the command line that it was done with.
+    ``spec`` is None where the request is unknown; ``invocation`` is the command line of the run.
     """
     seen = plain(observation)
     return {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Result:
     """The verdict on one case, with what it rests on.
 
-    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where nobody can tell
+    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where it is not known
     what was asked; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
     wrote the result, ``invocation`` its command line, () where the document does not say.
     """
@@ -55,7 +55,7 @@ class Result:
 
     @property
     def phase_record(self) -> PhaseRecord | None:
-        """What was seen of the case itself, controls apart; None where it was not reached, or nobody can tell."""
+        """The record of the case itself, controls apart; None where it was not reached or is unknown."""
         record = self.observation.best
         if self.spec is None or record is None:
             return None
@@ -95,7 +95,7 @@ class Result:
 class Run:
     """One run of a kernel, or of a suite in as many boots as it took: its results in order.
 
-    ``spec`` is the whole request, None where nobody can tell; ``platform`` is what ran it.
+    ``spec`` is the whole request, None where it is unknown; ``platform`` is what ran it.
     """
 
     where: str
@@ -115,7 +115,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the machines of all its boots ran, 0 where nobody knows."""
+        """How long the machines of all its boots ran, 0 where that is unknown."""
         total = sum(seen.timings.get("run", 0.0) for seen in self.boots)
         # the file may be damaged: neither negative, nor more than a year, nor no number
         return total if 0 <= total < 366 * 24 * 3600 else 0.0
@@ -181,7 +181,7 @@ def run_of_case(
     invocation: Sequence[str] = (),
     where: str = "",
 ) -> Run:
-    """Return a case that was run alone; ``spec`` is None where nobody can tell what was asked."""
+    """Return the run of one case; ``spec`` is None where the request is unknown."""
     case = spec.name if spec else ""
     result = Result(where, case, spec, 0, observation, verdict, __version__, tuple(invocation))
     return Run(where, spec, observation.platform, (result,))
@@ -242,7 +242,7 @@ def explain(result: Result) -> str:
 
 
 def account(result: Result) -> str:
-    """Return a verdict with its controls and witnesses: a case of its own is told as one of a suite."""
+    """Return a verdict with its controls and witnesses, in the form of a suite's case."""
     spec, seen = result.spec, result.observation
     if spec is None:
         return as_text(lambda console: show_unknown(console, seen, result.verdict))

@@ -1,4 +1,4 @@
-"""Result documents (docs/result-schema.md) as the typed values they were made of, whoever wrote them."""
+"""Result documents (docs/result-schema.md) as the typed values they were made of. Documents are not trusted."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from kgen.wording import one_line, quoted
 
 #: What an error that kept a run from starting comes to (kgen.run.verify.refused).
 _REFUSED = frozenset({VerdictKind.SKIP, VerdictKind.ERROR, VerdictKind.CRASH})
-#: What can be said of a log where nobody knows what was asked.
+#: The possible verdicts on a log whose request is unknown.
 _UNASKED = frozenset({VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE, VerdictKind.ERROR})
 #: How much of the reason stands in a sentence.
 _REASON = 120

@@ -1,4 +1,4 @@
-"""Results as values and as the document that ``reading.load`` reads, whoever came to them."""
+"""Results as values and as the document that ``read.load`` reads."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def _document(run: Run) -> dict[str, Any]:
         seen = {id(each.observation): (each.spec, each.observation) for each in run.results}
         boots = [(spec, observation) for spec, observation in seen.values() if spec is not None]
         made = suite_document(run.spec, run.platform, boots, outcomes_of(run), first.invocation)
-    # whoever wrote the result, not who hands it on
+    # the version that wrote the result, not the one that passes it on
     return made | {"kgen": first.kgen}

@@ -77,7 +77,7 @@ def verdict_of(entry: Entry) -> str:
 
 
 def told_of(comparison: Comparison, row: Row, column: Column, entry: Entry) -> tuple[tuple[Column, Entry], ...]:
-    """Return the verdicts that a difference is told with, the baseline's first; none for a case that is not there any
+    """Return the verdicts that a difference is shown with, the baseline's first; none for a case that is not there any
     more, of which the headline says all.
     """
     if entry.cell is None:
@@ -106,7 +106,7 @@ def alike(comparison: Comparison) -> tuple[int, str]:
 
 
 def total(comparison: Comparison) -> str:
-    """Return what it comes to, where somebody asked: "" where it was only to be shown."""
+    """Return the outcome of a comparison, "" where none was requested."""
     if not comparison.fatal:
         return ""
     found = [entry.difference for _, _, entry in comparison.failed]

@@ -36,7 +36,7 @@ _STYLES: Mapping[Difference, str | None] = {
     Difference.BETTER: "bold green",
     Difference.SAME: None,
 }
-#: Differences of a kind that are told in full, unless everything is asked for.
+#: How many differences of a kind are shown in full, unless everything is requested.
 _TOLD = 20
 #: Between two columns of the table.
 _GAP = "  "
@@ -109,7 +109,7 @@ def _differences(say: Printer, comparison: Comparison, everything: bool, width: 
         shown[entry.difference] += 1
         if shown[entry.difference] > _TOLD and not everything:
             continue
-        # what is told in its headline alone, makes a list
+        # differences that have a headline only make a list
         if not brief or entry.cell is not None:
             say.line("")
         brief = entry.cell is None
