@@ -169,7 +169,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _resolved(path: Path) -> Path:
-    """Return the file behind links. Raises OSError where they lead nowhere but in a circle."""
+    """Return the file that links lead to. Raises OSError where they lead nowhere but in a circle."""
     with contextlib.suppress(FileNotFoundError):
         # for a circle resolve() raises another error, or none, depending on Python's version
         path.stat()
@@ -179,7 +179,7 @@ def _resolved(path: Path) -> Path:
 def _descriptor(path: Path) -> int | None:
     """Return the number of one of our own open files where the path is the system's name for it.
 
-    A file behind it is added to: replaced, it would lose what others wrote there, and what we go on to write.
+    Output is appended to its file: a replaced file would lose what others wrote there, and what we go on to write.
     """
     match = re.fullmatch(r"/dev/(stdout|stderr)|(?:/dev|/proc/self)/fd/([0-9]{1,6})", str(path))
     if not match:

@@ -145,7 +145,7 @@ def _asked(config: pytest.Config) -> Asked:
             name = idle[0].replace("_", "-")
             raise pytest.UsageError(f"kgen: --kgen-{name} is for a run, and --kgen-log judges one that is over")
         if expect == "known":
-            raise pytest.UsageError("kgen: of the machine behind a log nothing is known; name the verdict")
+            raise pytest.UsageError("kgen: the machine that a log is of is not known; name the verdict")
         runs = api.judge_all(log)
     else:
         platform_named(platform)

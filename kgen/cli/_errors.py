@@ -32,10 +32,7 @@ def say_error(line: str) -> None:
 
 
 def stdout_fails() -> bool:
-    """Return whether what we have said cannot be written.
-
-    What is left of it will not be tried once more, at Python's end.
-    """
+    """Return whether standard output cannot be written. Python does not try again at its own end."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -69,7 +66,7 @@ def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
                 import traceback
 
                 traceback.print_exc()
-            stdout_fails()  # else it would fail once more when Python ends, with a code of Python's
+            stdout_fails()  # otherwise it would fail again when Python ends, with Python's exit code
             code = CANNOT_TELL
         if code is None:
             raise
@@ -77,15 +74,13 @@ def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
 
 
 def _is_clicks(error: BaseException) -> bool:
-    """Return whether it is an end in good order: click's way to say that all is done, or that help is all that was
-    wanted.
-    """
+    """Return whether an exception is no failure: click raises some where all is done or only help was requested."""
     # the latter by name: it is newer than the oldest click we work with
     return isinstance(error, click.exceptions.Exit) or type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _told(error: BaseException) -> int | None:
-    """Say in one line what ended a command, and give its exit code; None where that is left to click and to Python.
+    """Print in one line what ended a command. Returns its exit code, None where click or Python handles the exception.
 
     They end quietly on a BrokenPipeError, as ``kgen ... | head`` should, and show a bug's traceback.
     """
@@ -115,7 +110,7 @@ def _bisects(invocation: Sequence[str]) -> bool:
 
 
 def _ended(by: Terminated) -> int:
-    """Say which signal ended us, where that can still be said; the exit code."""
+    """Print which signal ended kgen, where that is still possible. Returns the exit code."""
     try:
         click.echo(f"kgen: ended by {by}", err=True)
         sys.stdout.flush()

@@ -22,8 +22,10 @@ MAX_HOST_CPU = 8191
 
 
 class GroupedOption(click.Option):
-    """An option that the help shows under ``group``, behind its own text the names that ``entries`` gives, if any: they
-    are asked for when the help is shown, since a registry has to be read for them."""
+    """An option that the help shows under ``group``. The names that ``entries`` returns follow its own text.
+
+    ``entries`` is called when the help is shown, because it reads a registry.
+    """
 
     def __init__(
         self, *args: Any, group: str = "", entries: Callable[[], Iterable[str]] | None = None, **kwargs: Any
@@ -44,7 +46,7 @@ class GroupedCommand(click.Command):
     """A command whose help has one section for each group of options, in the order of their definition."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take arguments for QEMU only from behind a ``--``: without it one is a slip, such as a forgotten option."""
+        """Accept arguments for QEMU only after a ``--``: without it one is a mistake, such as a forgotten option."""
         words = list(args)  # click empties the list
         rest = super().parse_args(ctx, args)
         given = ctx.params.get("qemu_args", ())
@@ -166,7 +168,7 @@ _CASE_OPTIONS = (
         type=int,
         default=0,
         metavar="CELLS",
-        help="Cells in one handshake of the case.  [default: 128 for tokens, else by the experiment; or what fits]",
+        help="Cells in one handshake of the case.  [default: for tokens 128, otherwise by experiment; or what fits]",
     ),
     option(
         _KERNEL,

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def verify_suite(console: Console, job: Any, live: Any) -> VerdictKind:
-    """Run a suite, judge each case, tell; how the whole came out."""
+    """Run a suite, judge each case, report. Returns the verdict of the whole."""
     from kgen.report.results.model import show_run
     from kgen.run.verify import carry_out
 
     def rebooted(seen: Observation, left: int) -> None:
-        why = seen.crash or seen.cut or "the guest came to its end early"
+        why = seen.crash or seen.cut or "the guest ended early"
         click.echo(f"kgen: {why}; starting again for the {left} cases that are left", err=True)
 
     run = carry_out(

@@ -44,7 +44,7 @@ class Shown:
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
             return
-        if view.last is None or view.last is not self._told:  # else a line with a new time would look like a new look
+        if view.last is None or view.last is not self._told:  # a new time alone is no new look
             self._say(line(view))
         self._say(f"{view.ending}; {view.left}")
         self._say(REMARK)

@@ -1,4 +1,4 @@
-"""kgen compare: results held against each other."""
+"""kgen compare: results compared with each other."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def _forms() -> list[str]:
     return list(forms())
 
 
-@click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Hold results against each other.")
+@click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Compare results with each other.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(
     _VERDICT,
     "--baseline",
     type=file_name,
     metavar="FILE",
-    help="Hold all against this result, and let the exit code say what came of it.",
+    help="Compare all with this result, and let the exit code state the outcome.",
 )
 @option(
     _VERDICT,
@@ -86,7 +86,7 @@ def COMMAND(
     """Show one table, a row for each case and a column for each result, and mark differences from the first column.
 
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
-    Without --baseline the first one is what the others are held against, and the exit code is 0 whatever they say.
+    Without --baseline the others are compared with the first one, and the exit code is 0 whatever they say.
     """
     from kgen.errors import unknown
     from kgen.report.compare.comparison import compare
@@ -129,7 +129,7 @@ def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
     others = [path for path in results if not _same(path, baseline)]
     if not others:
         raise click.UsageError(
-            "the result is the baseline itself, which counts once; name another one to hold against it"
+            "the result is the baseline itself, which counts once; name another one to compare with it"
         )
     return first + read_runs(others)
 

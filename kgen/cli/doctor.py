@@ -15,7 +15,7 @@ _RUN = "The tools"
 @gdb_option(_RUN)
 @click.pass_context
 def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
-    """Say what is here, what is missing and how to get it, and boot a canary kernel on every platform.
+    """Report what is installed, what is missing and how to get it, and boot a canary kernel on every platform.
 
     Exit code 0 when at least one platform works, 9 when none does.
     """

@@ -1,4 +1,4 @@
-"""kgen gdb: run a kernel to an interesting moment and go on in gdb."""
+"""kgen gdb: run a kernel to a chosen moment and go on in gdb."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DEFAULT_TIMEOUT = 600.0
     "--log",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the guest's serial log there; else it goes with the machine.",
+    help="Keep the guest's serial log there; otherwise it is deleted with the machine.",
 )
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @gdb_option(_RUN)
@@ -74,10 +74,10 @@ DEFAULT_TIMEOUT = 600.0
 @click.argument("qemu_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- QEMU-ARGS]")
 @click.pass_context
 def COMMAND(context: click.Context, /, **values: Any) -> None:
-    """Build a kernel, run it to an interesting moment, and go on in gdb with kgen's commands.
+    """Build a kernel, run it to a chosen moment, and go on in gdb with kgen's commands.
 
-    The machine is frozen at the case's first violation, where there is one, else at the end. It ends when gdb does.
-    Arguments after -- go to QEMU as they are.
+    The machine is frozen at the case's first violation, where there is one, otherwise at the end. It ends when gdb
+    does. Arguments after -- go to QEMU as they are.
     """
     if values["script"]:
         from kgen.resources import data_dir

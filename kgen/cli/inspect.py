@@ -30,7 +30,7 @@ _READING = "The machine"
     type=click.Choice(["found", "resume", "stop"]),
     default="found",
     show_default=True,
-    help="How to leave the machine: as it was found where --qmp can tell, else stopped.",
+    help="How to leave the machine: as it was found where --qmp can tell, otherwise stopped.",
 )
 @gdb_option(_READING)
 @option(

@@ -83,7 +83,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     """Drive the CPUs of a real kernel one access to the cell at a time, in every order there is.
 
     One round of the token experiment on QEMU's translator: for every schedule of its accesses, what the guest records
-    and the verdict on it are held against a model. The first schedule that loses a token and the first that duplicates
+    and the verdict on it are compared with a model. The first schedule that loses a token and the first that duplicates
     one are listed. Stepping makes every single instruction atomic: this is no evidence about LOCK.
     """
     from rich.console import Console
@@ -146,7 +146,7 @@ def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _J
 
 
 def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qemu: str | None) -> Exploration:
-    """Carry out what is asked for."""
+    """Carry out the request."""
     from kgen.build import build
     from kgen.interleave.model import Exploration
     from kgen.interleave.stepper import explore, opened

@@ -53,7 +53,7 @@ _KERNEL = "The kernel, where the log or the dump has lost what it was asked"
 def COMMAND(context: click.Context, /, **values: Any) -> int:
     """Judge a run that was made anywhere, from its serial log, a dump of its memory, or its result code.
 
-    LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are held against each
+    LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are compared with each
     other. What the guest says about itself is not believed: all is computed again.
     """
     from rich.console import Console
@@ -68,7 +68,7 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     judged = [results(run, invocation(context)) for run in runs]
     if len(judged) == 1 and judged[0].spec is None and judged[0].kind is VerdictKind.ERROR:
-        # nothing was judged: what stands in the way is an error like any other
+        # nothing was judged: the cause is reported like any other error
         say_error(judged[0].verdict.reason)
     else:
         for run, found in zip(runs, judged, strict=True):

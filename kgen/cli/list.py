@@ -1,4 +1,4 @@
-"""kgen list: what there is to choose from."""
+"""kgen list: instructions, targets, experiments, platforms, formats, kits."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def _names() -> list[str]:
     return list(formats())
 
 
-@click.command("report", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Tell results in another form.")
+@click.command("report", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Report results in another form.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="", entries=_names)
 @option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where the report goes.  [default: stdout]")
@@ -38,7 +38,7 @@ def _names() -> list[str]:
     help="Pack results, logs, image, ELF, listing and bug report for a tracker.",
 )
 def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: Path | None) -> int:
-    """Tell results once more, in another form.
+    """Report results in another form.
 
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input. It
     exits 0 whatever the verdicts are: they have been judged.

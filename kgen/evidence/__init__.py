@@ -1,1 +1,1 @@
-"""What was seen, without an opinion: records of both channels, the path, the hypervisor's trace."""
+"""Observations without a judgement: records of both channels, the path, the hypervisor's trace."""

@@ -1,4 +1,4 @@
-"""Both channels against each other: where they differ although they must not."""
+"""Compares the two channels: where they differ although they must not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import fields
 from kgen.evidence.records import PhaseRecord, Record
 from kgen.kernel.results_block import PhaseStatus
 
-#: What both channels hold from the boot on, and what they hold alike once the guest has ended.
+#: Fields that both channels hold from the boot on, and those that are equal once the guest has ended.
 _FIXED_AT_BOOT = ("boot_path", "clock", "khz", "x2apic", "cpus_needed", "planned")
 
 
 _FIXED_AT_END = ("state", "cpus_found", "lines", "phase")
 
 
-#: Fields of a phase that stand in a line of their own, which a log that was cut may lack.
+#: Fields of a phase that are printed in a line of their own, which a log that was cut may lack.
 _ANNOUNCED = ("role", "address", "cells")
 
 
@@ -39,7 +39,7 @@ def differences(serial: Record, memory: Record) -> tuple[str, ...]:
     names: tuple[str, ...] = _FIXED_AT_BOOT if serial.complete else ()
     names += _FIXED_AT_END if serial.complete and memory.complete else ()
     found += _unequal("", serial, memory, names)
-    # A phase that a fault broke off has no result line.
+    # A phase that a fault ended has no result line.
     ended = [phase for phase in memory.phases if phase.status is not PhaseStatus.RUNNING]
     if serial.complete and memory.complete and len(serial.phases) != len(ended):
         found.append(f"serial has {len(serial.phases)} phases, memory {len(ended)}")
@@ -67,7 +67,7 @@ def differences(serial: Record, memory: Record) -> tuple[str, ...]:
 def _phase_differences(serial: PhaseRecord, memory: PhaseRecord, complete: bool) -> list[str]:
     skipped = {*_SERIAL_FIELDS, *_MEMORY_FIELDS}
     if not complete:
-        # a log that lost lines may lack these, and counters, but may not have other counters
+        # a log that lost lines may lack these and counters, but the counters it has must be equal
         skipped |= {"counts", *_PROBED}
         if not serial.label:
             skipped |= set(_ANNOUNCED)

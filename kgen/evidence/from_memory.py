@@ -1,4 +1,4 @@
-"""The debugger channel: a record out of the results block in memory."""
+"""The debugger channel: a record from the results block in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The serial channel: a record out of the guest's log."""
+"""The serial channel: a record from the guest's log."""
 
 from __future__ import annotations
 

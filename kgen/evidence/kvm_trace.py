@@ -1,4 +1,4 @@
-"""Accesses of several CPUs to one cell, as a hypervisor's kernel recorded them: which came between the halves of which.
+"""Accesses of several CPUs to one cell, recorded by a hypervisor's kernel: which came between the halves of another.
 
 An exchange on emulated memory is a read and then a write by one CPU. The kernel passes each on to the emulator: a read
 is carried out somewhere between being asked for and being answered, a write after it was passed on and before the same
@@ -31,7 +31,7 @@ class TraceEvent:
     index: int = 0
 
 
-#: Accesses kept before and after those that matter.
+#: How many accesses are kept before and after the relevant ones.
 _BEFORE = 4
 _AFTER = 12
 
@@ -111,7 +111,7 @@ def _pending(trace: Sequence[TraceEvent], at: int) -> TraceEvent | None:
     latest = next((n for n in reversed(range(at)) if trace[n].kind == "write"), None)
     if latest is None or trace[latest].cpu == trace[at].cpu:
         return None
-    # nothing is known of what was left out
+    # the accesses that were left out are unknown
     whole = trace[at].index - trace[latest].index == at - latest
     silent = all(event.cpu != trace[latest].cpu for event in trace[latest + 1 : at])
     return trace[latest] if whole and silent else None

@@ -43,8 +43,11 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class PathEvidence:
-    """What an access goes through. ``kind`` is the answer, ``region`` QEMU's name for what lies there, ``line`` and
-    ``view`` its own words. Where ``kind`` is "unknown", ``line`` says why."""
+    """What backs an access.
+
+    ``region`` is QEMU's name for it, ``line`` and ``view`` are QEMU's own words. Where ``kind`` is "unknown", ``line``
+    says why.
+    """
 
     kind: Kind
     region: str
@@ -52,7 +55,7 @@ class PathEvidence:
     view: str
 
 
-#: There was no QEMU to ask. An answer that leaves doubt is something else: nothing may stand in for it.
+#: There was no QEMU to ask. An unclear answer is not the same: no other source may replace it.
 NOT_ASKED = PathEvidence("unknown", "", "not asked", "")
 
 

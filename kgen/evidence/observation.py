@@ -1,4 +1,4 @@
-"""What was seen, raw: the same record from two channels, the guest's serial log and the debugger's memory reading."""
+"""The raw observation of a run: one record from each channel, the guest's serial log and the debugger's reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERIAL_ONLY = "serial-log"
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything seen of one run.
+    """The observation of one run.
 
     ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
     ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
@@ -54,7 +54,7 @@ class Observation:
 
     @property
     def best(self) -> Record | None:
-        """The record to judge by: the debugger's where there is one."""
+        """The record to judge by: the debugger's where there is one, otherwise the serial one."""
         return self.memory or self.serial
 
     @functools.cached_property
@@ -67,7 +67,7 @@ class Observation:
 MEMORY_DUMP = "memory-dump"
 #: The platform of what was rebuilt from the code on a kernel's screen.
 RESULT_CODE = "result-code"
-#: Where there is no machine whose memory could be read.
+#: The platforms without a machine whose memory could be read.
 WITHOUT_MEMORY = frozenset({SERIAL_ONLY, RESULT_CODE})
-#: How an accelerator ends that cannot carry out an instruction.
+#: How the crash of an accelerator that cannot carry out an instruction begins.
 EMULATION_FAILURE = "the accelerator stopped with an internal error"

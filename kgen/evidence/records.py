@@ -1,4 +1,4 @@
-"""What a kernel has recorded, channel by channel: counters, witnesses, faults, CPUs."""
+"""The records of a kernel, one for each channel: counters, witnesses, faults, CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kgen.kernel.results_block import (
     ViolationKind,
 )
 
-#: The state of a kernel that has ended.
+#: The states of a kernel that has ended.
 FINAL_STATES = frozenset(KernelState) - {KernelState.BOOTING, KernelState.STARTING_CPUS, KernelState.RUNNING}
 
 
@@ -111,7 +111,7 @@ class PhaseRecord:
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """A CPU exception that the guest caught. ``phase`` is the one that it ended, None where it ended the run."""
+    """A CPU exception that the guest handled. ``phase`` is the one that it ended, None where it ended the run."""
 
     cpu: int
     vector: int
@@ -124,7 +124,7 @@ class FaultRecord:
 
 @dataclass(frozen=True)
 class CpuRecord:
-    """Where a CPU was when the machine was frozen. ``apic_id`` is the local APIC's."""
+    """The state of a CPU when the machine was frozen. ``apic_id`` is the local APIC's."""
 
     cpu: int
     apic_id: int
@@ -140,7 +140,7 @@ class CpuRecord:
 
 @dataclass(frozen=True)
 class Handshake:
-    """What the BSP had told the other CPUs to do when the machine was frozen: the place of the cells, and the fields of
+    """The BSP's task for the other CPUs when the machine was frozen: the place of the cells, and the fields of
     kgen.kernel.results_block.Task. Addresses are physical."""
 
     #: Of the first cell.
@@ -175,7 +175,7 @@ class Record:
     the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
     which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), ``said``
     its last sentence for people (protocol.SENTENCES); both are "" in memory's account. ``phase_index`` is the phase
-    whose turn it was, and ``handshake`` what the CPUs were told for it; both are None in the serial account.
+    that was current, and ``handshake`` the CPUs' task in it; both are None in the serial account.
     """
 
     channel: str
@@ -207,8 +207,8 @@ class Record:
 
     @property
     def cpu_numbers(self) -> dict[int, int]:
-        """The guest's number of a CPU by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the
-        guest in the order in which they came."""
+        """The guest's numbers of the CPUs, by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the
+        guest in the order of their arrival."""
         arrived = sorted(self.cpus, key=lambda entry: entry.apic_id)
         return {number: entry.cpu for number, entry in enumerate(arrived)}
 

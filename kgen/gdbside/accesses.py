@@ -1,4 +1,4 @@
-"""Where a CPU stands within the few instructions that access a cell: before, between, or behind its accesses."""
+"""Where a CPU stands within the few instructions that access a cell: before, between, or after its accesses."""
 
 from __future__ import annotations
 

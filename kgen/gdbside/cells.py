@@ -122,7 +122,7 @@ def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
 
 def interesting(snapshot: Snapshot) -> int:
     """Return the cell of interest to a user who looks at the machine: that of a violation whose batch still
-    stands, else the one that is being filled.
+    stands, otherwise the one that is being filled.
     """
     last = snapshot.record.witnesses[-1] if snapshot.record.witnesses else None
     if last is not None and snapshot.in_place(last):

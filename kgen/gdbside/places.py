@@ -46,7 +46,7 @@ def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
 
 def callers(snapshot: Snapshot, entry: CpuRegisters) -> tuple[str, ...]:
     """Return the routines that a CPU will return to, the nearest first: of what lies on its stack, what points into the
-    kernel's code behind a call."""
+    kernel's code after a call."""
     try:
         data = snapshot.machine.read_memory(entry.esp, 4 * _STACK_WORDS)
     except DebuggerError:
@@ -106,7 +106,7 @@ def _consumer(snapshot: Snapshot, cpu: int, frames: Sequence[str]) -> str:
     doing = _innermost(snapshot, _AT_WORK, frames) or "works"
     cells = snapshot.block.handshake.cells
     if cells and own.cell >= cells:
-        return f"has all {plural(cells, 'cell')} of batch {own.go} behind it and is about to acknowledge"
+        return f"has all {plural(cells, 'cell')} of batch {own.go} done and is about to acknowledge"
     return f"is at cell {own.cell} of batch {own.go} ({plural(cells, 'cell')}): it {doing}"
 
 

@@ -159,7 +159,7 @@ def _prologue(snapshot: Snapshot, witness: Witness, phase: Phase) -> Iterator[st
     yield ""
     yield "1. What was put, and where"
     steps = [access for access in accesses(_work(snapshot, phase).put.statements) if access]
-    how = f"with '{steps[-1].text}', which writes the token and gives back what was there, in one step if it is atomic"
+    how = f"with '{steps[-1].text}', which writes the token and returns the old value, in one step if it is atomic"
     if len(steps) > 1:
         how = "in several steps, " + " and then ".join(f"'{step.text}'" for step in steps)
     work = _work(snapshot, phase)
@@ -254,7 +254,7 @@ def _gone(snapshot: Snapshot, witness: Witness, pattern: str) -> Iterator[str]:
     yield ""
     yield "4. Second look, the kernel's"
     yield from _own_look(witness, pattern)
-    # a machine that has come to its end shows no other one
+    # a machine that has ended shows no other batch
     if not snapshot.is_over:
         yield from _text(f"To look yourself: {_HOW}.")
     yield ""

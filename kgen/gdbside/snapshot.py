@@ -87,7 +87,7 @@ class Snapshot:
             named = {numbers.get(entry.cpu): entry for entry in self.registers if entry.cpu is not None}
             return {cpu: entry for cpu, entry in named.items() if cpu is not None}
         start = self.image.symbols["stacks"]
-        # an empty stack's pointer is behind its last byte
+        # an empty stack's pointer is one past its last byte
         owners = {(entry.esp - 1 - start) // STACK_SIZE: entry for entry in self.registers}
         return {cpu: entry for cpu, entry in owners.items() if 0 <= cpu < self.record.cpus_found}
 

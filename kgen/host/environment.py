@@ -21,7 +21,7 @@ WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def host() -> dict[str, Any]:
-    """Return the machine and the kernel under us. What cannot be read is left out."""
+    """Return facts of this host and its kernel. What cannot be read is left out."""
     fields = {"system": platform.system(), "kernel": platform.release(), "machine": platform.machine()}
     return fields | {"cpus": os.cpu_count() or 0} | _cpuinfo(_read(Path("/proc/cpuinfo")))
 
@@ -55,7 +55,7 @@ def first_line(command: Sequence[str]) -> str:
 
 
 def accelerator(command: Sequence[str]) -> dict[str, str]:
-    """Return what carries the guest out, from QEMU's command line: ``accel`` and, for TCG, its ``thread`` mode.
+    """Return the accelerator, from QEMU's command line: ``accel`` and, for TCG, its ``thread`` mode.
 
     QEMU takes the first of several accelerators that works; ours comes first.
     """
@@ -71,7 +71,7 @@ def accelerator(command: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def gathering(emulator: str, gdb: str) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Ask the programs ``emulator`` and ``gdb`` (either may be "") for their versions while something else goes on.
+    """Read the versions of the programs ``emulator`` and ``gdb`` (either may be "") in the background.
 
     The function it gives waits for the answers and returns everything about the place of a run that may bear on its
     result.

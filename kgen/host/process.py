@@ -1,4 +1,4 @@
-"""Children that cannot outlive us, with all that they start: a session each, killed when we die, waited for by pid.
+"""Child processes that cannot outlive kgen: each has its own session, is killed when kgen dies, and waited for by pid.
 
 A child is the leader of its process group; a wrapper script and the program it runs are one group. The leader's end is
 the end of its group. Signals go to that group, and only while its leader has not been reaped: its number is ours then.
@@ -26,12 +26,12 @@ from kgen.host.signals import signals_wait
 #: How much of a child's error output is kept, in bytes: its beginning, where the cause is, and its end.
 HEAD_BYTES = 8192
 TAIL_BYTES = 8192
-#: A short-lived program that prints more than this, in bytes, is not the one we took it for.
+#: A short-lived program that prints more than this, in bytes, is not the expected one.
 ANSWER_BYTES = 1 << 20
 
 #: For the members of a killed group to be gone, in seconds.
 _GONE_SECONDS = 1.0
-#: Waits for the end of its input, which is our death, then kills a group. Its own name is what ps(1) shows of it.
+#: Waits for the end of its input, that is for our death, then kills a group. ps(1) shows it by its own name.
 _WATCHDOG = ("/bin/sh", "-c", 'read word; kill -9 "-$1"', "kgen-watchdog")
 
 
@@ -64,7 +64,7 @@ class Child:
         return self._stderr
 
     def drain_stderr(self) -> None:
-        """Take what the child has written to its error output, without waiting."""
+        """Read what the child has written to its error output, without waiting."""
         while self._stderr >= 0:
             try:
                 data = os.read(self._stderr, 65536)
@@ -98,7 +98,7 @@ class Child:
         )
 
     def poll(self) -> int | None:
-        """Return the exit status if the child has ended (negative: the signal that killed it), else None.
+        """Return the exit status if the child has ended (negative: the signal that killed it), otherwise None.
 
         What it leaves behind of its group is killed then.
         """
@@ -107,7 +107,7 @@ class Child:
         return self._process.returncode
 
     def wait(self, timeout: float) -> int | None:
-        """Wait at most ``timeout`` seconds for the end; the exit status, or None if it still runs."""
+        """Wait at most ``timeout`` seconds for the end. Returns the exit status, or None if it still runs."""
         until = time.monotonic() + timeout
         while self.poll() is None and (left := until - time.monotonic()) > 0:
             if hasattr(os, "pidfd_open"):
@@ -133,7 +133,8 @@ class Child:
             return f"was killed by signal {-status}"
 
     def stop(self, ask: Callable[[], None] | None = None, grace: float = 1.0) -> int:
-        """End the child and its group: ask it, SIGTERM, SIGKILL, each given ``grace`` seconds. Returns its exit status.
+        """End the child and its group: a request, SIGTERM, SIGKILL, with ``grace`` seconds after each. Returns its
+        status.
 
         SIGKILL cannot be refused, so after it we wait until the kernel has taken the child down.
         """
@@ -149,8 +150,7 @@ class Child:
             self._signal(signal.SIGINT)
 
     def kill(self) -> int:
-        """End the child and its group at once, without a chance to tidy up. Returns its exit status; may be called
-        twice."""
+        """Kill the child and its group at once. Returns its exit status. May be called twice."""
         if self.poll() is None:
             self._end_group()
         self._close_pipes()
@@ -180,7 +180,7 @@ class Child:
                 time.sleep(0.005)
 
     def _close_pipes(self) -> None:
-        """Close our ends, keeping what the child said last."""
+        """Close our ends of the pipes, and keep the child's last output."""
         self.drain_stderr()
         if self._stderr >= 0:
             os.close(self._stderr)

@@ -77,7 +77,7 @@ def tidy_end() -> Iterator[None]:
 
 @contextmanager
 def signals_wait() -> Iterator[set[signal.Signals] | None]:
-    """Hold back the signals that end us, where signals can be held back. Gives the mask as it was, else None."""
+    """Hold back the signals that end us. Returns the mask as it was, None where signals cannot be held back."""
     if not hasattr(signal, "pthread_sigmask"):
         yield None
         return

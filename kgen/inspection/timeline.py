@@ -1,9 +1,9 @@
-"""The way to a violation: the witness ring, and what became of the witness's cell in its batch, in order of time.
+"""The events up to a violation: the witness ring, and the history of the witness's cell in its batch, in order of time.
 
 What the guest keeps of a batch tells the order of most of it (kernel_templates/experiments). A consumer leaves a cell
 with what it took, or when an exchange that began after the put was complete found nothing: so a take of the cell's own
-token, and finding nothing, come behind the put; a take of anything else may have come before. Every CPU acknowledges
-behind its last access, and CPU 0 looks when all have. The order of the other CPUs' accesses to each other is unknown.
+token, and finding nothing, come after the put; a take of anything else may have come before. Every CPU acknowledges
+after its last access, and CPU 0 looks when all have. The order of the other CPUs' accesses to each other is unknown.
 
 A token that is lost was gone when those last exchanges found nothing. What wiped it out, the late write of an exchange
 that had read the cell before the put, is recorded nowhere.

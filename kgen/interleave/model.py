@@ -42,7 +42,7 @@ SHAPES = ((Kind.EXCHANGE,), (Kind.READ, Kind.WRITE), (Kind.COMPARE,))
 @dataclass(frozen=True)
 class Access:
     """One access to the cell. ``read`` is what it found and ``wrote`` what it stored, None where it does not; ``cell``
-    is what the cell holds behind it."""
+    is what the cell holds after it."""
 
     cpu: int
     kind: Kind
@@ -146,7 +146,7 @@ SHOWN_DISAGREEMENTS = 3
 
 @dataclass(frozen=True)
 class Exploration:
-    """What came of trying schedules: ``total`` there are. ``outcomes`` counts by Outcome.name those on which all
+    """The results of a set of schedules: ``total`` there are. ``outcomes`` counts by Outcome.name those on which all
     agreed, ``first`` is the first of each; ``disagreements`` counts the others, ``disagreeing`` are their first."""
 
     total: int

@@ -1,4 +1,4 @@
-"""Schedules of the token experiment, told to people: what was tried, what came of it, and one of them step by step."""
+"""Schedules of the token experiment as a report: what was tried, the results, and one schedule step by step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int)
 
 
 def summary(found: Exploration) -> str:
-    """Return how many schedules there are, how many were tried, and what came of them."""
+    """Return how many schedules there are, how many were tried, and their results."""
     left_out = found.total - found.tried
     how = "the window is exhausted" if found.exhausted else f"--limit left {left_out} out"
     lines = [f"tried {found.tried} of {found.total} schedules: {how}"]

@@ -3,7 +3,7 @@
 The kernel boots on QEMU's translator and is stopped where every CPU is about to make its first access to the cell. A
 snapshot of the whole machine is taken there: RAM, CPUs, devices, clock. A trial puts the machine back to it, and lets
 one CPU after the other make one access, alone, and go on to its next; then all run freely to the kernel's own end. What
-the guest recorded and what the debugger reads are judged as after any run, and held against the model's word.
+the guest recorded and what the debugger reads are judged as after any run, and compared with the model.
 
 Time in the guest is counted in instructions (-icount), so that a trial can be repeated to the bit.
 """
@@ -67,7 +67,7 @@ ICOUNT_SHIFT = 10
 BOOT_SECONDS = 60.0
 RUN_SECONDS = 60.0
 SNAPSHOT = "window"
-#: Every third batch is a melee, in which all CPUs are let loose together: the one behind this.
+#: Every third batch is one in which all CPUs start together without an order: the batch after this.
 BATCH_BEFORE_MELEE = 2
 
 
@@ -179,7 +179,7 @@ class Stepper:
         self._monitor(f"savevm {SNAPSHOT}")
 
     def carry_out(self, window: Window, schedule: Sequence[int]) -> Trial:
-        """Put the machine back and let its CPUs access the cell in this order, in which each must come to its end.
+        """Put the machine back and let its CPUs access the cell in this order, in which each must reach its end.
 
         Raises DebuggerError, MachineError, GuestCrash where the machine fails; that it does something else than the
         model says is part of the trial.

@@ -18,7 +18,7 @@ from kgen.spec.kernel_spec import OLD_RULES, RULES, KernelSpec
 from kgen.targets import targets
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: What people write for characters that look alike.
+#: Characters that people may write in place of others that look alike.
 _ALIKE = str.maketrans({"O": "0", "I": "1", "L": "1", "-": "", " ": "", "\t": "", "\r": "", "\n": ""})
 GROUP = 5
 #: The first symbol of each code, and that of kernels that counted no live batches.
@@ -28,7 +28,7 @@ OLD_CODE_VERSION = 1
 CONTROLS, ADDRESS, OFFSET, CPUS, SUITE = 1, 2, 4, 8, 16
 #: A symbol holds a phase's status times this, plus what its probe said.
 DECODES = 3
-#: Bits of the symbol behind a status: the kinds of violations that were seen, then this.
+#: Bits of the symbol after a status: the kinds of violations that were seen, then this.
 AS_PLANNED = 16
 #: The symbol of the kernel's state also holds this many times the digits that are kept of counts of live batches.
 STATES = 8
@@ -93,7 +93,7 @@ def checksum(symbols: Iterable[int]) -> tuple[int, ...]:
 
 
 def to_text(symbols: Sequence[int]) -> str:
-    """Return symbols with their checksum behind them, in groups."""
+    """Return symbols and their checksum as text, in groups."""
     letters = "".join(ALPHABET[symbol] for symbol in (*symbols, *checksum(symbols)))
     return "-".join(letters[at : at + GROUP] for at in range(0, len(letters), GROUP))
 

@@ -68,7 +68,7 @@ def design(control: Live) -> int:
 
 
 def needed(control: Live) -> int | None:
-    """Return how many live batches of the case a control that failed so often asks for, None where it says nothing."""
+    """Return how many live batches of the case a control requires by its rate of violation, None for too low a rate."""
     expected = least(control.violated)
     if not expected:
         return None
@@ -80,7 +80,7 @@ def needed(control: Live) -> int | None:
 
 def missing(case: Live, controls: Iterable[Live]) -> int | None:
     """Return how many live batches of one style the case still needs by all controls that count, 0 where the proof is
-    reached; None where a control says nothing yet."""
+    reached; None where a control has too few violations yet."""
     wanted = [needed(control) for control in controls]
     if not wanted or None in wanted:
         return None

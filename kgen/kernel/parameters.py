@@ -56,7 +56,7 @@ SINGLE_ROUNDS = 20
 ROW_MS = 100
 
 
-#: How long a CPU may take to finish a batch. Generous: a busy host is no evidence.
+#: How long a CPU may take to finish a batch. Generous: a busy host is no evidence of a defect.
 PARK_MS = 30_000
 
 
@@ -83,7 +83,7 @@ PIT_POLLS = 1_000_000
 PIT_SHOTS = 3
 
 
-#: Bounds on polling loops, in iterations: far above what any device needs, far below for ever.
+#: Bounds on polling loops, in iterations: far above what any device needs.
 SERIAL_POLLS = 200_000
 
 
@@ -207,8 +207,8 @@ RANDOM_STEP = 1013904223
 CHAIN_TOP = 0x40000000
 
 
-#: A consumer of tokens lets one of so many moments pass before it comes to a cell, each 1 / 2^JITTER_SHIFT of the time
-#: of an access. Measured on KVM: both shorter and longer ones meet less often.
+#: The number of different delays of a consumer before it comes to a cell; they differ by 1 / 2^JITTER_SHIFT of the time
+#: of an access. Measured on KVM: with both shorter and longer ones CPUs meet less often.
 JITTERS = 32
 
 
@@ -219,27 +219,27 @@ JITTER_SHIFT = 6
 GUARD_PAUSES = 8
 
 
-#: The distance of the signs of life of a phase that has no table.
+#: The time between two progress lines of a phase that has no table.
 BEAT_MS = 1_000
 
 
-#: How long the serial port may keep us waiting. A busy host is no broken port.
+#: How long the guest waits for the serial port. Generous: on a busy host a sound port is slow.
 SERIAL_MS = 10_000
 
 
-#: A host that attends has so long to look at the machine; then it sends this.
+#: How long the guest waits for a host that attends to look at the machine, and what the host then sends.
 ATTEND_MS = 30_000
 
 
 ATTEND_BYTE = b"g"
 
 
-#: The same, where ordinary memory lies behind what was declared to be i/o: nothing can be learnt there, so be brief.
+#: The same, where ordinary memory backs a target that is declared to be i/o: the case is then kept short.
 ATTEND_BRIEF_BYTE = b"r"
 
 
-#: A case may take 1 / 2^GREED_SHIFT of what is left of the budget, but not more than GREED_SHARES even shares; an even
-#: share where that is more.
+#: A case may take 1 / 2^GREED_SHIFT of the remaining budget, but not more than GREED_SHARES even shares, and at least
+#: one even share.
 GREED_SHIFT = 3
 
 

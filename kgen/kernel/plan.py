@@ -1,4 +1,4 @@
-"""From a specification to the phases one boot runs: sanity control, power controls, then the case, for each case."""
+"""From a specification to the phases of one boot: sanity control, power controls, then the case, for each case."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from kgen.targets import MemoryTarget
 
 #: Rounds of a control when the case itself has no end.
 CONTROL_ROUNDS = 10_000
-#: A power control may stop after so many violations: what it showed by then it would also have shown by the end.
+#: A power control may stop after so many violations: more of them would prove no more.
 POWER_ENOUGH = 64
 #: In a suite: so many are enough for a power control, and for a case whose verdict they decide.
 POWER_ENOUGH_IN_SUITE = 10
 CASE_ENOUGH_IN_SUITE = 8
-#: So many violated batches end a case that would go on for its proof, and a proof whose case is still to come.
+#: So many violated batches end a case that would go on until its proof, and a proof phase that precedes its case.
 CASE_ENOUGH = 64
 PROOF_ENOUGH = 8
 
@@ -59,7 +59,7 @@ class Phase:
 
     @property
     def label(self) -> str:
-        """What it is, for people and for the log: ``power:mov-mov.32@vga-text``, ``case:add.32@ram+63/counter``."""
+        """Its name for people and for the log: ``power:mov-mov.32@vga-text``, ``case:add.32@ram+63/counter``."""
         place = f"{self.target.name}+{self.offset}" if self.offset else self.target.name
         how = "" if self.experiment == "token" else f"/{self.experiment}"
         return f"{self.role.name.lower()}:{self.form.name}@{place}{how}"
@@ -76,7 +76,7 @@ class Phase:
 
     @property
     def aligned(self) -> bool:
-        """Whether each cell is."""
+        """Whether each cell is aligned."""
         return alignment(self.target, self.offset, self.form.width) == "aligned"
 
 
@@ -109,7 +109,7 @@ def may_be_silent(spec: KernelSpec, phase: Phase) -> bool:
 
 
 def experiment_of(phase: Phase) -> Experiment:
-    """Return the experiment it runs."""
+    """Return the experiment of a phase."""
     return experiments()[phase.experiment]
 
 

@@ -42,7 +42,7 @@ RECORDS: Mapping[str, str] = {
 }
 
 
-#: Sentences for people, of a run that came to nothing. They count into the checksum of the log; nothing rests on them.
+#: Sentences for people, of a run that failed. The checksum of the log covers them; no verdict rests on them.
 SENTENCES: Mapping[str, str] = {
     "too_few": "only %u of %u CPUs started: give the machine %u CPUs",
     "silent": "only %u of %u CPUs started: firmware lists %u, and the others do not answer",
@@ -51,8 +51,8 @@ SENTENCES: Mapping[str, str] = {
 }
 
 
-#: Stands in memory before the specification's text, which is there in the parts that the ``spec`` lines print, a zero
-#: behind each and another one behind the last.
+#: Precedes the specification's text in memory, which is there in the parts that the ``spec`` lines print, a zero
+#: after each and another one after the last.
 SPEC_MAGIC = b"KGENSPEC"
 #: Characters of the specification in one ``spec`` line.
 SPEC_PART = 256
@@ -100,12 +100,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Log:
-    """A serial log taken apart.
+    """A parsed serial log.
 
     ``intact`` is true when the closing line is there and everything between the first line and it is as printed:
     consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it. ``closed`` is the number of a
     suite's cases up to whose closing line that holds. ``said`` is the guest's last sentence for people (SENTENCES), ""
-    where there is none: nothing rests on it.
+    where there is none: no verdict rests on it.
     """
 
     lines: tuple[Line, ...]
@@ -126,19 +126,19 @@ _CONVERSIONS: Mapping[str, tuple[str, int]] = {
 
 
 def _sentence_pattern(text: str) -> str:
-    """Return what a sentence looks like on the line."""
+    """Return the pattern of a sentence as it is printed."""
     return re.sub(r"%([ux])", lambda match: _CONVERSIONS[match[1]][0], text)
 
 
 _FIELD = re.compile(r"([a-z0-9_]+)=((?:%[uqxs])+)")
 _LINE = re.compile(LINE_PREFIX + r"(0|[1-9][0-9]{0,9}) ([a-z]+) (.*) crc=([0-9a-f]{8})")
 _ROW = re.compile(r"counts:\t([0-9]{1,20})\t([0-9]{1,20})\t([0-9]{1,20})\t(-?[0-9]{1,20})")
-#: The Test Anything Protocol beside the native lines of a suite, for other readers; nothing rests on it.
+#: The Test Anything Protocol beside the native lines of a suite, for other readers; no verdict rests on it.
 _TAP = re.compile(r"TAP version 14|1\.\.[0-9]+|(?:not )?ok [0-9]+ - [^ ]+(?: # SKIP)?")
 _SENTENCE = re.compile("|".join(_sentence_pattern(text) for text in SENTENCES.values()))
-#: Where a kernel begins to talk. Firmware may have left the cursor in the middle of a line.
+#: The start of a kernel's log. Firmware may have left the cursor in the middle of a line.
 _START = re.compile(LINE_PREFIX + "0 boot ")
-#: What looks like ours, whole or not.
+#: Text that looks like a line of the guest's, whole or not.
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
 
 
@@ -164,7 +164,7 @@ _WIDTHS: Mapping[str, Mapping[str, int]] = {kind: _widths(kind) for kind in RECO
 
 
 def parse_line(text: str, offset: int = 0) -> Line | None:
-    """Return a native line whose CRC is right and which is exactly what the guest's printer can make, else None."""
+    """Return a native line with a right CRC that the guest's printer can make exactly so, otherwise None."""
     match = _LINE.fullmatch(text)
     if match is None or match[2] not in RECORDS:
         return None
@@ -196,11 +196,11 @@ def parse_row(text: str) -> tuple[int, int, int, int] | None:
 
 
 def parse_log(data: bytes) -> Log:
-    """Take a log apart. Never raises: what is not understood makes it not intact.
+    """Parse a log. Never raises: what is not understood makes the log not intact.
 
     Bytes before the first native line (firmware, boot loaders) are not ours and are ignored; so is anything after the
     closing line that does not look like ours. A log may hold several whole runs: the last one counts. A start that did
-    not come to its end, or that shows violations, makes the log not intact, whatever followed it. Line ends are LF or
+    not reach its end, or that shows violations, makes the log not intact, whatever followed it. Line ends are LF or
     CR LF.
     """
     text = re.sub("\r+\n", "\n", data.decode("latin-1"))
@@ -209,7 +209,7 @@ def parse_log(data: bytes) -> Log:
     for start, end in itertools.pairwise(starts):
         before = _parse_run(text[start:end], start)
         if not before.intact:
-            earlier = earlier or "an earlier start did not come to its end"
+            earlier = earlier or "an earlier start did not reach its end"
         elif _shows_violations(before):
             earlier = earlier or "an earlier run in the same log shows violations"
     log = _parse_run(text[starts[-1] :], starts[-1])

@@ -1,4 +1,4 @@
-"""The results block: what the guest leaves in memory and the debugger reads.
+"""The results block: the guest's results in memory, which the debugger reads.
 
 Laid out once, as ctypes classes. The templates' offsets, the DWARF types and the reader all come from here.
 All integers are little-endian; counters are 64 bits wide so that an endless run cannot wrap them.
@@ -71,8 +71,7 @@ class PhaseStatus(IntEnum):
 
 
 class Style(IntEnum):
-    """How the CPUs of a batch set out. FREE: each after a random delay of its own. RACE: before each operation they
-    wait
+    """How the CPUs of a batch start. FREE: each after a random delay of its own. RACE: before each operation they wait
     for each other, with a bound."""
 
     FREE = 0
@@ -80,7 +79,7 @@ class Style(IntEnum):
 
 
 class KernelState(IntEnum):
-    """Where the kernel as a whole is. From FINISHED on nothing changes any more."""
+    """The state of the kernel as a whole. From FINISHED on it does not change any more."""
 
     BOOTING = 0
     STARTING_CPUS = 1
@@ -105,7 +104,7 @@ class CpuState(IntEnum):
 
 
 class Decode(IntEnum):
-    """What the guest's own probe says stands behind the cell."""
+    """What backs the cell by the guest's own probe."""
 
     UNKNOWN = 0
     IO = 1
@@ -131,7 +130,7 @@ class Screen(IntEnum):
 
 
 class Clock(IntEnum):
-    """What the TSC was calibrated against. GUESS means not at all."""
+    """What the TSC was calibrated with. GUESS: with nothing, a generous constant is used."""
 
     PIT = 1
     CPUID = 2
@@ -170,7 +169,7 @@ class Cpu(LittleEndianStructure):
     """One CPU, in order of arrival: 0 is the BSP. 128 bytes, so that no two CPUs share a cache line.
 
     ``go``, ``started`` and ``ack`` hold the number of the batch that the CPU may begin, has begun and has finished,
-    ``cell`` how many cells of it a consumer has behind it, ``token`` what it took last; ``asleep`` tells others to wake
+    ``cell`` how many cells of it a consumer has done, ``token`` what it took last; ``asleep`` tells others to wake
     it, ``patience`` is how many more exchanges in a row it will try on an empty cell, ``walks`` the last batch of a
     walk in which it takes part and ``rank`` its place among those who do; ``operation`` is where its next operation is
     logged, ``random`` the state of its generator of delays.
@@ -200,8 +199,8 @@ class Cpu(LittleEndianStructure):
 
 class Operation(LittleEndianStructure):
     """One operation of a walk, in its CPU's log. ``begin`` and ``end`` are its tickets, ``found`` is what its routine
-    gave back, ``shows`` whether it changes the cell, so that an operation that is split would show beside it. ``index``
-    numbers the value that it wrote, ``wrote`` tells whether it did."""
+    returned, ``shows`` whether it changes the cell, so that a split operation beside it would show. ``index`` numbers
+    the value that it wrote, ``wrote`` says whether it did."""
 
     _fields_ = (
         ("begin", c_uint32),
@@ -278,11 +277,14 @@ class Task(LittleEndianStructure):
 
 
 class Handshake(LittleEndianStructure):
-    """What the BSP tells the others. ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its
-    size, ``repeat`` the operations on each, ``latency`` a read's time in TSC ticks; ``style`` is the batch's,
-    ``tickets`` whether its operations draw tickets, ``walkers`` how many CPUs take part; ``halt`` sends the others to
-    rest, ``muster`` counts down those who must come before a race starts. A CPU may touch a cell only between seeing
-    the number in its ``go`` and writing it to its ``ack``."""
+    """The BSP's instructions for the other CPUs.
+
+    ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its size, ``repeat`` the operations on
+    each, ``latency`` a read's time in TSC ticks; ``style`` is the batch's, ``tickets`` whether its operations draw
+    tickets, ``walkers`` how many CPUs take part; ``halt`` ends the others, ``muster`` counts down the CPUs that must
+    arrive before a race starts. A CPU may touch a cell only between seeing the number in its ``go`` and writing it to
+    its ``ack``.
+    """
 
     _fields_ = (
         ("batch", c_uint32),
@@ -304,7 +306,7 @@ class Handshake(LittleEndianStructure):
 
 
 class PlanEntry(LittleEndianStructure):
-    """A row of the read-only table that tells the BSP what each phase does. ``address`` is the first cell's, or what is
+    """A row of the read-only table of phases, by which the BSP runs them. ``address`` is the first cell's, or what is
     added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns,
     ``turns_to_proof`` marks those that do so until the proof is reached; ``last`` marks the last phase of a case,
     ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction beside one of two,
@@ -339,7 +341,7 @@ class PlanEntry(LittleEndianStructure):
 
 
 class Handover(LittleEndianStructure):
-    """What our UEFI application leaves for the kernel, whose EBX points to it. ``framebuffer`` is the physical address
+    """What our UEFI application passes to the kernel, whose EBX points to it. ``framebuffer`` is the physical address
     of a linear framebuffer of 32 bits a pixel, 0 where there is none below 4 GiB; ``width`` and ``height`` are in
     pixels, ``pitch`` in bytes a line; ``rsdp`` is the physical address of ACPI's root pointer, 0 where unknown."""
 
@@ -353,7 +355,7 @@ class Handover(LittleEndianStructure):
 
 
 class Event(LittleEndianStructure):
-    """A violation that a CPU saw while it worked, for the BSP to record."""
+    """A violation that a CPU saw during its batch, for the BSP to record."""
 
     _fields_ = (
         ("kind", c_uint32),

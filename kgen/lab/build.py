@@ -34,7 +34,7 @@ QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --i
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that takes a while. ``done`` of ``total`` is in bytes where that is known, else both are 0."""
+    """A step that takes a while. ``done`` of ``total`` is in bytes where that is known, otherwise both are 0."""
 
     name: str
     done: int = 0

@@ -38,7 +38,7 @@ _ECHO_SECONDS = 1.0
 #: How often the serial port's file is looked at, in seconds.
 _POLL_SECONDS = 0.01
 _CHUNK = 65536
-#: Of what Bochs prints while the guest runs, which is next to nothing.
+#: How many bytes of Bochs's output are kept while the guest runs; it prints almost nothing then.
 _KEPT = 1 << 16
 
 _PROMPT = re.compile(rb"<bochs:\d+> $")
@@ -136,7 +136,7 @@ class Talk:
         return _PROMPT.search(self.heard) is not None
 
     def look(self, timeout: float) -> None:
-        """Take what Bochs prints, waiting at most so many seconds for a first byte."""
+        """Read what Bochs prints, waiting at most so many seconds for a first byte."""
         fds = [] if self._eof else [self._out]
         if self.child.stderr_fd >= 0:
             fds.append(self.child.stderr_fd)
@@ -151,7 +151,7 @@ class Talk:
             self.heard += data
 
     def say(self, command: str) -> None:
-        """Give a command, of which nothing is awaited. Raises DebuggerError when Bochs is gone."""
+        """Send a command without waiting for an answer. Raises DebuggerError when Bochs has ended."""
         assert self.child.stdin is not None
         self.heard = b""
         try:
@@ -160,7 +160,7 @@ class Talk:
             raise DebuggerError(self._dead()) from error
 
     def ask(self, command: str) -> str:
-        """Give a command; what it prints. Raises DebuggerError."""
+        """Send a command and return what it prints. Raises DebuggerError."""
         self.say(command)
         return self.await_prompt(COMMAND_SECONDS)
 
@@ -178,7 +178,7 @@ class Talk:
         return answer.decode(errors="replace").replace("\r", "")
 
     def go(self) -> None:
-        """Set the machine going. Raises DebuggerError when Bochs is gone."""
+        """Let the machine run. Raises DebuggerError when Bochs has ended."""
         self.say("c")
         # A signal that comes while Bochs still reads the line would make it forget the line. It shows what it has read,
         # if it was built with a library that does.
@@ -187,7 +187,7 @@ class Talk:
             self.look(left)
 
     def interrupt(self, seconds: float) -> str:
-        """Stop the machine that was set going; what Bochs prints then. Raises DebuggerError.
+        """Stop the running machine and return what Bochs prints then. Raises DebuggerError.
 
         A signal that comes before Bochs has begun to carry the command out is lost without a word; one that comes when
         the machine stands still does nothing. So it is sent until it has worked.
@@ -210,7 +210,7 @@ class Bochs:
     """See ``engine.Engine`` and ``engine.Frozen``. ``serial`` is the descriptor of the serial port's file."""
 
     supervisor = None
-    #: The debugger is the emulator: it does not die alone.
+    #: The debugger is part of the emulator: it does not end alone.
     died = None
 
     def __init__(
@@ -309,7 +309,7 @@ class Bochs:
         return NOT_ASKED
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
-        # A kernel that was booted from a disk has no command line by which it could be told to wait.
+        # A kernel that was booted from a disk has no command line that could have it wait.
         return NOT_ASKED
 
     def ask_to_stop(self, word: int) -> None:

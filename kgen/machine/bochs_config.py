@@ -44,7 +44,7 @@ def find_binary() -> str | None:
 
 
 def unavailable(request: LaunchRequest) -> str | None:
-    """There is a Bochs with its firmware, and it has what is asked for."""
+    """Return why no Bochs with its firmware can run the request, "" where one can."""
     if sys.platform != "linux":
         return "Bochs is run on Linux only: elsewhere kgen cannot keep its display from listening on the network"
     binary = find_binary()
@@ -98,7 +98,7 @@ def configuration(request: LaunchRequest) -> str:
         f"vgaromimage: file=$BXSHARE/{FIRMWARE[1]}",
         "pci: enabled=1, chipset=i440fx, slot1=pcivga",
         "vga: extension=vbe, realtime=0",
-        # A triple fault is to be told, not to start the guest again.
+        # A triple fault must be reported, not restart the guest.
         f"cpu: model={request.cpu or CPU}, count={request.cpus}, reset_on_triple_fault=0",
         f"cpu: ips={INSTRUCTIONS_PER_SECOND}",
         "clock: sync=none, time0=946684800",
@@ -109,7 +109,7 @@ def configuration(request: LaunchRequest) -> str:
         f"{port}: enabled=1, mode=file, dev={SERIAL}",
         # It has no sound card to play on.
         "plugin_ctrl: speaker=0",
-        # A panic ends Bochs, with its words on standard error. What it remarks on the way could fill a disk.
+        # A panic ends Bochs, with a message on standard error. Its other messages could fill a disk.
         "log: /dev/null",
         "panic: action=fatal",
         "error: action=ignore",

@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def supervisor(self) -> Supervisor | None:
-        """What listens to another machine where that one runs the emulator, None where this host does."""
+        """The connection to the machine that runs the emulator, None where this host does."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class Engine(Protocol):
         ...
 
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        """Return what the emulator says lies behind a physical address for CPU 0 to ``cpus`` - 1; NOT_ASKED where it
+        """Return what backs a physical address for CPU 0 to ``cpus`` - 1, by the emulator; NOT_ASKED where it
         cannot be asked. Raises MachineError, GuestCrash.
         """
         ...
@@ -79,8 +79,8 @@ class Engine(Protocol):
         ...
 
     def ask_to_stop(self, word: int) -> None:
-        """Ask the guest to park and print its final record. ``word`` is the physical address of what it looks at as
-        well as at its serial port. Raises MachineError, DebuggerError, GuestCrash."""
+        """Request the guest to park and print its final record. ``word`` is the physical address of the word that it
+        polls beside its serial port. Raises MachineError, DebuggerError, GuestCrash."""
         ...
 
     def facts(self) -> Mapping[str, Any]:
@@ -88,11 +88,11 @@ class Engine(Protocol):
         ...
 
     def let_in(self) -> None:
-        """Make room for a person's own debugger; the machine stays stopped."""
+        """Disconnect, so that the user's own debugger can connect. The machine stays stopped."""
         ...
 
     def join(self, elf: Path) -> tuple[str, ...]:
-        """Return the command by which a person joins the frozen machine after ``let_in``; () where there is no way."""
+        """Return the command by which the user joins the frozen machine after ``let_in``, () where none exists."""
         ...
 
 

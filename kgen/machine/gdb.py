@@ -1,7 +1,7 @@
 """gdb, driven through its machine interface (GDB/MI version 3).
 
 Every command carries its own token and has its own deadline. Records arrive in order and are kept until the command
-that waits for them looks, so that a stop which sits behind a result is never lost. Run control belongs to gdb alone:
+that waits for them looks, so that a stop which follows a result is never lost. Run control belongs to gdb alone:
 QMP's ``stop`` and ``cont`` would corrupt its view.
 """
 
@@ -26,7 +26,7 @@ from kgen.machine.registers import CpuRegisters
 from kgen.resources import data_dir
 
 INSTALL_HINT = "install it with 'apt install gdb' or 'dnf install gdb', or name it with --gdb"
-#: Seconds for a command that only asks.
+#: Seconds for a command that only reads.
 COMMAND_SECONDS = 10.0
 #: After so long a CPU is asked again to stop, where the first time may have been lost.
 AGAIN_SECONDS = 0.1
@@ -60,12 +60,12 @@ class Stop:
 
     @property
     def fatal(self) -> str | None:
-        """What the machine died of, None when it can go on."""
+        """Why the machine died, None where it can go on."""
         return _FATAL_SIGNALS.get(self.signal)
 
 
 class _Pipe(io.FileIO):
-    """The read end of gdb's output that remembers its end, which the library below does not tell from silence."""
+    """The read end of gdb's output, which records the end of file: the library below does not distinguish it."""
 
     eof = False
 
@@ -108,9 +108,9 @@ class GdbSession:
         ``deadline`` in seconds is for its first sign of life, which ``connect`` waits for. Raises DebuggerError when
         the program cannot be run.
         """
-        # Nothing of the person's own settings, no code that lies beside an ELF, no network, messages in English.
+        # None of the user's settings, no code that lies beside an ELF, no network, messages in English.
         command = [gdb, "-nx", "-q", "--interpreter=mi3"]
-        # An internal error of gdb is to end it, without leaving a core in the person's directory.
+        # An internal error of gdb ends it, without a core in the user's directory.
         for setting in (
             "set auto-load no",
             "maint set internal-error quit yes",
@@ -257,7 +257,7 @@ class GdbSession:
         return int(answer["value"], 0)
 
     def console(self, command: str, *, timeout: float = COMMAND_SECONDS) -> str:
-        """Run one command of gdb's command line; what it prints."""
+        """Run one command of gdb's command line and return what it prints."""
         self._drain()
         self._console.clear()
         self._command(f"-interpreter-exec console {_quote(command)}", timeout)
@@ -269,7 +269,7 @@ class GdbSession:
         named = re.findall(r'"([^"]+)"', said)
         if not named:
             raise DebuggerError(f"gdb does not name the machine's architecture: {said.strip()}", where=self._address)
-        # the last one is what "auto" comes to
+        # the last one is what "auto" resolves to
         return str(named[-1])
 
     def insert_breakpoint(self, location: str, *, hardware: bool, condition: str = "") -> None:
@@ -281,12 +281,12 @@ class GdbSession:
         self._command(f"-break-insert {'-h ' if hardware else ''}{only}{_quote(location)}", COMMAND_SECONDS)
 
     def delete_breakpoints(self) -> None:
-        """Take all breakpoints away."""
+        """Remove all breakpoints."""
         self._command("-break-delete", COMMAND_SECONDS)
         self._weighs = False
 
     def interrupt(self, *, timeout: float = COMMAND_SECONDS) -> Stop:
-        """Stop all CPUs, if they run; why they are stopped."""
+        """Stop all CPUs, if they run. Returns why they are stopped."""
         self._drain()
         self._must_be_connected()
         until = time.monotonic() + timeout
@@ -328,11 +328,11 @@ class GdbSession:
         return self._stop
 
     def disconnect(self) -> None:
-        """Leave the machine, which stays stopped (it is stopped if it runs)."""
+        """Disconnect from the machine, which stays stopped. A running machine is stopped first."""
         self._leave("-target-disconnect")
 
     def detach(self) -> None:
-        """Leave the machine, which runs on."""
+        """Disconnect from the machine, which runs on."""
         self._leave("-target-detach")
 
     def close(self) -> None:
@@ -357,7 +357,7 @@ class GdbSession:
         try:
             self._finish(token, "-target-select", until)
         except _Late as error:
-            # gdb is waiting for the stub and deaf to us.
+            # gdb waits for the stub and reads no command.
             self.close()
             raise DebuggerError(silent) from error
         except _Gone as error:
@@ -509,7 +509,7 @@ class GdbSession:
         said = "".join(self._log)
         if "internal-error" in said or "Fatal signal" in said:
             # gdb 13 does that when the connection ends while it reads the registers of a thread.
-            return DebuggerError("gdb crashed; see whether the machine behind it is still there", where=self._address)
+            return DebuggerError("gdb crashed; see whether its machine is still there", where=self._address)
         lines = self._child.stderr_lines()
         return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=lines[-1] if lines else "")
 

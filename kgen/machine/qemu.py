@@ -171,7 +171,7 @@ class Machine:
                 return data
             reason = self.crashed()
             if reason:
-                # The guest's last words may have come between the two looks.
+                # The guest's last bytes may have come between the two reads.
                 last = self._take_serial()
                 if last:
                     return last
@@ -199,7 +199,7 @@ class Machine:
             self._serial.setblocking(False)
 
     def qmp(self, command: str, **arguments: Any) -> Any:
-        """Run one QMP command; its return value. Raises MachineError, GuestCrash when QEMU is gone."""
+        """Run one QMP command and return its value. Raises MachineError, GuestCrash when QEMU has ended."""
         self._must_be_open()
         try:
             return self._qmp.execute(command, arguments, self._seconds)
@@ -210,7 +210,7 @@ class Machine:
             raise
 
     def hmp(self, line: str) -> str:
-        """Run one line of the human monitor ("info mtree -f"); what it prints. Raises as ``qmp`` does."""
+        """Run one line of the human monitor ("info mtree -f") and return what it prints. Raises as ``qmp`` does."""
         return str(self.qmp("human-monitor-command", **{"command-line": line}))
 
     def query_status(self) -> str:
@@ -218,7 +218,7 @@ class Machine:
         return str(self.qmp("query-status")["status"])
 
     def gdb_architecture(self) -> str | None:
-        """Return the architecture gdb must be told before it connects, None when its default will do."""
+        """Return the architecture that must be set in gdb before it connects, None where its default is right."""
         return "i386:x86-64" if self.qmp("query-target")["arch"] == "x86_64" else None
 
     def forget_events(self) -> None:
@@ -254,7 +254,7 @@ class Machine:
             self._files.close()
 
     def _quit(self) -> None:
-        """Ask QEMU to end. It may be gone, stopped or deaf; then the signals follow."""
+        """Request QEMU to end. It may have ended, be stopped or not answer; then the signals follow."""
         with contextlib.suppress(MachineError):
             self._qmp.execute("quit", {}, 1.0)
 
@@ -274,7 +274,7 @@ class Machine:
         return data
 
     def _wait(self, timeout: float) -> None:
-        """Wait for anything to happen, then judge the events that came."""
+        """Wait for output or an event, then handle the events that came."""
         fds = [] if self.eof else [self._serial.fileno()]
         if self._child.stderr_fd >= 0:
             fds.append(self._child.stderr_fd)
@@ -292,7 +292,7 @@ class Machine:
             self._died()
 
     def _judge(self, event: Mapping[str, Any]) -> None:
-        """Whether an event (qapi/run-state.json) means that the guest is dead."""
+        """Record the guest's death where an event (qapi/run-state.json) means it."""
         name = event.get("event")
         data = event.get("data", {})
         if name == "SHUTDOWN" and data.get("guest") and self._crash is None:
@@ -323,7 +323,7 @@ class Machine:
 
 @contextlib.contextmanager
 def _private_directory() -> Iterator[Path]:
-    """A new directory only we may enter, whose path leaves room for a socket's name; gone at the end."""
+    """Yield a new private directory, whose path leaves room for a socket's name. It is removed at the end."""
     for base in (None, "/tmp"):
         with scratch(base) as directory:
             if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:

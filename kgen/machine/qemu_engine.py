@@ -1,4 +1,4 @@
-"""QEMU as an engine: the machine, gdb at its stub, and the monitor's word on what lies behind an address."""
+"""QEMU as an engine: the machine, gdb at its stub, and the monitor, which attests what backs an address."""
 
 from __future__ import annotations
 

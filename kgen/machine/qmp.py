@@ -40,7 +40,7 @@ class Qmp:
         """
         from qemu.qmp import QMPClient, QMPError  # 66 ms, spent while QEMU starts
 
-        # A QEMU that dies is for us to explain; the library would print to the terminal.
+        # We report the death of QEMU; the library would print to the terminal.
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
         self.events: list[Mapping[str, Any]] = []
         # events that no caller has waited for so far
@@ -72,7 +72,10 @@ class Qmp:
         return self._client.runstate.name == "RUNNING"
 
     def execute(self, command: str, arguments: Mapping[str, Any], timeout: float) -> Any:
-        """Run one command; its return value. Raises MachineError when QEMU refuses, is gone, or does not answer."""
+        """Run one command and return its value.
+
+        Raises MachineError when QEMU refuses, has ended, or does not answer.
+        """
         if not self.alive:
             raise self.failed(f"QEMU is gone, so it cannot be asked for {command}")
         try:
@@ -94,7 +97,7 @@ class Qmp:
         self._came.clear()
 
     def close(self) -> None:
-        """Hang up. May be called twice."""
+        """Close the connection. May be called twice."""
         if not self._loop.is_closed():
             self._end_loop(hang_up=True)
 
@@ -164,7 +167,7 @@ class Qmp:
             await asyncio.wait_for(self._client.disconnect(), 1.0)
 
     def _end_loop(self, *, hang_up: bool = False) -> None:
-        """Hang up if that is wanted, end what the library has left, and close the loop.
+        """Close the connection if requested, end the library's tasks, and close the loop.
 
         A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
         about at the end of the program.

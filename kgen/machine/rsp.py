@@ -1,4 +1,4 @@
-"""QEMU's gdb stub, spoken to directly: one CPU at a time, thousands of times.
+"""A client of QEMU's gdb stub that controls single CPUs, thousands of times.
 
 gdb does the same with ``set scheduler-locking on``, but asks for far more at every stop, and what it remembers of the
 machine is wrong once the machine has been put back to an earlier state. So where only that is wanted, this speaks the
@@ -22,7 +22,7 @@ from kgen.errors import DebuggerError, GuestCrash, KgenError, ending_with
 from kgen.machine.address import is_socket, network_address
 from kgen.machine.registers import CpuRegisters
 
-#: For an answer that the stub gives at once, in seconds. A busy host is slow.
+#: Deadline in seconds for an answer that the stub sends at once. Generous: a busy host is slow.
 ANSWER_SECONDS = 10.0
 #: Bytes that one packet reads: QEMU's packets are 4096 characters long, two of which make a byte.
 READ_CHUNK = 2000
@@ -53,16 +53,16 @@ UNKNOWN = "it is not known whether the machine runs"
 
 
 class Ended(GuestCrash):
-    """The machine is gone, whatever the reason: its emulator said goodbye or hung up."""
+    """The machine has ended: its emulator reported the exit or closed the connection."""
 
 
 class _Late(DebuggerError):
-    """An answer did not come in its time."""
+    """An answer did not come in time."""
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Something whose answer is awaited: ``complaint`` is said where it does not come within ``seconds``, which is
+    """A deadline for an answer: ``complaint`` is reported where it does not come within ``seconds``, that is by
     ``until`` on the clock of time.monotonic."""
 
     complaint: str
@@ -77,7 +77,7 @@ class _Question:
 
     @property
     def left(self) -> float:
-        """Seconds that there are still to wait, 0 or less when it is late."""
+        """The remaining seconds, 0 or less when it is late."""
         return self.until - time.monotonic()
 
 
@@ -157,8 +157,11 @@ class Stub:
         self._halt(self._receive(_Question.now("the machine did not stop", self._timeout)))
 
     def halted(self, timeout: float) -> bool:
-        """Wait while the machine runs: whether it stops by itself within ``timeout`` seconds. Raises GuestCrash, and
-        DebuggerError for what is no word of a stop."""
+        """Wait while the machine runs.
+
+        Returns whether it stops by itself within ``timeout`` seconds. Raises GuestCrash, and DebuggerError for an
+        answer that reports no stop.
+        """
         try:
             answer = self._receive(_Question.now("", timeout))
         except _Late:
@@ -167,15 +170,15 @@ class Stub:
         return True
 
     def leave(self) -> None:
-        """Let the machine run and be done with it. Raises DebuggerError where the stub does not confirm it: it has been
-        told so even then, and does it when it comes to itself."""
+        """Let the machine run and disconnect. Raises DebuggerError where the stub does not confirm it: the command was
+        sent even then, and the stub obeys when it answers again."""
         detach = f"D;{self._process}" if self._process else "D"
         if self._runs:
             # QEMU takes a packet from a running machine's debugger for an interrupt, whatever is in it.
             try:
                 self.interrupt()
             except DebuggerError:
-                # The interrupt stands in its queue. With nothing behind it the machine would stop for good.
+                # The interrupt stands in its queue. With nothing after it the machine would stop for good.
                 self._send(detach)
                 raise
         self._expect(detach, "OK")
@@ -239,7 +242,7 @@ class Stub:
             self._expect(f"Z0,{address:x},1", "OK")
 
     def remove_breakpoints(self, addresses: Collection[int]) -> None:
-        """The reverse."""
+        """Remove these breakpoints."""
         for address in sorted(addresses):
             self._expect(f"z0,{address:x},1", "OK")
 
@@ -263,7 +266,7 @@ class Stub:
         return tuple(sorted(found))
 
     def _abandon(self) -> str:
-        """Let a machine run that cannot be spoken with, as far as that goes. Returns how it was left, in words."""
+        """Let a machine run whose stub does not answer, as far as possible. Returns how it was left, in words."""
         try:
             if self.announced:
                 self.leave()
@@ -276,7 +279,7 @@ class Stub:
         except Ended:
             return ""
         except KgenError:
-            pass  # the first failure is the one to be told
+            pass  # the first failure is the one to report
         return UNKNOWN
 
     def _resume(self, packet: str, timeout: float) -> Halt:
@@ -330,7 +333,7 @@ class Stub:
         tried = False
         while (packet := self._packet(question)) is None:
             left = question.left
-            # What is there is read once even when the time is over: it may be us who were held up.
+            # What has arrived is read once even when the time is over: this process may have been delayed.
             if (tried and left <= 0) or not select.select([self._socket], [], [], max(0.0, left))[0]:
                 raise self._late(question)
             self._data += self._read()
@@ -365,7 +368,7 @@ class Stub:
 
     def _acknowledge(self, sign: bytes, question: _Question) -> None:
         self._socket.settimeout(max(0.01, question.left))
-        with contextlib.suppress(OSError):  # the last word of one who has hung up needs no answer
+        with contextlib.suppress(OSError):  # a stub that has closed the connection needs no answer
             self._socket.sendall(sign)
 
     def _read(self) -> bytes:
@@ -393,7 +396,7 @@ class Stub:
 
 
 def _cut(answer: str) -> str:
-    """Return an odd answer as a line tells it."""
+    """Return an unexpected answer in the form of an error message."""
     return repr(answer) if len(answer) <= _TOLD else f"{answer[:_TOLD]!r}... ({len(answer)} characters)"
 
 

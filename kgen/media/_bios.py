@@ -62,7 +62,7 @@ def boot_head(
     kernel_sector: int = PAD_SECTORS,
 ) -> bytes:
     """Boot sector and loader: PAD_BYTES that boot the kernel whose ``padded`` bytes lie ``kernel_sector`` sectors
-    behind them.
+    after them.
 
     ``partitions`` are entries of 16 bytes for the table; ``start_lba`` is where on the drive, in units of 512 bytes,
     the head itself lies. Both numbers are multiples of PAD_SECTORS where the drive's sectors may be as large, of 4 on a

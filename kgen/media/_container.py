@@ -1,4 +1,4 @@
-"""What the disk containers share: the raw disk cut into pages, blocks of it put one behind the other, identifiers.
+"""What the disk containers share: the raw disk cut into pages, blocks of it put one after the other, identifiers.
 
 Every container stores the same disk, that of ``kgen.media.img.extents``. Blocks that hold nothing but zeros are not
 stored where the format can say so; inside a stored block, pages of zeros become holes of the file.
@@ -30,7 +30,7 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "kgen disk image")
 
 @dataclass(frozen=True)
 class Stored:
-    """A file of exactly ``size`` bytes: ``extents`` in order, zeros between and behind them."""
+    """A file of exactly ``size`` bytes: ``extents`` in order, zeros between and after them."""
 
     extents: tuple[Extent, ...]
     size: int
@@ -39,7 +39,7 @@ class Stored:
 @dataclass(frozen=True)
 class Packed:
     """Blocks of a disk as a file holds them: the k-th of ``blocks``, which are numbers of disk blocks in order, lies
-    k blocks behind the first. ``extents`` are their bytes in the file, ``end`` is the offset behind the last block."""
+    k blocks after the first. ``extents`` are their bytes in the file, ``end`` is the offset after the last block."""
 
     blocks: tuple[int, ...]
     extents: tuple[Extent, ...]

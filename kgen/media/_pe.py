@@ -122,7 +122,7 @@ class PeSection:
 
 
 def image_end(sections: Sequence[PeSection]) -> int:
-    """Return the first page behind the sections."""
+    """Return the address of the first page after the sections."""
     return max(_up(section.address + len(section.data), PAGE) for section in sections)
 
 

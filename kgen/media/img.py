@@ -41,7 +41,7 @@ DISK_BYTES = DISK_SECTORS * SECTOR
 #: Offsets in bytes. The second copy of the loader is in the last block before the kernel.
 KERNEL_OFFSET = 0x10000
 CD_BOOT_OFFSET = KERNEL_OFFSET - 2 * BLOCK
-#: The first sector of a cylinder that is a multiple of eight behind the largest kernel: the BIOS's own partition then
+#: The first sector of a cylinder that is a multiple of eight after the largest kernel: the BIOS's own partition then
 #: ends with a cylinder.
 ESP_SECTOR = 30 * HEADS * TRACK_SECTORS
 ESP_OFFSET = ESP_SECTOR * SECTOR
@@ -67,8 +67,8 @@ class Partition:
         return head + struct.pack("<II", self.first, self.count)
 
 
-#: The BIOS's: from behind the boot sector to the end of a cylinder, as a BIOS wants it that derives the geometry from
-#: the first entry or the active one. Then the EFI system partition.
+#: The BIOS's partition: from after the boot sector to the end of a cylinder, as a BIOS wants it that derives the
+#: geometry from the first entry or the active one. Then the EFI system partition.
 PARTITIONS = (
     Partition(1, ESP_SECTOR - 1),
     Partition(ESP_SECTOR, ESP_SECTORS, kind=ESP_KIND, active=False),

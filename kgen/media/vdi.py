@@ -17,7 +17,7 @@ _VERSION = 0x00010001
 _DYNAMIC = 1
 _FREE = 0xFFFFFFFF  # reads as zeros in an image without a parent
 _BLOCKS = DISK_BYTES // BLOCK
-#: File offsets: the map in the sector behind the header, the data in the page behind the map.
+#: File offsets: the map in the sector after the header, the data in the page after the map.
 _MAP, _DATA = SECTOR, PAGE
 
 

@@ -1,4 +1,4 @@
-"""VHD, fixed: the raw disk and a footer behind it (Microsoft, Virtual Hard Disk Image Format Specification 1.0).
+"""VHD, fixed: the raw disk, then a footer (Microsoft, Virtual Hard Disk Image Format Specification 1.0).
 
 Fixed, because every reader of VHD has that kind, and the data are a raw disk even for a program that does not know the
 format; most of the file is holes. The spec's rule for the geometry gives 34816 sectors exactly 512 x 4 x 17, so readers
@@ -44,7 +44,7 @@ class _Footer(ctypes.BigEndianStructure):
 
 
 def footer(disk: Disk) -> bytes:
-    """Return the 512 bytes behind the data."""
+    """Return the footer: the 512 bytes after the data."""
     made = _Footer(
         cookie=octets(b"conectix", 8),
         features=_FEATURE_RESERVED,

@@ -88,7 +88,7 @@ def _header() -> bytes:
 
 
 def _directory(at: int, table: bytes) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
-    """Return a grain directory in sector ``at`` and its one table behind it."""
+    """Return a grain directory in sector ``at`` and, after it, its one table."""
     return (at * SECTOR, struct.pack("<I", at + 1)), ((at + 1) * SECTOR, table)
 
 

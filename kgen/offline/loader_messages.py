@@ -19,7 +19,7 @@ BIOS_ERRORS: Mapping[str, str] = {
     "A20 gate stays closed": "neither BIOS nor port 92h nor keyboard controller opens it: not a PC that we know",
     "needs": "give the machine more memory",
 }
-#: The same of the UEFI application, behind ``CANNOT_START``.
+#: The same of the UEFI application, after ``CANNOT_START``.
 CANNOT_START = "cannot start, "
 UEFI_ERRORS: Mapping[str, str] = {
     "memory is taken": "the firmware keeps something there; other firmware, or its BIOS mode, may not",

@@ -1,4 +1,4 @@
-"""A kernel's results block in a dump of its machine's memory: found by its magic, held against what the kernel says.
+"""A kernel's results block in a dump of its machine's memory: found by its magic, compared with what the kernel says.
 
 A dump is an ELF core file, whose program headers tell physical addresses (QEMU's dump-guest-memory, VirtualBox's
 dumpvmcore), or any file that holds memory in one piece (pmemsave, VMware's .vmem). It may be larger than our own
@@ -57,7 +57,7 @@ class _Segment:
 
 
 class Memory:
-    """A dump that is open for reading. Addresses are physical ones in a core file, else offsets in the file."""
+    """A dump that is open for reading. Addresses are physical ones in a core file, otherwise offsets in the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Raise ProtocolError for an empty file and one that holds memory in another form."""
@@ -135,7 +135,7 @@ class Memory:
                 at += step
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """Yield where the dump holds memory without a hole: first address and the one behind the last."""
+        """Yield where the dump holds memory without a hole: its first address and the one after its last."""
         start = end = -1
         for segment in self._segments:
             if segment.address != end:
@@ -254,7 +254,7 @@ def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -
             wanted = bytes.fromhex(head.build_id)
             at = data.rfind(wanted)
             if at >= 0 and start + at == block + _BUILD_ID:
-                # the block's own copy says nothing about what stands behind it
+                # the block's own copy says nothing about the bytes after it
                 at = data.rfind(wanted, 0, at)
             near = len(data) - at
             if at >= 0 and SPEC_MAGIC not in data[at:] and (block not in best or near < best[block][0]):
@@ -263,7 +263,7 @@ def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -
 
 
 def _specification(memory: Memory, address: int) -> KernelSpec | None:
-    """Return the specification behind a magic, None where there is none. Its digest stands behind it."""
+    """Return the specification after a magic, None where there is none. Its digest follows it."""
     data = memory.read(address + len(SPEC_MAGIC), MAX_SPEC)
     text, _, rest = data.partition(b"\0\0")
     try:

@@ -1,7 +1,7 @@
 """A verdict without the machine: from a captured log, a dump of its memory, or the result code.
 
-Bytes in, runs out; a run is what is to be judged: what was asked and what was seen. Nothing rests on what the guest
-says of itself (its Test Anything lines): everything is computed again, by the rules of verdict.py.
+The input is bytes, the output runs; a run is the request and the observation, ready to be judged. The guest's own
+verdict (its Test Anything lines) is not used: everything is computed again, by the rules of kgen.verdict.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be judged. ``where`` says which part of the input it is of. ``spec`` is None where it is not known
-    what was asked: ``known`` is then all that can be said. ``notes`` say what was done to the input."""
+    """A run to be judged. ``where`` names its part of the input. ``spec`` is None where the request is unknown:
+    ``known`` is then the verdict. ``notes`` say what was done to the input."""
 
     where: str
     spec: KernelSpec | None
@@ -61,7 +61,7 @@ class Run:
 
 
 def verdicts(run: Run) -> tuple[Verdict, ...]:
-    """Return the verdict on each case of a run; a single one where it is not known what was asked."""
+    """Return the verdict on each case of a run; a single one where the request is unknown."""
     if run.spec is None:
         known = run.known or Verdict(VerdictKind.INCONCLUSIVE, "it is not known what was asked")
         return (replace(known, notes=known.notes + run.notes),)
@@ -168,7 +168,7 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
 
 
 def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
-    """Return whether lines of another kernel are in a run: one whose first line was lost, behind one that was broken
+    """Return the problem that a run has lines of another kernel: one whose first line was lost, after one that was cut
     off.
     """
     planned = {str(phase.index): phase.label for phase in phases(spec)}
@@ -179,10 +179,10 @@ def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
 
 
 def _read(text: str) -> tuple[Log, tuple[str, ...]]:
-    """Return a run taken apart.
+    """Return a parsed run, with notes.
 
     Foreign lines between the guest's may be removed where its closing line proves that without them the record
-    is whole; the notes say that they went.
+    is whole; the notes report it.
     """
     log = parse_log(text.encode("latin-1"))
     if log.intact:
@@ -202,7 +202,7 @@ def _seen(record: Record | None, shown: str) -> Observation:
 
 
 def _environment() -> dict[str, dict[str, str]]:
-    """Return who judged: of where it ran nothing is known."""
+    """Return the versions of the judge. Nothing is known of the host of the run."""
     return {"versions": {"kgen": __version__, "python": platform.python_version()}}
 
 
@@ -254,8 +254,8 @@ def _is_json(text: str) -> bool:
 
 
 def _asked(record: Record, log: Log) -> KernelSpec | None:
-    """Return what the kernel of a log was asked, None where the log does not tell: its own words or, where they are
-    lost, what its digest proves a guess to be.
+    """Return the request of a log's kernel, None where it is unknown: the printed one or, where that is lost, a guess
+    that has the printed digest.
     """
     try:
         return KernelSpec.from_text(record.spec)
@@ -278,7 +278,7 @@ def _asked(record: Record, log: Log) -> KernelSpec | None:
 
 
 def _unknown(record: Record) -> str:
-    """Return why it is not known what was asked, and what the log shows all the same."""
+    """Return why the request is unknown, and what the log shows nevertheless."""
     powers = {phase.index for phase in record.phases if phase.label.startswith("power:")}
     shown = sum(witness.phase not in powers for witness in record.witnesses)
     also = f"; it has {shown} witnesses of violations that may be the case's" if shown else ""
@@ -289,10 +289,10 @@ def _unknown(record: Record) -> str:
 
 
 def from_dump(file: BinaryIO, name: str, named: Named | None = None, log: Run | None = None) -> tuple[Run, ...]:
-    """Return what is in a dump of a machine's memory, one run a kernel. Never raises KgenError: where there is nothing
-    to judge the run says why.
+    """Return the runs in a dump of a machine's memory, one for each kernel. Never raises KgenError: where there is
+    nothing to judge the run says why.
 
-    ``log`` is the last run of a log of the same machine: the memory of that kernel is held against it.
+    ``log`` is the last run of a log of the same machine: the memory of that kernel is compared with it.
     """
     try:
         memory = memory_dump.Memory(file)
@@ -312,17 +312,17 @@ def from_dump(file: BinaryIO, name: str, named: Named | None = None, log: Run | 
 
 
 def _named_by(log: Run | None) -> Named | None:
-    """Return the kernel that a log tells of itself."""
+    """Return the kernel that a log names."""
     if log is None or log.spec is None or log.observation.serial is None:
         return None
     return Named("the log", log.spec, log.observation.serial.build_id, None)
 
 
 def _of_block(memory: memory_dump.Memory, block: memory_dump.Block, named: Named | None, name: str) -> Run:
-    """Return what is to be judged of one results block."""
+    """Return the run of one results block."""
     where = f"{name}, results block at {block.address:#x}"
     if block.record is None or block.spec is None:
-        # a block of which it is only not known what it is of is no failure of anything
+        # that a block's kernel is unknown is no failure
         kind = VerdictKind.INCONCLUSIVE if block.spec is None else VerdictKind.ERROR
         verdict = Verdict(kind, ProtocolError(block.problem, where=name).line)
         return Run(where, None, _dumped(None), verdict)

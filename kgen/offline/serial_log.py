@@ -36,7 +36,7 @@ _END = re.compile(rf"^{LINE_PREFIX}[0-9]+ end [^\n]*\n?", re.MULTILINE)
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE | re.IGNORECASE)
 _NATIVE = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ .* crc=[0-9a-f]{8}$")
 _BEGUN = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ ")
-#: What else a line of the guest may begin with, to be found behind what a capture tool has put in front.
+#: What else a line of the guest may begin with, after what a capture tool has put in front.
 _FIRST_WORDS = r"(?=kgen:[0-9]|counts:|TAP version |1\.\.[0-9]|ok [0-9]|not ok [0-9])"
 _BLANKED_ROW = re.compile(r"counts:[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+(-?[0-9]+)")
 _BLANKS = r"[ \t]+"

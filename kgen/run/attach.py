@@ -25,7 +25,7 @@ from kgen.machine.rsp import UNKNOWN
 from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf
 
-#: Words that QEMU's monitor is asked for at a time.
+#: How many words are read from QEMU's monitor by one command.
 _WORDS = 1024
 
 
@@ -90,7 +90,7 @@ def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
 
 @contextmanager
 def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
-    """Leave the machine as it was asked for, also when reading it fails. Raises DebuggerError when that fails."""
+    """Leave the machine as requested, also when reading it fails. Raises DebuggerError when leaving fails."""
     try:
         yield
     except Unreachable:
@@ -99,7 +99,7 @@ def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
         told = f"the machine was left {left}"
         try:
             _leave(session, resume)
-        except KgenError:  # the first failure is the one to be told
+        except KgenError:  # the first failure is the one to report
             told = UNKNOWN
         if isinstance(error, KgenError):
             raise ending_with(error, told) from error

@@ -13,14 +13,14 @@ from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 
-#: Three CPUs pass tokens through the inner machine's memory, where KVM does nothing wrong.
+#: Three CPUs pass tokens through the inner machine's RAM, where KVM has no defect.
 CANARY = KernelSpec(Case("xchg", target="ram"), rounds=100, controls=False)
 CANARY_SECONDS = 180.0
 PLATFORM = "kvm-lab"
 
 
 def canary(lab: Lab, tools: Tools) -> None:
-    """A short run of the lab as it will be used. Raises MachineError where it does not go well."""
+    """Run the canary in the lab. Raises MachineError where its result is not as expected."""
     options = Options(qemu=tools.qemu, gdb=tools.gdb, timeout=CANARY_SECONDS, lab=lab.directory)
     seen = observe(build(CANARY), platform_named(PLATFORM), options)
     verdict = judge(CANARY, seen)

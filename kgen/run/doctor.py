@@ -1,4 +1,4 @@
-"""What is here, what is missing, how to get it; and one short boot on each platform."""
+"""Report which tools are installed, which are missing, how to install them; and boot each platform once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 
-#: Enough to start three CPUs and pass tokens through memory; short enough to be waited for.
+#: Starts three CPUs and passes tokens through RAM, in about a second.
 CANARY = KernelSpec(Case("xchg", target="ram"), rounds=200, controls=False)
 _CANARY_SECONDS = 60.0
 
@@ -37,13 +37,13 @@ class Finding:
 
 
 def examine(options: Options) -> Iterator[Finding]:
-    """Yield everything there is to find, the quick first."""
+    """Yield all findings, the quick ones first."""
     yield from tools(options)
     yield from canaries(options)
 
 
 def tools(options: Options) -> Iterator[Finding]:
-    """kgen, the host, and the programs that kgen runs."""
+    """Yield findings on kgen, the host, and the programs that kgen runs."""
     about = environment()
     host = about["host"]
     yield Finding("kgen", "ok", f"{__version__} on Python {about['versions']['python']}")

@@ -17,19 +17,19 @@ from kgen.machine.platform import Platform
 from kgen.run.options import Options
 from kgen.spec import KernelSpec
 
-#: OVMF takes so many times as long to boot as other firmware.
+#: How many times as long OVMF takes to boot as other firmware.
 OVMF_PATIENCE = 4
 
 
-#: Without a byte on serial for so long, in seconds, a run is given up: the guest gives up on a CPU after 30.
+#: A run is given up after so many seconds without a byte on serial. The guest itself gives up on a CPU after 30.
 STALL_SECONDS = 120.0
 
 
-#: A suite's guest says something every second.
+#: The same for a suite, whose guest prints something every second.
 SUITE_STALL_SECONDS = 60.0
 
 
-#: After being told to stop, the guest may take this long, in seconds, to park and print its final record.
+#: How long the guest may take, in seconds, from the request to stop until it has parked and printed its final record.
 STOP_SECONDS = 60.0
 
 
@@ -42,7 +42,10 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """What a live line shows. ``row`` is the newest table row, ``violations`` are those seen in the running phase."""
+    """The contents of the live line.
+
+    ``row`` is the newest table row, ``violations`` are those seen in the running phase.
+    """
 
     phase: str
     role: Role | None
@@ -56,15 +59,17 @@ Watcher = Callable[[Progress], None]
 
 
 class Watch:
-    """Follows the serial log as it grows. Lines are looked at once; the record itself is parsed at the end. Phases that
-    take turns are announced together: what is said of a phase names it."""
+    """Follows the serial log as it grows. Each line is read once; the record itself is parsed at the end.
+
+    Phases that take turns are announced together: each line about a phase names it.
+    """
 
     def __init__(self, spec: KernelSpec, watcher: Watcher | None) -> None:
         self.data = bytearray()
         self.ended = False
         self.case_since: float | None = None
         self.case_witnessed = False
-        #: Whether the machine was caught where it was to be.
+        #: Whether the machine was stopped at its breakpoint.
         self.caught = False
         self.paths: dict[int, PathEvidence] = {}
         self._rows_are_timed = not spec.print_every
@@ -83,7 +88,7 @@ class Watch:
 
     @property
     def talks(self) -> bool:
-        """Whether a guest that is well prints something every second: while it boots, and in the case."""
+        """Whether a healthy guest prints something every second at this stage: while it boots, and in the case."""
         in_case = self._progress.role is Role.CASE
         return self.suite or self._progress.role is None or (in_case and self._rows_are_timed)
 
@@ -94,7 +99,7 @@ class Watch:
             self._seen = end + 1
 
     def stopping(self) -> None:
-        """Tell that the guest has been asked to stop."""
+        """Show that the guest has been requested to stop."""
         self._show(replace(self._progress, phase=f"{self._progress.phase}, stopping"))
 
     def _line(self, text: str) -> None:
@@ -159,8 +164,10 @@ def follow(
     interrupts: list[int],
     word: int,
 ) -> str:
-    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself. ``word`` is the
-    address of the guest's word that asks it to stop."""
+    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself.
+
+    ``word`` is the address of the word by which the guest is requested to stop.
+    """
     start = last = time.monotonic()
     stop_by: float | None = None
     cut = ""
@@ -184,11 +191,11 @@ def follow(
             try:
                 _look(machine, watch)
             except (MachineError, GuestCrash) as error:
-                # if it is dead, that shows at the next read
+                # the next read reports a dead machine
                 if not machine.crashed():
                     return f"the machine could not be looked at: {error.message}"
         if tracing and watch.case_witnessed and machine.supervisor:
-            # at once: the recorder keeps only so much
+            # at once: the recorder's buffer is small
             machine.supervisor.stop_trace()
             tracing = False
         reason = machine.died or _expired(watch, platform, options, now - start, now - last)
@@ -213,7 +220,7 @@ def follow(
 
 
 def _look(machine: Engine, watch: Watch) -> None:
-    """Ask what lies behind the cells of the case that is about to begin, then let the guest go on. Raises MachineError,
+    """Attest what backs the cells of the case that is about to begin, then let the guest go on. Raises MachineError,
     GuestCrash."""
     assert watch.waiting
     phase, address = watch.waiting

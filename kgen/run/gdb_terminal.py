@@ -1,4 +1,4 @@
-"""Run a kernel to an interesting moment, freeze it there, and hand the terminal to a person's gdb."""
+"""Run a kernel to a chosen moment, freeze the machine there, and give the terminal to gdb."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WHERE = {
 
 
 def moment_for(platform: Platform, wanted: str | None) -> str:
-    """Return the moment to stop at: what was asked for, else the first violation where breakpoints hit and the end
+    """Return the moment to stop at: the requested one, otherwise the first violation where breakpoints hit and the end
     elsewhere. Raises SpecError where the platform cannot be stopped there.
     """
     if "gdb" not in platform.provides:
@@ -57,12 +57,12 @@ def hand_over(
     watcher: Watcher | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Run the kernel to the moment, then let gdb have the terminal until it ends; the machine ends with it.
+    """Run the kernel to the moment, then give the terminal to gdb until it ends. The machine ends with it.
 
-    ``log`` is where the guest's serial log goes, None for a place that goes with the machine. ``tell`` is given lines
-    about where the machine stands, and that place. Raises as ``pipeline.observe`` does, GuestCrash where the machine
-    died on its way, DebuggerError where gdb could not be run on the terminal, OutputError where the log cannot be
-    written.
+    ``log`` is the file for the guest's serial log, None for one that is deleted with the machine. ``tell`` is called
+    with lines that say where the machine stands and where the log is. Raises as ``observe`` does, GuestCrash where the
+    machine died on its way, DebuggerError where gdb could not be run on the terminal, OutputError where the log cannot
+    be written.
     """
 
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
@@ -88,7 +88,7 @@ def hand_over(
 
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """A function that puts bytes behind each other into a file, which is made anew. Raises OutputError."""
+    """Yield a function that appends bytes to a file, which is created anew. Raises OutputError."""
 
     def unwritable(error: OSError) -> OutputError:
         hint = "name another file"
@@ -118,7 +118,7 @@ def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
 
 
 def _reached(moment: str, observation: Observation, own: Container[int]) -> str:
-    """Return where it stands: not every run is violated, and some are cut short.
+    """Return in words where the machine stands: not every run is violated, and some are cut short.
 
     ``own`` are the indexes of the phases whose violations are the case's.
     """

@@ -39,13 +39,13 @@ from kgen.run.follow import POLL_SECONDS, SETTLE_SECONDS, Watch, Watcher, follow
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.toolchain.listing import listing
 
-#: The recorder of accesses is asked for so many of the case's first witnesses; the first that it has is shown.
+#: How many of the case's first witnesses are looked up in the recorder of accesses; the first that it has is shown.
 TRACED = 4
 
 
 Holder = Callable[[Engine, Path, Observation], None]
 
-#: What carries a guest, by the name that platforms give.
+#: The engines that run a guest, by the name that platforms use.
 ENGINES: Mapping[str, Start] = {"qemu": qemu_engine.start, "bochs": bochs.start}
 
 
@@ -135,7 +135,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
         seen = inspect(machine.freeze(), kernel.spec, elf.build_id, elf.symbols, elf.sections)
         give_up = time.monotonic() + SETTLE_SECONDS * platform.patience
         while watch.ended and seen.memory and not seen.memory.complete and time.monotonic() < give_up:
-            # The closing line is out a moment before the guest writes that it is done.
+            # The closing line is printed a moment before the guest writes its final state.
             machine.thaw()
             time.sleep(POLL_SECONDS)
             seen = inspect(machine.freeze(), kernel.spec, elf.build_id, elf.symbols, elf.sections)
@@ -151,7 +151,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
         watch.feed(machine.read_serial(0))
     crash = machine.crashed() or ""
     if crash:
-        # What could not be read of a dead machine is no second failure.
+        # A read that failed because the machine is dead is no second failure.
         problems = []
     elif not cut or seen.memory is not None:
         problems += seen.problems

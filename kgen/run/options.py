@@ -1,4 +1,4 @@
-"""How to run: the caller's choices, checked against what the platform can do."""
+"""How to run: the caller's choices, and the check that the platform supports them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kgen.media import formats
 from kgen.spec import KernelSpec
 from kgen.spec.case import resolve_target
 
-#: What asks for the run to be stopped at the case's first violation, in words of the command line.
+#: The option that stops the run at the case's first violation.
 STOP = "--stop-on-violation"
 
 

@@ -1,4 +1,4 @@
-"""A request carried out: checked, built, run, judged."""
+"""Carry out a request: check it, build it, run it, judge it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kgen.spec import KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 
-#: QEMU's arguments that would take the machine from us, as it spells them; of several gdb stubs the last one counts.
+#: QEMU's arguments by which kgen would lose control of the machine; of several gdb stubs the last one counts.
 _OURS = {
     f"{dashes}{name}": why
     for dashes in ("-", "--")
@@ -33,7 +33,7 @@ _OURS = {
 
 
 def check_arguments(platform: Platform, qemu: str | None, extra: Sequence[str]) -> None:
-    """Raise SpecError for a QEMU that is not there or has no use, and for arguments that would take it from us."""
+    """Raise SpecError for a QEMU that does not exist or is not used, and for arguments that kgen sets itself."""
     check_program("--qemu", qemu)
     for argument in extra:
         if argument in _OURS:
@@ -53,7 +53,7 @@ def carry_out(
 ) -> Run:
     """Run a case or a suite and judge it. ``rebooted`` is called before each further boot.
 
-    Raises as ``pipeline.observe`` does.
+    Raises as ``observe`` does.
     """
     if not spec.suite:
         return judged(spec, observe(build(spec), platform, options, watcher=watcher), invocation)

@@ -1,4 +1,4 @@
-"""What a caller gives to a function of the library, held against the function's annotations."""
+"""Checks the arguments of the library's functions by their annotations."""
 
 from __future__ import annotations
 

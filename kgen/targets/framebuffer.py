@@ -1,4 +1,4 @@
-"""The linear framebuffer of the VGA adapter: a prefetchable memory BAR, RAM behind most hypervisors.
+"""The linear framebuffer of the VGA adapter: a prefetchable memory BAR, RAM under most hypervisors.
 
 The adapter is the first function of class 03h, subclass 00h (PCI Local Bus Specification 3.0, appendix D). Its first
 BAR may be I/O ports (VMware) or registers (Intel); memory that may be read ahead of time has bit 3 set (6.2.5.1).

@@ -8,7 +8,7 @@ TARGET = MemoryTarget(
     name="vga-text",
     summary="legacy VGA text memory at 0xb8000",
     address=0xB8000,
-    # The visible page: what lies behind it may decode to nothing on later adapters.
+    # The visible page: addresses after it may decode to nothing on later adapters.
     size=80 * 25 * 2,
     # what text mode decodes
     extent=0x8000,

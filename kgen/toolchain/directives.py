@@ -4,7 +4,7 @@
 ``.code16`` ``.code32`` ``.code64``    mode of what follows; 32 at first
 ``.section NAME, "FLAGS"[, ALIGN]``    ax code, a read-only, aw data, awn zero-filled; the first use fixes both
 ``.byte .word .long .quad EXPR, ...``  1, 2, 4 or 8 bytes each, little endian
-``.ascii .asciz "...", ...``           Latin-1 with Python's escapes; the latter with a 0 behind each
+``.ascii .asciz "...", ...``           Latin-1 with Python's escapes; the latter with a 0 after each
 ``.align N[, FILL]``                   up to a multiple of N in run addresses; code is filled with NOP
 ``.skip EXPR[, FILL]``                 that many bytes
 ``.org EXPR[, FILL]``                  up to that offset in the section

@@ -230,7 +230,7 @@ def _line_sequence(run: _Run) -> bytes:
 
 
 def _line_row(address_step: int, line_step: int) -> bytes:
-    """Append a row: one special opcode where the steps fit, else spelt out."""
+    """Append a row: one special opcode where the steps fit, otherwise standard opcodes."""
     opcode = line_step - _LINE_BASE + _LINE_RANGE * address_step + _OPCODE_BASE
     if 0 <= line_step - _LINE_BASE < _LINE_RANGE and opcode <= _MAX_OPCODE:
         return bytes((opcode,))

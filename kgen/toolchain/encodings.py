@@ -42,7 +42,7 @@ def reaches_short(address: int, target: int) -> bool:
 def encode_branch(mnemonic: str, mode: int, near: bool, address: int, target: int) -> bytes:
     """Return a branch at run address ``address`` to ``target``. Raises AsmError where it cannot reach.
 
-    Displacements count from the end of the instruction; a near one has 16 bits in 16-bit code, else 32.
+    Displacements count from the end of the instruction; a near one has 16 bits in 16-bit code, otherwise 32.
     """
     if mnemonic in _LOOPS:
         prefix = bytes([_LOOPS[mnemonic]])

@@ -118,7 +118,7 @@ def parse_expression(tokens: Sequence[str], scope: str = "") -> Expression:
 
 
 def _parse(tokens: Sequence[str], at: int, least: int, scope: str) -> tuple[Expression, int]:
-    """Precedence climbing from token ``at``; gives the expression and the first token behind it."""
+    """Parse by precedence climbing from token ``at``. Returns the expression and the index of the token after it."""
     left, at = _parse_unary(tokens, at, scope)
     while at < len(tokens):
         entry = _BINARY.get(tokens[at])

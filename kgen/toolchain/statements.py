@@ -59,7 +59,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Immediate:
-    """A value: a number, or the address or constant behind a symbol."""
+    """A value: a number, or the address or constant of a symbol."""
 
     value: Expression
 

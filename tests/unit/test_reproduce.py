@@ -184,7 +184,7 @@ def test_where_nobody_knows_what_was_asked_nothing_is_made_up() -> None:
     run = replace(run_of(KernelSpec(Case("xchg"))), spec=None)
     found = steps(run)
     assert (found.with_kgen, found.by_hand) == ((), ())
-    assert "does not say what was asked" in found.notes[0]
+    assert "does not hold its request" in found.notes[0]
 
 
 COMMAND = [

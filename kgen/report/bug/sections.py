@@ -26,7 +26,7 @@ _FIRST = {
     VerdictKind.INCONCLUSIVE: "This is no proof of a defect, and none of its absence: the run did not show enough.",
     VerdictKind.ATOMIC: "This is no report of a defect: nothing was found, and below is how sure that is.",
 }
-#: How an access in two halves comes to each kind of violation, with tokens and without.
+#: How an access in two halves causes each kind of violation, with tokens and without.
 _TOKEN_KINDS = {
     "lost": (
         "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write of 0 "
@@ -58,7 +58,7 @@ _TERMS = (
     (
         "batch",
         "batch",
-        "cells that the CPUs go through without waiting, before all meet and CPU 0 counts what came of it",
+        "cells that the CPUs go through without waiting, before all meet and CPU 0 counts the results",
     ),
     (
         "live batch",
@@ -197,8 +197,10 @@ def _is_defect(result: Result) -> bool:
 
 
 def _expected_of_suite(run: Run) -> list[str]:
-    """ATOMIC for what is not atomic here or did not come to its end, and the rest as it is: what lies on memory, say,
-    is no matter of atomicity, and without LOCK nothing is promised."""
+    """Return the verdicts of a sound machine: ATOMIC for each defect, and the others as they are.
+
+    A case that turned out to be on memory says nothing about atomicity, and without LOCK nothing is promised.
+    """
     mended = [result for result in run.results if _is_defect(result)]
     kinds = [VerdictKind.ATOMIC if _is_defect(result) else result.kind for result in run.results]
     lines = [f"{result.case}: ATOMIC" for result in mended[:CASES_TOLD]]
@@ -208,7 +210,7 @@ def _expected_of_suite(run: Run) -> list[str]:
 
 
 def table_note(run: Run) -> str:
-    """Return what the table's columns are, where there is one; else ""."""
+    """Return the meaning of the table's columns, "" where there is no table."""
     if run.spec is None or run.spec.suite or phases_of(run.spec, 0)[-1].experiment != "token":
         return ""
     consumers = "count1 and count2 what the consumers took" + (
@@ -258,7 +260,7 @@ def explanation(run: Run) -> Iterator[str]:
 
 
 def _mechanism(violated: Sequence[Result]) -> Iterator[str]:
-    """Yield how an access in halves comes to what was seen, with tokens and without: there it is another story."""
+    """Yield how an access in halves causes the violations that were seen, with tokens and without."""
     seen: dict[bool, set[str]] = {}
     for result in violated:
         if result.spec is not None:

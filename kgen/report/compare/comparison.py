@@ -1,6 +1,6 @@
-"""Results held against each other, case by case: what got worse, what vanished, what is new.
+"""Results compared with each other, case by case: what got worse, what vanished, what is new.
 
-The first run is what the others are held against. A verdict is an answer, and only ATOMIC is a good one, because it
+The others are compared with the first run. A verdict is an answer, and only ATOMIC is a good one, because it
 alone is proven; so only becoming ATOMIC, or coming to an end again, is an improvement. That a defect has not been seen
 this time is none. What is rare may be seen in one run and not in the next; it decides only where chance is excluded.
 """

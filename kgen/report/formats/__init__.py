@@ -13,11 +13,12 @@ from kgen.report.results.model import Run
 
 @dataclass(frozen=True)
 class ReportFormat:
-    """One way to tell results.
+    """One form of a report.
 
     ``name`` is what the command line calls it, ``suffix`` the customary end of the file name (with the dot),
-    ``summary`` one line for people. ``render(runs)`` gives the whole text, with a final newline; same runs, same text.
-    ``render_with(runs, enclosed)`` does the same where the form also lists the files that go with it, else it is None.
+    ``summary`` one line for people. ``render(runs)`` returns the whole text, with a final newline; the same runs make
+    the same text. ``render_with(runs, enclosed)`` does the same where the form also lists the files that go with it,
+    otherwise it is None.
     """
 
     name: str

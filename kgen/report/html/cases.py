@@ -162,7 +162,7 @@ def _rows(seen: Observation) -> Table | None:
 
 
 def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bool) -> str:
-    """Return what stands behind the cells, and who says so."""
+    """Return what backs the cells, with the source of that statement."""
     path = seen.path if alone else seen.paths.get(phase.index, NOT_ASKED)
     if path == NOT_ASKED and record is not None and record.decode is not Decode.UNKNOWN:
         return f"{record.decode.name.lower()}: by the guest's own probe of VGA; there is no other source"

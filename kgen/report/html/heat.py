@@ -36,7 +36,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """One row: what the CPUs did, on how many bits, and what came of it in each column (None: not asked there).
+    """One row: what the CPUs did, on how many bits, and the result in each column (None: not part of that run).
     ``span`` is the number of rows that share ``name``, from this one on, 0 where an earlier one has it."""
 
     name: str

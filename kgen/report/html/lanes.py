@@ -42,7 +42,7 @@ def in_order(witnesses: Sequence[Witness]) -> tuple[Witness, ...]:
 
 
 def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
-    """Return what became of each token, or of each cell where there are no tokens, one a column; None where there is
+    """Return the history of each token, or of each cell where there are no tokens, one a column; None where there is
     none.
 
     In the token experiment CPU 0 puts and the others take. The last lane is the cell.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 LONGEST = 4000
 #: Marks on one letter; more of them pile up over the lines around it.
 _MARKS = 2
-#: U+2400 and those behind it are pictures of the control characters.
+#: U+2400 and the characters after it are pictures of the control characters.
 _PICTURES = 0x2400
 
 

@@ -92,7 +92,7 @@ def steps(run: Run) -> Steps:
     """Return how to reproduce a run. Never raises for a run that ``reading.load`` has made."""
     kind, spec, first = run.kind, run.spec, run.results[0]
     if spec is None:
-        return Steps(kind, (), (), None, notes=("The result does not say what was asked, so no kernel can be named.",))
+        return Steps(kind, (), (), None, notes=("The result does not hold its request, so no kernel can be named.",))
     choice = chosen(first.invocation)
     words, suite_file = kernel_words(spec, choice)
     here = ran_by_kgen(run.platform)
@@ -146,7 +146,7 @@ def ran_by_kgen(platform: str) -> bool:
 
 def kernel_words(spec: KernelSpec, choice: Chosen | None = None) -> tuple[tuple[str, ...], str]:
     """Return the options that name a kernel, for ``kgen verify`` and ``kgen build``, and the text of SUITE_FILE where
-    they name that, else "".
+    they name that, otherwise "".
     """
     if spec.suite:
         words, text = _suite_words(spec, choice or Chosen())
@@ -178,7 +178,7 @@ def _case_words(case: Case) -> tuple[str, ...]:
 
 
 def _suite_words(spec: KernelSpec, choice: Chosen) -> tuple[tuple[str, ...], str]:
-    """Return a built-in suite with patterns where that gives the very same cases in the same order, else a file."""
+    """Return a built-in suite with patterns where that selects the same cases in the same order, otherwise a file."""
     if spec.suite in BUILT_IN:
         ids = [case.id for case in spec.cases]
         ways: list[Sequence[tuple[str, str]]] = [(), choice.patterns]

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Result:
     """The verdict on one case, with what it rests on.
 
-    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where it is not known
-    what was asked; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
+    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where the request is
+    unknown; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
     wrote the result, ``invocation`` its command line, () where the document does not say.
     """
 

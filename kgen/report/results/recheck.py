@@ -1,4 +1,4 @@
-"""Whether a verdict that a file states is what the evidence beside it comes to: it is judged again."""
+"""Checks that the verdict in a file follows from the evidence beside it, which is judged again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kgen.verdict.judge import judge
 from kgen.verdict.model import OLD_PROOF, Verdict, VerdictKind
 from kgen.wording import one_line, quoted
 
-#: What an error that kept a run from starting comes to (kgen.run.verify.refused).
+#: The possible verdicts on a run that could not be started (kgen.run.verify.refused).
 _REFUSED = frozenset({VerdictKind.SKIP, VerdictKind.ERROR, VerdictKind.CRASH})
 #: The possible verdicts on a log whose request is unknown.
 _UNASKED = frozenset({VerdictKind.NOT_ATOMIC, VerdictKind.INCONCLUSIVE, VerdictKind.ERROR})
@@ -20,7 +20,7 @@ _REASON = 120
 
 
 def contradiction(verdict: Verdict, spec: KernelSpec | None, number: int, observation: Observation) -> str:
-    """Return how a verdict differs from what its evidence comes to, as the predicate of a sentence, "" where it does
+    """Return how a verdict differs from that of its evidence, as the predicate of a sentence, "" where it does
     not. Its words (reason, notes, cause, a control's power and unit) may be another version's. Where an older version
     said ATOMIC by its own rules, these rules come to INCONCLUSIVE, which is no difference.
     """

@@ -110,7 +110,7 @@ def timeline_lines(scene: Scene, khz: int) -> Iterator[str]:
 
 
 def _wrapped(first: str, text: str, rest: str) -> Iterator[str]:
-    """Yield a text behind what stands in front of its first line and of all others, with no word broken."""
+    """Yield a text in lines, the first with one prefix and all others with another, with no word broken."""
     yield from textwrap.wrap(
         text, _COLUMNS, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     ) or [first.rstrip()]

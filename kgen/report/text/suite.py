@@ -78,7 +78,7 @@ def _range(ordered: Sequence[str]) -> str:
 
 
 def sum_of(kinds: Sequence[VerdictKind]) -> str:
-    """Return what a suite with these verdicts comes to, and how many there are of each."""
+    """Return the verdict of a suite with these verdicts, and how many there are of each."""
     numbers = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in SEVERITY if kind in kinds)
     return f"{worst(kinds).name}: {numbers}"
 
