@@ -1,7 +1,7 @@
 ; The CPUs that firmware lists: ACPI's multiple APIC description table (ACPI 6.5, 5.2.5 to 5.2.8 and 5.2.12).
 ; Nothing is believed without its checksum, and nothing is read beyond the length that the checksum covers.
 
-; in: acpi_rsdp where a loader told it; out: ids_listed, madt_cpus (how many; 0: no table to go by), madt_top (the
+; in: acpi_rsdp where a loader passed it; out: ids_listed, madt_cpus (how many; 0: no table to go by), madt_top (the
 ; greatest id); clobbers: everything
 find_madt:
     mov esi, dword ptr [acpi_rsdp]
@@ -185,7 +185,7 @@ read_madt:
     add edi, 4
     dec ecx
     jnz .clear
-    ; entries begin behind the address of the local APICs and the flags
+    ; entries begin after the address of the local APICs and the flags
     lea edi, [esi + 44]
     cmp edi, ebx
     ja .bad

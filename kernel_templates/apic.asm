@@ -217,7 +217,7 @@ start_cpus:
     call wait_for_cpus
 .return:
     ret
-; sends EDI to every id that has not checked in: of those that firmware lists, else of those below 255
+; sends EDI to every id that has not checked in: of those that firmware lists, otherwise of those below 255
 .each:
     mov ebx, 255
     cmp dword ptr [results + Results.x2apic], 0
@@ -313,7 +313,7 @@ ap_entry:
     mov ebp, .joined
     jmp apic_join
 .joined:
-    ; Eight bits hold no id from 256 on: such a CPU must not pass for another one. Leaf 0Bh tells the whole id in EDX,
+    ; Eight bits hold no id from 256 on: such a CPU must not be taken for another one. Leaf 0Bh has the whole id in EDX,
     ; where EBX is not 0.
     cmp dword ptr [results + Results.x2apic], 0
     jne .known
@@ -353,7 +353,7 @@ ap_entry:
 .have:
     imul esp, edi, STACK_SIZE
     add esp, stacks + STACK_SIZE
-    ; not before there is a stack that tells whose fault it is
+    ; not before there is a stack by which a fault's CPU is found
     lidt [idt_pointer]
     imul ebx, edi, Cpu.SIZE
     add ebx, results + Results.cpu

@@ -27,7 +27,7 @@ entry:
     mov edx, BootPath.UNKNOWN
     jmp boot_common
 
-; PVH: EBX is start_info. qboot leaves Multiboot's magic in EAX here, so only start_info's own magic tells.
+; PVH: EBX is start_info. qboot leaves Multiboot's magic in EAX here, so only start_info's own magic distinguishes them.
 pvh_entry:
     mov edx, BootPath.PVH
     cmp dword ptr [ebx], 0x336EC578
@@ -95,7 +95,7 @@ find_command_line:
     mov dword ptr [attended], eax
 .none:
     ret
-; in: ESI text, EDI key; out: EAX the number behind it, 0 where it is not there
+; in: ESI text, EDI key; out: EAX the number after it, 0 where it is not there
 .find:
     mov edx, 4096
 .scan:

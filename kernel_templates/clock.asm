@@ -1,4 +1,4 @@
-; Time from the TSC, calibrated against PIT channel 2 (Intel 8254 data sheet), else CPUID 15h/16h, else a guess.
+; Time from the TSC, calibrated against PIT channel 2 (Intel 8254 data sheet), otherwise CPUID 15h/16h, otherwise a guess.
 
 ; out: Results.clock, Results.ticks_per_ms; clobbers: EAX, EBX, ECX, EDX, EBP, ESI, EDI
 clock_init:

@@ -33,7 +33,7 @@ record_code:
     cmp esi, edi
     jb .byte
     not edx
-    ; the checksum goes behind, whatever the length is
+    ; the checksum follows, whatever the length is
     mov ecx, CODE_CHECK
 .check:
     mov eax, edx

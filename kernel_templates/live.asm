@@ -1,6 +1,6 @@
 ; Live batches: whether operations met in a batch, and when there are enough of them. live.py has the same rule.
 
-; Counts a batch of a walk. in: EBX phase, EDX 1 if it was violated, else 0; out: CF set if its tickets make no sense
+; Counts a batch of a walk. in: EBX phase, EDX 1 if it was violated, otherwise 0; out: CF set if its tickets make no sense
 ; clobbers: EAX, ECX, EDX, ESI, EDI
 count_live:
     imul edi, dword ptr [results + Results.handshake + Handshake.style], StyleCount.SIZE
@@ -42,7 +42,7 @@ count_live:
     ret
 
 ; Did two operations of different CPUs on one cell overlap, both so short that neither CPU was descheduled in it, and one
-; of them such that a split would show? in: all CPUs parked; out: EAX 1 if so, else 0; CF set if a ticket was given twice
+; of them such that a split would show? in: all CPUs parked; out: EAX 1 if so, or 0; CF set if a ticket was drawn twice
 ; or not at all; clobbers: ECX, EDX, ESI, EDI
 find_meeting:
     push ebx

@@ -11,7 +11,7 @@
 ;           memory with {{ "%02X" % error_memory }}.
 ;
 ; What is read comes in two pieces: boot sector and loader, {{ head_sectors }} units from `start_lba` on, then the kernel, {{ kernel_sectors }} units
-; from {{ kernel_sector }} units behind `start_lba` on; in memory, from {{ "%X" % stage }} on, one follows the other. Units are of 512 bytes;
+; from {{ kernel_sector }} units after `start_lba` on; in memory, from {{ "%X" % stage }} on, one follows the other. Units are of 512 bytes;
 ; drives with larger sectors (2048 on a CD) are addressed in theirs by means of `sector_shift`, which is why all these
 ; numbers are multiples of {{ pad_sectors }}.
 
@@ -230,7 +230,7 @@ enough_memory:
     ; INT 15h, E820: ranges in any order. Each pass over them carries `cursor` to the end of what follows it.
 .pass:
     mov byte ptr [moved], 0
-    mov word ptr [ranges_left], 256 ; there may be BIOSes that never come to an end
+    mov word ptr [ranges_left], 256 ; there may be BIOSes whose list never ends
     xor ebx, ebx
 .range:
     mov eax, 0xE820
@@ -238,7 +238,7 @@ enough_memory:
     mov ecx, 20
     mov di, range
     int 0x15
-    jc .passed                      ; behind the last range, or not known at all
+    jc .passed                      ; after the last range, or not known at all
     cmp eax, 0x534D4150
     jne .no_ranges
     mov byte ptr [ranges], 1

@@ -97,7 +97,7 @@ finish:
     xor eax, eax
     call record_code
 {% endif %}
-    ; what the run came to stays on the screen; the closing line comes last, because nothing may happen behind it
+    ; the results stay on the screen; the closing line comes last, because nothing may happen after it
     mov eax, dword ptr [esp]
     call screen_finish
     mov eax, dword ptr [esp]

@@ -1,4 +1,4 @@
-; kgen boot sector: reads the loader (loader.asm, the sectors behind this one) and starts it.
+; kgen boot sector: reads the loader (loader.asm, the sectors after this one) and starts it.
 ;
 ; Entry:    16-bit real mode at 0000:7C00 (or 07C0:0000), DL = BIOS drive; everything else unknown. 386 or later.
 ; Exit:     jumps to `loader` in segment 0 with DS = ES = SS = 0, SP = 7C00, interrupts on, DF clear, [drive] = BIOS drive.

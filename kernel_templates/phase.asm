@@ -510,7 +510,7 @@ end_phase:
     je .return
 {% if suite %}
     call put_tap_line
-    ; the case has come to its end, whatever becomes of those behind it
+    ; the case has ended, whatever happens to those after it
     mov eax, dword ptr [ebp + Plan.case]
     mov edx, KernelState.FINISHED
     call record_code

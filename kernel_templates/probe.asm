@@ -1,4 +1,4 @@
-; What kind of memory stands behind the cells? All CPUs but the BSP are waiting while these run.
+; What kind of memory backs the cells? All CPUs but the BSP are waiting while these run.
 
 ; Do the cells hold what is written to them?
 ; in: EBP plan row, the handshake's address; out: CF set if not; the cells are 0 afterwards
@@ -66,7 +66,7 @@ probe_vga:
     mov edi, dword ptr [results + Results.handshake + Handshake.address]
     mov eax, dword ptr [ebp + Plan.vga]
 
-; The same for any address. in: EDI, AL the register's value that moves the map away from it; else as above
+; The same for any address. in: EDI, AL the register's value that moves the map away from it; otherwise as above
 vga_decodes:
     push ebx
     mov bh, al

@@ -32,7 +32,7 @@ put_newline:
     call put_char
     jmp screen_poll
 
-; Prints zero-terminated text. in: ESI; out: ESI behind it; clobbers: EAX
+; Prints zero-terminated text. in: ESI; out: ESI after it; clobbers: EAX
 put_text:
     lodsb
     test al, al
@@ -90,7 +90,7 @@ put_decimal:
     pop ebx
     ret
 
-; Prints text with conversions (see protocol.py). in: ESI format, EDI the first argument; out: EDI behind the last
+; Prints text with conversions (see protocol.py). in: ESI format, EDI the first argument; out: EDI after the last
 ; clobbers: EAX, ECX, EDX, ESI
 put_format:
     lodsb

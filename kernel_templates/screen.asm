@@ -273,7 +273,7 @@ draw_text:
 {% endset %}
 {{ drawn("draw_planes", 1, planes) }}
 
-; Is there anything to draw on? VGA text where VGA decodes, else the framebuffer that UEFI left.
+; Is there anything to draw on? VGA text where VGA decodes, otherwise the framebuffer that UEFI left.
 ; out: Results.screen; clobbers: EAX, ECX, EDX, EBP, ESI, EDI
 screen_init:
     mov dword ptr [screen_columns], SCREEN_COLUMNS

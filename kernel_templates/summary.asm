@@ -70,7 +70,7 @@ summary_details:
     call say
     add esp, 12
 .faults:
-    ; the first CPU's tells enough
+    ; the first CPU's fault is enough
     xor ebp, ebp
     mov ebx, results + Results.cpu
 .cpu:

@@ -334,7 +334,7 @@ read_map:
     ret
 
 ; Looks whether memory is free once the firmware is left.
-; In: ECX = first page, EDX = the page behind the last. Out: CF = 0 when all of it is, else ECX = the first page that is
+; In: ECX = first page, EDX = the page after the last. Out: CF = 0 when all of it is, otherwise ECX = the first page that is
 ; not, EAX = its type, all ones where the map has nothing there. Clobbers BX, SI, DI.
 check_memory:
     mov {{ r }}si, {{ ptr }} [{{ bp }} + map]
@@ -486,7 +486,7 @@ make_tables:
     call .copy
     call .link
     call .copy
-    ; RDI is behind the table whose first four entries are for 1 GiB each, and where their own tables come
+    ; RDI is after the table whose first four entries are for 1 GiB each, and where their own tables come
     lea rax, [rdi + 3]              ; present, writable
 {% for entry in range(4) %}
     mov qword ptr [rdi - 4096 + {{ 8 * entry }}], rax
@@ -501,7 +501,7 @@ make_tables:
     dec ecx
     jnz .fill
     ret
-; The table at RSI to RDI, which then points behind it.
+; The table at RSI to RDI, which then points after it.
 .copy:
     and rsi, rdx
     mov ecx, 1024

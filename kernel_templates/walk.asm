@@ -1,5 +1,5 @@
 ; A walk: every CPU that takes part, the BSP too, goes over the same cells and does its work on each (Task.visit). Each of
-; its operations is logged, and draws a ticket before and after it, by which live.asm tells what met.
+; its operations is logged, and draws a ticket before and after it, by which live.asm finds the operations that met.
 
 ; One batch. in: EBX phase, EBP plan row; out: CF set if an AP did not park; clobbers: EAX, ECX, EDX, ESI, EDI
 walk_batch:
@@ -32,7 +32,7 @@ walk_batch:
     setnz dl
     mov dword ptr [results + Results.handshake + Handshake.tickets], edx
     inc dword ptr [results + Results.handshake + Handshake.batch]
-    ; all CPUs in the first of some batches, else two: see choose_walkers; short and less short batches after each other
+    ; all CPUs in the first of some batches, otherwise two: see choose_walkers; short and longer batches alternate
     mov eax, ecx
     xor edx, edx
     mov esi, ALL_EVERY
@@ -85,7 +85,7 @@ walk_batch:
     mov edi, Cpu.ack
     jmp wait_crew
 
-; Who takes part? Everybody in some batches, else two CPUs that change from batch to batch: where real CPUs are fewer than
+; Which CPUs take part? All in some batches, otherwise two that change from batch to batch: where real CPUs are fewer than
 ; virtual ones a third would only take the time in which two could meet. Some experiments are for two alone.
 ; in: EBP plan row, ECX the batch's number, EDI 0 where all may take part
 ; out: Handshake.walkers, Cpu.walks, Cpu.rank, the range; clobbers: EAX, ECX, EDX, ESI
@@ -164,7 +164,7 @@ log_of:
     ret
 
 ; One operation. in: ESI the routine, EAX and EDX its operands, EBX this CPU's entry, ECX cell, EDI its address
-; out: EAX what the routine gives; clobbers: EDX
+; out: EAX what the routine returns; clobbers: EDX
 operate:
     call set_out
     push ebp
@@ -224,7 +224,7 @@ set_out:
     jb .delay
     jmp .go
 .race:
-    ; all that take part come to the line; where one does not come for long, the others go on without it
+    ; all that take part wait for each other; where one is late for long, the others go on without it
     lock inc dword ptr [race_line]
     mov esi, dword ptr [results + Results.handshake + Handshake.walkers]
     add esi, dword ptr [ebx + Cpu.patience]

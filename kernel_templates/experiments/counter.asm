@@ -42,7 +42,7 @@ counter_visit:
     call operate
     cmp dword ptr [results + Results.handshake + Handshake.task + Task.returns], 0
     je .next
-    ; the how manieth addition was it that found this value?
+    ; the number of the addition that found this value
     mov edx, eax
     sub eax, dword ptr [starts + 4 * ecx]
     imul eax, dword ptr [results + Results.handshake + Handshake.task + Task.inverse]

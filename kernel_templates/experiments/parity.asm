@@ -24,7 +24,7 @@ parity_prepare:
     jb .cell
     ret
 
-; Both change it so many times: once, so that no loss can hide behind another, up to four times, which meet more often.
+; Both change it so many times: once, so that no loss can cancel another, up to four times, which meet more often.
 ; in: EBX this CPU's entry, ECX cell, EDI its address; clobbers: EAX, EDX, EBP, ESI
 parity_visit:
     mov ebp, dword ptr [results + Results.handshake + Handshake.repeat]

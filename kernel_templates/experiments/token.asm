@@ -126,7 +126,7 @@ token_put:
     call dword ptr [results + Results.handshake + Handshake.task + Task.put]
     mov dword ptr [olds + 4 * ecx], eax
     inc ecx
-    ; ordered behind the exchange: stores become visible in program order
+    ; ordered after the exchange: stores become visible in program order
     mov dword ptr [results + Results.handshake + Handshake.filled], ecx
     add edi, dword ptr [results + Results.handshake + Handshake.task + Task.stride]
     cmp ecx, dword ptr [results + Results.handshake + Handshake.cells]
@@ -407,7 +407,7 @@ token_judge:
     cmp {{ takers }}, 0
     jne .resurrected
 {{ count64("Phase.left") }}
-    ; a consumer that came away with another value has left the token behind: that is no violation of its own
+    ; a consumer that took another value has left the token in the cell: that is no violation of its own
     cmp {{ foreign }}, 0
     jne .next
 .resurrected:

@@ -44,7 +44,7 @@ def find_binary() -> str | None:
 
 
 def unavailable(request: LaunchRequest) -> str | None:
-    """Return why no Bochs with its firmware can run the request, "" where one can."""
+    """Return why no Bochs with its firmware can run the request, None where one can."""
     if sys.platform != "linux":
         return "Bochs is run on Linux only: elsewhere kgen cannot keep its display from listening on the network"
     binary = find_binary()
