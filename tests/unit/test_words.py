@@ -29,6 +29,8 @@ TREES = {
     "kgen": "**/*",
     "kernel_templates": "**/*",
     "gdb_scripts": "**/*",
+    "docs": "**/*.md",
+    ".": "README.md",
 }
 
 
