@@ -24,7 +24,7 @@ _NOT_FOUND = (
 
 
 def _trusted(path):
-    """Whether a script and its directory belong to us or to root: a stranger's is not run."""
+    """Return whether a script and its directory belong to us or to root: another user's is not run."""
     owners = (0, os.getuid()) if hasattr(os, "getuid") else ()
     try:
         found = [os.stat(each) for each in (path, os.path.dirname(path))]

@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 
 def test_lock_is_atomic(kgen_result: Result, kgen_check: Callable[[Result], None]) -> None:
-    """The verdict on the case may pass."""
+    """Check that the verdict on the case may pass."""
     kgen_check(kgen_result)

@@ -186,7 +186,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What needs the machine or the log is marked."""
+    """Mark the tests that need the machine or the log."""
     if {"kgen_run", "kgen_verify"} & set(getattr(item, "fixturenames", ())):
         item.add_marker("kgen")
 
@@ -207,7 +207,7 @@ def _needed(config: pytest.Config) -> Asked:
 
 @pytest.fixture(scope="session")
 def kgen_platform(request: pytest.FixtureRequest) -> str:
-    """The name of the platform that was chosen; of a log "serial-log"."""
+    """Return the name of the chosen platform; "serial-log" for a log."""
     asked = _needed(request.config)
     return asked.platform or asked.runs[-1].platform
 
@@ -245,7 +245,7 @@ def _save(config: pytest.Config, runs: Sequence[Run]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A result that could not be written is a failure, though every test passed."""
+    """Fail the session where a result could not be written, though every test passed."""
     if UNWRITTEN in session.config.stash and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -258,13 +258,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def kgen_result(kgen_run: Mapping[str, Result], kgen_case: str) -> Result:
-    """The result of the test's case."""
+    """Return the result of the test's case."""
     return kgen_run[kgen_case]
 
 
 @pytest.fixture
 def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]:
-    """A function that passes, fails with the evidence, or skips, as the verdict and the options say."""
+    """Return a function that passes, fails with the evidence, or skips, as the verdict and the options say."""
     asked = _needed(request.config)
 
     def expected(result: Result) -> str:

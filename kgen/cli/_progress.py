@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def stages(console: Console) -> Iterator[Callable[[Stage], None]]:
-    """A function that shows each stage: as a bar on a terminal, as a line elsewhere."""
+    """Yield a function that shows each stage: as a bar on a terminal, as a line elsewhere."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     current = ""

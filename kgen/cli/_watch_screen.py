@@ -62,7 +62,7 @@ class Shown:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Shown]:
-    """The display that suits the console, put away at the end."""
+    """Yield the display that suits the console. It is removed at the end."""
     from rich.live import Live
 
     from kgen.host.signals import noted_ctrl_c

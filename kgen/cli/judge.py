@@ -149,7 +149,7 @@ def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
 
 
 def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:
-    """The sum of several runs."""
+    """Print the sum of several runs."""
     from kgen.report.text.case import STYLES, Printer
     from kgen.verdict.model import worst
 

@@ -373,7 +373,7 @@ class _Live:
 
 
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
-    """What --keep does with the frozen machine: explain how to join, wait for Ctrl-C."""
+    """Keep the frozen machine: print how to join it, and wait for Ctrl-C."""
     import shlex
 
     from kgen.run.gdb_terminal import listen

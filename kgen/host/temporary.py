@@ -20,7 +20,7 @@ _there: dict[Path, int] = {}
 
 @contextmanager
 def scratch(base: str | None = None) -> Iterator[Path]:
-    """A new directory that only we may enter, gone at the end; in the system's place for such, or in ``base``.
+    """Yield a new private directory, removed at the end; in the system's place for such, or in ``base``.
 
     What killed runs have left in that place is removed first, once a process. Raises OSError.
     """

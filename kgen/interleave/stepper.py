@@ -277,7 +277,7 @@ class Stepper:
 
 @contextlib.contextmanager
 def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
-    """The machine at the window; it is ended with the context.
+    """Yield the machine at the window. It is ended with the context.
 
     Raises PlatformUnavailable, MachineError, DebuggerError, GuestCrash, MediaError and OutputError.
     """

@@ -128,7 +128,7 @@ def named(key: str) -> Lab | None:
 
 @contextmanager
 def making() -> Iterator[Path]:
-    """A new directory for a lab in the making, gone at the end unless ``publish`` took it.
+    """Yield a new directory for a lab that is being made. It is removed at the end unless ``publish`` took it.
 
     What a killed maker left is removed first. Raises OutputError where the cache cannot be written.
     """

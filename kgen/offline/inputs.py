@@ -31,7 +31,7 @@ def read_log(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def open_dump(path: Path) -> Iterator[BinaryIO]:
-    """A dump of a machine's memory, open. Raises SpecError where it is none that can be read."""
+    """Yield an open dump of a machine's memory. Raises SpecError where it cannot be read."""
     if path.exists() and not path.is_file() and not path.is_block_device():
         raise SpecError("is no file", where=str(path), hint="name a dump of the machine's memory")
     try:

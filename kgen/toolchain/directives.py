@@ -147,7 +147,10 @@ class Builder:
         self._item(cast(Kind, directive.name[1:]), argument=argument, fill=fill)
 
     def _section(self, directive: Directive) -> None:
-        """The first use of a name makes the section; later ones may repeat flags and alignment, or leave them out."""
+        """Select a section.
+
+        The first use of a name makes it; later ones may repeat flags and alignment, or leave them out.
+        """
         if self._phase is not None:
             raise AsmError(f".section inside the .phase at {self._phase.where}")
         if not directive.arguments or len(directive.arguments) > 3:

@@ -89,7 +89,7 @@ def lies_of(case: Case) -> str:
 
 
 def _table(console: Console, outcomes: Sequence[Outcome], width: int) -> None:
-    """One table, in as many parts as the width takes."""
+    """Print one table, in as many parts as the width requires."""
     from rich.text import Text
 
     fields: dict[str, dict[str, list[Outcome]]] = {}

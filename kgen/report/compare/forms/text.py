@@ -72,7 +72,7 @@ def show(console: Console, comparison: Comparison, everything: bool) -> None:
 
 
 def _table(say: Printer, console: Console, comparison: Comparison, rows: Sequence[Row]) -> None:
-    """The table in as many parts as the width takes. Every part has the baseline's column."""
+    """Print the table in as many parts as the width requires. Every part has the baseline's column."""
     from rich.text import Text
 
     names = [one_line(column.label) for column in comparison.columns]
@@ -101,7 +101,7 @@ def _table(say: Printer, console: Console, comparison: Comparison, rows: Sequenc
 
 
 def _differences(say: Printer, comparison: Comparison, everything: bool, width: int) -> None:
-    """Every difference with both verdicts in full."""
+    """Print every difference with both verdicts in full."""
     sizes = {column.label: len(one_line(column.label)) for column in comparison.columns}
     shown: dict[Difference, int] = dict.fromkeys(Difference, 0)
     brief = False
