@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -16,9 +17,9 @@ from types import MappingProxyType
 from kgen import __version__
 from kgen.errors import OutputError
 from kgen.kernel.parameters import LOAD_ADDRESS
-from kgen.kernel.plan import layout_of, phases
+from kgen.kernel.plan import Phase, decisive, layout_of, phases
 from kgen.kernel.render import render
-from kgen.kernel.results_block import LAYOUT_VERSION
+from kgen.kernel.results_block import LAYOUT_VERSION, ResultsLayout
 from kgen.media import Payload, formats
 from kgen.resources import data_dir
 from kgen.spec import KernelSpec
@@ -37,6 +38,26 @@ class Kernel:
     spec: KernelSpec
     assembly: Assembly
     elf: Elf
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases, in the order they run."""
+        return phases(self.spec)
+
+    @functools.cached_property
+    def decisive(self) -> Mapping[int, Phase]:
+        """By index, the phases whose violations make the last case NOT_ATOMIC."""
+        return {phase.index: phase for phase in decisive(self.spec)}
+
+    @functools.cached_property
+    def layout(self) -> ResultsLayout:
+        """The results block."""
+        return layout_of(self.spec)
+
+    def results_address(self, field: str = "") -> int:
+        """Return the physical address of the results block, or of one of its fields."""
+        distance = self.layout.constants()[f"Results.{field}"] if field else 0
+        return self.elf.symbols["results"] + distance
 
     @property
     def payload(self) -> Payload:
@@ -83,7 +104,7 @@ def manifest(kernel: Kernel, files: Mapping[str, str]) -> str:
                 "spec": asdict(kernel.spec),
                 "digest": kernel.spec.digest(),
                 "build_id": kernel.elf.build_id.hex(),
-                "phases": [phase.label for phase in phases(kernel.spec)],
+                "phases": [phase.label for phase in kernel.phases],
                 "entry": f"{kernel.elf.entry:#x}",
                 "symbols": {name: f"{value:#x}" for name, value in sorted(symbols.items())},
                 "files": dict(sorted(files.items())),

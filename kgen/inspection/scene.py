@@ -24,7 +24,7 @@ from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneLine
 from kgen.inspection.operations import Memory
 from kgen.inspection.timeline import timeline
 from kgen.kernel.parameters import stored
-from kgen.kernel.plan import Phase, decisive, layout_of, phases
+from kgen.kernel.plan import Phase
 from kgen.kernel.results_block import CpuState
 from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.toolchain.assembly import Assembly, Line, Symbol
@@ -52,8 +52,8 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
     """
     call = _only(kernel, "violation", "call record")
     back = call.run_address + len(call.data)
-    phase = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
-    first = decisive(kernel.spec)[0].index
+    phase = kernel.results_address("phase_index")
+    first = min(kernel.decisive)
     condition = f"*(unsigned int *)$sp == {back:#x} && *(unsigned int *){phase:#x} >= {first}"
     return _only(kernel, "record", "ret").run_address, condition
 
@@ -69,8 +69,8 @@ def place_to_begin(kernel: Kernel, moment: str) -> tuple[int, str]:
     if moment == "start":
         return symbols["boot_common"], ""
     # each phase passes here once, after it has printed its opening line
-    phase = symbols["results"] + layout_of(kernel.spec).constants()["Results.phase_index"]
-    number = {"controls": 0, "case": len(phases(kernel.spec)) - 1}[moment]
+    phase = kernel.results_address("phase_index")
+    number = {"controls": 0, "case": len(kernel.phases) - 1}[moment]
     return symbols["attend"], f"*(unsigned int *){phase:#x} == {number}"
 
 
@@ -88,7 +88,7 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
 
     Raises DebuggerError, also where a CPU was at work: then the cells and registers may belong to another moment.
     """
-    own = {phase.index: phase for phase in decisive(kernel.spec)}
+    own = kernel.decisive
     # the machine was stopped at the witness that was recorded last
     witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
     if witness is None:
@@ -97,8 +97,8 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
     place = next((entry.address for entry in record.phases if entry.index == phase.index), 0)
     if not place:
         return None
-    layout = layout_of(kernel.spec)
-    block = layout.parse(machine.read_memory(kernel.elf.symbols["results"], layout.size))
+    layout = kernel.layout
+    block = layout.parse(machine.read_memory(kernel.results_address(), layout.size))
     busy = [cpu for cpu in range(1, phase.cpus) if block.cpu[cpu].go != block.cpu[cpu].ack]
     if busy:
         raise DebuggerError(f"CPU {busy[0]} had not acknowledged its batch when a violation was recorded")

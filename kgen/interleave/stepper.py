@@ -44,7 +44,7 @@ from kgen.interleave.model import (
     shape_of,
 )
 from kgen.kernel.parameters import TOKEN_STEP
-from kgen.kernel.plan import layout_of, phases, work_of
+from kgen.kernel.plan import phases, work_of
 from kgen.kernel.protocol import parse_log
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qemu import Machine, launch
@@ -126,7 +126,7 @@ class Stepper:
     """A machine that stands at the window. Made by ``opened``."""
 
     def __init__(self, kernel: Kernel, machine: Machine, stub: Stub, log: BinaryIO) -> None:
-        (phase,) = phases(kernel.spec)
+        (phase,) = kernel.phases
         self.kernel = kernel
         self._machine = machine
         self._stub = stub
@@ -151,14 +151,14 @@ class Stepper:
     def open(self) -> None:
         """Bring the machine to the window and take the snapshot. Raises DebuggerError, MachineError, GuestCrash."""
         symbols = self.kernel.elf.symbols
-        layout = layout_of(self.kernel.spec).constants()
+        layout = self.kernel.layout.constants()
         self._break_at({symbols["token_batch"]})
         boot = self._stub.run(self._stub.numbers, BOOT_SECONDS)
-        batch = symbols["results"] + layout["Results.handshake"] + layout["Handshake.batch"]
+        batch = self.kernel.results_address("handshake") + layout["Handshake.batch"]
         self._stub.write_u32(batch, BATCH_BEFORE_MELEE)
         self._break_at(set(self.points))
         waiting = set(self._stub.numbers)
-        table, size = symbols["results"] + layout["Results.cpu"], layout["Cpu.SIZE"]
+        table, size = self.kernel.results_address("cpu"), layout["Cpu.SIZE"]
         until = time.monotonic() + BOOT_SECONDS
         while waiting:
             stopped = self._stub.run(waiting, max(0.0, until - time.monotonic())).thread

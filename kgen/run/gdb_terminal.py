@@ -12,7 +12,6 @@ from kgen.build import Kernel
 from kgen.errors import DebuggerError, GuestCrash, OutputError, SpecError
 from kgen.evidence.observation import Observation
 from kgen.host.process import foreground
-from kgen.kernel.plan import decisive
 from kgen.machine.engine import Engine
 from kgen.machine.platform import Platform
 from kgen.run.follow import Watcher
@@ -68,8 +67,8 @@ def hand_over(
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
         if observation.crash:
             raise GuestCrash(observation.crash, where=platform.name)
-        own = {phase.index for phase in decisive(kernel.spec)}
-        tell(f"{platform.name} is frozen {_reached(moment, observation, own)}; when gdb ends, so does the machine")
+        reached = _reached(moment, observation, kernel.decisive)
+        tell(f"{platform.name} is frozen {reached}; when gdb ends, so does the machine")
         place = log or elf.with_name(LOG)
         fate = "" if log else ", which goes with the machine (--log FILE keeps it)"
         tell(f"the guest's serial log goes on in {place}{fate}")

@@ -29,7 +29,6 @@ from kgen.host.signals import noted_ctrl_c
 from kgen.host.temporary import scratch
 from kgen.inspection.scene import capture, place_to_begin, place_to_stop
 from kgen.inspection.stopped import Inspection, cell_range, inspect
-from kgen.kernel.plan import decisive, layout_of, phases
 from kgen.kernel.protocol import parse_log
 from kgen.machine import bochs, qemu_engine
 from kgen.machine.engine import Engine, Start
@@ -65,7 +64,7 @@ def observe(
     """
     request = request_of(kernel.spec, options)
     check_choices(platform, request)
-    last = phases(kernel.spec)[-1]
+    last = kernel.phases[-1]
     where = cell_range(last, kernel.elf.symbols)
     if last.target.declared == "io" and where is not None:
         request = replace(request, traced=(where[0], where[0] + where[1]))
@@ -82,8 +81,7 @@ def observe(
             if options.waits_for_breakpoint:
                 place = place_to_begin(kernel, options.moment) if options.moment else place_to_stop(kernel)
                 machine.run_until(*place)
-            word = kernel.elf.symbols["results"] + layout_of(kernel.spec).constants()["Results.stop"]
-            cut = follow(machine, watch, platform, options, interrupts, word)
+            cut = follow(machine, watch, platform, options, interrupts, kernel.results_address("stop"))
             ran = time.monotonic()
             observation = _freeze(kernel, platform, machine, watch, cut)
             frozen = time.monotonic()
@@ -139,7 +137,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
             machine.thaw()
             time.sleep(POLL_SECONDS)
             seen = inspect(machine.freeze(), kernel.spec, elf.build_id, elf.symbols, elf.sections)
-        where = cell_range(phases(kernel.spec)[-1], elf.symbols, seen.memory)
+        where = cell_range(kernel.phases[-1], elf.symbols, seen.memory)
         if where is not None:
             path = machine.attest(*where, kernel.spec.case.cpus)
         if watch.caught and seen.memory:
@@ -180,7 +178,7 @@ def _trace(kernel: Kernel, machine: Engine, record: Record | None) -> tuple[Trac
     """Return what the hypervisor's kernel recorded around the case's first witness of which it has a record."""
     if record is None or machine.supervisor is None:
         return ()
-    own = {phase.index: phase for phase in decisive(kernel.spec)}
+    own = kernel.decisive
     begin = {phase.index: phase.address for phase in record.phases}
     # in the order in which they were found: the recorder was stopped at the first
     witnesses = [entry for entry in record.witnesses if entry.phase in own][:TRACED]
