@@ -46,7 +46,7 @@ from kgen.interleave.model import (
 from kgen.kernel.parameters import TOKEN_STEP
 from kgen.kernel.plan import phases, work_of
 from kgen.kernel.protocol import parse_log
-from kgen.machine.platform import LaunchRequest, Platform
+from kgen.machine.platform import LaunchRequest, Platform, setting_value
 from kgen.machine.qemu import Machine, launch
 from kgen.machine.registers import CpuRegisters
 from kgen.machine.rsp import Stub
@@ -295,7 +295,7 @@ def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
         # snapshots are kept in a disk, whatever is on it
         disk = directory / "snapshots.qcow2"
         formats()["qcow2"].write(kernel.payload, disk)
-        drive = f"if=none,id=kgen-snapshots,format=qcow2,file={_value(disk)}"
+        drive = f"if=none,id=kgen-snapshots,format=qcow2,file={setting_value(disk)}"
         extra = ("-icount", f"shift={ICOUNT_SHIFT},sleep=off", "-drive", drive)
         request = replace(request, kernel=elf, thread="single", paused=True, extra=(*extra, *request.extra))
         machine = stack.enter_context(launch(_printing_to(platform, log), request))
@@ -326,14 +326,9 @@ def _printing_to(platform: Platform, log: Path) -> Platform:
     def command(request: LaunchRequest) -> tuple[str, ...]:
         words = platform.command(request)
         port = next(at for at, word in enumerate(words) if word.startswith("socket,id=kgen-serial,"))
-        return (*words[:port], f"file,id=kgen-serial,path={_value(log)}", *words[port + 1 :])
+        return (*words[:port], f"file,id=kgen-serial,path={setting_value(log)}", *words[port + 1 :])
 
     return replace(platform, command=command)
-
-
-def _value(path: Path) -> str:
-    """Return a path as the value of one of QEMU's settings, which a comma would end."""
-    return str(path).replace(",", ",,")
 
 
 def told(access: Access) -> str:

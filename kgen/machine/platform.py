@@ -14,6 +14,11 @@ from kgen.evidence.kvm_trace import TraceEvent
 COM1 = 0x3F8
 
 
+def setting_value(path: Path | str) -> str:
+    """Return a path as the value of one of QEMU's settings, which a comma would end."""
+    return str(path).replace(",", ",,")
+
+
 @dataclass(frozen=True)
 class Channels:
     """Descriptors the machine inherits: connected stream sockets and, for gdb, a listening one. ``console`` is the line

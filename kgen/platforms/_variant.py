@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kgen.errors import SpecError, unknown
 from kgen.host.process import output
-from kgen.machine.platform import CHOICES, LaunchRequest
+from kgen.machine.platform import CHOICES, LaunchRequest, setting_value
 
 #: What may be chosen: all there is.
 OPTIONS = frozenset(CHOICES)
@@ -130,7 +130,7 @@ def arguments(request: LaunchRequest, binary: str, lab_firmware: str | None) -> 
     parts += ["-m", str(memory), "-smp", str(request.cpus)]
     parts += _firmware(request, binary, lab_firmware)
     if request.image is not None:
-        drive = f"if=none,id=kgen-boot,format=raw,file={_value(request.image)}"
+        drive = f"if=none,id=kgen-boot,format=raw,file={setting_value(request.image)}"
         parts += ["-drive", f"{drive},readonly=on" if boot == "cdrom" else drive]
         for device in _BUSES[boot](board):
             parts += ["-device", device]
@@ -147,7 +147,7 @@ def _firmware(request: LaunchRequest, binary: str, lab_firmware: str | None) -> 
     if wanted == "ovmf":
         code, variables = _ovmf(binary) or ("OVMF_CODE.fd", "OVMF_VARS.fd")
         pieces = ((0, "readonly=on", code), (1, "snapshot=on", variables))
-        drives = [f"if=pflash,unit={unit},format=raw,{how},file={_value(file)}" for unit, how, file in pieces]
+        drives = [f"if=pflash,unit={unit},format=raw,{how},file={setting_value(file)}" for unit, how, file in pieces]
         return [word for drive in drives for word in ("-drive", drive)]
     if wanted == "auto":
         if request.kernel is None or request.image is not None:
@@ -175,11 +175,6 @@ def _ovmf(binary: str) -> tuple[Path, Path] | None:
     places = (*_directories(binary), *map(Path, _OVMF_PLACES))
     pairs = ((place / code, place / variables) for code, variables in _OVMF_NAMES for place in places)
     return next((pair for pair in pairs if all(file.is_file() for file in pair)), None)
-
-
-def _value(path: Path | str) -> str:
-    """Return a path as the value of one of QEMU's settings, which a comma would end."""
-    return str(path).replace(",", ",,")
 
 
 def _any(names: tuple[str, ...]) -> str:
