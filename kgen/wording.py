@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -23,11 +23,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def printable(line: str) -> str:
-    """Return a line of text from a result without what a terminal would obey and no encoding could hold; tabs stay,
-    which the table of counters has.
+def printable(line: str, instead: Callable[[str], str] = lambda char: "\ufffd") -> str:
+    """Return a line of text without what a terminal would obey and no encoding could hold; tabs stay, which the table
+    of counters has. ``instead`` returns what stands for such a character.
     """
-    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+    return "".join(char if char.isprintable() or char == "\t" else instead(char) for char in line)
 
 
 #: How much of a value stands in a sentence.
@@ -35,5 +35,10 @@ _SHOWN = 40
 
 
 def quoted(text: str, limit: int = _SHOWN) -> str:
-    """As much of a text as stands in a sentence."""
+    """Return as much of a text as stands in a sentence."""
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def fitting(text: str, room: int, mark: str = "\u2026") -> str:
+    """Return as much of a text as fits so many characters, the mark of what is left out included."""
+    return text if len(text) <= room else f"{text[: room - len(mark)]}{mark}"

@@ -30,6 +30,7 @@ from kgen.cli._options import (
 from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
 from kgen.files import STDOUT, check_writable
 from kgen.report.results.store import write_result
+from kgen.wording import fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -329,8 +330,7 @@ def live_line(title: str, progress: Progress, took: float, width: int) -> str:
     rate = f", {progress.rounds / took:.0f}/s" if took >= RATE_SECONDS else ""
     rounds = f"  {progress.rounds}{of} rounds{rate}" if progress.row else ""
     line = f"{title}: {progress.phase}{rounds}  violations {progress.violations}"
-    room = max(1, width - SPINNER)
-    return line if len(line) <= room else f"{line[: room - 1]}…"
+    return fitting(line, max(1, width - SPINNER))
 
 
 class _Live:

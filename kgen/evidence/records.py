@@ -205,6 +205,15 @@ class Record:
     phase_index: int | None = None
     handshake: Handshake | None = None
 
+    def phase_at(self, index: int) -> PhaseRecord | None:
+        """Return what is recorded of the phase of that index, None where it was not begun."""
+        return next((phase for phase in self.phases if phase.index == index), None)
+
+    def place_of(self, index: int) -> int:
+        """Return the physical address of a phase's first cell, 0 where it is not known."""
+        phase = self.phase_at(index)
+        return phase.address if phase else 0
+
     @property
     def cpu_numbers(self) -> dict[int, int]:
         """The guest's numbers of the CPUs, by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the

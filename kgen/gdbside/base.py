@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 
 import gdb
 
+from kgen import wording
 from kgen.errors import KgenError
 
 _VARIABLE = "KGEN_TRACEBACK"
 
 
 def printable(text: str) -> str:
-    """Return text whose control characters can do nothing to a terminal: guests and files may be hostile."""
-    return "".join(each if each.isprintable() or each == "\t" else f"\\x{ord(each):02x}" for each in text)
+    """Return text whose control characters can do nothing to a terminal: guests and files may be hostile. ASCII
+    stands for them, which gdb can print in any locale.
+    """
+    return wording.printable(text, lambda char: f"\\x{ord(char):02x}")
 
 
 def say(lines: Iterable[str] | str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gdb
 
 from kgen.errors import ProtocolError
-from kgen.evidence.mtree import attest
+from kgen.evidence.mtree import NOT_ASKED
 from kgen.gdbside import cells, session
 from kgen.gdbside.base import Command, say
 from kgen.gdbside.snapshot import Snapshot
@@ -43,10 +43,9 @@ class Cell(Command):
 def _path(seen: Snapshot) -> str:
     """Return what lies behind the cells, by QEMU's word."""
     assert seen.phase is not None
-    text = session.monitor("info mtree -f")
-    if "FlatView" not in text:
+    evidence = session.attest(seen.block.handshake.address, seen.phase.length)
+    if evidence == NOT_ASKED:
         return "what lies behind them: this stub has no QEMU monitor to ask"
-    evidence = attest(text, seen.block.handshake.address, seen.phase.length, cpus=seen.cpus)
     return f"what lies behind them, by QEMU's word: {evidence.kind} ({evidence.line.strip()})"
 
 

@@ -198,7 +198,7 @@ def _pattern(snapshot: Snapshot, witness: Witness, phase: Phase) -> str:
 
 
 def _address(snapshot: Snapshot, witness: Witness) -> int:
-    first = next((entry.address for entry in snapshot.record.phases if entry.index == witness.phase), 0)
+    first = snapshot.record.place_of(witness.phase)
     return first + snapshot.planned[witness.phase].stride * witness.cell
 
 

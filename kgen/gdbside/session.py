@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import gdb
 
 from kgen.errors import DebuggerError, LinkError
+from kgen.evidence import mtree
+from kgen.evidence.mtree import PathEvidence
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.snapshot import NotBegun, Snapshot, take
 from kgen.machine.registers import CpuRegisters
@@ -200,6 +202,14 @@ def monitor(line: str) -> str:
         return ""
 
 
+def attest(address: int, length: int) -> PathEvidence:
+    """Return what QEMU says lies behind these bytes, NOT_ASKED where the stub has no QEMU monitor."""
+    text = monitor(mtree.COMMAND)
+    if not mtree.is_answer(text):
+        return mtree.NOT_ASKED
+    return mtree.attest(text, address, length, cpus=image().spec.case.cpus)
+
+
 def is_given_up() -> bool:
     """Return whether the emulator has given the machine up: it would never go, and so never stop."""
     return "internal-error" in monitor("info status")
@@ -234,7 +244,7 @@ def shortcomings() -> list[str]:
         found.append(
             "this stub cannot move one CPU alone: 'kgen step' and the second look of 'kgen freeze-proof' need it"
         )
-    if not monitor("info mtree -f"):
+    if not mtree.is_answer(monitor(mtree.COMMAND)):
         found.append(
             "this stub has no QEMU monitor: what lies behind the cells is known from the kernel's own probe alone"
         )

@@ -77,7 +77,7 @@ class Snapshot:
     def phase_record(self) -> PhaseRecord | None:
         """What it has come to so far."""
         index = self.phase.index if self.phase else -1
-        return next((entry for entry in self.record.phases if entry.index == index), None)
+        return self.record.phase_at(index)
 
     @cached_property
     def registers_of(self) -> Mapping[int, CpuRegisters]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gdb
 
-from kgen.evidence.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import Observation
 from kgen.gdbside import describe, proof, session
 from kgen.gdbside.base import Command, say
@@ -90,7 +90,7 @@ class Judge(Command):
             platform="gdb",
             serial=None,
             memory=seen.memory,
-            path=_path(where),
+            path=session.attest(*where) if where else NOT_ASKED,
             problems=seen.problems,
             cells=seen.cells,
             registers=seen.registers,
@@ -108,11 +108,3 @@ class Judge(Command):
         say(
             "  from memory alone: the serial log, the second channel, is missing here; 'kgen inspect --serial' has both"
         )
-
-
-def _path(where: tuple[int, int] | None) -> PathEvidence:
-    """Return what QEMU says lies behind the cells, where there is a QEMU to ask."""
-    text = session.monitor("info mtree -f") if where else ""
-    if where is None or "FlatView" not in text:
-        return NOT_ASKED
-    return attest(text, *where, cpus=session.image().spec.case.cpus)

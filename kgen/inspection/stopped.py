@@ -39,7 +39,7 @@ def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None =
         return symbols[target.symbol] + phase.offset, phase.length
     if target.address is not None:
         return target.address + phase.offset, phase.length
-    found = next((entry.address for entry in record.phases if entry.index == phase.index), 0) if record else 0
+    found = record.place_of(phase.index) if record else 0
     return (found, phase.length) if found else None
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from kgen.build import Kernel
 from kgen.errors import DebuggerError, MachineError, OutputError, SpecError
 from kgen.evidence.from_serial import from_log
-from kgen.evidence.mtree import PathEvidence, attest
+from kgen.evidence.mtree import PathEvidence, ask
 from kgen.evidence.observation import Observation
 from kgen.experiments import Poll
 from kgen.host.temporary import scratch
@@ -172,9 +172,7 @@ class Stepper:
             self._at_start[number] = registers
         if sorted(self._threads) != list(range(self.kernel.spec.case.cpus)):
             raise DebuggerError(f"the CPUs at the window are {sorted(self._threads)}")
-        self._path = attest(
-            self._machine.hmp("info mtree -f"), self.address, self._bytes, cpus=self.kernel.spec.case.cpus
-        )
+        self._path = ask(self._machine.hmp, self.address, self._bytes, cpus=self.kernel.spec.case.cpus)
         self._heard = self._printed()
         self._monitor(f"savevm {SNAPSHOT}")
 

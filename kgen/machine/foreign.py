@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from kgen.errors import LinkError, MachineError, SpecError
@@ -76,6 +77,11 @@ def _connect_control(path: str) -> Qmp:
         control.close()
         raise MachineError(f"no QEMU answers: {error.strerror or error}", where=path, hint="check --qmp") from error
     return Qmp(control, QMP_SECONDS, path)
+
+
+def monitor_of(control: Qmp) -> Callable[[str], str]:
+    """Return what runs a line of QEMU's human monitor and returns what it prints. That raises MachineError."""
+    return lambda line: str(control.execute("human-monitor-command", {"command-line": line}, QMP_SECONDS))
 
 
 def status_of(control: Qmp) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kgen.errors import DebuggerError
-from kgen.evidence.mtree import PathEvidence, attest
+from kgen.evidence.mtree import PathEvidence, ask
 from kgen.host.environment import accelerator, gathering
 from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 from kgen.machine.gdb import INSTALL_HINT, GdbSession
@@ -94,7 +94,7 @@ class QemuEngine:
         return stop is not None and stop.reason == "breakpoint-hit"
 
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        return attest(self.machine.hmp("info mtree -f"), address, length, cpus=cpus)
+        return ask(self.machine.hmp, address, length, cpus=cpus)
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
         evidence = self.attest(address, length, cpus)

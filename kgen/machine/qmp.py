@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgen.errors import MachineError
 from kgen.host.signals import interrupts_held
+from kgen.wording import quoted
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -201,4 +202,4 @@ def _reason(error: BaseException) -> str:
     if text.endswith(":") and cause is not None and not str(cause):  # the library's own checks say nothing
         text += " what came is no answer that QEMU gives"
     shown = "".join(each if each.isprintable() or each.isspace() else "?" for each in text)
-    return " ".join(shown.split())[:_TOLD] or type(error).__name__
+    return quoted(" ".join(shown.split()), _TOLD) or type(error).__name__

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kgen.wording import quoted
+
 #: How a line of the BIOS's loader begins, and one of the UEFI application's.
 BIOS_PREFIX = "kgen boot: "
 UEFI_PREFIX = "kgen: "
@@ -60,11 +62,11 @@ def _of_line(line: str) -> str:
         words = line[at + len(prefix) :]
         remedy = next((remedy for start, remedy in errors.items() if words.startswith(start)), None)
         if at >= 0 and remedy is not None:
-            return f"the kernel was not started: '{line[at:][:_LONGEST]}'; {remedy}"
+            return f"the kernel was not started: '{quoted(line[at:], _LONGEST)}'; {remedy}"
     at = line.rfind(UEFI_PREFIX + LEAVING)
     if at >= 0:
         return (
-            f"the last line is '{line[at:][:_LONGEST]}', and nothing of the kernel follows; is the log whole, and of "
-            "the port the image was built for?"
+            f"the last line is '{quoted(line[at:], _LONGEST)}', and nothing of the kernel follows; is the log whole, "
+            "and of the port the image was built for?"
         )
     return ""

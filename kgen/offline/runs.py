@@ -32,6 +32,7 @@ from kgen.toolchain.elf_reader import read as read_elf
 from kgen.verdict.consistency import symbols_of
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
+from kgen.wording import quoted
 
 NAME_IT = "name the kernel with --elf or --manifest"
 _BUILD_SHOWN = 12
@@ -191,7 +192,7 @@ def _read(text: str) -> tuple[Log, tuple[str, ...]]:
     whole = parse_log(kept.encode("latin-1"))
     if not whole.intact or not others:
         return log, ()
-    shown = others[0] if len(others[0]) <= _LINE_SHOWN else f"{others[0][:_LINE_SHOWN]}..."
+    shown = quoted(others[0], _LINE_SHOWN)
     return whole, (f"lines that are not the kernel's stand between its own ({len(others)}, such as {shown!r})",)
 
 

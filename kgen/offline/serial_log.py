@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line
+from kgen.wording import quoted
 
 #: A line of the guest that a terminal has broken is made of at most so many pieces.
 MAX_PIECES = 16
@@ -140,7 +141,7 @@ def _bare(lines: list[str], notes: list[str]) -> list[str]:
     # a prefix that ends in a word or a number must not take the line's first one with it
     front = re.compile(shape + (_FIRST_WORDS if prefixes[0][-1].isalnum() else ""))
     alone = re.compile(rf"{shape}\s*|{shape.removesuffix(_BLANKS)}")
-    shown = prefixes[0] if len(prefixes[0]) <= _SHOWN else f"{prefixes[0][:_SHOWN]}..."
+    shown = quoted(prefixes[0], _SHOWN)
     notes.append(f"something stands in front of every line, such as {shown!r}: it was left out")
     kept = (line for line in lines if not alone.fullmatch(line))
     return [line[match.end() :] if (match := front.match(line)) else line for line in kept]

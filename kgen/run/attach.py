@@ -12,13 +12,13 @@ from kgen import __version__
 from kgen.build import build
 from kgen.errors import KgenError, ending_with
 from kgen.evidence.from_serial import from_log
-from kgen.evidence.mtree import NOT_ASKED, PathEvidence, attest
+from kgen.evidence.mtree import NOT_ASKED, PathEvidence, ask
 from kgen.evidence.observation import Observation
 from kgen.host.environment import gathering
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
-from kgen.machine.foreign import QMP_SECONDS, ask_control, kernel_of, must_be_an_address, status_of
+from kgen.machine.foreign import ask_control, kernel_of, monitor_of, must_be_an_address, status_of
 from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
@@ -153,7 +153,7 @@ def _memory(control: Qmp, address: int, size: int) -> bytes:
     data = b""
     for start in range(0, size // 4, _WORDS):
         line = f"xp /{min(_WORDS, size // 4 - start)}xw {address + 4 * start:#x}"
-        text = str(control.execute("human-monitor-command", {"command-line": line}, QMP_SECONDS))
+        text = monitor_of(control)(line)
         words = (word for row in text.splitlines() for word in re.findall(r"0x([0-9a-f]{8})\b", row.partition(":")[2]))
         data += b"".join(int(word, 16).to_bytes(4, "little") for word in words)
     return data
@@ -163,8 +163,6 @@ def _path(control: Qmp | None, cells: tuple[int, int] | None, cpus: int) -> Path
     if control is None or cells is None:
         return NOT_ASKED
     try:
-        arguments = {"command-line": "info mtree -f"}
-        text = str(control.execute("human-monitor-command", arguments, QMP_SECONDS))
-        return attest(text, *cells, cpus=cpus)
+        return ask(monitor_of(control), *cells, cpus=cpus)
     except KgenError as error:
         return PathEvidence("unknown", "", error.line, "")

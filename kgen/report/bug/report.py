@@ -14,7 +14,7 @@ from kgen.report.reproduce.steps import LOG, Steps, steps
 from kgen.report.results.model import Result, Run
 from kgen.report.text.suite import sum_of
 from kgen.verdict.model import SEVERITY, VerdictKind
-from kgen.wording import plural
+from kgen.wording import fitting, plural
 
 #: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
 MAX_BYTES = 65_535
@@ -88,7 +88,7 @@ def _some(parts: Sequence[_Part], enclosed: Sequence[Enclosed], count: int) -> s
 def _report(part: _Part, limit: int) -> Iterator[str]:
     run = part.run
     name = title(run)
-    yield f"# {words(name if len(name) <= _TITLE else name[: _TITLE - 3] + '...')}"
+    yield f"# {words(fitting(name, _TITLE, '...'))}"
     for line in first_words(run):
         yield from ("", line)
     yield from ("", "## Environment", "", *place_lines(run))

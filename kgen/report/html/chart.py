@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kgen.wording import fitting
+
 Shape = Literal["put", "take", "again", "gone", "wrong", "full", "empty", "rest", "note"]
 
 #: Columns of a strip.
@@ -142,7 +144,7 @@ def _middle(lane: int) -> int:
 
 def _cut(text: str, used: int = _MARK // 2) -> str:
     room = (_COLUMN - used) // _LETTER
-    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
+    return fitting(text, room)
 
 
 def lane_names(cpus: Sequence[int | None], most: int) -> tuple[tuple[int, ...], int]:

@@ -60,7 +60,7 @@ class Result:
         if self.spec is None or record is None:
             return None
         index = phases_of(self.spec, self.number)[-1].index
-        return next((phase for phase in record.phases if phase.index == index), None)
+        return record.phase_at(index)
 
     @property
     def told_record(self) -> PhaseRecord | None:
