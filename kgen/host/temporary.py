@@ -8,12 +8,14 @@ import functools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "kgen-"
-_LOCK = ".kgen-lock"
+#: The file in such a directory that is locked while its owner lives.
+LOCK = ".kgen-lock"
 #: Those that are there, and the process that made each.
 _there: dict[Path, int] = {}
 
@@ -25,8 +27,15 @@ def scratch(base: str | None = None) -> Iterator[Path]:
     What killed runs have left in that place is removed first, once a process. Raises OSError.
     """
     place = base or tempfile.gettempdir()
-    _sweep(place)
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+    _sweep_once(place)
+    with locked_directory(place, PREFIX) as directory:
+        yield directory
+
+
+@contextmanager
+def locked_directory(place: str | Path, prefix: str) -> Iterator[Path]:
+    """A new directory in ``place`` that only we may enter, locked while we live, gone at the end. Raises OSError."""
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
         _there[directory] = os.getpid()
         with _locked(directory):
@@ -48,29 +57,43 @@ def _remove_left() -> None:
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the lock that ends with its process; nothing where the system has none."""
     # The file has its name only once it is locked: a sweep cannot take it for a dead owner's.
-    unnamed = directory / f"{_LOCK}.new"
+    unnamed = directory / f"{LOCK}.new"
     descriptor = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         if _lock(descriptor):
-            unnamed.rename(directory / _LOCK)
+            unnamed.rename(directory / LOCK)
         yield
     finally:
         os.close(descriptor)
 
 
 @functools.cache
-def _sweep(place: str) -> None:
-    """Remove our own directories whose owner is dead. One without the file is none of these, or is just being made."""
+def _sweep_once(place: str) -> None:
+    sweep(place, PREFIX)
+
+
+def sweep(place: str | Path, prefix: str, *, unlocked_seconds: float | None = None) -> None:
+    """Remove our own directories in ``place`` whose owner is dead.
+
+    One without a lock file is none of these, or is just being made: it stays, or where ``unlocked_seconds`` is given,
+    it stays until it has been left alone for so long.
+    """
     if not hasattr(os, "geteuid"):
         return
     found: list[Path] = []
     with contextlib.suppress(OSError):
-        found = [*Path(place).glob(f"{PREFIX}*")]
+        found = [*Path(place).glob(f"{prefix}*")]
     for directory in found:
         with contextlib.suppress(OSError):
-            if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
+            about = directory.lstat()
+            if about.st_uid != os.geteuid() or directory.is_symlink():
                 continue
-            descriptor = os.open(directory / _LOCK, os.O_RDWR)
+            try:
+                descriptor = os.open(directory / LOCK, os.O_RDWR)
+            except FileNotFoundError:
+                if unlocked_seconds is not None and time.time() - about.st_mtime > unlocked_seconds:
+                    shutil.rmtree(directory, ignore_errors=True)
+                continue
             try:
                 if _lock(descriptor):
                     shutil.rmtree(directory, ignore_errors=True)

@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from kgen.errors import OutputError, SpecError
+from kgen.host import temporary
+from kgen.host.temporary import LOCK, locked_directory
 
 DEFAULT = "default"
 #: Labs of people's own kernels that are kept, the newest: each takes some 200 MB.
 KEPT = 4
 _UNFINISHED = ".new-"
-_LOCK = ".lock"
+#: A directory in the making that has no lock is removed when nothing was written there for so many seconds.
+_LEFT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -132,24 +135,15 @@ def making() -> Iterator[Path]:
 
     What a killed maker left is removed first. Raises OutputError where the cache cannot be written.
     """
+    if sys.platform == "win32":
+        raise SpecError("the lab needs a POSIX system", where="kgen lab")
     try:
         root().mkdir(parents=True, exist_ok=True)
         sweep()
-        directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
-        # The file has its name only once it is locked: ``sweep`` cannot take it for a dead maker's.
-        unnamed = directory / f"{_LOCK}.tmp"
-        lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        _lock(lock)
-        unnamed.rename(directory / _LOCK)
+        with locked_directory(root(), _UNFINISHED) as directory:
+            yield directory
     except OSError as error:
         raise _unwritable(error) from error
-    try:
-        yield directory
-    except OSError as error:
-        raise _unwritable(error) from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
 
 
 def publish(lab: Lab, *, is_default: bool) -> Lab:
@@ -159,7 +153,7 @@ def publish(lab: Lab, *, is_default: bool) -> Lab:
     if there is not None and there.state_of == lab.state_of:
         found = there
     else:
-        (lab.directory / _LOCK).unlink(missing_ok=True)
+        (lab.directory / LOCK).unlink(missing_ok=True)
         # A directory cannot be replaced in one step: the old one steps aside under a name that is swept.
         aside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
         with contextlib.suppress(OSError):
@@ -174,10 +168,10 @@ def publish(lab: Lab, *, is_default: bool) -> Lab:
         found = load(place) or lab
     if is_default:
         former = default()
-        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
-        (temporary / DEFAULT).write_text(lab.key + "\n", encoding="utf-8")
-        os.replace(temporary / DEFAULT, root() / DEFAULT)
-        temporary.rmdir()
+        staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
+        (staging / DEFAULT).write_text(lab.key + "\n", encoding="utf-8")
+        os.replace(staging / DEFAULT, root() / DEFAULT)
+        staging.rmdir()
         if former is not None and former.key != lab.key:
             # made of packages or by a kgen that have been replaced
             shutil.rmtree(former.directory, ignore_errors=True)
@@ -191,20 +185,9 @@ def publish(lab: Lab, *, is_default: bool) -> Lab:
 
 
 def sweep() -> None:
-    """Remove what killed makers left. One that still works holds its lock."""
-    for directory in [*root().glob(_UNFINISHED + "*")]:
-        try:
-            lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            # it was left between two steps, or is about to be removed by its owner
-            if _is_old(directory):
-                shutil.rmtree(directory, ignore_errors=True)
-            continue
-        except OSError:
-            continue
-        if _lock(lock):
-            shutil.rmtree(directory, ignore_errors=True)
-        os.close(lock)
+    """Remove what killed makers left. One that still works holds its lock; what has none was left between two steps, or
+    is about to be removed by its owner."""
+    temporary.sweep(root(), _UNFINISHED, unlocked_seconds=_LEFT_SECONDS)
 
 
 def clean() -> int:
@@ -219,29 +202,6 @@ def clean() -> int:
         else:
             path.unlink(missing_ok=True)
     return freed
-
-
-def _is_old(directory: Path) -> bool:
-    """Return whether it was last written more than a minute ago."""
-    import time
-
-    try:
-        return time.time() - directory.stat().st_mtime > 60
-    except OSError:
-        return False
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock, which ends with its process. Returns whether no other process had it."""
-    if sys.platform == "win32":
-        raise SpecError("the lab needs a POSIX system", where="kgen lab")
-    import fcntl  # does not exist on every system that builds and judges
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _unwritable(error: OSError) -> OutputError:

@@ -24,7 +24,7 @@ with scratch(sys.argv[1]) as d: print(d, flush=True); input()
 @pytest.fixture(autouse=True)
 def _a_new_process() -> None:
     """What a process does once it does once a test."""
-    module._sweep.cache_clear()
+    module._sweep_once.cache_clear()
 
 
 def owner(place: Path) -> tuple[subprocess.Popen[str], Path]:
@@ -69,12 +69,12 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "kgen-file").touch()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / module._LOCK).touch()
+    (elsewhere / module.LOCK).touch()
     (tmp_path / "kgen-link").symlink_to(elsewhere)
     with scratch(str(tmp_path)):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"kgen-notes", "kgen-file", "kgen-link", "elsewhere"}
-    assert os.listdir(elsewhere) == [module._LOCK]
+    assert os.listdir(elsewhere) == [module.LOCK]
 
 
 def test_a_daemon_thread_at_the_end_of_the_program_leaves_nothing(tmp_path: Path) -> None:
