@@ -21,7 +21,7 @@ from typing import IO
 
 from kgen.errors import MachineError, SpecError
 from kgen.host.sandbox import die_with_parent, no_sockets
-from kgen.host.signals import signals_wait
+from kgen.host.signals import signals_held
 
 #: How much of a child's error output is kept, in bytes: its beginning, where the cause is, and its end.
 HEAD_BYTES = 8192
@@ -217,7 +217,7 @@ def spawn(
     stream = subprocess.PIPE if pipes else subprocess.DEVNULL
     child: Child | None = None
     try:
-        with _signals_held() as mask:
+        with signals_held():
             try:
                 process = subprocess.Popen(
                     list(command),
@@ -227,7 +227,7 @@ def spawn(
                     bufsize=0,
                     pass_fds=tuple(pass_fds),
                     start_new_session=True,
-                    preexec_fn=die_with_parent(mask, deaf),  # noqa: PLW1509 - takes no lock, imports nothing
+                    preexec_fn=die_with_parent(deaf),  # noqa: PLW1509 - takes no lock, imports nothing
                     env={**os.environ, **env} if env else None,
                     cwd=cwd,
                 )
@@ -245,19 +245,6 @@ def spawn(
             child.kill()
         raise
     return child
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[set[signal.Signals] | None]:
-    """Let the signals that end us wait until a child is made: what a handler raises within fork(2) Python forgets.
-
-    Gives the mask that the child must have back; None where nothing is held.
-    """
-    if sys.platform != "linux":  # elsewhere there is nothing to run between fork and exec, and Python does not fork
-        yield None
-        return
-    with signals_wait() as before:
-        yield before
 
 
 def _end_watchdog(watchdog: subprocess.Popen[bytes]) -> None:
@@ -353,9 +340,8 @@ def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
     it cannot be run.
     """
     restore = _terminal()
-    mask = {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
     ours = signal.getsignal(signal.SIGINT)
-    process = subprocess.Popen(list(command), preexec_fn=die_with_parent(mask))  # noqa: PLW1509 - see spawn
+    process = subprocess.Popen(list(command), preexec_fn=die_with_parent())  # noqa: PLW1509 - see spawn
     try:
         # not ignored from the start: the child would inherit that
         signal.signal(signal.SIGINT, signal.SIG_IGN)

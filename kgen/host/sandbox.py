@@ -57,9 +57,9 @@ def no_sockets() -> bytes:
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
 
-def die_with_parent(mask: set[signal.Signals] | None, deaf: bytes | None = None) -> Callable[[], None] | None:
-    """Return what the child runs between fork and exec so that the kernel kills it with us, to have its signals, and to
-    be under the filter ``deaf``; None where there is no such call.
+def die_with_parent(deaf: bytes | None = None) -> Callable[[], None] | None:
+    """Return what the child runs between fork and exec so that the kernel kills it with us, under the filter
+    ``deaf``; None where there is no such call.
 
     The library is loaded here, in the parent: after a fork only what is already there is safe to use.
     """
@@ -75,8 +75,6 @@ def die_with_parent(mask: set[signal.Signals] | None, deaf: bytes | None = None)
 
     def arm() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if code and (
             prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0)
         ):

@@ -75,21 +75,6 @@ def tidy_end() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def signals_wait() -> Iterator[set[signal.Signals] | None]:
-    """Hold back the signals that end us. Returns the mask as it was, None where signals cannot be held back."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield None
-        return
-    # one that has just come is raised out of the call that blocks them, when they are blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        yield {signal.Signals(number) for number in before}
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 @contextlib.contextmanager
 def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
     """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt where that is wanted.
@@ -113,22 +98,26 @@ def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextlib.contextmanager
-def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Raise at the end what a signal's handler raises meanwhile; ``now`` is called when it does.
+@contextmanager
+def signals_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold back the signals that end us: what their handlers raise meanwhile is raised at the end. ``now`` is called
+    when one comes, to bring that end about.
 
-    Within asyncio it would be swallowed, or be raised at the next wait, or leave a task that never ends.
+    Raised within fork(2) Python forgets it; within asyncio it would be swallowed, or be raised at the next wait, or
+    leave a task that never ends. Signals are not blocked, because a thread of a library could take them then.
     Handlers are run by the main thread; in any other one there is nothing to be held.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     raised: list[BaseException] = []
-    before: dict[int, Callable[[int, Any], Any]] = {}
+    before: dict[int, Any] = {}
     inside = True
 
     def hold(number: int, frame: Any) -> None:
         try:
+            if before[number] is signal.SIG_DFL:
+                raise _Fatal(number)
             before[number](number, frame)
         except BaseException as error:
             if not inside:
@@ -139,7 +128,7 @@ def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
     try:
         for number in ENDING:
             handler = signal.getsignal(number)
-            if callable(handler):
+            if callable(handler) or handler is signal.SIG_DFL:
                 before[number] = handler
                 signal.signal(number, hold)
         yield
@@ -152,4 +141,14 @@ def interrupts_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
         finally:
             inside = False
         if raised:
+            if isinstance(raised[0], _Fatal):
+                signal.raise_signal(raised[0].number)
             raise raised[0]
+
+
+class _Fatal(BaseException):
+    """A signal that nothing handles, which ends the process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kgen.errors import MachineError
-from kgen.host.signals import interrupts_held
+from kgen.host.signals import signals_held
 from kgen.wording import quoted
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Qmp:
             for task in running:
                 task.cancel()
 
-        with interrupts_held(lambda: self._loop.call_soon_threadsafe(leave_off)):
+        with signals_held(lambda: self._loop.call_soon_threadsafe(leave_off)):
             running.append(self._loop.create_task(work(*arguments)))
             try:
                 return self._until_done(running[0])
@@ -173,7 +173,7 @@ class Qmp:
         A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
         about at the end of the program.
         """
-        with interrupts_held():
+        with signals_held():
             try:
                 if hang_up:
                     self._run(self._disconnect)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError, ending_with
-from kgen.host.signals import signals_wait
+from kgen.host.signals import signals_held
 from kgen.inspection.glance import Glance, look
 from kgen.kernel.plan import layout_of, phases
 from kgen.machine.foreign import ask_control, kernel_of, must_be_an_address, status_of
@@ -86,7 +86,7 @@ def _attached(wanted: Watched) -> Iterator[_Machine]:
         machine: _Machine | None = None
         failure: BaseException | None = None
         try:
-            with signals_wait():
+            with signals_held():
                 # Torn out of this, we would not know whether the machine ran.
                 began = time.monotonic()
                 stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
@@ -110,7 +110,7 @@ def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
     if not machine.runs_after or machine.ended:
         return None
     try:
-        with signals_wait():
+        with signals_held():
             machine.stub.leave()
     except Ended:
         machine.ended = True
@@ -191,7 +191,7 @@ class _Watch:
         begin = self._began  # connecting has stopped the machine
         foreign = False
         while True:
-            with signals_wait():  # a look is short, and what it is torn out of would be left standing
+            with signals_held():  # a look is short, and what it is torn out of would be left standing
                 if not foreign and self._cost.looks:
                     self._stub.interrupt()
                 seen = self._look()
