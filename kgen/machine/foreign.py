@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
-from kgen.errors import LinkError, MachineError, SpecError
+from kgen.errors import KgenError, LinkError, MachineError, SpecError, ending_with
 from kgen.machine.address import is_socket, network_address
 from kgen.machine.qmp import Qmp
 from kgen.spec import KernelSpec
@@ -77,6 +77,28 @@ def _connect_control(path: str) -> Qmp:
         control.close()
         raise MachineError(f"no QEMU answers: {error.strerror or error}", where=path, hint="check --qmp") from error
     return Qmp(control, QMP_SECONDS, path)
+
+
+@contextmanager
+def left_in_order(leave: Callable[[], KgenError | None], how: Callable[[], str]) -> Iterator[None]:
+    """Leave a machine as it is to be left, whatever happens inside.
+
+    ``leave`` returns what went wrong, ``how`` says after it how the machine was left, "" where none was touched; an
+    error that is raised ends with that. What went wrong is raised where nothing failed before, or where a signal ends
+    us: a signal has no line that could say it.
+    """
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+    trouble = leave()
+    if trouble and not isinstance(failure, KgenError):
+        failure = trouble
+    if isinstance(failure, KgenError) and (left := how()):
+        raise ending_with(failure, left) from failure
+    if failure:
+        raise failure
 
 
 def monitor_of(control: Qmp) -> Callable[[str], str]:

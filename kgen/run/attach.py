@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 from kgen import __version__
 from kgen.build import build
-from kgen.errors import KgenError, ending_with
+from kgen.errors import KgenError
 from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence, ask
 from kgen.evidence.observation import Observation
@@ -18,7 +17,7 @@ from kgen.host.environment import gathering
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
-from kgen.machine.foreign import ask_control, kernel_of, monitor_of, must_be_an_address, status_of
+from kgen.machine.foreign import ask_control, kernel_of, left_in_order, monitor_of, must_be_an_address, status_of
 from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
@@ -57,8 +56,9 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
         session = stack.enter_context(GdbSession.start(wanted.gdb))
         left = _in_words(wanted, found, resume)
-        with _leaving(session, resume, left):
-            session.connect(wanted.address, timeout=wanted.timeout)
+        held = _Held(session, resume, f"the machine was left {left}")
+        with left_in_order(held.leave, held.how):
+            held.connect(wanted)
             seen = inspect(session, spec, kernel.build_id, kernel.symbols, kernel.sections)
             other = _other_machine(control, found, session, kernel.symbols["results"], spec, seen) if control else []
             path = _path(control, cell_range(phases(spec)[-1], kernel.symbols, seen.memory), spec.case.cpus)
@@ -88,30 +88,37 @@ def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
     return how if wanted.after != "found" else f"{how} (no --qmp to ask how it was found)"
 
 
-@contextmanager
-def _leaving(session: GdbSession, resume: bool, left: str) -> Iterator[None]:
-    """Leave the machine as requested, also when reading it fails. Raises DebuggerError when leaving fails."""
-    try:
-        yield
-    except Unreachable:
-        raise
-    except BaseException as error:
-        told = f"the machine was left {left}"
+@dataclass
+class _Held:
+    """A machine that our debugger holds. ``left`` says how it is left where that succeeds."""
+
+    session: GdbSession
+    resume: bool
+    left: str
+
+    def connect(self, wanted: Attachment) -> None:
+        """Stop it. Raises DebuggerError."""
         try:
-            _leave(session, resume)
-        except KgenError:  # the first failure is the one to report
-            told = UNKNOWN
-        if isinstance(error, KgenError):
-            raise ending_with(error, told) from error
-        raise
-    _leave(session, resume)
+            self.session.connect(wanted.address, timeout=wanted.timeout)
+        except Unreachable:
+            self.left = ""
+            raise
 
+    def leave(self) -> KgenError | None:
+        """Leave it as it is to be left. Returns what went wrong, if anything did."""
+        try:
+            if self.left and self.resume:
+                self.session.detach()
+            elif self.left:
+                self.session.disconnect()
+        except KgenError as error:
+            self.left = UNKNOWN
+            return error
+        return None
 
-def _leave(session: GdbSession, resume: bool) -> None:
-    if resume:
-        session.detach()
-    else:
-        session.disconnect()
+    def how(self) -> str:
+        """Return how it was left, "" where it was not touched."""
+        return self.left
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:

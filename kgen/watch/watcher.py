@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError, ending_with
+from kgen.errors import DebuggerError, GuestCrash, KgenError, ProtocolError
 from kgen.host.signals import signals_held
 from kgen.inspection.glance import Glance, look
 from kgen.kernel.plan import layout_of, phases
-from kgen.machine.foreign import ask_control, kernel_of, must_be_an_address, status_of
+from kgen.machine.foreign import ask_control, kernel_of, left_in_order, must_be_an_address, status_of
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN, Ended, Stub
 from kgen.spec import KernelSpec
@@ -83,26 +83,21 @@ def _attached(wanted: Watched) -> Iterator[_Machine]:
     """Stop the machine; afterwards leave it as it was found, whatever happened."""
     with ExitStack() as stack:
         control, status = ask_control(stack, wanted.qmp)
-        machine: _Machine | None = None
-        failure: BaseException | None = None
-        try:
+        held: list[_Machine] = []
+
+        def leave() -> KgenError | None:
+            return _leave(held[0], control) if held else None
+
+        with left_in_order(leave, lambda: _left(held[0]) if held else ""):
             with signals_held():
                 # Torn out of this, we would not know whether the machine ran.
                 began = time.monotonic()
                 stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
                 machine = _Machine(stub, began, _GUESS, True)
+                held.append(machine)
                 machine.found, ran = _how_found(stub, status)
                 machine.runs_after = ran or wanted.resume
             yield machine
-        except BaseException as error:
-            failure = error
-        trouble = _leave(machine, control) if machine else None
-        if trouble and not isinstance(failure, KgenError):
-            failure = trouble  # what ends us by a signal has no line that could tell it
-        if machine and isinstance(failure, KgenError):
-            raise ending_with(failure, _left(machine)) from failure
-        if failure:
-            raise failure
 
 
 def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
