@@ -391,6 +391,7 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
     from dataclasses import replace
 
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
+    from kgen.evidence.observation import Cut
     from kgen.files import check_program
     from kgen.host.signals import tidy_end
     from kgen.lab.build import Tools, ensure
@@ -411,7 +412,7 @@ def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: C
             run = carry_out(spec, platform, options)
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         return refused(spec, platform.name, error)
-    if any("Ctrl-C" in result.observation.cut for result in run.results):
+    if any(result.observation.cut_by is Cut.USER for result in run.results):
         # the command line judges what there is; the caller of a library expects KeyboardInterrupt
         raise KeyboardInterrupt
     return run

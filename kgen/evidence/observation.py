@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from kgen.evidence.channels import differences
@@ -17,6 +18,27 @@ from kgen.evidence.scene import Scene
 
 #: The platform whose only channel is the log: the kernel was run elsewhere.
 SERIAL_ONLY = "serial-log"
+
+
+class Cut(Enum):
+    """Why a run was ended from outside, before it ended itself."""
+
+    #: The user pressed Ctrl-C.
+    USER = "user"
+    #: The time for the case was over (--seconds).
+    SECONDS = "seconds"
+    #: The time for the whole run was over (--timeout).
+    TIMEOUT = "timeout"
+    #: The guest has never printed anything.
+    NO_BOOT = "no boot"
+    #: The guest stopped printing.
+    SILENCE = "silence"
+    #: The machine could not be looked at, or its debugger died.
+    LOST = "lost"
+
+
+#: A run that was cut for one of these was ended by the user who asked for it: it is not gone on with.
+ASKED_FOR = frozenset({Cut.USER, Cut.SECONDS, Cut.TIMEOUT})
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,8 @@ class Observation:
     path: PathEvidence
     crash: str = ""
     cut: str = ""
+    #: The same as a value, None where it was not ended from outside. It is known while kgen runs, and is in no result.
+    cut_by: Cut | None = field(default=None, compare=False)
     problems: tuple[str, ...] = ()
     cells: tuple[int, ...] = ()
     registers: tuple[Mapping[str, Any], ...] = ()

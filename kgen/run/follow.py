@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from kgen.errors import DebuggerError, GuestCrash, MachineError
 from kgen.evidence.mtree import PathEvidence
+from kgen.evidence.observation import Cut
 from kgen.kernel.plan import Phase, decisive, phases
 from kgen.kernel.protocol import TABLE_HEADER, parse_line, parse_row
 from kgen.kernel.results_block import Role
@@ -156,6 +157,15 @@ class Watch:
             self._watcher(progress)
 
 
+@dataclass(frozen=True)
+class Ending:
+    """Why a run was ended from outside: a reason and its words, None and "" where it ended by itself. ``words`` is ""
+    too where --seconds ended it in order."""
+
+    cut: Cut | None = None
+    words: str = ""
+
+
 def follow(
     machine: Engine,
     watch: Watch,
@@ -163,14 +173,11 @@ def follow(
     options: Options,
     interrupts: list[int],
     word: int,
-) -> str:
-    """Follow the run to its end. Returns why it was ended from outside, "" where it ended by itself.
-
-    ``word`` is the address of the word by which the guest is requested to stop.
-    """
+) -> Ending:
+    """Follow the run to its end. ``word`` is the address of the word by which the guest is requested to stop."""
     start = last = time.monotonic()
     stop_by: float | None = None
-    cut = ""
+    ending = Ending()
     tracing = machine.supervisor is not None
     while not watch.ended:
         try:
@@ -193,30 +200,37 @@ def follow(
             except (MachineError, GuestCrash) as error:
                 # the next read reports a dead machine
                 if not machine.crashed():
-                    return f"the machine could not be looked at: {error.message}"
+                    return Ending(Cut.LOST, f"the machine could not be looked at: {error.message}")
         if tracing and watch.case_witnessed and machine.supervisor:
             # at once: the recorder's buffer is small
             machine.supervisor.stop_trace()
             tracing = False
-        reason = machine.died or _expired(watch, platform, options, now - start, now - last)
-        if reason:
-            return reason
+        if machine.died:
+            return Ending(Cut.LOST, machine.died)
+        expired = _expired(watch, platform, options, now - start, now - last)
+        if expired:
+            return expired
         if stop_by is not None:
             if now > stop_by:
-                return f"{cut or '--seconds were over'}, and the guest did not park within {STOP_SECONDS:.0f} s"
+                return _but(ending, f"the guest did not park within {STOP_SECONDS:.0f} s")
             continue
         over = options.seconds and watch.case_since and now - watch.case_since >= options.seconds
         if interrupts or over:
-            cut = "the run was stopped by Ctrl-C" if interrupts else ""
+            ending = Ending(Cut.USER, "the run was stopped by Ctrl-C") if interrupts else Ending(Cut.SECONDS)
             stop_by = now + STOP_SECONDS
             try:
                 machine.ask_to_stop(word)
             except GuestCrash:
                 break
             except (MachineError, DebuggerError) as error:
-                return f"{cut or '--seconds were over'}, and {error.message}"
+                return _but(ending, error.message)
             watch.stopping()
-    return cut
+    return ending
+
+
+def _but(ending: Ending, what: str) -> Ending:
+    """Return the same end, which did not come in order."""
+    return replace(ending, words=f"{ending.words or '--seconds were over'}, and {what}")
 
 
 def _look(machine: Engine, watch: Watch) -> None:
@@ -228,15 +242,15 @@ def _look(machine: Engine, watch: Watch) -> None:
     watch.paths[phase.index] = machine.attend(address, phase.length, phase.cpus, declared=phase.target.declared)
 
 
-def _expired(watch: Watch, platform: Platform, options: Options, running: float, silent: float) -> str:
-    """Return why a run must be given up now, "" if it must not. Times in seconds."""
+def _expired(watch: Watch, platform: Platform, options: Options, running: float, silent: float) -> Ending | None:
+    """Return why a run must be given up now, None if it must not. Times in seconds."""
     patience = platform.boot_seconds * (OVMF_PATIENCE if options.firmware == "ovmf" else 1)
     if not watch.data and running > patience:
-        return f"nothing came from the serial port within {patience:.0f} s of boot"
+        return Ending(Cut.NO_BOOT, f"nothing came from the serial port within {patience:.0f} s of boot")
     if options.timeout is not None and running > options.timeout:
-        return f"the run did not end within {options.timeout:g} s (--timeout)"
+        return Ending(Cut.TIMEOUT, f"the run did not end within {options.timeout:g} s (--timeout)")
     # Controls print nothing while they run, and neither does a case whose rows are far apart: --timeout bounds those.
     stall = SUITE_STALL_SECONDS * platform.patience if watch.suite else STALL_SECONDS
     if silent > stall and watch.talks:
-        return f"the serial port fell silent for {stall:.0f} s"
-    return ""
+        return Ending(Cut.SILENCE, f"the serial port fell silent for {stall:.0f} s")
+    return None

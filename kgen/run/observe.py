@@ -34,7 +34,7 @@ from kgen.machine import bochs, qemu_engine
 from kgen.machine.engine import Engine, Start
 from kgen.machine.platform import Platform
 from kgen.media import formats
-from kgen.run.follow import POLL_SECONDS, SETTLE_SECONDS, Watch, Watcher, follow
+from kgen.run.follow import POLL_SECONDS, SETTLE_SECONDS, Ending, Watch, Watcher, follow
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.toolchain.listing import listing
 
@@ -81,9 +81,9 @@ def observe(
             if options.waits_for_breakpoint:
                 place = place_to_begin(kernel, options.moment) if options.moment else place_to_stop(kernel)
                 machine.run_until(*place)
-            cut = follow(machine, watch, platform, options, interrupts, kernel.results_address("stop"))
+            ending = follow(machine, watch, platform, options, interrupts, kernel.results_address("stop"))
             ran = time.monotonic()
-            observation = _freeze(kernel, platform, machine, watch, cut)
+            observation = _freeze(kernel, platform, machine, watch, ending)
             frozen = time.monotonic()
         observation = replace(
             observation,
@@ -122,7 +122,7 @@ def _temporary_image(kernel: Kernel, elf: Path, name: str) -> Path | None:
     return image
 
 
-def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, cut: str) -> Observation:
+def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, ending: Ending) -> Observation:
     """Stop the machine where it is and read everything."""
     problems: list[str] = []
     path = NOT_ASKED
@@ -151,7 +151,7 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
     if crash:
         # A read that failed because the machine is dead is no second failure.
         problems = []
-    elif not cut or seen.memory is not None:
+    elif not ending.words or seen.memory is not None:
         problems += seen.problems
     log = parse_log(bytes(watch.data))
     return Observation(
@@ -160,7 +160,8 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, c
         memory=seen.memory,
         path=path,
         crash=crash,
-        cut=cut,
+        cut=ending.words,
+        cut_by=ending.cut,
         problems=tuple(problems),
         cells=seen.cells,
         registers=seen.registers,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kgen.build import build
-from kgen.evidence.observation import Observation
+from kgen.evidence.observation import ASKED_FOR, Observation
 from kgen.machine.platform import Platform
 from kgen.run.follow import Watcher
 from kgen.run.observe import observe
@@ -52,17 +52,12 @@ def observe_suite(
         begun = [number for number in range(len(left)) if was_run(part, seen, number)]
         rest = left[len(begun) :]
         # A boot that begins nothing would begin nothing the next time either.
-        if not rest or not begun or _stopped(seen):
+        if not rest or not begun or seen.cut_by in ASKED_FOR:
             break
         if rebooted:
             rebooted(seen, len(rest))
         left = rest
     return tuple(boots)
-
-
-def _stopped(seen: Observation) -> bool:
-    """Return whether the run was ended by the user or by its time limit, not by a case."""
-    return "Ctrl-C" in seen.cut or "--timeout" in seen.cut or "--seconds" in seen.cut
 
 
 def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from _changes import both
 from recordings import load, signed
 
-from kgen.evidence.observation import Observation
+from kgen.errors import MachineError
+from kgen.evidence.observation import ASKED_FOR, Cut, Observation
 from kgen.evidence.records import Record
 from kgen.kernel.plan import Phase, decisive, phases, phases_of
 from kgen.kernel.results_block import KernelState, PhaseStatus, Role
 from kgen.platforms import platforms
-from kgen.run.follow import Progress, Watch
+from kgen.run.follow import Ending, Progress, Watch, follow
 from kgen.run.options import Options
 from kgen.run.suite import Boot, case_of, observe_suite
 from kgen.spec import Case, KernelSpec
@@ -122,12 +124,20 @@ def test_after_a_death_it_goes_on_with_the_next_case(monkeypatch: pytest.MonkeyP
     assert all(spec.budget <= SUITE.spec.budget for spec in runs.specs)
 
 
-@pytest.mark.parametrize("cut", ["the run was stopped by Ctrl-C", "the run did not end within 5 s (--timeout)"])
-def test_who_stopped_it_does_not_get_another_boot(monkeypatch: pytest.MonkeyPatch, cut: str) -> None:
-    dead = replace(part(SUITE.spec, SUITE.observed(), died_in=2, crash=""), cut=cut)
+@pytest.mark.parametrize("cut", [cut for cut in Cut if cut in ASKED_FOR])
+def test_who_stopped_it_does_not_get_another_boot(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    dead = replace(part(SUITE.spec, SUITE.observed(), died_in=2, crash=""), cut="in whatever words", cut_by=cut)
     boots, runs, said = run_suite(monkeypatch, dead, SUITE.observed())
     assert (len(boots), runs.made, said) == (1, 1, [])
     assert verdicts(boots)[1:] == [VerdictKind.INCONCLUSIVE] * 3
+
+
+@pytest.mark.parametrize("cut", [cut for cut in Cut if cut not in ASKED_FOR])
+def test_what_the_machine_did_is_gone_on_from(monkeypatch: pytest.MonkeyPatch, cut: Cut) -> None:
+    words = "which tell of Ctrl-C, --timeout and --seconds"
+    dead = replace(part(SUITE.spec, SUITE.observed(), died_in=2, crash=""), cut=words, cut_by=cut)
+    boots, runs, _ = run_suite(monkeypatch, dead, part(rest(1), SUITE.observed()))
+    assert (len(boots), runs.made) == (2, 2)
 
 
 def test_a_boot_that_begins_nothing_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +208,33 @@ def test_the_time_of_a_case_begins_with_its_own_announcement() -> None:
     group = [announced(phase) for phase in TOGETHER]
     assert followed(*group)[0].case_since is None
     assert followed(*group, announced(CASE))[0].case_since is not None
+
+
+class Mute:
+    """A machine whose guest says nothing. It cannot be told to stop."""
+
+    supervisor = None
+
+    def __init__(self, died: str | None) -> None:
+        self.died = died
+
+    def read_serial(self, timeout: float) -> bytes:
+        return b""
+
+    def ask_to_stop(self, word: int) -> None:
+        raise MachineError("the stop word could not be written")
+
+
+def ending(
+    options: Options, *, died: str | None = None, boots: float = 60.0, interrupts: tuple[int, ...] = ()
+) -> Ending:
+    machine: Any = Mute(died)
+    return follow(machine, Watch(SPEC, None), replace(TCG, boot_seconds=boots), options, list(interrupts), 0)
+
+
+def test_why_a_run_was_ended_is_a_value_beside_its_words() -> None:
+    assert ending(Options(), boots=-1).cut is Cut.NO_BOOT
+    assert ending(Options(timeout=0.0)).cut is Cut.TIMEOUT
+    assert ending(Options(), died="gdb ended") == Ending(Cut.LOST, "gdb ended")
+    words = "the run was stopped by Ctrl-C, and the stop word could not be written"
+    assert ending(Options(), interrupts=(2,)) == Ending(Cut.USER, words)

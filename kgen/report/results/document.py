@@ -18,6 +18,8 @@ from kgen.verdict.model import Verdict, worst
 SCHEMA = 4
 #: Documents from this version on are still read.
 OLDEST_SCHEMA = 3
+#: What stands elsewhere in the document, or is known only while kgen runs.
+_ELSEWHERE = frozenset({"platform", "log", "cut_by"})
 
 
 def document(
@@ -38,7 +40,7 @@ def document(
         "phases": [phase.label for phase in phases(spec)] if spec else [],
         "platform": observation.platform,
         **({"verdict": plain(verdict) | {"exit_code": verdict.exit_code}} if verdict else {}),
-        "observation": {name: value for name, value in seen.items() if name not in ("platform", "log")},
+        "observation": {name: value for name, value in seen.items() if name not in _ELSEWHERE},
         "serial_log": observation.log,
     }
 
