@@ -7,8 +7,13 @@ from typing import Any
 
 
 def plural(count: int, what: str) -> str:
-    """Return a number of things: ``1 lab``, ``2 labs``, ``3 accesses``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
+    """Return a number of things: ``1 lab``, ``2 labs``, ``3 accesses``, ``4 batches``."""
+    return f"{count} {what if count == 1 else several(what)}"
+
+
+def several(what: str) -> str:
+    """Return the plural of a noun."""
+    return f"{what}{'es' if what.endswith(('s', 'ch', 'sh', 'x')) else 's'}"
 
 
 def fact(values: Any, *names: str) -> str:

@@ -112,7 +112,7 @@ def _experiments() -> list[dict[str, Any]]:
         {
             "name": name,
             "shows": list(entry.kinds),
-            "unit": entry.unit,
+            "unit": entry.units,
             "summary": entry.summary,
             "argument": entry.argument,
         }

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from kgen import registry
 from kgen.instructions import Form, Instruction, Use
+from kgen.wording import several
 
 
 class Poll(IntEnum):
@@ -132,6 +133,11 @@ class Experiment:
     cells: Callable[[int], int] = lambda width: 128
     most_cells: Callable[[int, int], int] = lambda width, cpus: sys.maxsize
     fits: Callable[[Instruction, Form, int], str] = lambda instruction, form, cpus: ""
+
+    @property
+    def units(self) -> str:
+        """Return what N counts, several of it."""
+        return several(self.unit)
 
     @property
     def prefix(self) -> str:

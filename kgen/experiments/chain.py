@@ -54,7 +54,7 @@ EXPERIMENT = Experiment(
         "CPU. A compare-and-exchange that fails writes back what it found: each attempt is an operation, and one that "
         "failed must have found a value that was written."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.EXCHANGE,),),
     work=_work,
     accounts=operations,

@@ -39,7 +39,7 @@ EXPERIMENT = Experiment(
         "the old value, atomic additions return v, v + c ... v + (n - 1) c, each once: one that is returned twice was "
         "a duplicate, another one is torn."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.STEP,),),
     work=_work,
     accounts=operations,

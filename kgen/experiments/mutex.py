@@ -30,7 +30,7 @@ EXPERIMENT = Experiment(
         "lock back, and a try that fails leaves it as it was: a lock that is taken when all CPUs have finished is "
         "stale."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.EXCHANGE,), (Use.SET,)),
     work=_work,
     accounts=_accounts,

@@ -57,7 +57,7 @@ EXPERIMENT = Experiment(
         "the cell ever holds anything else there. Bits that were undone show that another CPU's operation wrote back "
         "what it had read before: the update was lost. A bit that belongs to no CPU and changes is torn."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.LANE,),),
     work=_work,
     accounts=operations,

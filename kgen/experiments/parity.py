@@ -32,7 +32,7 @@ EXPERIMENT = Experiment(
         "operation: it is torn. The turns are 1, 2 and 4 in different batches: where it is one, two losses cannot "
         "cancel, and with few they seldom do."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.FLIP,),),
     work=_work,
     accounts=operations,

@@ -52,7 +52,7 @@ EXPERIMENT = Experiment(
         "cell found full when it must be empty, is stale; any other value is torn. Values of few bits recur only after "
         "all CPUs have met, and a bit that is set and cleared is a token of one bit."
     ),
-    unit="rounds",
+    unit="round",
     uses=((Use.EXCHANGE,), (Use.SET, Use.CLEAR)),
     work=_work,
     accounts=_accounts,

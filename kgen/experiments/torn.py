@@ -20,7 +20,7 @@ EXPERIMENT = Experiment(
         "accesses of 8 bits, and of 16 and 32 bits where they are aligned (volume 3, 8.1.1): there it is a violation. "
         "For every other alignment it promises nothing about uncached memory, and what is seen is a fact, no violation."
     ),
-    unit="operations",
+    unit="operation",
     uses=((Use.STORE,),),
     work=_work,
     accounts=operations,

@@ -82,7 +82,7 @@ def _others(snapshot: Snapshot, title: str, others: Sequence[PhaseRecord]) -> It
     for other in others:
         planned = snapshot.planned[other.index]
         seen = violations_in_words(other.violations)
-        yield f"    {planned.label}: {seen} in {other.rounds} {experiment_of(planned).unit}"
+        yield f"    {planned.label}: {seen} in {other.rounds} {experiment_of(planned).units}"
 
 
 def row(snapshot: Snapshot) -> str:
@@ -141,7 +141,7 @@ def _part(snapshot: Snapshot, cpu: int) -> str:
 
 
 def _progress(snapshot: Snapshot, phase: Phase, entry: PhaseRecord) -> str:
-    unit = experiment_of(phase).unit
+    unit = experiment_of(phase).units
     limit = f" of {phase.rounds}" if phase.rounds else ""
     status = entry.status.name.lower().replace("_", " ")
     hand = snapshot.block.handshake

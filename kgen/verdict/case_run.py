@@ -15,6 +15,7 @@ from kgen.kernel.plan import Phase, experiment_of, phases_of
 from kgen.kernel.results_block import Decode, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.verdict import proof
+from kgen.wording import plural
 
 #: The phase ended with all CPUs parked and every token accounted for.
 ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT})
@@ -178,13 +179,7 @@ def canonical(spec: KernelSpec) -> tuple[str, str]:
 def too_few(found: int, wanted: int, said: str) -> str:
     """Return the sentence that CPUs are missing, with the reason that the guest printed (protocol.SENTENCES)."""
     why = said.partition(" CPUs started: ")[2]
-    return f"only {number_of(found, 'CPU')} started and the case needs {wanted}" + (f": {why}" if why else "")
-
-
-def number_of(number: int, what: str) -> str:
-    """Return a number with its noun: 1 CPU, 2 CPUs. ``what`` is a singular, or an experiment's unit, a plural."""
-    what = what.removesuffix("s")
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"only {plural(found, 'CPU')} started and the case needs {wanted}" + (f": {why}" if why else "")
 
 
 def place_of(fault: FaultRecord) -> str:

@@ -18,7 +18,6 @@ from kgen.verdict.case_run import (
     ENDED,
     Run,
     canonical,
-    number_of,
     path,
     place_of,
     too_few,
@@ -27,6 +26,7 @@ from kgen.verdict.case_run import (
 from kgen.verdict.consistency import contradictions
 from kgen.verdict.model import OLD_PROOF, POWER_MINIMUM, ControlResult, Verdict, VerdictKind
 from kgen.verdict.notes import cause, notes
+from kgen.wording import plural
 
 #: Exceptions by which a processor refuses the instruction by design: #UD, #GP, #AC.
 REFUSALS: Mapping[int, str] = {6: "#UD", 13: "#GP", 17: "#AC"}
@@ -74,10 +74,14 @@ def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
         yield VerdictKind.NO_STORAGE, f"the cells at {place} do not hold what is written to them"
     if not _identified(run):
         yield VerdictKind.INCONCLUSIVE, "the log's first line is missing: it does not say what kernel it is of"
-    unit = experiment_of(run.told).unit
+    experiment = experiment_of(run.told)
     kinds = violated_kinds(run.violations)
     if kinds:
-        rounds = number_of(run.rounds, unit) if run.told.index in run.found else f"{unit} that were not counted"
+        rounds = (
+            plural(run.rounds, experiment.unit)
+            if run.told.index in run.found
+            else f"{experiment.units} that were not counted"
+        )
         how = f" ({run.told.experiment})" if run.told is not run.case else ""
         yield VerdictKind.NOT_ATOMIC, f"{kinds} in {rounds} of {run.case.form.name} on {place}{how}"
     if run.case.target.declared == "io" and path(run) == "ram":
@@ -86,10 +90,10 @@ def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
         yield VerdictKind.INCONCLUSIVE, reason
     if not run.counts_live:
         yield VerdictKind.INCONCLUSIVE, OLD_PROOF
-    also = f", nor in {number_of(run.judged, 'live batches')}"
+    also = f", nor in {plural(run.judged, 'live batch')}"
     if run.stands_in:
         also += f" of its {run.weighed.experiment}"
-    yield VerdictKind.ATOMIC, f"no violation in {number_of(run.rounds, unit)}{also}"
+    yield VerdictKind.ATOMIC, f"no violation in {plural(run.rounds, experiment.unit)}{also}"
 
 
 def _identified(run: Run) -> bool:
@@ -130,7 +134,7 @@ def _errors(run: Run) -> Iterator[str]:
             )
     for phase, record in run.of(Role.SANITY):
         if record and record.total:
-            times = number_of(record.total, "time")
+            times = plural(record.total, "time")
             yield f"the sanity control {phase.label} was violated {times}: the experiment is unsound here"
     yield from contradictions(run)
 
@@ -220,8 +224,8 @@ def _silent(run: Run) -> Iterator[str]:
     for phase, record in run.of(Role.POWER):
         if record and _power(run, phase, record) < POWER_MINIMUM:
             yield (
-                f"the power control {phase.label} showed only {number_of(record.events, 'event')} in "
-                f"{number_of(record.rounds, run.experiment.unit)}{_weighed(run, phase, record)}; {POWER_MINIMUM} are "
+                f"the power control {phase.label} showed only {plural(record.events, 'event')} in "
+                f"{plural(record.rounds, run.experiment.unit)}{_weighed(run, phase, record)}; {POWER_MINIMUM} are "
                 f"needed: a defect might not have shown either"
             )
 
@@ -277,7 +281,7 @@ def _controls(run: Run) -> Iterator[ControlResult]:
                 ended and good,
                 ended,
                 power,
-                experiment_of(phase).unit,
+                experiment_of(phase).units,
             )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from kgen.kernel.plan import experiment_of
 from kgen.kernel.results_block import Decode, Role
 from kgen.verdict import proof
-from kgen.verdict.case_run import Run, number_of, path_evidence, violated_kinds
+from kgen.verdict.case_run import Run, path_evidence, violated_kinds
 from kgen.verdict.model import OLD_KERNEL, POWER_MINIMUM, VerdictKind
+from kgen.wording import plural
 
 #: Linux logs this, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
 CONFESSION = "emulating exchange as write"
@@ -71,7 +72,7 @@ def notes(run: Run, kind: VerdictKind) -> Iterator[str]:
         if run.stands_in and run.told is run.case and also.total:
             yield (
                 f"in the same boot {run.weighed.experiment} had {violated_kinds(also.violations)} in "
-                f"{number_of(also.rounds, experiment_of(run.weighed).unit)}"
+                f"{plural(also.rounds, experiment_of(run.weighed).unit)}"
             )
     if run.case.target.vga and run.case_record:
         guest = run.case_record.decode

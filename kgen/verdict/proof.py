@@ -10,6 +10,7 @@ from kgen.kernel.live import LEAST, PAIR_LEAST, Live, design, needed
 from kgen.kernel.plan import Phase, may_be_silent
 from kgen.kernel.results_block import Style
 from kgen.spec import KernelSpec
+from kgen.wording import plural
 
 #: The finding that a control of one instruction may be silent: this machine never interrupts an access.
 UNINTERRUPTED = "here an access is never interrupted, with LOCK or without"
@@ -87,8 +88,8 @@ def lacks(group: Group, *, in_turn: bool) -> Iterator[str]:
             if control not in silent and needed(live) is None:
                 yield (
                     f"the power control {control.phase.label} was violated in {live.violated} of "
-                    f"{_batches(live.live)} ({style.name.lower()}), which is too seldom to tell how often a defect "
-                    f"would show; {_advice(group)}"
+                    f"{plural(live.live, 'live batch')} ({style.name.lower()}), which is too seldom to tell how often "
+                    f"a defect would show; {_advice(group)}"
                 )
     yield from _too_few(group)
 
@@ -121,8 +122,8 @@ def findings(group: Group) -> Iterator[str]:
     """Yield what the batches showed beside the verdict."""
     for control in group.silent:
         yield (
-            f"{UNINTERRUPTED}: {control.phase.label} was never violated in {_batches(control.total)}, while a pair of "
-            "instructions was"
+            f"{UNINTERRUPTED}: {control.phase.label} was never violated in {plural(control.total, 'live batch')}, "
+            "while a pair of instructions was"
         )
     for each in (group.case, *group.controls):
         if each.phase.target.declared == "ram" and any(live.blind for live in each.record.live):
@@ -139,7 +140,7 @@ def _with_and_without(styles: Sequence[Live]) -> str:
 def power(control: Weighed) -> str:
     """Return how often a power control failed, by style."""
     return ", ".join(
-        f"{control.live(style).violated} of {_batches(control.live(style).live)} {style.name.lower()}"
+        f"{control.live(style).violated} of {plural(control.live(style).live, 'live batch')} {style.name.lower()}"
         + (f" (design effect {design(control.live(style)) / 16:.1f})" if control.live(style).violated else "")
         for style in Style
     )
@@ -168,7 +169,3 @@ def inconsistencies(record: PhaseRecord, *, counts: bool, abridged: bool) -> Ite
         struck = sum(live.struck + live.blind_violated for live in record.live)
         if (batches, struck) != (record.judged, record.events):
             yield f"counts {struck} of {batches} batches by style, and {record.events} of {record.judged} in all"
-
-
-def _batches(number: int) -> str:
-    return "1 live batch" if number == 1 else f"{number} live batches"

@@ -165,7 +165,7 @@ def _phase(view: View, seen: Glance) -> str:
 def _rounds(view: View, seen: Glance) -> str:
     limit = _now(view, seen).rounds
     text = f"{seen.rounds} of {limit}" if limit else f"{seen.rounds}"
-    text += f" {experiment_of(_now(view, seen)).unit}"
+    text += f" {experiment_of(_now(view, seen)).units}"
     pairs = list(_pairs(view.samples))
     rate = _rate(*pairs[-1]) if pairs else None
     return text if rate is None else f"{text}  {rate:.0f}/s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgen.wording import fitting, printable, quoted
+from kgen.wording import fitting, plural, printable, quoted
 
 
 @pytest.mark.parametrize("length", range(8))
@@ -24,3 +24,16 @@ def test_a_quoted_text_is_cut_after_its_limit() -> None:
 def test_what_stands_for_a_control_character_may_be_chosen() -> None:
     assert printable("a\tb\x1b[2J\u202e") == "a\tb\ufffd[2J\ufffd"
     assert printable("a\tb\x1b[2J", lambda char: f"<{ord(char)}>") == "a\tb<27>[2J"
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "said"),
+    [
+        (1, "live batch", "1 live batch"),
+        (2, "live batch", "2 live batches"),
+        (0, "witness", "0 witnesses"),
+        (3, "operation", "3 operations"),
+    ],
+)
+def test_a_number_of_things(count: int, what: str, said: str) -> None:
+    assert plural(count, what) == said

@@ -182,10 +182,11 @@ def expected(run: Run) -> list[str]:
     # was asked for, and one that goes on until its proof has no number.
     record = result.phase_record
     least = max(phase.rounds, record.rounds if record else 0) if phase.rounds else 0
-    rounds, unit = str(least or "N"), experiment_of(phase).unit
+    rounds, experiment = str(least or "N"), experiment_of(phase)
+    units = experiment.unit if rounds == "1" else experiment.units
     proof = proof_of(run.spec.case)
     live = f"nor in L live batches{f' of its {proof}' if proof else ''}"
-    end = f"ATOMIC: no violation in {rounds} {unit.removesuffix('s') if rounds == '1' else unit}, {live}"
+    end = f"ATOMIC: no violation in {rounds} {units}, {live}"
     if phase.experiment != "token":
         return [end]
     # how the consumers share the tokens is left to chance; that nothing is missing is not

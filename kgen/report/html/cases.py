@@ -104,7 +104,7 @@ def case_view(result: Result, anchor: str) -> CaseView:
         path=_path(seen, phase, record, alone) if phase else "",
         controls=_controls(result),
         rates=rate_rows(result),
-        unit=experiment.unit if experiment else "rounds",
+        unit=experiment.units if experiment else "rounds",
         witnesses=_witnesses(
             verdict.witnesses, experiment_told(spec, verdict.witnesses, phase) if phase and spec else name
         ),
