@@ -88,7 +88,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     """
     from rich.console import Console
 
-    from kgen.experiments import Poll
+    from kgen.experiments import ORIGINAL, Poll
     from kgen.interleave.report import NO_EVIDENCE, heading, to_json
     from kgen.interleave.stepper import spec_of, window_of
     from kgen.spec import Case
@@ -96,7 +96,7 @@ def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) ->
     check_program("--qemu", values["qemu"])
     check_writable(json_file)
     names = ("lock", "width", "target", "offset", "cpus")
-    case = Case(values["mnemonic"], experiment="token", **{name: values[name] for name in names})
+    case = Case(values["mnemonic"], experiment=ORIGINAL, **{name: values[name] for name in names})
     spec = spec_of(case, Poll[values["poll"].upper()])
     given = _schedule(values["schedule"]) if values["schedule"] is not None else None
     if given is not None and values["limit"] is not None:

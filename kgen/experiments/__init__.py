@@ -6,12 +6,16 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from types import MappingProxyType
 
 from kgen import registry
 from kgen.instructions import Form, Instruction, Use
 from kgen.wording import several
+
+#: The experiment of the original program. It is left out of the labels of phases.
+ORIGINAL = "token"
 
 
 class Poll(IntEnum):
@@ -99,40 +103,120 @@ class Account:
     tries: Sequence[int]
 
 
+class Before(Enum):
+    """Where the value stands that a cell held before the violation that a witness is of."""
+
+    UNKNOWN = 0
+    #: It was 0.
+    ZERO = 1
+    #: It is the operand of the phase.
+    OPERAND = 2
+    #: It is the token of the witness.
+    TOKEN = 3
+    #: In the experiment's table ``starts``.
+    TABLE = 4
+
+
+@dataclass(frozen=True)
+class KindWords:
+    """One kind of violation in words for people."""
+
+    #: What a witness of it shows.
+    meaning: str
+    #: What a defect does that shows in this way alone: the predicate of a sentence.
+    defect: str
+    #: How an access in two halves causes it: a sentence in Markdown.
+    mechanism: str
+
+
+#: Kinds of violations where CPUs update cells.
+UPDATES: Mapping[str, KindWords] = MappingProxyType(
+    {
+        "lost": KindWords(
+            "an update is missing",
+            "loses updates",
+            "**lost**: two CPUs read the same value, both wrote their result, and the second wiped out the first.",
+        ),
+        "duplicate": KindWords(
+            "two operations found the same value",
+            "gives one value to two CPUs",
+            "**duplicate**: two operations were given the same old value (or one lock).",
+        ),
+        "torn": KindWords(
+            "a value that no CPU wrote",
+            "tears values",
+            "**torn**: a value was found that no CPU wrote, so one access was carried out in parts.",
+        ),
+        "stale": KindWords(
+            "a value that had been replaced",
+            "gives values out of their time",
+            "**stale**: an operation was given a value that another one had replaced before.",
+        ),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment. ``argument`` says why atomic operations cannot cause its violations, ``unit`` what N counts.
-
-    ``template`` names its assembly, or ``assembly`` is its text. It defines ``PREFIX_judge`` and ``PREFIX_batch`` or,
-    where ``walk`` is set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores. ``uses`` are
-    the uses that an instruction must offer, all of one of the tuples. ``fits`` returns in a few words why a form with
-    so many CPUs cannot be used although it offers them, "" where it can. ``work`` returns what a phase does, for so
-    many CPUs and cells. ``cells`` returns how many cells a batch covers for a width in bits, where the target has room.
-    A walk is one chance to see a violation, however many cells it covers, so it is short: all CPUs meet before each.
-    ``most_cells`` is how many a batch may cover at most, for a width in bits and so many CPUs.
-    ``accounts`` yields what is wrong with a phase's counters, one sentence each. ``kinds`` are the violations it can
-    show, ``telling`` those by which a power control proves that the defect in question would show. ``pairs`` says that
-    exactly two CPUs take part in a batch. ``proofs`` names stronger experiments: the verdict also rests on the first of
-    them that fits the form, run in the same boot. An experiment without them is its own proof.
-    """
+    """What the CPUs do to the cells, what must hold at the end, and the words for both."""
 
     name: str
     summary: str
+    #: Why atomic operations cannot cause its violations.
     argument: str
+    #: What N counts, in the singular.
     unit: str
+    #: The uses that an instruction must offer, all of one of the tuples.
     uses: tuple[tuple[Use, ...], ...]
+    #: What a phase does with a form, for so many CPUs and cells.
     work: Callable[[Instruction, Form, int, int], Work]
+    #: What is wrong with a phase's counters, one sentence each.
     accounts: Callable[[Account], Iterator[str]]
+    #: The violations it can show.
     kinds: tuple[str, ...]
+    #: Those by which a power control proves that the defect in question would show.
     telling: tuple[str, ...]
+    #: The file of its assembly, or its text. It defines ``PREFIX_judge`` and ``PREFIX_batch`` or, where ``walk`` is
+    #: set, ``PREFIX_prepare`` and ``PREFIX_visit``; PREFIX is the name with underscores.
     template: str = ""
     assembly: str = ""
+    #: Whether all CPUs walk over the cells and do the same.
     walk: bool = True
+    #: Whether exactly two CPUs take part in a batch.
     pairs: bool = False
+    #: Stronger experiments: the verdict also rests on the first of them that fits the form, run in the same boot. An
+    #: experiment without them is its own proof.
     proofs: tuple[str, ...] = ()
+    #: How many cells a batch covers for a width in bits, where the target has room. A walk is one chance to see a
+    #: violation, however many cells it covers, so it is short: all CPUs meet before each.
     cells: Callable[[int], int] = lambda width: 128
+    #: How many a batch may cover at most, for a width in bits and so many CPUs.
     most_cells: Callable[[int, int], int] = lambda width, cpus: sys.maxsize
+    #: Why a form with so many CPUs cannot be used although it offers the uses, in a few words; "" where it can.
     fits: Callable[[Instruction, Form, int], str] = lambda instruction, form, cpus: ""
+    #: Whether the manual promises only of aligned cells that its accesses are whole.
+    aligned_only: bool = False
+
+    #: Whether CPU 0 puts tokens and the others take them: then the original's table holds their counters.
+    tabled: bool = False
+    #: Whether the guest logs each operation of a batch: which wrote a value, and which got it.
+    logs: bool = False
+    #: Whether the guest keeps what CPU 0 found in the cells at the end of a batch, in the table ``finals``.
+    keeps_finals: bool = False
+    #: Where the value is that a cell held before a violation.
+    before: Before = Before.UNKNOWN
+    #: The label of the table with the values that the cells began a batch with, 32 bits each, or that were put there.
+    starts: str = ""
+    #: Its kinds of violations in words.
+    words: Mapping[str, KindWords] = field(default_factory=lambda: UPDATES, hash=False)
+    #: What the token of a witness is.
+    token_name: str = "expected"
+    #: What a CPU did as often as it counts takes: "held the lock"; "" where it counts none.
+    takes: str = ""
+    #: What a cell is, beside what it began a batch with; "" where nothing is said.
+    cell_name: str = ""
+    #: What 0 in a cell means, and what anything else does; "" where nothing is said.
+    cell_states: tuple[str, str] = ("", "")
 
     @property
     def units(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
+from dataclasses import replace
+
+from kgen.experiments import MOST_OPERATIONS, UPDATES, Before, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -61,6 +63,20 @@ EXPERIMENT = Experiment(
     kinds=("lost", "duplicate", "torn", "stale"),
     telling=("lost", "duplicate"),
     template="experiments/chain.asm",
+    logs=True,
+    keeps_finals=True,
+    before=Before.TABLE,
+    starts="starts",
+    token_name="value",
+    words={
+        kind: replace(UPDATES[kind], meaning=meaning)
+        for kind, meaning in {
+            "lost": "the value was neither got nor left in the cell",
+            "duplicate": "the value was got twice",
+            "torn": "a value that no operation wrote",
+            "stale": "the value was got out of order",
+        }.items()
+    },
     cells=lambda width: 1,
     most_cells=_most_cells,
     fits=_fits,

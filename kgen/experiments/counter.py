@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Before, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -46,6 +46,10 @@ EXPERIMENT = Experiment(
     kinds=("lost", "duplicate", "torn"),
     telling=("lost", "duplicate"),
     template="experiments/counter.asm",
+    keeps_finals=True,
+    before=Before.TABLE,
+    starts="starts",
+    cell_name="a counter",
     cells=lambda width: 1,
     fits=_fits,
 )

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from kgen.experiments import MOST_OPERATIONS, Account, Experiment, Routine, Work, operations
+from kgen.experiments import (
+    MOST_OPERATIONS,
+    UPDATES,
+    Account,
+    Before,
+    Experiment,
+    KindWords,
+    Routine,
+    Work,
+    operations,
+)
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -37,6 +48,21 @@ EXPERIMENT = Experiment(
     kinds=("duplicate", "stale", "torn"),
     telling=("duplicate", "stale"),
     template="experiments/mutex.asm",
+    keeps_finals=True,
+    before=Before.ZERO,
+    takes="held the lock",
+    cell_states=("the lock is free", "the lock is taken"),
+    words={
+        **UPDATES,
+        "duplicate": replace(
+            UPDATES["duplicate"], meaning="two CPUs held one lock", defect="lets two CPUs hold one lock"
+        ),
+        "stale": KindWords(
+            "the lock is taken, and no CPU holds it",
+            "keeps locks taken",
+            "**stale**: the lock is taken and no CPU holds it, so its release had no effect.",
+        ),
+    },
     proofs=("chain", "own-bits"),
     cells=lambda width: 1,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.experiments import Before, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Lane, Source, Use
 
 #: The most times a CPU changes its bits in one visit.
@@ -63,6 +63,8 @@ EXPERIMENT = Experiment(
     accounts=operations,
     kinds=("lost", "torn"),
     telling=("lost",),
+    keeps_finals=True,
+    before=Before.OPERAND,
     template="experiments/own_bits.asm",
     cells=lambda width: 8,
     fits=_fits,

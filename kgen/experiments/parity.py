@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Before, Experiment, Routine, Work, operations
 from kgen.instructions import STEP, Form, Instruction, Use
 
 #: The turns of a CPU on a cell are 1, 2 and 4 in different batches.
@@ -38,6 +38,8 @@ EXPERIMENT = Experiment(
     accounts=operations,
     kinds=("lost", "torn"),
     telling=("lost",),
+    keeps_finals=True,
+    before=Before.TOKEN,
     template="experiments/parity.asm",
     pairs=True,
     cells=lambda width: 8,

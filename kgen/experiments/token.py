@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kgen.experiments import Account, Experiment, Routine, Work
+from kgen.experiments import UPDATES, Account, Before, Experiment, KindWords, Routine, Work
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -60,5 +60,28 @@ EXPERIMENT = Experiment(
     telling=("lost", "duplicate"),
     template="experiments/token.asm",
     walk=False,
+    tabled=True,
+    before=Before.TABLE,
+    starts="tokens",
+    token_name="token",
+    words={
+        "lost": KindWords(
+            "the token vanished: no CPU took it and its cell is empty",
+            "loses tokens",
+            "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write "
+            "of 0 overwrote it. No CPU has it.",
+        ),
+        "duplicate": KindWords(
+            "one token was taken twice",
+            "duplicates tokens",
+            "**duplicate**: two consumers both read the token before either of them had written its 0.",
+        ),
+        "torn": UPDATES["torn"],
+        "stale": KindWords(
+            "a cell that must be empty is full",
+            "leaves tokens behind",
+            "**stale**: a token was taken and its cell still held it, so the write of 0 had no effect.",
+        ),
+    },
     proofs=("chain", "own-bits"),
 )

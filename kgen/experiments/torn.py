@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kgen.experiments import MOST_OPERATIONS, Experiment, Routine, Work, operations
+from kgen.experiments import MOST_OPERATIONS, Before, Experiment, Routine, Work, operations
 from kgen.instructions import Form, Instruction, Use
 
 
@@ -26,6 +26,8 @@ EXPERIMENT = Experiment(
     accounts=operations,
     kinds=("torn",),
     telling=("torn",),
+    aligned_only=True,
+    before=Before.ZERO,
     template="experiments/torn.asm",
     cells=lambda width: 1,
 )

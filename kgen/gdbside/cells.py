@@ -8,6 +8,7 @@ from kgen.errors import DebuggerError
 from kgen.gdbside.snapshot import Snapshot
 from kgen.inspection.operations import chain_of, walkers
 from kgen.kernel.parameters import TOKEN_INVERSE, stored
+from kgen.kernel.plan import experiment_of
 from kgen.wording import plural
 
 _WORD = 0xFFFFFFFF
@@ -28,13 +29,13 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
     assert phase is not None
     if snapshot.is_over:
         return "out of use"
-    if phase.experiment != "token":
+    if not experiment_of(phase).tabled:
         return _of_a_walk(snapshot, cell, value) if snapshot.block.handshake.batch else _BEFORE
     if value == 0:
         return "empty"
     if not snapshot.block.handshake.cells:
         return _BEFORE
-    own = snapshot.word("tokens", cell)
+    own = snapshot.word(experiment_of(phase).starts, cell)
     low = _low(value, phase.form.width)
     if low is None:
         return _HALVES
@@ -57,13 +58,15 @@ def _low(value: int, width: int) -> int | None:
 def _of_a_walk(snapshot: Snapshot, cell: int, value: int) -> str:
     phase = snapshot.phase
     assert phase is not None
-    if phase.experiment == "mutex":
-        return "the lock is free" if value == 0 else "the lock is taken"
-    if phase.experiment == "chain":
+    experiment = experiment_of(phase)
+    empty, full = experiment.cell_states
+    if empty:
+        return full if value else empty
+    if experiment.logs:
         return _of_a_chain(snapshot, value)
-    if phase.experiment == "counter":
-        start, width = snapshot.word("starts", cell), phase.form.width
-        return f"a counter that began this batch at {stored(start, width):0{width // 4}x}"
+    if experiment.cell_name and experiment.starts:
+        start, width = snapshot.word(experiment.starts, cell), phase.form.width
+        return f"{experiment.cell_name} that began this batch at {stored(start, width):0{width // 4}x}"
     return f"what the CPUs of the experiment '{phase.experiment}' have made of it"
 
 

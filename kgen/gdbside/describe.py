@@ -52,7 +52,7 @@ def status(snapshot: Snapshot) -> Iterator[str]:
     before = [other for other in record.phases if other.index < phase.index and other not in in_turn]
     yield from _others(snapshot, "in turn with it", in_turn)
     yield from _others(snapshot, "before it", before)
-    if phase.experiment == "token":
+    if experiment_of(phase).tabled:
         yield TABLE_HEADER
         yield row(snapshot)
         hand = snapshot.block.handshake
@@ -135,7 +135,7 @@ def witness_lines(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _part(snapshot: Snapshot, cpu: int) -> str:
-    if snapshot.phase is None or snapshot.phase.experiment != "token":
+    if snapshot.phase is None or not experiment_of(snapshot.phase).tabled:
         return ""
     return " (producer)" if cpu == 0 else " (consumer)"
 
@@ -164,7 +164,8 @@ def _violations(phase: Phase, entry: PhaseRecord) -> str:
 
 
 def _next(snapshot: Snapshot, phase: Phase, entry: PhaseRecord) -> str:
-    if (entry.lost or entry.duplicate) and entry.role is not Role.POWER and phase.experiment in ("token", "chain"):
+    explained = experiment_of(phase).tabled or experiment_of(phase).logs
+    if (entry.lost or entry.duplicate) and entry.role is not Role.POWER and explained:
         return "'kgen freeze-proof' explains why that is a proof, 'kgen witnesses' lists what was recorded"
     if entry.total:
         return "'kgen witnesses' lists what was recorded"

@@ -97,7 +97,7 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
     phase = snapshot.planned[witness.phase]
     if not can_be_looked_at(snapshot, witness):
         yield f"{phase.label}: {describe(witness, phase.experiment)}"
-        if phase.experiment == "chain":
+        if experiment_of(phase).logs:
             yield from _operations(snapshot, witness)
         else:
             yield "The two looks are for tokens that are lost or taken twice."
@@ -120,8 +120,8 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
 
 def can_be_looked_at(snapshot: Snapshot, witness: Witness) -> bool:
     """Return whether the two looks say something about that violation."""
-    is_token = snapshot.planned[witness.phase].experiment == "token"
-    return is_token and witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE)
+    passes_tokens = experiment_of(snapshot.planned[witness.phase]).tabled
+    return passes_tokens and witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE)
 
 
 def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:

@@ -13,7 +13,6 @@ at a time, and that page also holds code in which the CPUs wait for each other.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +20,11 @@ from kgen.build import Kernel
 from kgen.errors import DebuggerError
 from kgen.evidence.records import Record, Witness
 from kgen.evidence.scene import Scene, SceneCell, SceneCpu, SceneLine
+from kgen.experiments import Before, Experiment
 from kgen.inspection.operations import Memory
 from kgen.inspection.timeline import timeline
 from kgen.kernel.parameters import stored
-from kgen.kernel.plan import Phase
+from kgen.kernel.plan import Phase, experiment_of
 from kgen.kernel.results_block import CpuState
 from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.toolchain.assembly import Assembly, Line, Symbol
@@ -233,7 +233,7 @@ def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness
         end = min(place + phase.length, end + (_AROUND - phase.stride) // phase.stride * phase.stride)
     around = _readable(memory.machine, start, end - start)
     own = around[address - start :][:size]
-    before = _BEFORES[phase.experiment](memory, block, witness) if phase.experiment in _BEFORES else None
+    before = _before(memory, block, experiment_of(phase), witness)
     return SceneCell(
         address=address,
         width=phase.form.width,
@@ -244,13 +244,9 @@ def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness
     )
 
 
-#: Returns what the cell held before the violation, by experiment: the token, or the start value.
-_BEFORES: Mapping[str, Callable[[Memory, Any, Witness], int]] = {
-    "token": lambda memory, block, witness: memory.word("tokens", witness.cell),
-    "chain": lambda memory, block, witness: memory.word("starts", witness.cell),
-    "counter": lambda memory, block, witness: memory.word("starts", witness.cell),
-    "own-bits": lambda memory, block, witness: int(block.handshake.task.operand),
-    "parity": lambda memory, block, witness: witness.token,
-    "mutex": lambda memory, block, witness: 0,
-    "torn": lambda memory, block, witness: 0,
-}
+def _before(memory: Memory, block: Any, experiment: Experiment, witness: Witness) -> int | None:
+    """Return what the cell held before the violation, None where it is not known."""
+    if experiment.before is Before.TABLE:
+        return memory.word(experiment.starts, witness.cell)
+    known = {Before.ZERO: 0, Before.OPERAND: int(block.handshake.task.operand), Before.TOKEN: witness.token}
+    return known.get(experiment.before)

@@ -28,8 +28,6 @@ from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH
 from kgen.wording import plural
 
-#: Experiments whose final look at the cells the guest keeps.
-_LOOKED_AT = frozenset({"chain", "counter", "mutex", "own-bits", "parity"})
 #: Later than every ticket: a CPU that has acknowledged does so for the rest of the batch.
 _FOR_GOOD = float("inf")
 #: A CPU acknowledges after its last ticket, and perhaps before the next one was drawn.
@@ -60,7 +58,7 @@ def _history(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness
     """Return what happened to the witness's cell in its batch."""
     if not experiment_of(phase).walk:
         return _tokens(memory, block, phase, witness)
-    if phase.experiment == "chain":
+    if experiment_of(phase).logs:
         return _chain(memory, block, spec, phase, witness)
     return _walk(memory, block, phase, witness)
 
@@ -76,7 +74,7 @@ def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Itera
     own = {"phase": phase.index, "batch": batch, "tsc": None}
     text = f"CPU 0 opens batch {batch} of {plural(block.handshake.cells, 'cell')}"
     yield SceneEvent(0, 0, "batch", cell=None, value=None, text=text, **own)
-    token, old = memory.word("tokens", cell), memory.word("olds", cell)
+    token, old = memory.word(experiment_of(phase).starts, cell), memory.word("olds", cell)
     took = [memory.word("takes", MAX_BATCH * (cpu - 1) + cell) for cpu in range(1, phase.cpus)]
     text = f"CPU 0 exchanges {token:08x} into cell {cell} and finds {f'{old:08x} there' if old else 'it empty'}"
     yield SceneEvent(1, 0, "put", cell=cell, value=token, text=text, **own)
@@ -154,7 +152,7 @@ def _opened(block: Any, phase: Phase, own: Mapping[str, Any]) -> SceneEvent:
 
 def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
     """Yield what CPU 0 found in the cell at last, where the guest keeps it."""
-    if phase.experiment in _LOOKED_AT:
+    if experiment_of(phase).keeps_finals:
         value = memory.word("finals", cell)
         text = f"CPU 0 finds {value:08x} in the cell"
         yield SceneEvent(step, 0, "read", cell=cell, value=value, text=text, **own)

@@ -23,7 +23,7 @@ from kgen.errors import DebuggerError, MachineError, OutputError, SpecError
 from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import PathEvidence, ask
 from kgen.evidence.observation import Observation
-from kgen.experiments import Poll
+from kgen.experiments import ORIGINAL, Poll
 from kgen.host.temporary import scratch
 from kgen.inspection.stopped import cell_range, inspect
 from kgen.interleave.model import (
@@ -73,7 +73,7 @@ BATCH_BEFORE_MELEE = 2
 
 def spec_of(case: Case, poll: Poll) -> KernelSpec:
     """Return the kernel whose only round is the window. Raises SpecError for cases that cannot be interleaved."""
-    if case.experiment != "token":
+    if case.experiment != ORIGINAL:
         raise SpecError(f"the model does not know the {case.experiment} experiment", hint="give --experiment token")
     if case.width > 32:
         raise SpecError(f"a cell of {case.width} bits is not read at once", hint="give --width 8, 16 or 32")

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kgen.experiments import Experiment, Work, experiments
+from kgen.experiments import ORIGINAL, Experiment, Work, experiments
 from kgen.instructions import Form, instructions
 from kgen.kernel.results_block import (
     LAYOUT_VERSION,
@@ -61,7 +61,7 @@ class Phase:
     def label(self) -> str:
         """Its name for people and for the log: ``power:mov-mov.32@vga-text``, ``case:add.32@ram+63/counter``."""
         place = f"{self.target.name}+{self.offset}" if self.offset else self.target.name
-        how = "" if self.experiment == "token" else f"/{self.experiment}"
+        how = "" if self.experiment == ORIGINAL else f"/{self.experiment}"
         return f"{self.role.name.lower()}:{self.form.name}@{place}{how}"
 
     @property

@@ -435,7 +435,7 @@ def rebuild(code: Code) -> tuple[KernelSpec, Observation]:
         closed=int(final and code.phases[-1].status not in _UNBEGUN),
         spec=spec.to_text(),
     )
-    tabled = planned[-1].experiment == "token" and code.phases[-1].status not in UNCOUNTED
+    tabled = experiment_of(planned[-1]).tabled and code.phases[-1].status not in UNCOUNTED
     row = (code.count0, code.count1, code.count2, code.difference)
     return spec, Observation(
         platform=SERIAL_ONLY,

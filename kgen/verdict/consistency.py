@@ -152,7 +152,7 @@ def contradictions(run: Run) -> Iterator[str]:
     yield from handshake(run.spec, run.observation, {phase.index for phase in run.planned})
     if run.observation.memory and run.observation.memory.complete:
         yield from _unparked(run.observation.memory, run.spec.case.cpus)
-    tabled = run.experiment.name == "token" and not run.spec.suite
+    tabled = run.experiment.tabled and not run.spec.suite
     if run.observation.serial and run.observation.serial.complete and tabled:
         yield from _rows(run.observation, run.case)
 

@@ -183,7 +183,7 @@ def _doubts(run: Run) -> Iterator[str]:
         did = count.puts if run.experiment.walk or not count.cpu else count.tries
         if not did:
             yield f"CPU {count.cpu} never tried: the cells were not contended for as planned"
-    if not run.case.aligned and run.case.experiment == "torn":
+    if not run.case.aligned and run.experiment.aligned_only:
         yield (
             f"the manual does not promise that a misaligned access is whole: {case.foreign} of {case.rounds} loads "
             "were put together from two stores, which is a fact, no violation"

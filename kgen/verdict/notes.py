@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kgen.experiments import Experiment
 from kgen.kernel.plan import experiment_of
 from kgen.kernel.results_block import Decode, Role
 from kgen.verdict import proof
@@ -20,14 +21,9 @@ def _shown_by_each(run: Run, kind: str) -> bool:
     return all(record and record.violations[kind] >= POWER_MINIMUM for _, record in run.of(Role.POWER))
 
 
-def _little_power(weak: Sequence[str], experiment: str) -> str:
+def _little_power(weak: Sequence[str], experiment: Experiment) -> str:
     """Return the sentence that some kinds of defect might have been missed."""
-    does = {"lost": "loses updates", "duplicate": "gives one value to two CPUs"}
-    if experiment == "token":
-        does = {"lost": "loses tokens", "duplicate": "duplicates tokens"}
-    elif experiment == "mutex":
-        does["duplicate"] = "lets two CPUs hold one lock"
-    what = " or ".join(does[kind] for kind in weak)
+    what = " or ".join(experiment.words[kind].defect for kind in weak)
     return (
         f"a defect that only {what} might have been missed: not every power control showed {POWER_MINIMUM} violations "
         f"of {'that kind' if len(weak) == 1 else 'each kind'}"
@@ -65,7 +61,7 @@ def notes(run: Run, kind: VerdictKind) -> Iterator[str]:
     weak = [kind for kind in possible if not _shown_by_each(run, kind)]
     clean = kind in (VerdictKind.ATOMIC, VerdictKind.INCONCLUSIVE)
     if clean and weak and any(record.rounds for record in reached):
-        yield _little_power(weak, run.experiment.name)
+        yield _little_power(weak, run.experiment)
     if run.group is not None:
         yield from proof.findings(run.group)
         also = run.group.case.record

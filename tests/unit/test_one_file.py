@@ -26,7 +26,7 @@ TARGET = MemoryTarget(
 EXPERIMENT = '''
 """Every CPU exchanges; the cell must hold what somebody put there."""
 
-from kgen.experiments import Experiment, Routine, Work, operations
+from kgen.experiments import UPDATES, Experiment, KindWords, Routine, Work, operations
 from kgen.instructions import Use
 
 
@@ -39,7 +39,11 @@ EXPERIMENT = Experiment(
     name="swap",
     summary="every CPU exchanges",
     argument="An exchange puts what it was given, so the cell holds one of the CPUs' numbers; " * 2,
-    unit="operation",
+    unit="swap",
+    words={**UPDATES, "torn": KindWords("a number that no CPU has", "mixes numbers", "**torn**: numbers were mixed.")},
+    token_name="number",
+    takes="won the cell",
+    cell_states=("no CPU's", "a CPU's"),
     uses=((Use.EXCHANGE,),),
     work=_work,
     accounts=operations,
@@ -66,6 +70,31 @@ swap_judge:
 )
 '''
 
+#: Prints what reports say of the added experiment.
+WORDS = """
+import io
+from rich.console import Console
+from kgen.evidence.records import Count, PhaseRecord, Witness
+from kgen.evidence.observation import Observation
+from kgen.evidence.mtree import NOT_ASKED
+from kgen.experiments import experiments
+from kgen.kernel.results_block import Decode, PhaseStatus, ViolationKind
+from kgen.report.html.cases import _counters
+from kgen.report.text.case import Printer, _counts, describe
+from kgen.verdict.notes import _little_power
+
+swap = experiments()["swap"]
+print(describe(Witness(0, 0, ViolationKind.TORN, 3, 0, 7, 5, 1, None, 9), "swap"))
+counts = (Count(0, 4, 2, 0), Count(1, 4, 3, 0))
+numbers = dict.fromkeys("rounds lost duplicate torn stale left foreign events judged ticks latency".split(), 0)
+record = PhaseRecord(0, None, "", 0, 1, None, PhaseStatus.DONE, decode=Decode.UNKNOWN, counts=counts, **numbers)
+print(_counters(record, "swap").columns)
+shown = io.StringIO()
+_counts(Printer(Console(file=shown)), record, Observation("here", None, None, NOT_ASKED), swap)
+print(shown.getvalue())
+print(_little_power(["torn"], swap))
+"""
+
 
 class Copy:
     """kgen as it would be installed, for somebody to extend."""
@@ -81,8 +110,11 @@ class Copy:
         path.write_text(text, encoding="utf-8")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.python("-m", "kgen", *arguments)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "kgen", *arguments]
+        command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=100, check=False
         )
@@ -133,3 +165,15 @@ def test_an_experiment(copy: Copy) -> None:
     assert manifest["case"] == "xchg.32.vga-text.swap"
     assert "swap_visit" in manifest["symbols"]  # type: ignore[operator]
     assert "xchg.32.vga-text.swap" in copy.names("cases")
+    said = copy.python("-c", WORDS)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines() == [
+        "torn      about swap 3, cell 0, number 00000007, found 00000005 (CPU 1): a number that no CPU has",
+        "('', 'swaps', 'won the cell')",
+        "",
+        "  CPU 0  did 4 swaps, won the cell 2 times",
+        "  CPU 1  did 4 swaps, won the cell 3 times",
+        "",
+        "a defect that only mixes numbers might have been missed: not every power control showed 5 violations of that "
+        "kind",
+    ]

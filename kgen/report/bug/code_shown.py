@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kgen.experiments import Poll
-from kgen.kernel.plan import phases_of, work_of
+from kgen.kernel.plan import experiment_of, phases_of, work_of
 from kgen.report.reproduce.rebuilt import rebuilt
 from kgen.spec import KernelSpec
 
@@ -29,10 +29,10 @@ def loops(spec: KernelSpec, number: int) -> tuple[Loop, ...]:
     phase = phases_of(spec, number)[-1]
     case = spec.cases[number]
     work = work_of(phase, case.instruction)
-    if phase.experiment != "token":
+    experiment = experiment_of(phase)
+    if not experiment.tabled:
         routines = tuple(dict.fromkeys(routine.label for routine in work.routines))
-        visit = f"{phase.experiment.replace('-', '_')}_visit"
-        return (Loop(f"every CPU, 0 to {case.cpus - 1}", ("walk_work", visit, *routines)),)
+        return (Loop(f"every CPU, 0 to {case.cpus - 1}", ("walk_work", f"{experiment.prefix}_visit", *routines)),)
     producer = Loop("CPU 0, the producer", ("token_put", work.put.label))
     if spec.poll is not Poll.BOTH:
         each = f"CPUs 1 to {case.cpus - 1}, the consumers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from kgen.experiments import UPDATES
 from kgen.kernel.plan import experiment_of, phases_of
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.report.markdown import code, words
@@ -25,22 +26,6 @@ _FIRST = {
     VerdictKind.RAM_BACKED: "Ordinary memory lies behind the cells here: nothing was learnt about memory-mapped I/O.",
     VerdictKind.INCONCLUSIVE: "This is no proof of a defect, and none of its absence: the run did not show enough.",
     VerdictKind.ATOMIC: "This is no report of a defect: nothing was found, and below is how sure that is.",
-}
-#: How an access in two halves causes each kind of violation, with tokens and without.
-_TOKEN_KINDS = {
-    "lost": (
-        "**lost**: a consumer's read found the cell empty, the producer's token came in, and the consumer's write of 0 "
-        "overwrote it. No CPU has it."
-    ),
-    "duplicate": "**duplicate**: two consumers both read the token before either of them had written its 0.",
-    "torn": "**torn**: a value was found that no CPU wrote, so one access was carried out in parts.",
-    "stale": "**stale**: a token was taken and its cell still held it, so the write of 0 had no effect.",
-}
-_UPDATE_KINDS = {
-    "lost": "**lost**: two CPUs read the same value, both wrote their result, and the second wiped out the first.",
-    "duplicate": "**duplicate**: two operations were given the same old value (or one lock).",
-    "torn": "**torn**: a value was found that no CPU wrote, so one access was carried out in parts.",
-    "stale": "**stale**: the lock is taken and no CPU holds it, so its release had no effect.",
 }
 _IN_HALVES = (
     "A read-modify-write that is carried out as a read and a separate write lets another CPU's access come between the "
@@ -187,7 +172,7 @@ def expected(run: Run) -> list[str]:
     proof = proof_of(run.spec.case)
     live = f"nor in L live batches{f' of its {proof}' if proof else ''}"
     end = f"ATOMIC: no violation in {rounds} {units}, {live}"
-    if phase.experiment != "token":
+    if not experiment.tabled:
         return [end]
     # how the consumers share the tokens is left to chance; that nothing is missing is not
     return [TABLE_HEADER, f"counts:\t{rounds}\tm\t{rounds}-m\t0", "", end]
@@ -212,7 +197,7 @@ def _expected_of_suite(run: Run) -> list[str]:
 
 def table_note(run: Run) -> str:
     """Return the meaning of the table's columns, "" where there is no table."""
-    if run.spec is None or run.spec.suite or phases_of(run.spec, 0)[-1].experiment != "token":
+    if run.spec is None or run.spec.suite or not experiment_of(phases_of(run.spec, 0)[-1]).tabled:
         return ""
     consumers = "count1 and count2 what the consumers took" + (
         " (count2: all but the first)" if run.spec.case.cpus > 3 else ""
@@ -262,19 +247,22 @@ def explanation(run: Run) -> Iterator[str]:
 
 def _mechanism(violated: Sequence[Result]) -> Iterator[str]:
     """Yield how an access in halves causes the violations that were seen, with tokens and without."""
-    seen: dict[bool, set[str]] = {}
+    seen: dict[bool, dict[str, dict[str, None]]] = {}
     for result in violated:
         if result.spec is not None:
-            tokens = phases_of(result.spec, result.number)[-1].experiment == "token"
-            seen.setdefault(tokens, set()).update(name for name, count in result.verdict.violations.items() if count)
+            experiment = experiment_of(phases_of(result.spec, result.number)[-1])
+            told = seen.setdefault(experiment.tabled, {})
+            for kind, count in result.verdict.violations.items():
+                if count:
+                    told.setdefault(kind, {})[experiment.words[kind].mechanism] = None
     if not seen:
         return
-    yield _IN_PARTS if set().union(*seen.values()) == {"torn"} else _IN_HALVES
-    for tokens, names in sorted(seen.items(), reverse=True):
+    yield _IN_PARTS if {kind for told in seen.values() for kind in told} == {"torn"} else _IN_HALVES
+    for tokens, told in sorted(seen.items(), reverse=True):
         if len(seen) > 1:
             yield "Where tokens are passed on:" if tokens else "In the other experiments:"
-        kinds = _TOKEN_KINDS if tokens else _UPDATE_KINDS
-        yield "\n".join(f"- {kinds[name]}" for name in kinds if name in names)
+        lines = (line for kind in UPDATES if kind in told for line in told[kind])
+        yield "\n".join(f"- {line}" for line in lines)
 
 
 def _case(result: Result) -> Iterator[str]:

@@ -10,6 +10,7 @@ from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import Observation
 from kgen.evidence.records import PhaseRecord, Witness
 from kgen.evidence.scene import Scene
+from kgen.experiments import ORIGINAL, experiments
 from kgen.kernel.plan import Phase, decisive, experiment_of, phases_of
 from kgen.kernel.results_block import Decode
 from kgen.report.html import lanes
@@ -89,7 +90,7 @@ def case_view(result: Result, anchor: str) -> CaseView:
     spec, seen, verdict = result.spec, result.observation, result.verdict
     phase = phases_of(spec, result.number)[-1] if spec else None
     experiment = experiment_of(phase) if phase else None
-    name = experiment.name if experiment else "token"
+    name = experiment.name if experiment else ORIGINAL
     record = result.phase_record
     alone = not result.suite
     return CaseView(
@@ -127,7 +128,8 @@ def _counters(record: PhaseRecord, experiment: str) -> Table:
     """Return what each CPU did."""
     counts = record.counts[:_CPUS]
     rest = len(record.counts) - len(counts)
-    if experiment == "token":
+    kind = experiments()[experiment]
+    if kind.tabled:
         rows = [
             (
                 f"CPU {count.cpu}",
@@ -141,13 +143,13 @@ def _counters(record: PhaseRecord, experiment: str) -> Table:
         rows.append(("put \u2212 taken", "", "", str(put - taken), ""))
         columns: tuple[str, ...] = ("", "role", "put", "taken", "exchanges")
     else:
-        columns = ("", "operations", "held the lock") if experiment == "mutex" else ("", "operations")
+        columns = ("", kind.units, *([kind.takes] if kind.takes else []))
         rows = [(f"CPU {count.cpu}", *map(str, (count.puts, count.takes)[: len(columns) - 1])) for count in counts]
     return Table(
         caption="What each CPU did",
         columns=columns,
         rows=tuple(rows),
-        numbers=frozenset(range(2 if experiment == "token" else 1, len(columns))),
+        numbers=frozenset(range(2 if kind.tabled else 1, len(columns))),
         more=f"{plural(rest, 'more CPU')}" if rest > 0 else "",
     )
 
@@ -192,10 +194,6 @@ def _controls(result: Result) -> Table | None:
     )
 
 
-#: What a witness's token is called, by experiment.
-_NAMES = {"token": "token", "chain": "value"}
-
-
 def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
     shown = lanes.in_order(witnesses)
     chart = lanes.of_witnesses(shown, experiment)
@@ -204,7 +202,7 @@ def _witnesses(witnesses: Sequence[Witness], experiment: str) -> Lanes | None:
     rest = len(witnesses) - len(shown)
     table = Table(
         caption="The witnesses in words",
-        columns=("round", "cell", "kind", _NAMES.get(experiment, "expected"), "found", "CPUs"),
+        columns=("round", "cell", "kind", experiments()[experiment].token_name, "found", "CPUs"),
         rows=tuple(
             (
                 str(each.round),

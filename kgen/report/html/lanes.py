@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kgen.evidence.kvm_trace import TraceEvent, remarks
 from kgen.evidence.records import Witness
 from kgen.evidence.scene import Scene, SceneEvent
+from kgen.experiments import experiments
 from kgen.kernel.results_block import ViolationKind
 from kgen.report.html.chart import Chart, Link, Mark, Shape, lane_names
 from kgen.wording import plural
@@ -49,7 +50,7 @@ def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
     """
     if not witnesses:
         return None
-    token = experiment == "token"
+    token = experiments()[experiment].tabled
     seen = [cpu for each in witnesses for cpu in (each.cpu, each.other)] + ([0] if token else [])
     cpus, more = lane_names(seen, _LANES)
     lane = {cpu: at for at, cpu in enumerate(cpus)}

@@ -10,7 +10,8 @@ from kgen.evidence.kvm_trace import remarks
 from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import Observation
 from kgen.evidence.records import PhaseRecord, Record, Witness
-from kgen.kernel.plan import Phase, phases, phases_of
+from kgen.experiments import ORIGINAL, Experiment, experiments
+from kgen.kernel.plan import Phase, experiment_of, phases, phases_of
 from kgen.kernel.protocol import TABLE_HEADER
 from kgen.kernel.results_block import BootPath, Decode, KernelState, Role, ViolationKind
 from kgen.report.text.scene import scene_lines
@@ -30,27 +31,6 @@ _CELLS = 16
 _WITNESSES = 4
 _LOG_LINES = 4
 
-_MEANINGS = {
-    ViolationKind.LOST: "the token vanished: no CPU took it and its cell is empty",
-    ViolationKind.DUPLICATE: "one token was taken twice",
-    ViolationKind.TORN: "a value that no CPU wrote",
-    ViolationKind.STALE: "a cell that must be empty is full",
-}
-#: Where there are no tokens.
-_UPDATES = {
-    ViolationKind.LOST: "an update is missing",
-    ViolationKind.DUPLICATE: "two operations found the same value",
-    ViolationKind.TORN: "a value that no CPU wrote",
-    ViolationKind.STALE: "the lock is taken, and no CPU holds it",
-}
-_LOCKS = _UPDATES | {ViolationKind.DUPLICATE: "two CPUs held one lock"}
-_CHAINED = {
-    ViolationKind.LOST: "the value was neither got nor left in the cell",
-    ViolationKind.DUPLICATE: "the value was got twice",
-    ViolationKind.TORN: "a value that no operation wrote",
-    ViolationKind.STALE: "the value was got out of order",
-}
-
 
 def show(console: Console, spec: KernelSpec, observation: Observation, verdict: Verdict) -> None:
     """Print case, platform and verdict, then the evidence, then the verdict again with its explanation.
@@ -65,7 +45,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
         _machine(say, record, observation)
         case = next((phase for phase in record.phases if phase.index == len(phases(spec)) - 1), None)
         if case is not None:
-            _counts(say, case, observation, phases(spec)[-1].experiment)
+            _counts(say, case, observation, experiment_of(phases(spec)[-1]))
             _cells(say, spec, case, observation)
         if record.state is not KernelState.TOO_FEW_CPUS:
             _path(say, observation, case)
@@ -173,19 +153,19 @@ def _machine(say: Printer, record: Record, observation: Observation) -> None:
         say.line(f"  the kernel under it logged: {text}")
 
 
-def _counts(say: Printer, case: PhaseRecord, observation: Observation, experiment: str) -> None:
+def _counts(say: Printer, case: PhaseRecord, observation: Observation, experiment: Experiment) -> None:
     say.line("")
     rows = observation.rows
-    if observation.scene and experiment == "token" and case.counts:
+    if observation.scene and experiment.tabled and case.counts:
         # the guest printed its last row after an earlier batch, one that had ended
         rows = (case.row,)
     if rows:
         say.line(TABLE_HEADER)
         say.line("counts:\t" + "\t".join(str(value) for value in rows[-1]))
     for count in case.counts[: _CELLS_A_LINE + 1]:
-        if experiment != "token":
-            entered = f", held the lock {count.takes} times" if experiment == "mutex" else ""
-            say.line(f"  CPU {count.cpu}  did {count.puts} operations{entered}")
+        if not experiment.tabled:
+            took = f", {experiment.takes} {count.takes} times" if experiment.takes else ""
+            say.line(f"  CPU {count.cpu}  did {count.puts} {experiment.units}{took}")
         elif count.cpu == 0:
             say.line(f"  CPU 0 (producer)  put {count.puts}")
         else:
@@ -273,26 +253,26 @@ def experiment_told(spec: KernelSpec, witnesses: Sequence[Witness], case: Phase)
     return planned.get(witnesses[0].phase, case.experiment) if witnesses else case.experiment
 
 
-def meaning(kind: ViolationKind, experiment: str = "token") -> str:
+def meaning(kind: ViolationKind, experiment: str = ORIGINAL) -> str:
     """Return what a violation of that kind is, in words."""
-    words = {"token": _MEANINGS, "mutex": _LOCKS, "chain": _CHAINED}.get(experiment, _UPDATES)
-    return words[kind]
+    return experiments()[experiment].words[kind.name.lower()].meaning
 
 
-def describe(witness: Witness, experiment: str = "token") -> str:
+def describe(witness: Witness, experiment: str = ORIGINAL) -> str:
     """Return one witness as one line."""
     who = " and ".join(f"CPU {cpu}" for cpu in (witness.cpu, witness.other) if cpu is not None)
     by = f" ({who})" if who else ""
-    if experiment != "token":
-        place = f"about operation {witness.round}, cell {witness.cell}"
-        found = f"expected {witness.token:08x}, found {witness.value:08x}"
-        if experiment == "chain":
-            found = f"value {witness.value if witness.kind is ViolationKind.TORN else witness.token:08x}"
+    told = experiments()[experiment]
+    if not told.tabled:
+        place = f"about {told.unit} {witness.round}, cell {witness.cell}"
+        found = f"{told.token_name} {witness.token:08x}, found {witness.value:08x}"
+        if told.logs:
+            found = f"{told.token_name} {witness.value if witness.kind is ViolationKind.TORN else witness.token:08x}"
         return f"{witness.kind.name.lower():<9} {place}, {found}{by}: {meaning(witness.kind, experiment)}"
     value = "" if witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE) else f", found {witness.value:08x}"
     return (
-        f"{witness.kind.name.lower():<9} round {witness.round}, cell {witness.cell}, token {witness.token:08x}{value}"
-        f"{by}: {meaning(witness.kind)}"
+        f"{witness.kind.name.lower():<9} {told.unit} {witness.round}, cell {witness.cell}, "
+        f"{told.token_name} {witness.token:08x}{value}{by}: {meaning(witness.kind, experiment)}"
     )
 
 
