@@ -27,10 +27,9 @@ crc_table:
 .align 4
 plan:
 {% for phase in phases %}
-    .long {{ phase.role.value }}, {{ phase.case }}, {{ phase.last }}, {{ phase.address }}, {{ phase.setup }}, {{ phase.cells }}, {{ phase.rounds }}, {{ phase.repeat }}
-    .long {{ phase.enough }}, {{ phase.adaptive }}, {{ phase.vga }}, {{ phase.step }}, {{ phase.prefix }}, text_phase_{{ phase.index }}, {{ phase.announce }}, {{ phase.video }}, {{ phase.turns }}, {{ phase.turns_to_proof }}, {{ phase.may_be_silent }}, {{ phase.pairs }}
-    .long {{ phase.stride }}, {{ phase.work }}, {{ phase.put }}, {{ phase.take }}, load_{{ phase.width }}, store_{{ phase.width }}, {{ phase.data }}, {{ phase.operand }}
-    .long {{ phase.inverse }}, {{ phase.returns }}, {{ phase.token_mask }}, {{ phase.cell_mask }}, {{ phase.facts }}
+{% for row in phase.rows %}
+    .long {{ row }}
+{% endfor %}
 {% endfor %}
 {% for table in tables %}
 {{ table.label }}:

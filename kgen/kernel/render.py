@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,10 @@ from kgen.kernel.results_block import (
     MAGIC,
     KernelState,
     PhaseStatus,
+    PlanEntry,
     Role,
     Style,
+    Task,
     ViolationKind,
 )
 from kgen.resources import data_dir
@@ -42,45 +44,37 @@ if TYPE_CHECKING:
 
 
 _ROW_WORDS = 8
+#: Fields of a row of the plan that begin a line of the source.
+_LINE_STARTS = frozenset({"enough", "stride", "inverse"})
 
 
 @dataclass(frozen=True)
 class _PhaseView:
-    """A phase as the templates see it; what is text is an assembly expression."""
+    """A phase as the templates see it."""
 
     index: int
-    role: Role
     label: str
-    case: int
-    last: int
-    address: str
-    setup: str
-    cells: int
-    rounds: int
-    repeat: int
-    enough: int
-    adaptive: int
-    vga: int
-    step: str
-    prefix: str
-    announce: int
-    video: int
-    turns: int
-    turns_to_proof: int
-    may_be_silent: int
-    pairs: int
-    stride: int
-    work: str
-    put: str
-    take: str
-    width: int
-    data: str
-    operand: str
-    inverse: str
-    returns: int
-    token_mask: str
-    cell_mask: str
-    facts: int
+    #: The fields of PlanEntry and of its Task, by their names; what is text is an assembly expression.
+    plan: Mapping[str, int | str]
+    task: Mapping[str, int | str]
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Return the phase's row of the plan, in lines of the source."""
+        lines: list[list[str]] = [[]]
+        for name, value in self._row():
+            if name in _LINE_STARTS:
+                lines.append([])
+            lines[-1].append(str(value))
+        return tuple(", ".join(line) for line in lines)
+
+    def _row(self) -> Iterator[tuple[str, int | str]]:
+        """Yield the fields of the row in their order, with their values."""
+        for name, _ in PlanEntry._fields_:
+            if name == "task":
+                yield from ((field, self.task[field]) for field, _ in Task._fields_)
+            else:
+                yield name, self.plan[name]
 
 
 @dataclass(frozen=True)
@@ -159,77 +153,66 @@ def _view(
     base = "0" if setup else (target.symbol or f"{target.address:#x}")
     experiment = experiment_of(phase)
     prefix = experiment.prefix
-    parts = (f"walk_batch, {prefix}_prepare" if experiment.walk else f"{prefix}_batch, 0") + f", {prefix}_judge"
     case = phase.role is Role.CASE
-    suite = bool(spec.suite)
     return _PhaseView(
         index=phase.index,
-        role=phase.role,
         label=phase.label,
-        case=phase.case,
-        last=int(case),
-        address=f"{base} + {phase.offset:#x}",
-        setup=setup.label if setup else "0",
-        cells=phase.cells,
-        rounds=phase.rounds,
-        repeat=work.repeat,
-        enough=phase.enough,
-        adaptive=int(phase.adaptive),
-        vga=target.vga,
-        step=f"{work.step:#x}",
-        prefix=parts,
-        announce=int(case and not suite and experiment.tabled),
-        video=int(target.video),
-        turns=sum(other.group == phase.index for other in phases(spec)),
-        turns_to_proof=int(goes_on_to_proof(spec, spec.cases[phase.case], phase.experiment)),
-        may_be_silent=int(may_be_silent(spec, phase)),
-        pairs=int(experiment.pairs),
-        stride=phase.stride,
-        work=f"walk_work, {prefix}_visit" if experiment.walk else f"{prefix}_work, 0",
-        put=work.put.label,
-        take=work.take.label,
-        width=phase.form.width,
-        data=tables[_words(work)].label if work.data else "0",
-        operand=f"{work.operand:#x}",
-        inverse=f"{work.inverse:#x}",
-        returns=int(work.returns),
-        token_mask=f"{work.token_mask:#x}",
-        cell_mask=f"{(1 << min(phase.form.width, 32)) - 1:#x}",
-        facts=int(not phase.aligned),
+        plan={
+            "role": phase.role.value,
+            "case": phase.case,
+            "last": int(case),
+            "address": f"{base} + {phase.offset:#x}",
+            "setup": setup.label if setup else 0,
+            "cells": phase.cells,
+            "rounds": phase.rounds,
+            "repeat": work.repeat,
+            "enough": phase.enough,
+            "adaptive": int(phase.adaptive),
+            "vga": int(target.vga),
+            "step": f"{work.step:#x}",
+            "batch": "walk_batch" if experiment.walk else f"{prefix}_batch",
+            "prepare": f"{prefix}_prepare" if experiment.walk else 0,
+            "judge": f"{prefix}_judge",
+            "label": f"text_phase_{phase.index}",
+            "announce": int(case and not spec.suite and experiment.tabled),
+            "video": int(target.video),
+            "turns": sum(other.group == phase.index for other in phases(spec)),
+            "turns_to_proof": int(goes_on_to_proof(spec, spec.cases[phase.case], phase.experiment)),
+            "may_be_silent": int(may_be_silent(spec, phase)),
+            "pairs": int(experiment.pairs),
+        },
+        task={
+            "stride": phase.stride,
+            "work": "walk_work" if experiment.walk else f"{prefix}_work",
+            "visit": f"{prefix}_visit" if experiment.walk else 0,
+            "put": work.put.label,
+            "take": work.take.label,
+            "load": f"load_{phase.form.width}",
+            "store": f"store_{phase.form.width}",
+            "data": tables[_words(work)].label if work.data else 0,
+            "operand": f"{work.operand:#x}",
+            "inverse": f"{work.inverse:#x}",
+            "returns": int(work.returns),
+            "token_mask": f"{work.token_mask:#x}",
+            "cell_mask": f"{(1 << min(phase.form.width, 32)) - 1:#x}",
+            "facts": int(not phase.aligned),
+        },
     )
 
 
 @functools.lru_cache(maxsize=16)
 def tasks(spec: KernelSpec) -> tuple[Mapping[str, int | str], ...]:
     """Return what each phase's Task holds, by its fields' names: a number, or the label whose address it is."""
-    return tuple(_task(view) for view in _views(spec))
+    return tuple({name: _number(value) for name, value in view.task.items()} for view in _views(spec))
 
 
-def _task(view: _PhaseView) -> Mapping[str, int | str]:
-    work, visit = view.work.split(", ")
-    return {
-        "stride": view.stride,
-        "work": work,
-        "visit": _number(visit),
-        "put": view.put,
-        "take": view.take,
-        "load": f"load_{view.width}",
-        "store": f"store_{view.width}",
-        "data": _number(view.data),
-        "operand": _number(view.operand),
-        "inverse": _number(view.inverse),
-        "returns": view.returns,
-        "token_mask": _number(view.token_mask),
-        "cell_mask": _number(view.cell_mask),
-        "facts": view.facts,
-    }
-
-
-def _number(text: str) -> int | str:
+def _number(value: int | str) -> int | str:
     """Return the value of what stands in a row of the plan, where it is a number: as many bits as the row has room
     for.
     """
-    return int(text, 0) & 0xFFFFFFFF if text[0].isdigit() else text
+    if isinstance(value, str) and not value[0].isdigit():
+        return value
+    return (value if isinstance(value, int) else int(value, 0)) & 0xFFFFFFFF
 
 
 def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
