@@ -81,6 +81,11 @@ class Observation:
         """The record to judge by: the debugger's where there is one, otherwise the serial one."""
         return self.memory or self.serial
 
+    @property
+    def could_not_emulate(self) -> bool:
+        """Return whether the accelerator gave the machine up because it could not carry an instruction out."""
+        return self.crash.startswith(EMULATION_FAILURE)
+
     @functools.cached_property
     def differences(self) -> tuple[str, ...]:
         """Where the two channels contradict each other; found once, however many cases are judged by it."""

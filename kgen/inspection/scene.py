@@ -94,7 +94,7 @@ def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
     if witness is None:
         return None
     phase = own[witness.phase]
-    place = next((entry.address for entry in record.phases if entry.index == phase.index), 0)
+    place = record.place_of(phase.index)
     if not place:
         return None
     layout = kernel.layout

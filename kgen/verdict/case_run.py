@@ -116,7 +116,7 @@ class Run:
         It is 0 where no violation was found after the last whole batch.
         """
         memory = self.observation.memory
-        own = next((phase for phase in memory.phases if phase.index == self.told.index), None) if memory else None
+        own = memory.phase_at(self.told.index) if memory else None
         last = max((witness.round for witness in self.witnesses), default=0)
         if own is None or last <= own.rounds:
             return 0

@@ -81,7 +81,7 @@ def handshake(spec: KernelSpec, observation: Observation, mine: Collection[int])
     if memory is None or memory.phase_index is None or memory.handshake is None:
         return
     index = memory.phase_index
-    record = next((phase for phase in memory.phases if phase.index == index), None)
+    record = memory.phase_at(index)
     if memory.state in ENDED and memory.phases:
         if record is None:
             yield f"the block's phase_index is {index}, and no such phase was begun"
@@ -270,7 +270,7 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
     if any(later[i] < earlier[i] for earlier, later in itertools.pairwise(observation.rows) for i in range(3)):
         yield "the table counts backwards"
     serial = observation.serial
-    record = next((phase for phase in serial.phases if phase.index == case.index), None) if serial else None
+    record = serial.phase_at(case.index) if serial else None
     if serial is not None and serial.abridged:
         if record and observation.rows:
             # the rules of the token experiment, as far as totals allow

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kgen.evidence.observation import EMULATION_FAILURE, WITHOUT_MEMORY, Observation
+from kgen.evidence.observation import WITHOUT_MEMORY, Observation
 from kgen.evidence.records import PhaseRecord
 from kgen.kernel.live import needed
 from kgen.kernel.plan import Phase, experiment_of, phases_of
@@ -150,7 +150,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
         )
     if run.observation.crash and not survived:
         # Only a failure of the form under test is a statement about it.
-        if run.observation.crash.startswith(EMULATION_FAILURE) and run.now in (run.case.index, run.weighed.index):
+        if run.observation.could_not_emulate and run.now in (run.case.index, run.weighed.index):
             yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} could not be carried out: {run.observation.crash}"
         yield VerdictKind.CRASH, run.observation.crash
     for fault in run.record.faults:

@@ -43,7 +43,7 @@ def show(console: Console, spec: KernelSpec, observation: Observation, verdict: 
     if record is not None:
         _verdict(say, verdict)
         _machine(say, record, observation)
-        case = next((phase for phase in record.phases if phase.index == len(phases(spec)) - 1), None)
+        case = record.phase_at(len(phases(spec)) - 1)
         if case is not None:
             _counts(say, case, observation, experiment_of(phases(spec)[-1]))
             _cells(say, spec, case, observation)
