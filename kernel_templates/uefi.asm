@@ -1,7 +1,5 @@
-{# One source for both kinds of firmware: `r` is the letter that makes a register's name as wide as a pointer. #}
-{% set r = "r" if wide else "e" %}
-{% set ptr = "qword ptr" if wide else "dword ptr" %}
-{% set bp = r ~ "bp" %}
+{# One source for both kinds of firmware: registers and pointers are written 64 bits wide. #}
+{% filter pointers_of(wide) %}
 {# The firmware's numbers: types of memory, kinds of allocation and of search. #}
 {% set LOADER_CODE, LOADER_DATA = 1, 2 %}
 {% set FAIL_MICROSECONDS = 10000000 %}
@@ -35,7 +33,7 @@
 {% elif argument[0] == "&" %}
     lea eax, [ebp + {{ argument[1:] }}]
     push eax
-{% elif argument in ["esi", "edi", "ebx"] %}
+{% elif argument in ["rsi", "rdi", "rbx"] %}
     push {{ argument }}
 {% else %}
     push dword ptr [ebp + {{ argument }}]
@@ -63,7 +61,7 @@
 ; Failure:  one line on the firmware's console and on the serial port; ten seconds later back to the firmware with
 ;           "out of resources". Where the firmware will not be left, or is half left, it halts.
 ;
-; {{ bp | upper }} holds the address that this file is loaded at; symbols are offsets from there.
+; RBP holds the address that this file is loaded at; symbols are offsets from there.
 
 .section .text, "ax", 4096
 .code{{ 64 if wide else 32 }}
@@ -106,23 +104,23 @@ start:
     sub ebp, .here
 {% endif %}
     ; CX = our handle, DX = the system table
-    mov {{ ptr }} [{{ bp }} + handle], {{ r }}cx
-    mov {{ ptr }} [{{ bp }} + system], {{ r }}dx
-    mov {{ r }}ax, {{ ptr }} [{{ r }}dx + {{ system.BootServices }}]
-    mov {{ ptr }} [{{ bp }} + services], {{ r }}ax
-    mov {{ r }}ax, {{ ptr }} [{{ r }}dx + {{ system.ConOut }}]
-    mov {{ ptr }} [{{ bp }} + console], {{ r }}ax
+    mov qword ptr [rbp + handle], rcx
+    mov qword ptr [rbp + system], rdx
+    mov rax, qword ptr [rdx + {{ system.BootServices }}]
+    mov qword ptr [rbp + services], rax
+    mov rax, qword ptr [rdx + {{ system.ConOut }}]
+    mov qword ptr [rbp + console], rax
 
     call find_screen
     call find_acpi
 
     ; the memory map: first its size
 {{ call("services", boot.GetMemoryMap, ["&map_bytes", 0, "&map_key", "&map_step", "&map_version"]) }}
-    mov {{ r }}bx, {{ ptr }} [{{ bp }} + map_bytes]
-    add {{ r }}bx, MAP_SLACK
-    mov {{ ptr }} [{{ bp }} + map_room], {{ r }}bx
-{{ call("services", boot.AllocatePool, [LOADER_DATA, r ~ "bx", "&map"]) }}
-    test {{ r }}ax, {{ r }}ax
+    mov rbx, qword ptr [rbp + map_bytes]
+    add rbx, MAP_SLACK
+    mov qword ptr [rbp + map_room], rbx
+{{ call("services", boot.AllocatePool, [LOADER_DATA, "rbx", "&map"]) }}
+    test rax, rax
     jnz no_room
     call read_map
     jnz no_room
@@ -131,61 +129,61 @@ start:
     call check_memory
     jc no_memory
     mov ecx, {{ trampoline }} >> 12
-    lea edx, [{{ r }}cx + 1]
+    lea edx, [rcx + 1]
     call check_memory
     jc no_memory
 
     ; The block lies above the kernel's own memory, which is written over its whole length before the block is done with.
     ; What lies elsewhere stays allocated, so that the firmware gives something else next time.
 .allocate:
-    mov dword ptr [{{ bp }} + block], 0xFFFFFFFF
-    mov dword ptr [{{ bp }} + block + 4], 0
+    mov dword ptr [rbp + block], 0xFFFFFFFF
+    mov dword ptr [rbp + block + 4], 0
 {{ call("services", boot.AllocatePages, [BELOW_ADDRESS, LOADER_CODE, (copy_offset + flat_bytes + 4095) // 4096, "&block"]) }}
-    test {{ r }}ax, {{ r }}ax
+    test rax, rax
     jnz no_room
-    mov ebx, dword ptr [{{ bp }} + block]
+    mov ebx, dword ptr [rbp + block]
     cmp ebx, BSS_END
     jb .allocate
 
-    lea eax, [{{ r }}bx + gdt - drop]
-    mov dword ptr [{{ bp }} + gdt_pointer + 2], eax
-    lea {{ r }}si, [{{ bp }} + drop]
-    mov {{ r }}di, {{ r }}bx
+    lea eax, [rbx + gdt - drop]
+    mov dword ptr [rbp + gdt_pointer + 2], eax
+    lea rsi, [rbp + drop]
+    mov rdi, rbx
     mov ecx, drop_end - drop
     rep movsb
-    lea {{ r }}si, [{{ bp }} + KERNEL]
-    lea {{ r }}di, [{{ r }}bx + COPY]
+    lea rsi, [rbp + KERNEL]
+    lea rdi, [rbx + COPY]
     mov ecx, FLAT_BYTES
     rep movsb
 {% if wide %}
     call make_tables
 {% endif %}
 
-    lea {{ r }}si, [{{ bp }} + text_leaving]
-    cmp dword ptr [{{ bp }} + handover + {{ handover.framebuffer }}], 0
+    lea rsi, [rbp + text_leaving]
+    cmp dword ptr [rbp + handover + {{ handover.framebuffer }}], 0
     jne .say
-    lea {{ r }}si, [{{ bp }} + text_high]
-    cmp dword ptr [{{ bp }} + high], 0
+    lea rsi, [rbp + text_high]
+    cmp dword ptr [rbp + high], 0
     jne .say
-    lea {{ r }}si, [{{ bp }} + text_no_screen]
+    lea rsi, [rbp + text_no_screen]
 .say:
     call print
 
     ; The key is good for as long as the map is: whatever an event handler allocates means another try.
-    mov {{ r }}di, EXIT_TRIES
+    mov rdi, EXIT_TRIES
 .exit:
     call read_map
     jnz stuck
 {{ call("services", boot.ExitBootServices, ["handle", "map_key"]) }}
-    test {{ r }}ax, {{ r }}ax
+    test rax, rax
     jz .left
-    dec {{ r }}di
+    dec rdi
     jnz .exit
     jmp stuck
 .left:
     cli
     cld
-    mov ebx, dword ptr [{{ bp }} + block]
+    mov ebx, dword ptr [rbp + block]
 {% if wide %}
     ; Our tables map what the firmware's did, and let code run everywhere below 4 GiB. All of CR4 but PAE and LA57, which
     ; only paging holds, goes: PCIDE must be off before paging is, and without PGE nothing old stays in the TLB.
@@ -208,46 +206,46 @@ start:
 
 ; The lines for what went wrong before the firmware was left; then the end.
 no_room:
-    lea {{ r }}si, [{{ bp }} + text_no_room]
+    lea rsi, [rbp + text_no_room]
     jmp fail
 ; in: AX = the type of memory that is there, all ones for nothing, ECX = the page
 no_memory:
     shl ecx, 12
-    lea {{ r }}si, [{{ bp }} + text_missing]
-    lea {{ r }}di, [{{ bp }} + text_missing_at]
+    lea rsi, [rbp + text_missing]
+    lea rdi, [rbp + text_missing_at]
     cmp eax, -1
     je .place
     mov ebx, ecx
     mov ecx, eax
-    lea {{ r }}di, [{{ bp }} + text_taken_type]
+    lea rdi, [rbp + text_taken_type]
     mov dl, 8
     call put_digits
     mov ecx, ebx
-    lea {{ r }}si, [{{ bp }} + text_taken]
-    lea {{ r }}di, [{{ bp }} + text_taken_at]
+    lea rsi, [rbp + text_taken]
+    lea rdi, [rbp + text_taken_at]
 .place:
     mov dl, 8
     call put_digits
 ; in: SI = text
 fail:
-    mov {{ r }}bx, {{ r }}si
+    mov rbx, rsi
     call print_serial
-    mov {{ r }}si, {{ r }}bx
+    mov rsi, rbx
     call print
 {{ call("services", boot.Stall, [FAIL_MICROSECONDS]) }}
-    mov {{ r }}ax, {{ out_of_resources }}
+    mov rax, {{ out_of_resources }}
 {% if wide %}
     add rsp, 56
 {% endif %}
-    pop {{ r }}di
-    pop {{ r }}si
-    pop {{ r }}bx
-    pop {{ r }}bp
+    pop rdi
+    pop rsi
+    pop rbx
+    pop rbp
     ret
 ; The firmware has begun to go and does not get to its end: nothing of it may be used any more.
 stuck:
     cli
-    lea {{ r }}si, [{{ bp }} + text_stuck]
+    lea rsi, [rbp + text_stuck]
     call print_serial
 .stop:
     hlt
@@ -263,8 +261,8 @@ put_digits:
     jbe .put
     add eax, 'A' - '9' - 1
 .put:
-    mov word ptr [{{ r }}di], ax
-    add {{ r }}di, 2
+    mov word ptr [rdi], ax
+    add rdi, 2
     dec dl
     jnz put_digits
     ret
@@ -274,7 +272,7 @@ print:
 {% if wide %}
     sub rsp, 40
 {% endif %}
-{{ call("console", output_string, ["console", r ~ "si"]) }}
+{{ call("console", output_string, ["console", "rsi"]) }}
 {% if wide %}
     add rsp, 40
 {% endif %}
@@ -309,8 +307,8 @@ print_serial:
     dec ecx
     jnz .busy
 .ready:
-    mov al, byte ptr [{{ r }}si]
-    add {{ r }}si, 2
+    mov al, byte ptr [rsi]
+    add rsi, 2
     test al, al
     jz .end
     mov dx, UART
@@ -324,33 +322,33 @@ read_map:
 {% if wide %}
     sub rsp, 56
 {% endif %}
-    mov {{ r }}ax, {{ ptr }} [{{ bp }} + map_room]
-    mov {{ ptr }} [{{ bp }} + map_bytes], {{ r }}ax
+    mov rax, qword ptr [rbp + map_room]
+    mov qword ptr [rbp + map_bytes], rax
 {{ call("services", boot.GetMemoryMap, ["&map_bytes", "map", "&map_key", "&map_step", "&map_version"]) }}
 {% if wide %}
     add rsp, 56
 {% endif %}
-    test {{ r }}ax, {{ r }}ax
+    test rax, rax
     ret
 
 ; Looks whether memory is free once the firmware is left.
 ; In: ECX = first page, EDX = the page after the last. Out: CF = 0 when all of it is, otherwise ECX = the first page that is
 ; not, EAX = its type, all ones where the map has nothing there. Clobbers BX, SI, DI.
 check_memory:
-    mov {{ r }}si, {{ ptr }} [{{ bp }} + map]
-    mov {{ r }}di, {{ ptr }} [{{ bp }} + map_bytes]
+    mov rsi, qword ptr [rbp + map]
+    mov rdi, qword ptr [rbp + map_bytes]
 .entry:
-    sub {{ r }}di, {{ ptr }} [{{ bp }} + map_step]
+    sub rdi, qword ptr [rbp + map_step]
     jb .missing
-    cmp dword ptr [{{ r }}si + {{ descriptor.PhysicalStart }} + 4], 0
+    cmp dword ptr [rsi + {{ descriptor.PhysicalStart }} + 4], 0
     jne .next                       ; begins above 4 GiB
-    mov eax, dword ptr [{{ r }}si + {{ descriptor.PhysicalStart }}]
+    mov eax, dword ptr [rsi + {{ descriptor.PhysicalStart }}]
     shr eax, 12
     cmp eax, ecx
     ja .next
-    cmp dword ptr [{{ r }}si + {{ descriptor.NumberOfPages }} + 4], 0
+    cmp dword ptr [rsi + {{ descriptor.NumberOfPages }} + 4], 0
     jne .long
-    mov ebx, dword ptr [{{ r }}si + {{ descriptor.NumberOfPages }}]
+    mov ebx, dword ptr [rsi + {{ descriptor.NumberOfPages }}]
     cmp ebx, 0x100000
     jae .long
     add eax, ebx
@@ -361,10 +359,10 @@ check_memory:
     cmp eax, ecx
     jbe .next
     ; this one holds the page at ECX and ends at EAX
-    mov ebx, dword ptr [{{ r }}si + {{ descriptor.Type }}]
+    mov ebx, dword ptr [rsi + {{ descriptor.Type }}]
     cmp ebx, 31
     ja .taken
-    mov {{ r }}si, USABLE_TYPES
+    mov rsi, USABLE_TYPES
     bt esi, ebx
     jnc .taken
     mov ecx, eax
@@ -373,7 +371,7 @@ check_memory:
     clc
     ret
 .next:
-    add {{ r }}si, {{ ptr }} [{{ bp }} + map_step]
+    add rsi, qword ptr [rbp + map_step]
     jmp .entry
 .missing:
     mov ebx, -1
@@ -389,47 +387,47 @@ find_screen:
     sub rsp, 56
 {% endif %}
 {{ call("services", boot.LocateHandleBuffer, [BY_PROTOCOL, "&graphics_output", 0, "&screens", "&screen"]) }}
-    test {{ r }}ax, {{ r }}ax
+    test rax, rax
     jnz .end
-    mov {{ r }}di, {{ ptr }} [{{ bp }} + screens]
-    mov {{ r }}bx, {{ ptr }} [{{ bp }} + screen]
+    mov rdi, qword ptr [rbp + screens]
+    mov rbx, qword ptr [rbp + screen]
 .next:
-    test {{ r }}di, {{ r }}di
+    test rdi, rdi
     jz .end
-    dec {{ r }}di
-    mov {{ r }}si, {{ ptr }} [{{ r }}bx]
-    add {{ r }}bx, {{ pointer_bytes }}
-{{ call("services", boot.HandleProtocol, [r ~ "si", "&graphics_output", "&graphics"]) }}
-    test {{ r }}ax, {{ r }}ax
+    dec rdi
+    mov rsi, qword ptr [rbx]
+    add rbx, {{ pointer_bytes }}
+{{ call("services", boot.HandleProtocol, ["rsi", "&graphics_output", "&graphics"]) }}
+    test rax, rax
     jnz .next
-    mov {{ r }}si, {{ ptr }} [{{ bp }} + graphics]
-    mov {{ r }}si, {{ ptr }} [{{ r }}si + {{ graphics.Mode }}]
-    test {{ r }}si, {{ r }}si
+    mov rsi, qword ptr [rbp + graphics]
+    mov rsi, qword ptr [rsi + {{ graphics.Mode }}]
+    test rsi, rsi
     jz .next
-    mov {{ r }}cx, {{ ptr }} [{{ r }}si + {{ mode.Info }}]
-    cmp dword ptr [{{ r }}cx + {{ info.PixelFormat }}], 1
+    mov rcx, qword ptr [rsi + {{ mode.Info }}]
+    cmp dword ptr [rcx + {{ info.PixelFormat }}], 1
     ja .next                        ; 0 and 1 have red, green, blue and nothing, of 8 bits each
-    mov eax, dword ptr [{{ r }}si + {{ mode.FrameBufferBase }}]
-    cmp dword ptr [{{ r }}si + {{ mode.FrameBufferBase }} + 4], 0
+    mov eax, dword ptr [rsi + {{ mode.FrameBufferBase }}]
+    cmp dword ptr [rsi + {{ mode.FrameBufferBase }} + 4], 0
     jne .high
     test eax, eax
     jz .next
-    mov {{ r }}si, {{ r }}ax
-    mov eax, dword ptr [{{ r }}cx + {{ info.PixelsPerScanLine }}]
+    mov rsi, rax
+    mov eax, dword ptr [rcx + {{ info.PixelsPerScanLine }}]
     shl eax, 2
-    mov dword ptr [{{ bp }} + handover + {{ handover.pitch }}], eax
-    mov edx, dword ptr [{{ r }}cx + {{ info.VerticalResolution }}]
-    mov dword ptr [{{ bp }} + handover + {{ handover.height }}], edx
+    mov dword ptr [rbp + handover + {{ handover.pitch }}], eax
+    mov edx, dword ptr [rcx + {{ info.VerticalResolution }}]
+    mov dword ptr [rbp + handover + {{ handover.height }}], edx
     mul edx
     jc .high
     add eax, esi
     jc .high
-    mov edx, dword ptr [{{ r }}cx + {{ info.HorizontalResolution }}]
-    mov dword ptr [{{ bp }} + handover + {{ handover.width }}], edx
-    mov dword ptr [{{ bp }} + handover + {{ handover.framebuffer }}], esi
+    mov edx, dword ptr [rcx + {{ info.HorizontalResolution }}]
+    mov dword ptr [rbp + handover + {{ handover.width }}], edx
+    mov dword ptr [rbp + handover + {{ handover.framebuffer }}], esi
     jmp .end
 .high:
-    mov dword ptr [{{ bp }} + high], 1
+    mov dword ptr [rbp + high], 1
     jmp .next
 .end:
 {% if wide %}
@@ -440,32 +438,32 @@ find_screen:
 ; Looks for ACPI's root pointer among the configuration tables, that of ACPI 2.0 and later first.
 ; Out: `handover`. Clobbers AX, CX, DX, SI, DI.
 find_acpi:
-    lea {{ r }}di, [{{ bp }} + acpi_1]
+    lea rdi, [rbp + acpi_1]
     call .find
-    lea {{ r }}di, [{{ bp }} + acpi_2]
+    lea rdi, [rbp + acpi_2]
 .find:
-    mov {{ r }}si, {{ ptr }} [{{ bp }} + system]
-    mov {{ r }}cx, {{ ptr }} [{{ r }}si + {{ system.NumberOfTableEntries }}]
-    mov {{ r }}si, {{ ptr }} [{{ r }}si + {{ system.ConfigurationTable }}]
+    mov rsi, qword ptr [rbp + system]
+    mov rcx, qword ptr [rsi + {{ system.NumberOfTableEntries }}]
+    mov rsi, qword ptr [rsi + {{ system.ConfigurationTable }}]
 .next:
-    test {{ r }}cx, {{ r }}cx
+    test rcx, rcx
     jz .end
-    dec {{ r }}cx
+    dec rcx
 {% for part in range(4) %}
-    mov eax, dword ptr [{{ r }}si + {{ 4 * part }}]
-    cmp eax, dword ptr [{{ r }}di + {{ 4 * part }}]
+    mov eax, dword ptr [rsi + {{ 4 * part }}]
+    cmp eax, dword ptr [rdi + {{ 4 * part }}]
     jne .other
 {% endfor %}
 {% if wide %}
     cmp dword ptr [rsi + 20], 0     ; above 4 GiB
     jne .other
 {% endif %}
-    mov eax, dword ptr [{{ r }}si + 16]
-    mov dword ptr [{{ bp }} + handover + {{ handover.rsdp }}], eax
+    mov eax, dword ptr [rsi + 16]
+    mov dword ptr [rbp + handover + {{ handover.rsdp }}], eax
 .end:
     ret
 .other:
-    add {{ r }}si, {{ 16 + pointer_bytes }}
+    add rsi, {{ 16 + pointer_bytes }}
     jmp .next
 
 {% if wide %}
@@ -615,3 +613,4 @@ text_taken_at:
 text_stuck:
 {{ wide_text("kgen: cannot start, the firmware does not let go") }}
 {{ line_end() }}
+{% endfilter %}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -244,7 +245,21 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["quoted"] = lambda text: json.dumps(str(text))
+    made.filters["pointers_of"] = pointers_of
     return made
+
+
+_WIDE_REGISTER = re.compile(r"\b(r)(?=(?:[abcd]x|[sd]i|[bs]p)\b)", re.IGNORECASE)
+
+
+def pointers_of(text: str, wide: bool) -> str:
+    """Return assembly whose pointers are written 64 bits wide with 32-bit ones instead, unless ``wide`` says to keep
+    them.
+    """
+    if wide:
+        return text
+    narrow = _WIDE_REGISTER.sub(lambda match: "e" if match[1] == "r" else "E", text)
+    return narrow.replace("qword ptr", "dword ptr")
 
 
 def render_template(name: str, **values: Any) -> str:

@@ -10,7 +10,7 @@ from kgen.errors import SourceError
 from kgen.experiments import Poll, Routine
 from kgen.instructions import Source, Use, instructions
 from kgen.kernel.parameters import constants, crc_table
-from kgen.kernel.render import experiment_routines, render, render_template
+from kgen.kernel.render import experiment_routines, pointers_of, render, render_template
 from kgen.spec import Case, KernelSpec
 
 SPEC = KernelSpec(Case("xchg"))
@@ -130,3 +130,10 @@ def test_a_routine_is_there_once_and_named_for_the_debugger() -> None:
         body = text[text.index(f"\n{label}:\n") :].partition("\n    ret\n")[0]
         assert f"    {statement}\n" in f"{body}\n"
         assert encoding
+
+
+def test_pointers_become_as_wide_as_the_firmware_has_them() -> None:
+    text = "; RBP holds it, rax\n    mov rdx, qword ptr [rbp + r]\n    mov r8, rsi\n    call .rax_of\n    shr cl"
+    assert pointers_of(text, wide=True) == text
+    narrow = "; EBP holds it, eax\n    mov edx, dword ptr [ebp + r]\n    mov r8, esi\n    call .rax_of\n    shr cl"
+    assert pointers_of(text, wide=False) == narrow
