@@ -22,3 +22,26 @@
     xor edx, dword ptr [crc_table + 4 * ecx]
 {% endfor %}
 {% endmacro %}
+{# Goes on to the next cell at `label`, where there is one. in: ESI cell; out: ESI the next one; clobbers: nothing else #}
+{% macro next_cell(label) %}
+    inc esi
+    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
+    jb {{ label }}
+{% endmacro %}
+{# Reads the final values. Where all are as they must be it goes to `good`; where one is not, and they stay as they are,
+   to what follows, which is `.cell` with ESI 0; otherwise to `.return` with CF set. The caller compares one.
+   in: the caller: ESI cell; out of it: ZF set where it is as it must be; clobbers: EAX, ECX, EDX, ESI, EDI #}
+{% macro look_at_finals(good) %}
+    call read_finals
+    xor esi, esi
+.look:
+{{ caller() | trim("\n") }}
+    jne .stay
+{{ next_cell(".look") | trim("\n") }}
+    jmp {{ good }}
+.stay:
+    call finals_stay
+    jc .return
+    xor esi, esi
+.cell:
+{% endmacro %}

@@ -1,5 +1,5 @@
 ; The counter experiment: all CPUs add the same constant to each cell.
-{% from "macros.asm" import witness %}
+{% from "macros.asm" import look_at_finals, next_cell, witness %}
 
 ; Gives each cell a start value of its own. in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 counter_prepare:
@@ -81,20 +81,9 @@ counter_visit:
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was
 ; clobbers: EAX, ECX, EDX, ESI, EDI
 counter_judge:
-    call read_finals
-    xor esi, esi
-.look:
+{% call look_at_finals(".good") %}
     call .missing
-    jne .stay
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .look
-    jmp .good
-.stay:
-    call finals_stay
-    jc .return
-    xor esi, esi
-.cell:
+{% endcall %}
     call .missing
     je .next
     ja .more
@@ -111,9 +100,7 @@ counter_judge:
     call .expected
 {{ witness("TORN", "eax", "dword ptr [finals + 4 * esi]", "NO_CPU") }}
 .next:
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
+{{ next_cell(".cell") | trim("\n") }}
 .good:
     call take_notes
     clc

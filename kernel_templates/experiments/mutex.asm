@@ -1,5 +1,5 @@
 ; The mutex experiment: a lock made of the instruction guards a counter in RAM.
-{% from "macros.asm" import count64, witness %}
+{% from "macros.asm" import count64, look_at_finals, next_cell, witness %}
 
 ; in: EBP plan row; clobbers: EAX, ECX, EDX, ESI, EDI
 mutex_prepare:
@@ -75,20 +75,9 @@ mutex_visit:
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was
 ; clobbers: EAX, ECX, EDX, ESI, EDI
 mutex_judge:
-    call read_finals
-    xor esi, esi
-.look:
+{% call look_at_finals(".counters") %}
     cmp dword ptr [finals + 4 * esi], 0
-    jne .stay
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .look
-    jmp .counters
-.stay:
-    call finals_stay
-    jc .return
-    xor esi, esi
-.cell:
+{% endcall %}
     mov eax, dword ptr [finals + 4 * esi]
     test eax, eax
     jz .next
@@ -99,9 +88,7 @@ mutex_judge:
 .torn:
 {{ witness("TORN", 0, "eax", "NO_CPU") }}
 .next:
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
+{{ next_cell(".cell") | trim("\n") }}
 .counters:
     xor esi, esi
 .counter:
@@ -111,9 +98,7 @@ mutex_judge:
     je .same
 {{ witness("DUPLICATE", "eax", "edx", "NO_CPU") }}
 .same:
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .counter
+{{ next_cell(".counter") | trim("\n") }}
     call take_notes
     clc
 .return:

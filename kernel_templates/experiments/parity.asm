@@ -1,5 +1,5 @@
 ; The parity experiment: two CPUs change each cell equally often, with an operation that undoes itself.
-{% from "macros.asm" import witness %}
+{% from "macros.asm" import look_at_finals, next_cell, witness %}
 
 ; The start value and what one operation makes of it. in: ESI cell; out: EAX points to both; clobbers: nothing
 parity_entry:
@@ -42,22 +42,11 @@ parity_visit:
 ; in: EBX phase, EBP plan row; out: CF set if a cell did not stay as it was
 ; clobbers: EAX, ECX, EDX, ESI, EDI
 parity_judge:
-    call read_finals
-    xor esi, esi
-.look:
+{% call look_at_finals(".good") %}
     call parity_entry
     mov eax, dword ptr [eax]
     cmp eax, dword ptr [finals + 4 * esi]
-    jne .stay
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .look
-    jmp .good
-.stay:
-    call finals_stay
-    jc .return
-    xor esi, esi
-.cell:
+{% endcall %}
     call parity_entry
     mov edx, dword ptr [eax + 4]
     mov eax, dword ptr [eax]
@@ -71,9 +60,7 @@ parity_judge:
 .torn:
 {{ witness("TORN", "eax", "edi", "NO_CPU") }}
 .next:
-    inc esi
-    cmp esi, dword ptr [results + Results.handshake + Handshake.cells]
-    jb .cell
+{{ next_cell(".cell") | trim("\n") }}
 .good:
     call take_notes
     clc
