@@ -43,37 +43,43 @@ ASKED_FOR = frozenset({Cut.USER, Cut.SECONDS, Cut.TIMEOUT})
 
 @dataclass(frozen=True)
 class Observation:
-    """The observation of one run.
-
-    ``problems`` are failures of kgen or its tools, ``crash`` is how guest or emulator died, ``cut`` why the run was
-    ended before it ended itself. ``cells`` are the cells of the last case as the debugger saw them. ``kernel_log`` is
-    what the hypervisor's kernel logged meanwhile, None where it was not read, and ``trace`` what it recorded of the
-    accesses to one cell around a witness, where it records them. ``path`` is that of the cells of the last case,
-    ``paths`` are those of the cases of a suite by the index of their phase, asked when the guest had parked before
-    them. ``scene`` is there where the run was stopped at the case's first violation, which is then the last that is
-    known of it. ``symbols`` are the addresses, by the names in the kernel's ELF, that the handshake in memory is
-    compared with (kgen.verdict.consistency.symbols_of); empty where there is no ELF.
-    """
+    """The observation of one run."""
 
     platform: str
+    #: The guest's own account, and the debugger's reading of its memory.
     serial: Record | None
     memory: Record | None
+    #: What lies behind the cells of the last case.
     path: PathEvidence
+    #: How guest or emulator died.
     crash: str = ""
+    #: Why the run was ended before it ended itself.
     cut: str = ""
     #: The same as a value, None where it was not ended from outside. It is known while kgen runs, and is in no result.
     cut_by: Cut | None = field(default=None, compare=False)
+    #: Failures of kgen or its tools.
     problems: tuple[str, ...] = ()
+    #: The cells of the last case as the debugger saw them.
     cells: tuple[int, ...] = ()
     registers: tuple[Mapping[str, Any], ...] = ()
+    #: The rows of the original's table, as they were printed.
     rows: tuple[tuple[int, int, int, int], ...] = ()
+    #: The serial log, byte by byte (Latin-1).
     log: str = ""
+    #: Seconds that each stage took.
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    #: What the hypervisor's kernel logged meanwhile, None where it was not read.
     kernel_log: tuple[str, ...] | None = None
+    #: What it recorded of the accesses to one cell around a witness, where it records them.
     trace: tuple[TraceEvent, ...] = ()
+    #: What lies behind the cells of a suite's cases, by the index of their phase, asked when the guest had parked
+    #: before them.
     paths: Mapping[int, PathEvidence] = field(default_factory=dict)
+    #: The machine at the case's first violation, where the run was stopped there: it is the last that is known of it.
     scene: Scene | None = None
+    #: The addresses that the handshake in memory is compared with, by the names in the kernel's ELF
+    #: (kgen.verdict.consistency.symbols_of); empty where there is no ELF.
     symbols: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -29,49 +29,52 @@ ABRIDGED = "code"
 
 @dataclass(frozen=True)
 class Count:
-    """What one CPU did in one phase. ``tries`` counts a consumer's exchanges."""
+    """What one CPU did in one phase."""
 
     cpu: int
     puts: int
     takes: int
+    #: A consumer's exchanges.
     tries: int
 
 
 @dataclass(frozen=True)
 class Witness:
-    """The evidence of one violation. ``value`` is what was found, ``other`` the second CPU involved, if any.
-
-    ``round`` counts from 1 within its phase, ``cell`` from 0 within its batch; ``tsc`` is in ticks of the BSP.
-    """
+    """The evidence of one violation."""
 
     index: int
     phase: int
     kind: ViolationKind
+    #: From 1 within its phase.
     round: int
+    #: From 0 within its batch.
     cell: int
     token: int
+    #: What was found.
     value: int
     cpu: int | None
+    #: The second CPU involved, if any.
     other: int | None
+    #: Ticks of the BSP.
     tsc: int
 
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """One phase's outcome. ``ticks`` and ``latency`` (of one read of the cell) are in TSC ticks.
+    """One phase's outcome.
 
-    ``role``, ``address`` (physical, of the first cell) and ``cells`` (of a batch) are what the guest says it was about
-    to do; ``label`` and ``limit`` (rounds, 0 for no limit) too, which only the serial channel holds ("" and None).
-    ``judged`` counts the chances of an event, rounds of tokens and of all else batches, ``events`` those of them that
-    showed anything. ``witnesses`` is how many witnesses the guest says it recorded, by kind in lower case; only memory
-    holds it (None elsewhere).
+    Its role, label, address, cells and limit are what the guest said before the phase began.
     """
 
     index: int
     role: Role | None
+    #: Only the serial channel holds it, "" elsewhere.
     label: str
+    #: Physical, of the first cell.
     address: int
+    #: Of a batch.
     cells: int
+    #: In rounds, 0 for no limit. Only the serial channel holds it, None elsewhere.
     limit: int | None
     status: PhaseStatus
     rounds: int
@@ -81,14 +84,18 @@ class PhaseRecord:
     stale: int
     left: int
     foreign: int
+    #: The chances of an event that showed anything, and how many there were: rounds of tokens, otherwise batches.
     events: int
     judged: int
+    #: How long it took, in TSC ticks.
     ticks: int
     decode: Decode
+    #: Of one read of the cell, in TSC ticks.
     latency: int
     counts: tuple[Count, ...]
+    #: How many witnesses the guest says it recorded, by kind in lower case. Only memory holds it, None elsewhere.
     witnesses: Mapping[str, int] | None = None
-    #: what is counted of live batches, by style in the order of results_block.Style; empty where a kernel counts none
+    #: What is counted of live batches, by style in the order of results_block.Style; empty where a kernel counts none.
     live: tuple[Live, ...] = ()
 
     @property
@@ -168,19 +175,13 @@ class Handshake:
 
 @dataclass(frozen=True)
 class Record:
-    """One channel's account of a run. ``complete`` says that it reaches the end unbroken, ``gap`` why it does not;
-    ``contradiction`` is what an undamaged account says against itself.
-
-    ``planned`` is the number of phases the kernel holds, ``lines`` is the number of native lines printed, ``phase``
-    the index of the phase that was begun last, -1 for none. ``closed`` is the number of cases that are finished, up to
-    which the account is whole. ``spec`` is the specification as the kernel prints it (KernelSpec.from_text), ``said``
-    its last sentence for people (protocol.SENTENCES); both are "" in memory's account. ``phase_index`` is the phase
-    that was current, and ``handshake`` the CPUs' task in it; both are None in the serial account.
-    """
+    """One channel's account of a run."""
 
     channel: str
+    #: Whether it reaches the end unbroken, and why it does not.
     complete: bool
     gap: str
+    #: What an undamaged account says against itself.
     contradiction: str
     build_id: str
     state: KernelState
@@ -189,19 +190,28 @@ class Record:
     x2apic: int
     boot_path: BootPath
     clock: Clock
+    #: TSC ticks a millisecond.
     khz: int
+    #: How many phases the kernel holds.
     planned: int
+    #: How many native lines were printed.
     lines: int
+    #: The index of the phase that was begun last, -1 for none.
     phase: int
+    #: Those that were begun.
     phases: tuple[PhaseRecord, ...]
     witnesses: tuple[Witness, ...]
     faults: tuple[FaultRecord, ...]
     cpus: tuple[CpuRecord, ...] = ()
     case: str = ""
     digest: str = ""
+    #: How many cases are finished, up to which the account is whole.
     closed: int = 0
+    #: The specification as the kernel prints it (KernelSpec.from_text), "" in memory's account.
     spec: str = ""
+    #: The kernel's last sentence for people (protocol.SENTENCES), "" in memory's account.
     said: str = ""
+    #: The phase that was current, and the CPUs' task in it. Both are None in the serial account.
     phase_index: int | None = None
     handshake: Handshake | None = None
 

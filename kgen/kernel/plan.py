@@ -35,26 +35,29 @@ PROOF_ENOUGH = 8
 
 @dataclass(frozen=True)
 class Phase:
-    """One experiment run. ``case`` is the index of the case it belongs to (the first of them, where several share a
-    sanity control), ``offset`` is in bytes from where the target begins. ``rounds`` 0 means until stopped; ``cells`` is
-    the batch size; ``enough``, if not 0, is the number of events that end it early. Where it is ``adaptive``
-    ``rounds`` is the least: a case goes on as long as its power controls did. ``group`` is the first phase of those
-    that take turns with it, batch by batch; ``counts_meetings`` says that its batches are counted by whether operations
-    of different CPUs met in them."""
+    """One experiment run."""
 
     index: int
     role: Role
+    #: The index of the case that it belongs to; the first of them, where several share a sanity control.
     case: int
     form: Form
     target: MemoryTarget
+    #: Bytes from where the target begins to the first cell.
     offset: int
     experiment: str
     cpus: int
+    #: 0 for a phase that goes on until it is stopped or its proof is reached. The least where it is ``adaptive``.
     rounds: int
+    #: Of a batch.
     cells: int
+    #: The number of events that end it early, 0 for none.
     enough: int
+    #: Whether the case goes on as long as its power controls did.
     adaptive: bool
+    #: The index of the first phase of those that take turns with it, batch by batch.
     group: int
+    #: Whether its batches are counted by whether operations of different CPUs met in them.
     counts_meetings: bool
 
     @property

@@ -17,20 +17,23 @@ STOP = "--stop-on-violation"
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. ``seconds`` ends the case after that time, ``timeout`` gives up on the whole run (None: never, as
-    long as the guest says something); ``pin`` names the host CPUs the emulator may use, ``extra`` are its own
-    arguments; ``lab`` is the directory of the lab to use. ``stop_on_violation`` freezes the machine at the case's first
-    one, ``moment`` at one of scene.place_to_begin, if it is not "". The last ones choose the machine, see
-    LaunchRequest; None leaves it to the platform."""
+    """How to run. The last ones choose the machine, see LaunchRequest; None leaves it to the platform."""
 
     qemu: str | None = None
     gdb: str = "gdb"
+    #: Further arguments of the emulator.
     extra: tuple[str, ...] = ()
+    #: After so long the case is ended; None: it is not.
     seconds: float | None = None
+    #: After so long the whole run is given up; None: never, as long as the guest says something.
     timeout: float | None = 600.0
+    #: The host CPUs that the emulator may use; empty: all.
     pin: frozenset[int] = frozenset()
+    #: The directory of the lab to use.
     lab: Path | None = None
+    #: Whether the machine is frozen at the case's first violation.
     stop_on_violation: bool = False
+    #: The moment of scene.place_to_begin at which it is frozen, "" for none.
     moment: str = ""
     machine: str | None = None
     vga: str | None = None

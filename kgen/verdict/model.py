@@ -39,38 +39,45 @@ class VerdictKind(Enum):
 
 @dataclass(frozen=True)
 class ControlResult:
-    """The result of one control. ``rounds`` is how many it ran; ``ended`` says that it came to an end, ``enough`` that
-    it behaved as a control must. ``unit`` is what ``rounds`` counts: the unit of its own experiment. ``power`` says in
-    words how often a power control failed in live batches, "" where none are counted."""
+    """The result of one control."""
 
     label: str
     role: str
+    #: How many rounds it ran, in its own experiment's unit, ``unit``.
     rounds: int
+    #: By kind.
     violations: Mapping[str, int]
+    #: Whether it behaved as a control must.
     enough: bool
+    #: Whether it came to an end.
     ended: bool = True
+    #: How often a power control failed in live batches, in words; "" where none are counted.
     power: str = ""
     unit: str = "rounds"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict with its numbers. ``rounds`` is N in the experiment's unit, ``judged`` the number of chances of an
-    event, ``chance`` the unit of that: a live batch for a verdict without violations, otherwise a round of tokens or a
-    batch. ``bound`` is the upper limit on the rate of violated live batches at 95 % (the rule of three: 3 by
-    ``judged``), present for ATOMIC only. ``violations`` are the case's, by kind. ``notes`` are facts that did not
-    decide. ``cause`` is what the hypervisor itself logged as the reason of a violation, "" where it logged none."""
+    """A verdict with its numbers."""
 
     kind: VerdictKind
     reason: str
+    #: N in the experiment's unit.
     rounds: int = 0
+    #: The case's, by kind.
     violations: Mapping[str, int] = field(default_factory=dict)
+    #: The number of chances of an event.
     judged: int = 0
+    #: The unit of that: live batches for a verdict without violations, otherwise rounds of tokens or batches.
     chance: str = "live batches"
+    #: The upper limit on the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), for ATOMIC
+    #: only.
     bound: float | None = None
     controls: tuple[ControlResult, ...] = ()
     witnesses: tuple[Witness, ...] = ()
+    #: Facts that did not decide.
     notes: tuple[str, ...] = ()
+    #: What the hypervisor itself logged as the reason of a violation, "" where it logged none.
     cause: str = ""
 
     @property
