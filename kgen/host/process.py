@@ -29,6 +29,9 @@ TAIL_BYTES = 8192
 #: A short-lived program that prints more than this, in bytes, is not the expected one.
 ANSWER_BYTES = 1 << 20
 
+#: How long a process may take to end after one of its channels has broken, in seconds. One that dies closes its sockets
+#: and pipes first; it cannot be reaped before its last thread has ended, which takes a virtual machine a moment.
+END_SECONDS = 2.0
 #: For the members of a killed group to be gone, in seconds.
 _GONE_SECONDS = 1.0
 #: Waits for the end of its input, that is for our death, then kills a group. ps(1) shows it by its own name.
@@ -83,7 +86,8 @@ class Child:
     def stderr_lines(self) -> tuple[str, ...]:
         """Return the error output kept so far, in whole lines without blanks."""
         self.drain_stderr()
-        text = self._head + (b"\n" if self._dropped else b"") + self._tail
+        # gdb 16 ends a message with a zero byte
+        text = (self._head + (b"\n" if self._dropped else b"") + self._tail).replace(b"\0", b"")
         return tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
     def guard(self) -> None:

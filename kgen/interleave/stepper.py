@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kgen.build import Kernel
-from kgen.errors import DebuggerError, MachineError, OutputError, SpecError
+from kgen.errors import DebuggerError, GuestCrash, MachineError, OutputError, SpecError
 from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import PathEvidence, ask
 from kgen.evidence.observation import Observation
@@ -49,7 +49,7 @@ from kgen.kernel.protocol import parse_log
 from kgen.machine.platform import LaunchRequest, Platform, setting_value
 from kgen.machine.qemu import Machine, launch
 from kgen.machine.registers import CpuRegisters
-from kgen.machine.rsp import Stub
+from kgen.machine.rsp import Ended, Stub
 from kgen.media import formats
 from kgen.platforms import platform_named
 from kgen.run.options import Options, check_available, request_of
@@ -297,10 +297,23 @@ def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
         extra = ("-icount", f"shift={ICOUNT_SHIFT},sleep=off", "-drive", drive)
         request = replace(request, kernel=elf, thread="single", paused=True, extra=(*extra, *request.extra))
         machine = stack.enter_context(launch(_printing_to(platform, log), request))
+        stack.enter_context(ends_named(machine))
         stub = stack.enter_context(Stub(machine.gdb_address, wide=machine.gdb_architecture() is not None))
         stepper = Stepper(kernel, machine, stub, stack.enter_context(log.open("rb")))
         stepper.open()
         yield stepper
+
+
+@contextlib.contextmanager
+def ends_named(machine: Machine) -> Iterator[None]:
+    """Where the stub fails because QEMU has died, name that as the failure. Raises GuestCrash."""
+    try:
+        yield
+    except (Ended, DebuggerError) as error:
+        reason = machine.crashed(broken=True)
+        if reason:
+            raise GuestCrash(reason) from error
+        raise
 
 
 def explore(

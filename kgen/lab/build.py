@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kgen.errors import DebuggerError, MachineError, MachineStuck, PlatformUnavailable, SpecError
-from kgen.host.process import Child, output, spawn
+from kgen.host.process import END_SECONDS, Child, output, spawn
 from kgen.lab import cache, outer
 from kgen.lab.cache import Lab
 from kgen.lab.console import Console
@@ -224,12 +224,17 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
         stack.callback(child.stop)
         for pair in pairs:
             pair[1].close()
-        console = Console(pairs[0][0], lambda: "" if child.poll() is None else _last_words(child))
+        console = Console(pairs[0][0], lambda seconds: "" if child.wait(seconds) is None else _last_words(child))
         with _stage("boot", seconds):
             console.await_ready(BOOT_SECONDS)
         watcher(Stage("saving the state of the booted lab"))
         with _stage("save", seconds):
-            _save(lab, Qmp(pairs[4][0], QMP_SECONDS), stack)
+            try:
+                _save(lab, Qmp(pairs[4][0], QMP_SECONDS), stack)
+            except MachineError as error:
+                if child.wait(END_SECONDS) is None:
+                    raise
+                raise MachineError(f"saving the lab's state: {_last_words(child)}", where="the lab") from error
         return console.linux
 
 

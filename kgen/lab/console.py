@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kgen.errors import MachineError, MachineStuck
+from kgen.host.process import END_SECONDS
 
 #: Lines kept for the message of a stage that failed.
 LAST_LINES = 40
@@ -33,11 +34,11 @@ _KMSG_FIELD = re.compile(r" [A-Z_]+=")
 class Console:
     """The conversation with the lab. ``kernel_log`` holds what the inner kernel has logged since we listen.
 
-    ``died`` tells how the outer machine has ended, "" while it lives. Every wait has a deadline; the exceptions say
-    which stage failed and end with the lab's last lines.
+    ``died`` tells how the outer machine has ended, "" while it lives; it waits at most so many seconds for that. Every
+    wait has a deadline; the exceptions say which stage failed and end with the lab's last lines.
     """
 
-    def __init__(self, line: socket.socket, died: Callable[[], str]) -> None:
+    def __init__(self, line: socket.socket, died: Callable[[float], str]) -> None:
         self.kernel_log: list[str] = []
         self.linux = ""
         self.ended: str | None = None
@@ -190,7 +191,7 @@ class Console:
         if left > 0 and not self.eof:
             select.select([self._line], [], [], left)
             self.poll()
-        reason = self._died()
+        reason = self._died(END_SECONDS if self.eof else 0.0)
         if reason or self.eof:
             raise MachineError(f"{stage}: {reason or 'the outer machine hung up'}{self._tail()}", where="the lab")
         if time.monotonic() >= until and not self._heard:
@@ -208,7 +209,7 @@ class Console:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
-                reason = self._died() or "the outer machine hung up"
+                reason = self._died(END_SECONDS) or "the outer machine hung up"
                 raise MachineError(f"{stage}: {reason}{self._tail()}", where="the lab") from error
             view = view[sent:]
             if view and time.monotonic() > until:

@@ -19,7 +19,7 @@ from typing import Any
 from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable, SpecError
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence
 from kgen.host.environment import gathering
-from kgen.host.process import Child, spawn
+from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import scratch
 from kgen.machine.bochs_config import CONFIGURATION, MEDIA, SERIAL, configuration
 from kgen.machine.platform import LaunchRequest, Platform
@@ -117,11 +117,15 @@ class Talk:
         self.heard = b""
         self._out = child.stdout.fileno()
         self._eof = False
+        self._waited = False
 
     @property
     def gone(self) -> str:
-        """How Bochs has ended, with its own last words, "" while it runs."""
-        if self.child.poll() is None:
+        """How Bochs has ended, with its own last words, "" while it runs. Waits for its end once its output has ended,
+        for a moment and only once."""
+        patience = END_SECONDS if self._eof and not self._waited else 0.0
+        self._waited |= self._eof
+        if self.child.wait(patience) is None:
             return ""
         lines = self.child.stderr_lines()
         said = [lines[n + 1] for n, line in enumerate(lines[:-1]) if _LAST_WORDS in line]
@@ -202,7 +206,7 @@ class Talk:
                     raise
 
     def _dead(self) -> str:
-        self.child.wait(1.0)
+        self.child.wait(END_SECONDS)
         return self.gone or "Bochs has closed its output"
 
 

@@ -41,7 +41,8 @@ class Engine(Protocol):
         ...
 
     def crashed(self) -> str | None:
-        """Return why guest or emulator is dead, in one sentence, None while it lives. Does not wait."""
+        """Return why guest or emulator is dead, in one sentence, None while it lives. Wait only where a channel to it
+        has broken, once and for a moment: its process may not have ended yet."""
         ...
 
     def freeze(self) -> Frozen:

@@ -21,7 +21,7 @@ from typing import Any
 from pygdbmi.IoManager import IoManager
 
 from kgen.errors import DebuggerError
-from kgen.host.process import Child, spawn
+from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.machine.registers import CpuRegisters
 from kgen.resources import data_dir
 
@@ -42,6 +42,7 @@ _REFUSED = re.compile(r"Connection refused|No such file or directory", re.IGNORE
 _NO_HOST = re.compile(r"cannot resolve|unknown host|not known|name resolution", re.IGNORECASE)
 _NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
 _SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
+_LOOK_BEHIND = "see whether its machine is still there"
 #: A 64-bit stub seen by a gdb that took the 32-bit ELF's architecture.
 _WIDER = re.compile(r"'g' packet reply is too long")
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
@@ -504,14 +505,17 @@ class GdbSession:
 
     def _dead(self) -> DebuggerError:
         """Return the error for a gdb that has ended, with its last words."""
+        was_connected = self._connected
         self._connected = self._running = False
-        self._child.wait(1.0)
+        self._child.wait(END_SECONDS)
         said = "".join(self._log)
         if "internal-error" in said or "Fatal signal" in said:
             # gdb 13 does that when the connection ends while it reads the registers of a thread.
-            return DebuggerError("gdb crashed; see whether its machine is still there", where=self._address)
+            return DebuggerError(f"gdb crashed; {_LOOK_BEHIND}", where=self._address)
         lines = self._child.stderr_lines()
-        return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=lines[-1] if lines else "")
+        # gdb 16 and 18 exit instead, and have nothing to say
+        hint = lines[-1] if lines else _LOOK_BEHIND if was_connected else ""
+        return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=hint)
 
 
 class Unreachable(DebuggerError):

@@ -119,10 +119,11 @@ class Platform:
     first serial byte before the boot counts as dead. ``known`` is the verdict that a LOCKed exchange on emulated I/O is
     known to get. ``breakpoints`` says which kinds hit. ``rounds`` is the default number of rounds of a run.
     ``patience`` is what deadlines that fit QEMU on this host are multiplied by. ``supervise`` is there where QEMU does
-    not run on this host: it is given the line to the machine that runs it, a function that tells how ``command`` has
-    ended ("" while it runs), and the request. ``options`` are the fields of LaunchRequest that the user may choose
-    there. ``medium`` names the image format that the platform boots for a request, "" for the ELF itself; it raises
-    SpecError for choices that do not go together. ``engine`` is the kind of program that carries the guest.
+    not run on this host: it is given the line to the machine that runs it, a function that waits at most so many
+    seconds for the end of ``command`` and tells how it ended ("" while it runs), and the request. ``options`` are the
+    fields of LaunchRequest that the user may choose there. ``medium`` names the image format that the platform boots
+    for a request, "" for the ELF itself; it raises SpecError for choices that do not go together. ``engine`` is the
+    kind of program that carries the guest.
     """
 
     name: str
@@ -137,5 +138,5 @@ class Platform:
     patience: float = 1.0
     options: frozenset[str] = frozenset()
     medium: Callable[[LaunchRequest], str] = lambda _: ""
-    supervise: Callable[[socket.socket, Callable[[], str], LaunchRequest], Supervisor] | None = None
+    supervise: Callable[[socket.socket, Callable[[float], str], LaunchRequest], Supervisor] | None = None
     engine: Literal["qemu", "bochs"] = "qemu"

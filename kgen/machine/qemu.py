@@ -19,7 +19,7 @@ from typing import Any
 
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 from kgen.evidence.observation import EMULATION_FAILURE
-from kgen.host.process import Child, spawn
+from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import scratch
 from kgen.machine.platform import Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
@@ -30,6 +30,8 @@ _QMP_SECONDS = 5.0
 _SERIAL_CHUNK = 65536
 #: How often it is asked whether the program that was started still lives, in seconds.
 _CHILD_SECONDS = 0.25
+#: The same where a channel has broken.
+_ENDING_SECONDS = 0.05
 _NO_QEMU = "is this a QEMU? check --qemu"
 #: QEMU's words for a board and a CPU model, or a property of theirs, that it does not know.
 _NO_MACHINE = re.compile(r"unsupported machine type|-machine\.[^ ]+' not found")
@@ -85,12 +87,14 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
             end.close()
         supervisor: Supervisor | None = None
         if supervise and console is not None:
-            supervisor = supervise(console, lambda: _epitaph(child), request)
+            supervisor = supervise(console, lambda seconds: _epitaph(child, seconds), request)
             supervisor.bring_up(lambda: bool(select.select([control], [], [], 0)[0]))
+        give_up = time.monotonic() + deadline * platform.patience
         try:
             session = Qmp(control, deadline * platform.patience)
         except MachineError as error:
-            child.wait(0.5)
+            # a QEMU that has hung up is about to end; one that was silent until the deadline is not
+            child.wait(END_SECONDS if time.monotonic() < give_up else 0.5)
             raise _failed_start(child, deadline, request) from error
         undo.callback(session.close)
         machine = Machine(child, files, gdb_path, serial, session, supervisor, platform.patience)
@@ -98,9 +102,9 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
     return machine
 
 
-def _epitaph(child: Child) -> str:
-    """Return how QEMU has ended, with its last words; "" while it runs."""
-    if child.poll() is None:
+def _epitaph(child: Child, seconds: float = 0.0) -> str:
+    """Return how QEMU has ended, with its last words; "" while it runs. Wait at most so many seconds for its end."""
+    if child.wait(seconds) is None:
         return ""
     lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
     return f"QEMU {child.epitaph()}" + (f": {' / '.join(lines)}" if lines else "")
@@ -136,6 +140,8 @@ class Machine:
         self._qmp = qmp
         self._judged = 0
         self._crash: str | None = None
+        #: Broken channels for which QEMU's end has been waited for.
+        self._known_broken: frozenset[str] = frozenset()
         self._closed = False
         serial.setblocking(False)
         # Events before the control session began are lost; what they led to is not.
@@ -194,7 +200,7 @@ class Machine:
         except TimeoutError as error:
             raise MachineError(f"the guest's serial port took no byte for {timeout:g} s") from error
         except OSError as error:
-            raise GuestCrash(self._died() or f"the serial line broke: {error.strerror}") from error
+            raise GuestCrash(self.crashed(broken=True) or f"the serial line broke: {error.strerror}") from error
         finally:
             self._serial.setblocking(False)
 
@@ -204,7 +210,7 @@ class Machine:
         try:
             return self._qmp.execute(command, arguments, self._seconds)
         except MachineError as error:
-            reason = self._died()
+            reason = self.crashed()
             if reason:
                 raise GuestCrash(reason) from error
             raise
@@ -225,13 +231,21 @@ class Machine:
         """Drop the events that no caller has read: a caller that stops the machine thousands of times makes as many."""
         self._qmp.forget()
 
-    def crashed(self) -> str | None:
-        """Return why the guest or QEMU is dead, in one sentence, or None while it lives. Does not wait."""
+    def crashed(self, *, broken: bool = False) -> str | None:
+        """Return why the guest or QEMU is dead, in one sentence, or None while it lives.
+
+        Does not wait while the channels hold. Where one has broken, waits for QEMU's end, once and at most END_SECONDS:
+        a process that dies closes its channels before it can be reaped. ``broken`` reports a channel that is not ours,
+        the debugger's.
+        """
         self._must_be_open()
         if self._crash is None:
             self._wait(0)
-        if self._crash is None and not self._qmp.alive:
-            self._died()
+        ends = {"serial": self.eof, "control": not self._qmp.alive, "other": broken}
+        gone = frozenset(name for name, has_ended in ends.items() if has_ended)
+        if self._crash is None and gone - self._known_broken:
+            self._await_end()
+            self._known_broken |= gone
         return self._crash
 
     def close(self) -> None:
@@ -289,7 +303,7 @@ class Machine:
         for event in fresh:
             self._judge(event)
         if self._crash is None and self._child.poll() is not None:
-            self._died()
+            self._crash = _epitaph(self._child)
 
     def _judge(self, event: Mapping[str, Any]) -> None:
         """Record the guest's death where an event (qapi/run-state.json) means it."""
@@ -310,11 +324,13 @@ class Machine:
                 said = self._first_words() if status == "internal-error" else ""
                 self._crash = _DEAD_STATES[status] + (f" ({said})" if said else "")
 
-    def _died(self) -> str | None:
-        """Return the sentence about QEMU's own end, if it has ended."""
-        if self._crash is None and self._child.wait(0.2) is not None:
-            self._crash = _epitaph(self._child)
-        return self._crash
+    def _await_end(self) -> None:
+        """Wait at most END_SECONDS for QEMU's end, or that of the guest inside. What still comes is listened to: where
+        another machine runs QEMU, that one reports its end."""
+        until = time.monotonic() + END_SECONDS
+        while self._crash is None and (left := until - time.monotonic()) > 0:
+            self._child.wait(min(left, _ENDING_SECONDS))
+            self._wait(0)
 
     def _first_words(self) -> str:
         lines = self.stderr

@@ -48,8 +48,9 @@ class QemuEngine:
         self._gather = gather
         self._ends = ends
         self._inner: str | None = None
+        #: Whether gdb has been told to connect, so that it is connected unless something has broken.
+        self._debugged = False
         self.read_serial = machine.read_serial
-        self.crashed = machine.crashed
 
     def __enter__(self) -> QemuEngine:
         return self
@@ -65,6 +66,9 @@ class QemuEngine:
     def died(self) -> str | None:
         return self.session.died
 
+    def crashed(self) -> str | None:
+        return self.machine.crashed(broken=self._debugged and not self.session.connected)
+
     @property
     def gdb_address(self) -> str:
         """The path of the stub's socket."""
@@ -77,6 +81,7 @@ class QemuEngine:
         if self.machine.supervisor:
             # Where the stub is at the end of a serial line, connecting does not stop the machine.
             self.machine.qmp("stop")
+        self._debugged = True
         self.session.connect(self.machine.gdb_address, timeout=CONNECT_SECONDS * self._patience)
         return self.session
 
@@ -116,6 +121,7 @@ class QemuEngine:
         if self.supervisor and self.session.connected:
             self._inner = self.session.architecture()
         # the stub takes one client
+        self._debugged = False
         self.session.close()
 
     def join(self, elf: Path) -> tuple[str, ...]:

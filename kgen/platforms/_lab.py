@@ -121,7 +121,7 @@ _LINES: tuple[str, ...] = (
 def platform(name: str, summary: str, accelerator: tuple[str, ...], *, known: str, rounds: int) -> Platform:
     """Return a platform whose QEMU runs in the lab with this accelerator."""
 
-    def supervise(line: socket.socket, died: Callable[[], str], request: LaunchRequest) -> Supervisor:
+    def supervise(line: socket.socket, died: Callable[[float], str], request: LaunchRequest) -> Supervisor:
         return _Supervisor(Console(line, died), _must(lab_of(request)), request, accelerator)
 
     return Platform(

@@ -266,8 +266,8 @@ def work(gdb: GdbSession, machine: Machine, elf: Path) -> None:
         gdb.interrupt()
 
 
-#: A machine can die before, while or after gdb connects.
-COMPLAINTS = {"gdb": "gdb was killed by SIGKILL", "qemu": "is gone|no stub listens|hung up|gdb crashed"}
+#: A machine can die before, while or after gdb connects; gdb 13 crashes then, gdb 16 and 18 exit.
+COMPLAINTS = {"gdb": "gdb was killed by SIGKILL", "qemu": "is gone|no stub listens|hung up|gdb crashed|gdb exited"}
 
 
 @pytest.mark.parametrize("milliseconds", [0, 5, 40, 90, 250])
@@ -287,7 +287,7 @@ def test_killed_at_any_moment(platform: Platform, guest: Guest, victim: str, mil
         with pytest.raises(DebuggerError):
             gdb.threads()
         assert time.monotonic() - began < 0.2
-        assert (machine.crashed() is None) == (victim == "gdb")
+        assert (machine.crashed(broken=victim == "qemu") is None) == (victim == "gdb")
     assert not is_alive(gdb.pid)
     assert not is_alive(machine.pid)
 

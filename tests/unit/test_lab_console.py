@@ -29,7 +29,7 @@ class Other:
 @pytest.fixture
 def ends() -> Iterator[tuple[Console, Other]]:
     ours, theirs = socket.socketpair()
-    console, other = Console(ours, lambda: ""), Other(theirs)
+    console, other = Console(ours, lambda _seconds: ""), Other(theirs)
     theirs.settimeout(LONG)
     yield console, other
     console.close()
@@ -86,10 +86,19 @@ def test_the_lab_hangs_up(ends: tuple[Console, Other]) -> None:
 def test_the_outer_machine_dies() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        console = Console(ours, lambda: "QEMU was killed by SIGKILL")
+        console = Console(ours, lambda _seconds: "QEMU was killed by SIGKILL")
         with pytest.raises(MachineError, match="QEMU was killed by SIGKILL"):
             console.await_ready(LONG)
         console.close()
+
+
+def test_the_outer_machine_hangs_up_before_it_is_dead() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    console = Console(ours, lambda seconds: "QEMU was killed by SIGKILL" if seconds >= 1 else "")
+    with pytest.raises(MachineError, match="QEMU was killed by SIGKILL"):
+        console.await_ready(LONG)
+    console.close()
 
 
 def test_a_file_arrives_whole(ends: tuple[Console, Other]) -> None:
