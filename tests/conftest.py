@@ -11,12 +11,13 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from draws import DRAWS
 from hypothesis import settings
 
 # How long an example takes says how busy the host is, nothing about kgen. The examples of properties are the same in
-# every run, so that a change is not blamed for what was there before it; `make soak` draws others (`random`).
+# every run, so that a change is not blamed for what was there before it; `make soak` draws others (`random`), and more.
 settings.register_profile("random", deadline=None)
-settings.register_profile("kgen", deadline=None, derandomize=True)
+settings.register_profile("kgen", deadline=None, derandomize=True, max_examples=DRAWS)
 settings.load_profile("kgen")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

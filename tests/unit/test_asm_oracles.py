@@ -11,6 +11,8 @@ from typing import Any
 
 import iced_x86
 import pytest
+from draws import draws
+from grouped import grouped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -190,19 +192,19 @@ def compare(mode: int, statement: tuple[str, str, bool, list[Place]]) -> None:
     assert seen == expected or (name in ("xchg", "test") and turned == expected)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=draws(300), suppress_health_check=[HealthCheck.too_slow])
 @given(statements(32))
 def test_statements_agree_with_iced_in_32_bit_code(statement: tuple[str, str, bool, list[Place]]) -> None:
     compare(32, statement)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=draws(150), suppress_health_check=[HealthCheck.too_slow])
 @given(statements(16))
 def test_statements_agree_with_iced_in_16_bit_code(statement: tuple[str, str, bool, list[Place]]) -> None:
     compare(16, statement)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=draws(150), suppress_health_check=[HealthCheck.too_slow])
 @given(statements(64))
 def test_statements_agree_with_iced_in_64_bit_code(statement: tuple[str, str, bool, list[Place]]) -> None:
     compare(64, statement)
@@ -287,12 +289,12 @@ _BOTH = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "statement", "expected"), [(32, s, c32) for s, c32, _ in _BOTH if c32])
+@grouped((32, s, c32) for s, c32, _ in _BOTH if c32)
 def test_iced_names_the_form_in_32_bit_code(mode: int, statement: str, expected: str) -> None:
     check_form(mode, statement, expected)
 
 
-@pytest.mark.parametrize(("mode", "statement", "expected"), [(16, s, c16) for s, _, c16 in _BOTH if c16])
+@grouped((16, s, c16) for s, _, c16 in _BOTH if c16)
 def test_iced_names_the_form_in_16_bit_code(mode: int, statement: str, expected: str) -> None:
     check_form(mode, statement, expected)
 

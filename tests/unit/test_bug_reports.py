@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from damage import EVIL, damaged, everywhere, places
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -390,7 +391,7 @@ SMALL = json.loads(json.dumps(DOCUMENT))
 VALUES: list[Any] = [None, -1, 1 << 70, EVIL, "", [], {}, True, 1.5, float("inf"), [None], {"x": None}]
 
 
-@settings(max_examples=80)
+@settings(max_examples=draws(80))
 @given(place=st.sampled_from(places(SMALL)[1:]), value=st.sampled_from(VALUES))
 def test_a_damaged_result_is_told_or_refused(place: tuple[Any, ...], value: Any) -> None:
     try:
@@ -401,7 +402,7 @@ def test_a_damaged_result_is_told_or_refused(place: tuple[Any, ...], value: Any)
         form.render(runs).encode()
 
 
-@settings(max_examples=60)
+@settings(max_examples=draws(60))
 @given(data=st.data())
 def test_a_damaged_environment_is_told(data: st.DataObject) -> None:
     """It holds whatever was found, so reading does not check it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import xmlschema
 import yaml
+from draws import draws
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from junitparser import Error, Failure, JUnitXml, Skipped
@@ -182,7 +183,7 @@ def test_nothing_in_junit_is_obeyed_by_a_terminal_or_turns_text_round() -> None:
 
 
 @given(NASTY, NASTY, NASTY, NASTY)
-@settings(max_examples=150, deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
+@settings(max_examples=draws(150), deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
 def test_whatever_a_result_holds_they_stay_whole(reason: str, platform: str, where: str, cpu: str) -> None:
     runs = altered(reason, platform, where, cpu)
     text = JUNIT.render(runs)

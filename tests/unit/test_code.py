@@ -10,6 +10,7 @@ from random import Random
 import counted
 import pytest
 from _changes import Change, both, chain, fault, phase
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
@@ -274,7 +275,7 @@ REQUESTS = (
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=draws(400))
 @given(st.sampled_from(REQUESTS), st.randoms(use_true_random=False))
 def test_a_code_never_claims_more_than_was_recorded(spec: KernelSpec, random: Random) -> None:
     """The same verdict, but where a number had to be rounded INCONCLUSIVE for ATOMIC."""

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import Recording, load, moved, signed
@@ -90,7 +91,7 @@ def test_every_field_of_the_handshake_is_compared_with_the_plan(name: str, field
     assert f"the handshake's {field} " in last.reason.replace("cells are", "cells is")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 @given(field=st.sampled_from(FIELDS), value=st.integers(0, 0xFFFFFFFF))
 def test_a_field_of_any_value_is_an_error_or_the_planned_one(field: str, value: int) -> None:
     good = seen("tcg-atomic").memory

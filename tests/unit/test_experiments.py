@@ -14,6 +14,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from draws import draws
+from grouped import grouped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -472,7 +474,7 @@ def test_every_experiment_has_its_model() -> None:
     assert {pair[0] for pair in PAIRS} == set(MODELS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(pair=st.sampled_from(PAIRS), random=st.randoms(use_true_random=False))
 def test_atomic_operations_violate_nothing(pair: tuple[str, str, int, Source], random: Random) -> None:
     experiment, machine, rounds = modelled(pair, random_order(random), split=False)
@@ -480,7 +482,7 @@ def test_atomic_operations_violate_nothing(pair: tuple[str, str, int, Source], r
     assert list(experiment.accounts(machine.account(rounds))) == []
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: ".".join(map(str, pair[:3])) + f".{pair[3].value}")
+@grouped(((pair,) for pair in PAIRS), by=lambda member: member[0][0])
 def test_an_order_in_which_split_operations_show(pair: tuple[str, str, int, Source]) -> None:
     order = given_order(*BAD[pair[0]]) if pair[0] in BAD else by_turns()
     experiment, machine, rounds = modelled(pair, order, split=True)
@@ -490,14 +492,14 @@ def test_an_order_in_which_split_operations_show(pair: tuple[str, str, int, Sour
     assert list(experiment.accounts(machine.account(rounds))) == []
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: ".".join(map(str, pair[:3])) + f".{pair[3].value}")
+@grouped(((pair,) for pair in PAIRS), by=lambda member: member[0][0])
 def test_one_after_the_other_split_operations_are_atomic(pair: tuple[str, str, int, Source]) -> None:
     """Only the interleaving makes the difference. A consumer that comes first would poll for ever: it is the last."""
     _, machine, _ = modelled(pair, lambda alive: alive[0], split=True)
     assert not +machine.found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(pair=st.sampled_from(PAIRS), random=st.randoms(use_true_random=False))
 def test_whatever_split_operations_do_the_counters_fit(pair: tuple[str, str, int, Source], random: Random) -> None:
     """No order makes the accounts complain, or an experiment show what it says it cannot."""
@@ -520,9 +522,12 @@ def test_lanes_share_the_cell(width: int, cpus: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("name", sorted(name for name, entry in instructions().items() if Use.LANE in entry.code))
-@pytest.mark.parametrize("width", [8, 16, 32])
-@pytest.mark.parametrize("cpus", [3, 8])
+@grouped(
+    (name, width, cpus)
+    for name in sorted(name for name, entry in instructions().items() if Use.LANE in entry.code)
+    for width in (8, 16, 32)
+    for cpus in (3, 8)
+)
 def test_a_lane_never_changes_other_bits(name: str, width: int, cpus: int) -> None:
     """Whatever the others hold, and as often as it is told to repeat; each change but the first may be none, where the
     first has done it."""

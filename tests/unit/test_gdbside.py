@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from grouped import grouped
 
 from kgen.build import Kernel, build
 from kgen.cli import main
@@ -268,7 +269,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS)
+@grouped(((name,) for name in FORMS), by=lambda member: member[0].partition(".")[0])
 def test_every_form_accesses_its_cell(name: str) -> None:
     """Locked ones by exchanges and what only looks; stand-ins in two steps, of which the last writes."""
     form = FORMS[name]

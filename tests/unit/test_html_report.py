@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pages import LONG, NASTY, NASTY_END, document, nasty, runs_of, with_scene
@@ -226,7 +227,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(found for key, entry in inner for found in _places(entry, (*path, key)))]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=draws(60), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     place=st.sampled_from(_places(PLAIN)[1:]),
     value=st.sampled_from([None, -1, 0, 10**40, "x", NASTY, [], {}, True, 1.5, float("inf"), float("nan")]),

@@ -9,6 +9,8 @@ from itertools import pairwise
 import capstone
 import iced_x86
 import pytest
+from draws import draws
+from grouped import grouped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iced_x86 import Mnemonic, OpAccess, Register
@@ -63,14 +65,14 @@ def routine(form: Form, use: Use, operand: int = 0) -> bytes:
     return b"".join(code("routine:", *(line.replace("{L}", ".x") for line in form.routine(use, operand))))
 
 
-@pytest.mark.parametrize(("entry", "form"), FORMS, ids=name)
+@grouped(FORMS)
 def test_the_assembler_gives_the_bytes_of_the_manual(entry: Instruction, form: Form) -> None:
     values = operands(form)
     found = code(*(form.statement.replace("{operand}", f"{value:#x}") for value in values))
     assert [data.hex() for data in found] == [form.encoding(value).hex() for value in values]
 
 
-@pytest.mark.parametrize(("entry", "form"), FORMS, ids=name)
+@grouped(FORMS)
 def test_two_decoders_agree(entry: Instruction, form: Form) -> None:
     """One whole instruction, of that name and width, with LOCK or without, on the cell, which it reads and writes."""
     one = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32)
@@ -109,7 +111,7 @@ def full_registers(info: iced_x86.InstructionInfo) -> Iterator[int]:
             yield iced_x86.RegisterExt.full_register32(used.register)
 
 
-@pytest.mark.parametrize(("entry", "form", "use"), ROUTINES, ids=name)
+@grouped(ROUTINES)
 def test_a_routine_touches_the_cell_and_nothing_else(entry: Instruction, form: Form, use: Use) -> None:
     """Memory operands are the cell's alone; only EAX, EDX and flags change, others come back from the stack."""
     factory = iced_x86.InstructionInfoFactory()
@@ -128,7 +130,7 @@ def test_a_routine_touches_the_cell_and_nothing_else(entry: Instruction, form: F
     assert not saved
 
 
-@pytest.mark.parametrize(("entry", "form", "use"), ROUTINES, ids=name)
+@grouped(ROUTINES)
 def test_what_calls_itself_locked_writes_the_cell_under_lock_only(entry: Instruction, form: Form, use: Use) -> None:
     """And what does not never locks, not even where it reads. A plain read beside locked writes is a hint."""
     factory = iced_x86.InstructionInfoFactory()
@@ -153,7 +155,7 @@ def test_what_calls_itself_locked_writes_the_cell_under_lock_only(entry: Instruc
         assert (writers, use) in (({"bts"}, Use.SET), ({"btr"}, Use.CLEAR))
 
 
-@pytest.mark.parametrize(("entry", "form", "use"), ROUTINES, ids=name)
+@grouped(ROUTINES)
 def test_operands_reach_the_code(entry: Instruction, form: Form, use: Use) -> None:
     """What ``step``, ``flip`` and ``lane`` choose can be assembled, and is in the bytes of an immediate form."""
     chosen = {Use.STEP: [entry.step(form.width)], Use.FLIP: [entry.flip(form.width)], Use.LANE: []}.get(use, [0])
@@ -268,7 +270,7 @@ def lanes(width: int, cpus: int) -> list[int]:
 
 @pytest.mark.parametrize(("entry", "width"), LANES, ids=name)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_lanes_are_independent(entry: Instruction, width: int, data: st.DataObject) -> None:
     """Every change of a lane is told by the lane alone, leaves a trace there, and never reaches the next one."""
     assert entry.lane is not None
@@ -292,7 +294,7 @@ def test_lanes_are_independent(entry: Instruction, width: int, data: st.DataObje
 
 @pytest.mark.parametrize(("entry", "width"), FLIPS, ids=name)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 def test_flips_undo_themselves(entry: Instruction, width: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, (1 << width) - 1), label="start") | 1
     flags = data.draw(st.integers(0, STATUS_FLAGS), label="flags") & STATUS_FLAGS

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, Recording, load, signed
@@ -386,14 +387,14 @@ def from_kinds(log: bytes) -> set[VerdictKind]:
     return {verdict.kind for run in from_capture(log) for verdict in verdicts(run)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_a_cut_log_is_never_better(run: Recording, data: st.DataObject) -> None:
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(run.log))] * 2)))
     assert_no_better(run, run.log[:start] + run.log[end:] if data.draw(st.booleans()) else run.log[start:end])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_an_altered_log_is_never_better(run: Recording, data: st.DataObject) -> None:
     altered = bytearray(run.log)
@@ -412,7 +413,7 @@ def test_one_character_with_its_eighth_bit_set(before: bytes, kind: VerdictKind)
     assert any("eighth bit" in note for note in verdict.notes) == (kind is ATOMIC)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_a_log_of_other_lines_is_never_better(run: Recording, data: st.DataObject) -> None:
     """Lines left out, there twice, in another order."""
@@ -432,7 +433,7 @@ def test_a_log_of_other_lines_is_never_better(run: Recording, data: st.DataObjec
     assert_no_better(run, b"".join(lines[number] for number in numbers))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(run=RUNS, data=st.data(), garbage=st.binary(min_size=1, max_size=60))
 def test_garbage_makes_no_log_better(run: Recording, data: st.DataObject, garbage: bytes) -> None:
     at = data.draw(st.integers(0, len(run.log)))
@@ -456,13 +457,13 @@ _WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(parts=st.lists(st.binary(max_size=40) | _WORDS, max_size=20))
 def test_anything_can_be_judged(parts: list[bytes]) -> None:
     assert ATOMIC not in judged(b"".join(parts))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(text=st.text(max_size=200) | st.recursive(st.none() | st.integers(), st.lists, max_leaves=9).map(json.dumps))
 def test_a_request_of_any_kind_can_be_read(text: str) -> None:
     """Where a log's lines are right, and what they say is not."""

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import load, moved, signed
@@ -315,7 +316,7 @@ def test_only_protocol_errors_come_out_of_the_search() -> None:
         memory_dump.blocks(Memory(io.BytesIO(bytes(64))))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(data=st.data(), name=st.sampled_from(["good", "bad"]))
 def test_damaged_memory_is_never_atomic(good: Machine, bad: Machine, data: st.DataObject, name: str) -> None:
     """Bits turned over in the block, the read-only data, and the headers of the file; some of it cut off."""

@@ -8,6 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from draws import draws
+from grouped import grouped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import load
@@ -47,7 +49,7 @@ def binomial_tail(seen: int, chances: int, rate: Fraction) -> Fraction:
     )
 
 
-@pytest.mark.parametrize("seen", range(MOST_VIOLATED + 1))
+@grouped(((seen,) for seen in range(MOST_VIOLATED + 1)), by=lambda member: f"below {member[0] // 64 * 64 + 64}")
 def test_the_least_number_lies_below_poissons_exact_limit(seen: int) -> None:
     """The exact limit is the mean by which so many or more are seen once in 20 times; a smaller mean, more seldom."""
     assert least(seen) >= 0
@@ -123,7 +125,7 @@ LIVES = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=draws(400), deadline=None)
 @given(control=LIVES)
 def test_what_is_needed_is_the_stated_rule(control: Live) -> None:
     """L >= 100 and L * q / d >= 14, q at most a half, in exact numbers; and one less is too few."""
@@ -141,7 +143,7 @@ def test_what_is_needed_is_the_stated_rule(control: Live) -> None:
     assert not proves(number - 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(live=st.integers(10, 5000), violated=st.integers(0, MOST_VIOLATED - 1), switches=st.integers(0, 200))
 def test_a_control_that_fails_more_often_never_asks_for_more(live: int, violated: int, switches: int) -> None:
     """By the rate alone: the design effect is the same."""
@@ -159,7 +161,7 @@ def test_a_control_that_fails_more_often_never_asks_for_more(live: int, violated
         assert second <= first
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(case=st.integers(0, 3000), controls=st.lists(LIVES, max_size=3), more=st.integers(0, 3000))
 def test_more_live_batches_never_lack_more(case: int, controls: list[Live], more: int) -> None:
     first, second = (missing(Live(live=live), controls) for live in (case, case + more))
@@ -220,7 +222,7 @@ def test_below_the_least_number_in_a_style_nothing_is_proven(style: Style, live:
 PAIRS = st.tuples(LIVES, LIVES)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(
     case=st.tuples(st.integers(0, 3000), st.integers(0, 3000)),
     pair=PAIRS,
@@ -238,7 +240,7 @@ def test_more_live_batches_of_the_case_never_undo_a_proof(
         assert min(case) >= LEAST
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(
     case=st.tuples(st.integers(0, 3000), st.integers(0, 3000)),
     pair=PAIRS,
@@ -318,7 +320,7 @@ def test_how_long_the_rest_takes_is_told_by_what_was_counted() -> None:
     assert "how long that takes is not known" in none
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(
     style=st.sampled_from(Style),
     name=st.sampled_from(["batches", "live", "violated", "switches", "blind", "blind_violated", "struck"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,7 +114,7 @@ def test_an_empty_range_is_a_mistake_of_the_caller(start: int, length: int) -> N
         attest("", start, length)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(st.sampled_from(sorted(CAPTURES)), st.data())
 def test_a_cut_text_is_never_read_wrong(name: str, data: st.DataObject) -> None:
     text = CAPTURES[name]

@@ -9,6 +9,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from draws import draws
+from grouped import grouped
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load, signed
@@ -129,7 +131,7 @@ def complete(log: bytes) -> bool:
     return record is not None and record.complete
 
 
-@pytest.mark.parametrize("at", range(len(GOOD.lines)))
+@grouped(((at,) for at in range(len(GOOD.lines))), by=lambda member: GOOD.lines[member[0]].split()[1])
 def test_a_line_that_the_guest_leaves_out_or_repeats_is_found(at: int) -> None:
     """Numbered and signed as if it had never been there, or twice. Alone, too, the record does not add up, except for
     table rows in the middle and signs of life, which prove nothing, and the last witness of a power control: of a walk
@@ -174,7 +176,7 @@ def test_a_second_result_cannot_replace_the_first() -> None:
     assert judge(BAD.spec, BAD.alone(log)).kind is VerdictKind.ERROR
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(data=st.data())
 def test_any_one_changed_number_in_memory_is_found(data: st.DataObject) -> None:
     """The other way round: the block differs in one counter, the log is as it was."""
@@ -278,7 +280,7 @@ def test_a_block_that_makes_no_sense(change: dict[str, Any], complaint: str) -> 
 _HEADER = MAGIC + GOOD.block[len(MAGIC) : GOOD.layout.results.state.offset]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=draws(150), deadline=None)
 @given(seed=st.integers(0, 2**32).map(random.Random), header=st.booleans(), density=st.sampled_from([1, 3, 50]))
 def test_random_memory_is_refused_in_words(seed: Any, header: bool, density: int) -> None:
     """With and without a header that fits; dense and sparse, so that it also gets past the first check."""
@@ -296,7 +298,7 @@ def test_random_memory_is_refused_in_words(seed: Any, header: bool, density: int
     judge(GOOD.spec, replace(GOOD.observed(), memory=record))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(at=st.integers(0, GOOD.layout.size - 1), value=st.integers(0, 255), length=st.integers(1, 8))
 @example(at=0, value=0, length=8)
 def test_altered_memory_is_refused_or_judged(at: int, value: int, length: int) -> None:

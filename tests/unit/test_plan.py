@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from grouped import grouped
 
 from kgen.experiments import experiments
 from kgen.instructions import Source, instructions
@@ -195,9 +196,7 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("target", sorted(targets()))
-@pytest.mark.parametrize(("name", "width", "source"), FORMS)
-@pytest.mark.parametrize("lock", [True, False])
+@grouped((*form, target, lock) for form in FORMS for target in sorted(targets()) for lock in (True, False))
 def test_every_plan_is_sound(name: str, width: int, source: str, target: str, lock: bool) -> None:
     if width // 8 > resolve_target(target).reach:
         return

@@ -6,6 +6,7 @@ import re
 import zlib
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
@@ -45,7 +46,7 @@ def printed(draw: st.DrawFn) -> tuple[str, str, list[str]]:
     return kind, checked(f"kgen:{draw(st.integers(0, 2**32 - 1))} {body}"), values
 
 
-@settings(max_examples=300)
+@settings(max_examples=draws(300))
 @given(printed())
 def test_what_the_guest_prints_is_parsed(line: tuple[str, str, list[str]]) -> None:
     kind, text, values = line
@@ -108,7 +109,7 @@ def test_the_checksum_decides() -> None:
         assert parse_line(other) is None
 
 
-@settings(max_examples=300)
+@settings(max_examples=draws(300))
 @given(st.text(max_size=80))
 def test_any_text_can_be_looked_at(text: str) -> None:
     assert parse_line(text) is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, Recording, load, signed
@@ -142,7 +143,7 @@ def test_every_missing_repeated_or_swapped_line_is_noticed() -> None:
             assert not complete(b"".join([*lines[:at], lines[at + 1], line, *lines[at + 2 :]])), line
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_a_cut_log_is_never_atomic(run: Recording, data: st.DataObject) -> None:
     log: bytes = run.log
@@ -153,7 +154,7 @@ def test_a_cut_log_is_never_atomic(run: Recording, data: st.DataObject) -> None:
     assert_not_atomic_where_touched(run, kept)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_an_altered_log_is_never_atomic(run: Recording, data: st.DataObject) -> None:
     log: bytes = run.log
@@ -164,7 +165,7 @@ def test_an_altered_log_is_never_atomic(run: Recording, data: st.DataObject) -> 
     assert_not_atomic_where_touched(run, bytes(altered))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(data=st.data(), garbage=st.binary(min_size=1, max_size=40))
 def test_garbage_in_the_middle_is_never_atomic(data: st.DataObject, garbage: bytes) -> None:
     end = len(GOOD.log.rstrip(b"\r\n"))
@@ -177,7 +178,7 @@ def test_garbage_in_the_middle_is_never_atomic(data: st.DataObject, garbage: byt
     assert VerdictKind.ATOMIC not in kinds(GOOD, log)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(run=RUNS, data=st.data())
 def test_shuffled_lines_are_never_atomic(run: Recording, data: st.DataObject) -> None:
     lines: list[bytes] = run.log.splitlines(keepends=True)
@@ -185,7 +186,7 @@ def test_shuffled_lines_are_never_atomic(run: Recording, data: st.DataObject) ->
     assert_not_atomic_where_touched(run, b"".join(lines[at] for at in chosen))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(log=st.binary(max_size=300) | st.text(alphabet="kgen:0123 botcpurashd=\t\r\n", max_size=300).map(str.encode))
 def test_anything_can_be_read(log: bytes) -> None:
     assert VerdictKind.ATOMIC not in kinds(GOOD, log)
@@ -208,7 +209,7 @@ def test_a_log_cut_after_a_witness_still_shows_the_violation(name: str) -> None:
     assert before.kind is VerdictKind.INCONCLUSIVE
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=draws(100), deadline=None)
 @given(before=st.binary(max_size=60), after=st.binary(max_size=60), crlf=st.booleans())
 def test_what_is_not_the_guests_does_not_matter(before: bytes, after: bytes, crlf: bool) -> None:
     ours = (b"kgen:", b"counts:")

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from _native import UNAVAILABLE, State, run
+from grouped import grouped
 
 from kgen.instructions import AF, CF, OF, PF, SF, STATUS_FLAGS, TORN, Form, Instruction, Outcome, Source, Use
 from kgen.instructions._semantics import add, sub
@@ -26,7 +27,7 @@ FORMS = {
     for form in (entry.form(width, source, True), *([] if entry.implicit_lock else [entry.form(width, source, False)]))
 }
 ROUTINES = [
-    pytest.param(entry, form, use, id=f"{form.name}-{use.value}")
+    (entry, form, use)
     for entry in INSTRUCTIONS.values()
     for source in entry.sources
     for width in entry.opcodes[source]
@@ -113,7 +114,7 @@ def disagreements(entry: Instruction, form: Form, semantics: Callable[..., Outco
     return len(tried), wrong
 
 
-@pytest.mark.parametrize(("entry", "form"), FORMS.values(), ids=FORMS.keys())
+@grouped(FORMS.values())
 def test_the_cpu_does_what_the_semantics_say(entry: Instruction, form: Form) -> None:
     count, wrong = disagreements(entry, form, entry.semantics)
     assert count > RANDOM
@@ -194,7 +195,7 @@ def chosen(entry: Instruction, form: Form, use: Use) -> list[int]:
     return [entry.step(width) if use is Use.STEP else entry.flip(width) if use is Use.FLIP else 0]
 
 
-@pytest.mark.parametrize(("entry", "form", "use"), ROUTINES)
+@grouped(ROUTINES)
 def test_a_routine_does_what_its_use_says(entry: Instruction, form: Form, use: Use) -> None:
     rng = random.Random(f"{form.name} {use}")
     for operand in chosen(entry, form, use):
