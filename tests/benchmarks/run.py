@@ -1,10 +1,12 @@
 """How fast things are here. Prints a table; nothing is asserted, because a busy machine is no defect.
 
-    make bench                                   everything, about twenty minutes
+    make bench                                   what a change is compared by, less than four minutes
     make bench BENCH_ARGS="rate --repeat 9"      one group, more runs; --help names them
+    make bench BENCH_ARGS="suite elsewhere"      what takes longer: the whole table, and other engines
+    make bench BENCH_ARGS="--short"              one run of the quick rows with few rounds, which the tests run, too
 
-Every figure is the median of ``--repeat`` runs, with the smallest and the largest behind it. Run it on an idle machine
-and look at the spread before comparing two runs.
+Every figure is the median of some runs, ``--repeat`` of them, with the smallest and the largest after it. Run it on an
+idle machine and look at the spread before comparing two runs.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ FIRMWARE = {"qboot": "auto", "SeaBIOS": "seabios"}
 TOKEN = KernelSpec(Case("xchg"), rounds=40_000, controls=False)
 #: The original's loop, from original.asm: XCHG by every waiting CPU, one cell, one line a round.
 ORIGINAL = KernelSpec(Case("xchg"), rounds=400, controls=False)
+#: With --short rounds are divided by this.
+SHORTER = 20
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,36 @@ def process(command: Sequence[str | Path]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def bench_host(repeat: int, _platforms: Sequence[Platform]) -> None:
+@dataclass(frozen=True)
+class Bench:
+    """What a group of rows is given: how often, on which platforms, and by what rounds are divided."""
+
+    repeat: int
+    usable: Sequence[Platform]
+    divided: int = 1
+
+    @property
+    def here(self) -> Sequence[Platform]:
+        """Those whose QEMU runs on this host."""
+        return [platform for platform in self.usable if platform.supervise is None and platform.engine == "qemu"]
+
+    @property
+    def elsewhere(self) -> Sequence[Platform]:
+        """The others."""
+        return [platform for platform in self.usable if platform not in self.here]
+
+    def fewer(self, spec: KernelSpec) -> KernelSpec:
+        """The same kernel with as many rounds as there is time for."""
+        return replace(spec, rounds=max(1, spec.rounds // self.divided))
+
+
+def bench_host(bench: Bench) -> None:
     """What a person waits for before any machine runs."""
     with tempfile.TemporaryDirectory() as directory:
-        runs = [process([*KGEN, "build", "--instr", "xchg", "-o", directory]) for _ in range(repeat)]
+        runs = [process([*KGEN, "build", "--instr", "xchg", "-o", directory]) for _ in range(bench.repeat)]
     show(Row("kgen build --instr xchg, a process of its own", "s", tuple(run[0] for run in runs), "0.4 s"))
     show(Row("  its peak memory", "MB", tuple(run[1] for run in runs), "60 MB"))
-    runs = [process([*KGEN, "--help"]) for _ in range(repeat)]
+    runs = [process([*KGEN, "--help"]) for _ in range(bench.repeat)]
     show(Row("kgen --help", "s", tuple(run[0] for run in runs), "0.15 s"))
 
 
@@ -114,30 +141,36 @@ def first_byte(platform: Platform, elf: Path, firmware: str) -> float:
     raise SystemExit(f"{platform.name} with {firmware} firmware: nothing on the serial port")
 
 
-def bench_boot(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_boot(bench: Bench) -> None:
     """From nothing to the guest's first word."""
     kernel = build(TOKEN)
     with tempfile.TemporaryDirectory() as directory:
         elf = Path(directory) / "kernel.elf"
         elf.write_bytes(kernel.elf.data)
-        for platform in usable:
-            if platform.engine != "qemu":
-                continue
+        for platform in bench.here:
             for name, firmware in FIRMWARE.items():
-                values = tuple(first_byte(platform, elf, firmware) for _ in range(repeat))
+                values = tuple(first_byte(platform, elf, firmware) for _ in range(bench.repeat))
                 show(Row(f"{platform.name}, {name}: start to first serial byte", "s", values))
 
 
-def bench_verify(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_verify(bench: Bench) -> None:
     """The main job, from the command to its verdict."""
-    for platform in usable:
+    for platform in bench.here:
         command = [*KGEN, "verify", "--instr", "xchg", "--platform", platform.name, "--expect", "known"]
         if platform.name == "qemu-tcg":
-            values = tuple(process([*command, "--rounds", "1000"])[0] for _ in range(repeat))
+            values = tuple(process([*command, "--rounds", "1000"])[0] for _ in range(bench.repeat))
             show(Row("kgen verify --rounds 1000 on qemu-tcg", "s", values))
-        values = tuple(process(command)[0] for _ in range(repeat))
+        values = tuple(process(command)[0] for _ in range(bench.repeat))
         target = "10 s" if platform.name == "qemu-kvm" else ""
         show(Row(f"kgen verify, 10000 rounds, on {platform.name}", "s", values, target))
+
+
+def bench_elsewhere(bench: Bench) -> None:
+    """The main job on engines other than QEMU on this host."""
+    for platform in bench.elsewhere:
+        command = [*KGEN, "verify", "--instr", "xchg", "--platform", platform.name, "--expect", "known"]
+        values = tuple(process(command)[0] for _ in range(bench.repeat))
+        show(Row(f"kgen verify on {platform.name}", "s", values))
 
 
 def rate(kernel: Kernel, platform: Platform) -> float:
@@ -149,8 +182,8 @@ def rate(kernel: Kernel, platform: Platform) -> float:
     return case.rounds / (case.ticks / (record.khz * 1000))
 
 
-def build_original() -> Kernel:
-    """The kernel of ``ORIGINAL``: kgen's own, but for the experiment's template."""
+def build_original(spec: KernelSpec) -> Kernel:
+    """The kernel of ``ORIGINAL`` or of fewer rounds: kgen's own, but for the experiment's template."""
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         templates = Path(directory) / "templates"
         shutil.copytree(data_dir("kernel_templates"), templates)
@@ -160,18 +193,18 @@ def build_original() -> Kernel:
         # the templates are looked up where they were found first
         kgen.kernel.render.environment.cache_clear()
         try:
-            return build(ORIGINAL)
+            return build(spec)
         finally:
             kgen.kernel.render.environment.cache_clear()
 
 
-def bench_rate(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_rate(bench: Bench) -> None:
     """The token experiment against the original's loop, the runs of both taken in turn."""
-    ours, original = build(TOKEN), build_original()
-    for platform in usable:
+    ours, original = build(bench.fewer(TOKEN)), build_original(bench.fewer(ORIGINAL))
+    for platform in bench.here:
         if platform.name != "qemu-tcg":
             continue
-        pairs = [(rate(ours, platform), rate(original, platform)) for _ in range(repeat)]
+        pairs = [(rate(ours, platform), rate(original, platform)) for _ in range(bench.repeat)]
         show(Row("token experiment, qemu-tcg thread=multi", "rounds/s", tuple(pair[0] for pair in pairs)))
         show(Row("the original's loop, beside it", "rounds/s", tuple(pair[1] for pair in pairs)))
         show(Row("  ratio, run by run", "x", tuple(pair[0] / pair[1] for pair in pairs), "10 x"))
@@ -204,79 +237,98 @@ def without_tickets(spec: KernelSpec) -> Kernel:
         return build(spec)
 
 
-def bench_operations(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_operations(bench: Bench) -> None:
     """Operations and live batches a second of each experiment, and what the tickets cost."""
-    for platform in usable:
-        if platform.supervise is not None or platform.engine != "qemu":
-            continue
+    for platform in bench.here:
         for experiment, (name, rounds) in WALKS.items():
             spec = KernelSpec(Case(name, experiment=experiment), rounds=rounds, controls=False)
             kernel, blind = build(spec), without_tickets(spec)
-            runs = [(*walked(kernel, platform), walked(blind, platform)[0]) for _ in range(repeat)]
+            runs = [(*walked(kernel, platform), walked(blind, platform)[0]) for _ in range(bench.repeat)]
             show(Row(f"{experiment} with {name}, {platform.name}", "/s", tuple(run[0] for run in runs)))
             show(Row("  live batches", "/s", tuple(run[1] for run in runs)))
             show(Row("  without tickets, beside it", "/s", tuple(run[2] for run in runs)))
             show(Row("  cost of tickets, run by run", "%", tuple(100 * (1 - run[0] / run[2]) for run in runs)))
 
 
-def bench_suite(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_suite(bench: Bench) -> None:
     """The whole table."""
     with tempfile.TemporaryDirectory() as directory:
-        runs = [process([*KGEN, "build", "--suite", "full", "-o", directory]) for _ in range(repeat)]
+        runs = [process([*KGEN, "build", "--suite", "full", "-o", directory]) for _ in range(bench.repeat)]
         size = (Path(directory) / "kernel.elf").stat().st_size
     show(Row("kgen build --suite full, a process of its own", "s", tuple(run[0] for run in runs), "3 s"))
     show(Row("  its kernel.elf", "KiB", (size / 1024,), "1024 KiB"))
     _, cases = load("full")
-    for platform in usable:
-        if platform.supervise is None and platform.engine == "qemu":
-            spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=DEFAULT_BUDGET["full"])
-            started = time.monotonic()
-            boots = observe_suite(spec, platform, Options(timeout=1800))
-            told = [judge(boot.spec, boot.observation, n) for boot in boots for n in range(len(boot.spec.cases))]
-            open_cases = sum(verdict.kind is VerdictKind.INCONCLUSIVE for verdict in told)
-            show(
-                Row(f"full, {len(cases)} cases, on {platform.name}", "s", (time.monotonic() - started,), "300 s on TCG")
-            )
-            show(Row("  undecided within its budget", "cases", (float(open_cases),)))
+    for platform in bench.here:
+        spec = KernelSpec(cases[0], more=cases[1:], suite="full", budget=DEFAULT_BUDGET["full"])
+        started = time.monotonic()
+        boots = observe_suite(spec, platform, Options(timeout=1800))
+        told = [judge(boot.spec, boot.observation, n) for boot in boots for n in range(len(boot.spec.cases))]
+        open_cases = sum(verdict.kind is VerdictKind.INCONCLUSIVE for verdict in told)
+        seconds = time.monotonic() - started
+        show(Row(f"full, {len(cases)} cases, on {platform.name}", "s", (seconds,), "300 s on TCG"))
+        show(Row("  undecided within its budget", "cases", (float(open_cases),)))
 
 
 #: Pairs of runs without and with `kgen watch`, for each of --repeat: one pair says little, a busy host is uneven.
 WATCH_PAIRS = 3
+#: Seconds of each run.
+WATCH_SECONDS = 4.0
 
 
-def bench_watch(repeat: int, usable: Sequence[Platform]) -> None:
+def bench_watch(bench: Bench) -> None:
     """What being watched costs the guest: in its own rounds, and in the time that it stood still."""
-    for platform in usable:
-        if platform.supervise is not None or platform.engine != "qemu":
-            continue
-        found = pairs(platform, WATCH_PAIRS * repeat)
+    for platform in bench.here:
+        found = pairs(platform, WATCH_PAIRS * bench.repeat, WATCH_SECONDS)
         show(Row(f"{CASE.name}, {platform.name}, unwatched", "/s", tuple(pair.alone for pair in found)))
         show(Row("  with kgen watch, beside it", "/s", tuple(pair.watched for pair in found)))
         show(Row("  cost, pair by pair", "%", tuple(100 * (1 - pair.watched / pair.alone) for pair in found), "5 %"))
         show(Row("  part of the time that it stood still", "%", tuple(100 * pair.paused for pair in found), "5 %"))
 
 
-GROUPS: dict[str, Callable[[int, Sequence[Platform]], None]] = {
-    "host": bench_host,
-    "boot": bench_boot,
-    "verify": bench_verify,
-    "rate": bench_rate,
-    "operations": bench_operations,
-    "suite": bench_suite,
-    "watch": bench_watch,
+@dataclass(frozen=True)
+class Group:
+    """Rows that are chosen by one name, how often each is measured unless --repeat is given, and whether they are
+    measured where no group is named. ``short`` ones are quick enough for the tests."""
+
+    measure: Callable[[Bench], None]
+    repeat: int
+    usual: bool = True
+    short: bool = False
+
+
+GROUPS = {
+    "host": Group(bench_host, 5, short=True),
+    "boot": Group(bench_boot, 3, short=True),
+    "verify": Group(bench_verify, 1),
+    "rate": Group(bench_rate, 3, short=True),
+    "operations": Group(bench_operations, 1),
+    "watch": Group(bench_watch, 1),
+    "suite": Group(bench_suite, 1, usual=False),
+    "elsewhere": Group(bench_elsewhere, 1, usual=False),
 }
+#: --short is for one platform, which runs wherever QEMU does.
+SHORT_PLATFORM = "qemu-tcg"
+
+
+def chosen(names: Sequence[str], *, short: bool) -> list[str]:
+    """The groups to measure."""
+    return list(names) or [name for name, group in GROUPS.items() if (group.short if short else group.usual)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print how fast kgen is here.")
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which: {', '.join(GROUPS)} (all)")
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each (default: 5)")
+    usual = ", ".join(chosen((), short=False))
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"which: {', '.join(GROUPS)} (default: {usual})")
+    parser.add_argument("--repeat", type=int, help="runs of each (default: 1 to 5, by the group)")
+    parser.add_argument("--short", action="store_true", help=f"one run of the quick groups, on {SHORT_PLATFORM}")
     wanted = parser.parse_args()
     unknown = set(wanted.groups) - set(GROUPS)
-    if unknown or wanted.repeat < 1:
+    if unknown or (wanted.repeat is not None and wanted.repeat < 1):
         parser.error(f"no such group: {', '.join(sorted(unknown))}" if unknown else "--repeat must be at least 1")
     usable = []
     for platform in platforms().values():
+        if wanted.short and platform.name != SHORT_PLATFORM:
+            continue
         reason = platform.unavailable(LaunchRequest(kernel=None))
         if reason:
             print(f"{platform.name} is left out: {reason}")
@@ -286,10 +338,12 @@ def main() -> None:
     host = facts["host"]
     print(f"{host.get('cpu', host['machine'])}, {host['cpus']} CPUs, {host['system']} {host['kernel']}")
     print(json.dumps(facts["versions"]))
-    print(f"\n{'median of ' + str(wanted.repeat):<52} {'':>9} {'':<9} {'least to most':<20} target")
+    print(f"\n{'':<52} {'median':>9} {'':<9} {'least to most':<20} target")
     try:
-        for name in wanted.groups or GROUPS:
-            GROUPS[name](wanted.repeat, usable)
+        for name in chosen(wanted.groups, short=wanted.short):
+            group = GROUPS[name]
+            repeat = wanted.repeat or (1 if wanted.short else group.repeat)
+            group.measure(Bench(repeat, usable, SHORTER if wanted.short else 1))
     except KgenError as error:
         raise SystemExit(f"kgen: error: {error.line}") from error
 
