@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ from kgen.resources import data_dir
 from kgen.spec import KernelSpec
 from kgen.targets import MemoryTarget
 from kgen.toolchain.assembly import Source
+from kgen.toolchain.kept import key_of, load, save
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -227,7 +229,8 @@ def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
 @functools.cache
 def environment() -> Environment:
     """Jinja2 over the templates: an undefined name is an error, and each file's lines are marked with its name."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import __version__ as jinja2
 
     class Marked(FileSystemLoader):
         """Puts ``;@ FILE`` before each template, from which the assembler tells where a bad line came from."""
@@ -236,7 +239,25 @@ def environment() -> Environment:
             text, filename, uptodate = super().get_source(environment, template)
             return f";@ {template}\n{text}", filename, uptodate
 
+    class Kept(BytecodeCache):
+        """Compiled templates in the user's cache."""
+
+        def load_bytecode(self, bucket: Any) -> None:
+            data = load(self._key(bucket))
+            if data is not None:
+                bucket.bytecode_from_string(data)
+
+        def dump_bytecode(self, bucket: Any) -> None:
+            save(self._key(bucket), bucket.bytecode_to_string())
+
+        @staticmethod
+        def _key(bucket: Any) -> str:
+            """The bucket's own key is of the file's name and path, its checksum of the text; the rest is the code that
+            is made of it."""
+            return key_of("template", jinja2, sys.version, __version__, bucket.key, bucket.checksum)
+
     made = Environment(
+        bytecode_cache=Kept(),
         loader=Marked(data_dir("kernel_templates")),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,8 +6,10 @@ Copied to ``EFI/BOOT/BOOTX64.EFI`` on any FAT file system, or started from a UEF
 from __future__ import annotations
 
 import ctypes
+import json
 from ctypes import c_uint32, c_uint64
 from pathlib import Path
+from typing import NamedTuple
 
 from kgen.errors import MediaError
 from kgen.kernel.parameters import TRAMPOLINE_ADDRESS, UEFI_MAGIC
@@ -17,8 +19,9 @@ from kgen.media import ImageFormat, Payload, write_sparse
 from kgen.media._bios import UART_CLOCK, check
 from kgen.media._pe import PAGE, Access, Machine, PeSection, link
 from kgen.media._uefi import GUIDS, OUT_OF_RESOURCES, USABLE_TYPES, offsets
-from kgen.toolchain.assembler import assemble
+from kgen.toolchain.assembler import assemble, keystone_version
 from kgen.toolchain.assembly import Source
+from kgen.toolchain.kept import kept, key_of, toolchain_digest
 
 #: What firmware looks for on removable media.
 FILE_NAMES = {Machine.X64: "BOOTX64.EFI", Machine.IA32: "BOOTIA32.EFI"}
@@ -34,16 +37,44 @@ def application(payload: Payload, machine: Machine = Machine.X64) -> bytes:
     wide = machine is Machine.X64
     kernel = PeSection(".kernel", PAGE, payload.flat, Access.DATA | Access.READ)
     text_address = PAGE + len(payload.flat) + -len(payload.flat) % PAGE
-    assembly = assemble(Source("uefi.asm", _text(payload, wide, kernel.address)), origin=text_address)
-    code, data = assembly.section(".text"), assembly.section(".data")
-    if assembly.address("drop_end") - assembly.address("drop") > _CODE_BYTES // 2:
-        raise MediaError("the code that leaves the firmware has outgrown its page")
+    parts = _assembled(_text(payload, wide, kernel.address), text_address)
     sections = (
         kernel,
-        PeSection(".text", code.address, code.data, Access.CODE | Access.EXECUTE | Access.READ),
-        PeSection(".data", data.address, data.data, Access.DATA | Access.READ | Access.WRITE),
+        PeSection(".text", parts.code_address, parts.code, Access.CODE | Access.EXECUTE | Access.READ),
+        PeSection(".data", parts.data_address, parts.data, Access.DATA | Access.READ | Access.WRITE),
     )
-    return link(machine, sections, assembly.address("start"))
+    return link(machine, sections, parts.start)
+
+
+class _Parts(NamedTuple):
+    """What the application is linked from beside the kernel: bytes, and the addresses that they are linked for."""
+
+    start: int
+    code_address: int
+    code: bytes
+    data_address: int
+    data: bytes
+
+
+def _assembled(text: str, origin: int) -> _Parts:
+    """The application's own code and data. They hold nothing of the kernel but numbers, and are made from the text
+    alone, so they are kept from one process to the next. Raises MediaError, AsmError."""
+
+    def make() -> bytes:
+        assembly = assemble(Source("uefi.asm", text), origin=origin)
+        code, data = assembly.section(".text"), assembly.section(".data")
+        if assembly.address("drop_end") - assembly.address("drop") > _CODE_BYTES // 2:
+            raise MediaError("the code that leaves the firmware has outgrown its page")
+        made = [assembly.address("start"), code.address, code.data.hex(), data.address, data.data.hex()]
+        return json.dumps(made).encode()
+
+    try:
+        key = key_of("uefi", toolchain_digest(), keystone_version(), str(origin), text)
+        found = kept(key, make)
+    except OSError:  # this installation has no source files
+        found = make()
+    start, code_address, code, data_address, data = json.loads(found)
+    return _Parts(start, code_address, bytes.fromhex(code), data_address, bytes.fromhex(data))
 
 
 def _text(payload: Payload, wide: bool, kernel_address: int) -> str:

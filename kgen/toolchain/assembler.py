@@ -77,14 +77,24 @@ def assemble(source: Source, *, origin: int = 0x100000, page_align: bool = True)
     return Assembly(source, _sections(layout, lines), _symbols(layout), lines)
 
 
+#: The bytes of instructions by mode and text, and those that were checked: the same in every unit, so that what several
+#: units of a process share is encoded and decoded once.
+_ENCODED: dict[tuple[int, str], bytes] = {}
+_CHECKED: set[tuple[int, str]] = set()
+#: So many are remembered; then all are forgotten.
+_REMEMBERED = 1 << 16
+
+
 class _Encoder:
     """Instructions to bytes: each text once a mode, checked when asked for."""
 
     def __init__(self) -> None:
         self.checker = Checker()
         self._engines: dict[int, Any] = {}
-        self._encoded: dict[tuple[int, str], bytes] = {}
-        self._checked: set[tuple[int, str]] = set()
+        self._encoded, self._checked = _ENCODED, _CHECKED
+        if len(self._encoded) > _REMEMBERED:
+            self._encoded.clear()
+            self._checked.clear()
 
     def encode(self, instruction: Instruction, values: Sequence[int], mode: int, *, check: bool) -> bytes:
         """Return the bytes; with ``check`` they are known to mean what the instruction says. Raises AsmError."""

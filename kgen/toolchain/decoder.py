@@ -6,7 +6,8 @@ Keystone mis-assembles some statements silently, so nothing it (or our own encod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kgen.errors import AsmError
@@ -148,6 +149,23 @@ def disassemble(data: bytes, address: int) -> tuple[int, str]:
     return 0, ""
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """What is looked at of an instruction that capstone has decoded. Its own object is ten times as large."""
+
+    mnemonic: str
+    op_str: str
+    prefix: tuple[int, ...]
+    addr_size: int
+    operands: tuple[Any, ...]
+    reg_name: Callable[[int], str]
+
+    @classmethod
+    def of(cls, found: Any, reg_name: Callable[[int], str]) -> _Decoded:
+        """Return that of capstone's object."""
+        return cls(found.mnemonic, found.op_str, tuple(found.prefix), found.addr_size, tuple(found.operands), reg_name)
+
+
 class Checker:
     """Checks instructions of all three modes; one object decodes the same bytes once."""
 
@@ -197,10 +215,11 @@ class Checker:
         """Return the one instruction in the bytes, decoded as if at address 0. Raises AsmError."""
         found = self._decoded.get((mode, data))
         if found is None:
-            decoded = list(self._decoder(mode).disasm(data, 0))
+            decoder = self._decoder(mode)
+            decoded = list(decoder.disasm(data, 0))
             if len(decoded) != 1 or decoded[0].size != len(data):
                 raise AsmError(f"emitted bytes {data.hex(' ')} are not one instruction")
-            found = self._decoded[mode, data] = decoded[0]
+            found = self._decoded[mode, data] = _Decoded.of(decoded[0], decoder.reg_name)
         return found
 
     def _decoder(self, mode: int) -> Any:

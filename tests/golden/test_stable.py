@@ -90,7 +90,14 @@ def elsewhere(directory: Path, spec: KernelSpec, seed: str, repository: Path) ->
     """The kernel built by another process, in another directory, locale, time zone and hash seed."""
     where = directory / f"a place {seed}"
     where.mkdir()
-    changed = {"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": str(repository), "HOME": "/"}
+    changed = {
+        "PYTHONHASHSEED": seed,
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+        "PYTHONPATH": str(repository),
+        "HOME": "/",
+        "XDG_CACHE_HOME": str(where),
+    }
     environment = {**os.environ, **changed}
     command = [sys.executable, "-c", BUILD, spec.to_json(), str(where / "out")]
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120, check=False)
