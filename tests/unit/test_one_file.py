@@ -113,7 +113,7 @@ class Copy:
         return self.python("-m", "kgen", *arguments)
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": ""}
         command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=100, check=False

@@ -244,11 +244,14 @@ def test_an_earlier_run_that_shows_violations_spoils_the_log(name: str) -> None:
         assert judge(SUITE.spec, seen, number).kind is VerdictKind.INCONCLUSIVE
 
 
-def test_a_case_of_a_suite_is_closed_by_its_line() -> None:
+@pytest.mark.parametrize("first", FIRST)
+def test_a_case_of_a_suite_is_closed_by_its_line(first: int) -> None:
     """However the log goes on, what stands up to the line that closes a case is judged; before, it is not."""
     lines = SUITE.log.splitlines(keepends=True)
+    closing = [len(account.splitlines()) for account in accounts(SUITE)]
+    ends = {*range(first, len(lines) + 1, STRIDE), *(end + more for end in closing for more in (-1, 0, 1))}
     for number, account in enumerate(accounts(SUITE)):
-        for end in range(len(lines) + 1):
+        for end in sorted(ends & set(range(len(lines) + 1))):
             cut = b"".join(lines[:end])
             kind = judge(SUITE.spec, SUITE.alone(cut), number).kind
             if cut.startswith(account):
