@@ -18,8 +18,8 @@ from xdist.workermanage import WorkerController
 _ALONE = frozenset(
     f"test_{name}.py"
     for name in (
-        *("api_docs", "bug_report", "judge_left", "mutants", "pytest_machines", "scene"),
-        *("suite", "suite_faults", "targets", "verify"),
+        *("api_docs", "mutants", "pytest_machines", "scene"),
+        *("suite", "targets", "verify"),
     )
 )
 _BOOT, _SOAK = PurePosixPath("tests/boot"), PurePosixPath("tests/soak")

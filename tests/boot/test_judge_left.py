@@ -74,10 +74,15 @@ def machine(spec: KernelSpec, directory: Path) -> Iterator[Qmp]:
                 assert time.monotonic() < until, log.read_bytes() if log.exists() else "nothing"
                 assert qemu.poll() is None
                 time.sleep(0.05)
-            time.sleep(0.2)  # from its closing line to its last store
             control = socket.socket(socket.AF_UNIX)
             control.connect(f"{short}/qmp")
             with contextlib.closing(Qmp(control, 10)) as session:
+                # its last store comes after its closing line, and then it halts
+                while "HLT=1" not in session.execute(
+                    "human-monitor-command", {"command-line": "info registers"}, DEADLINE
+                ):
+                    assert time.monotonic() < until, "the guest does not halt"
+                    time.sleep(0.05)
                 yield session
         finally:
             qemu.kill()
