@@ -258,6 +258,7 @@ def environment() -> Environment:
 
     made = Environment(
         bytecode_cache=Kept(),
+        optimized=False,  # or what a filter made of a constant would be kept
         loader=Marked(data_dir("kernel_templates")),
         undefined=StrictUndefined,
         trim_blocks=True,
