@@ -72,7 +72,7 @@ def _claims(**fields: object) -> Callable[[Outcome], Outcome]:
         (_claims(left=1), "left: the model says 1"),
         (
             _claims(takes=(0x9E3779B1, 0)),
-            "the model says that CPU 1 took 0x9e3779b1, the guest's CPU table that nobody",
+            "the model says that CPU 1 took 0x9e3779b1, the guest's CPU table that no CPU took anything",
         ),
         (_claims(tries=(1, 1)), "tries: the model says (1, 1)"),
         (_claims(witnesses=()), "witnesses: the model says []"),
