@@ -157,9 +157,6 @@ def bench_verify(bench: Bench) -> None:
     """The main job, from the command to its verdict."""
     for platform in bench.here:
         command = [*KGEN, "verify", "--instr", "xchg", "--platform", platform.name, "--expect", "known"]
-        if platform.name == "qemu-tcg":
-            values = tuple(process([*command, "--rounds", "1000"])[0] for _ in range(bench.repeat))
-            show(Row("kgen verify --rounds 1000 on qemu-tcg", "s", values))
         values = tuple(process(command)[0] for _ in range(bench.repeat))
         target = "10 s" if platform.name == "qemu-kvm" else ""
         show(Row(f"kgen verify, 10000 rounds, on {platform.name}", "s", values, target))
