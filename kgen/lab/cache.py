@@ -22,6 +22,7 @@ from typing import Any
 from kgen.errors import OutputError, SpecError
 from kgen.host import temporary
 from kgen.host.temporary import LOCK, locked_directory
+from kgen.resources import cache_home
 
 DEFAULT = "default"
 #: Labs of people's own kernels that are kept, the newest: each takes some 200 MB.
@@ -84,16 +85,14 @@ class Lab:
 
 
 def root() -> Path:
-    """Return the directory of all labs. ``XDG_CACHE_HOME`` moves it (XDG Base Directory Specification).
+    """Return the directory of all labs.
 
-    Raises OutputError where the user has no home directory either, as in many containers.
+    Raises OutputError where the user has no place for a cache, as in many containers.
     """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(given) if given.startswith("/") else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise OutputError("this user has no home directory to keep labs in", hint="set XDG_CACHE_HOME") from error
-    return base / "kgen" / "labs"
+    home = cache_home()
+    if home is None:
+        raise OutputError("this user has no home directory to keep labs in", hint="set XDG_CACHE_HOME")
+    return home / "labs"
 
 
 def load(directory: Path) -> Lab | None:

@@ -11,9 +11,10 @@ import functools
 import hashlib
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from kgen.resources import cache_home
 
 #: Entries that are kept, the newest. A version of kgen needs some forty.
 KEPT = 300
@@ -23,17 +24,9 @@ _UNFINISHED = ".new-"
 
 
 def directory() -> Path | None:
-    """Return where entries are kept, None where the user has no such place. ``XDG_CACHE_HOME`` moves it."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    if given.startswith("/"):
-        return Path(given) / "kgen" / "parts"
-    local = os.environ.get("LOCALAPPDATA", "")
-    if sys.platform == "win32" and local:
-        return Path(local) / "kgen" / "parts"
-    try:
-        return Path.home() / ".cache" / "kgen" / "parts"
-    except RuntimeError:
-        return None
+    """Return where entries are kept, None where the user has no such place."""
+    home = cache_home()
+    return home / "parts" if home else None
 
 
 def key_of(*parts: str | bytes) -> str:
