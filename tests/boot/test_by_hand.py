@@ -103,16 +103,7 @@ def test_gdb_from_the_first_instruction(folder: Path) -> None:
     port = free_port()
     with started(qemu, folder, port):
         _await_listener(port)
-        done = subprocess.run(
-            [*(word.replace(PORT, port) for word in words(gdb)), "-batch", "-nx", *_each("-ex", asked)],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        done = _ran([*(word.replace(PORT, port) for word in words(gdb)), "-batch", "-nx", *_each("-ex", asked)], folder)
     assert done.returncode == 0, done.stderr
     for part in ("Breakpoint 1 at ", "hit Breakpoint 1, exchange_xchg_32 () at kernel.s:", "\n$1 = WORKING\n"):
         assert part in done.stdout, f"{done.stdout}\n{done.stderr}"
@@ -129,21 +120,25 @@ def test_kgen_inspects_a_machine_of_the_user(folder: Path) -> None:
         while not (log.exists() and END.search(log.read_bytes())):
             assert time.monotonic() < until
             time.sleep(0.05)
-        done = subprocess.run(
-            [sys.executable, "-m", *(word.replace(PORT, port) for word in words(inspect))],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        done = _ran([sys.executable, "-m", *(word.replace(PORT, port) for word in words(inspect))], folder)
     # no controls were run: they are what the shown command's minute is for
     assert done.returncode == 4, done.stderr
     assert done.stdout.startswith(f"xchg.32.vga-text.token on stub at {port}\n")
     assert "\nINCONCLUSIVE: no controls were run" in done.stdout
     assert done.stdout.endswith("the machine was left running (found running)\n")
+
+
+def _ran(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
 
 
 def _each(option: str, values: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from load import load
 
 from kgen.build import Kernel
 from kgen.errors import ProtocolError
@@ -50,12 +51,8 @@ SECONDS = 600.0
 def host(request: pytest.FixtureRequest) -> Iterator[str]:
     """Alone, or beside two programs for each processor that want a whole one."""
     count = 2 * (os.cpu_count() or 1) if request.param == "loaded" else 0
-    busy = [spawn([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
+    with load(count):
         yield str(request.param)
-    finally:
-        for child in busy:
-            child.kill()
 
 
 def kernel_of(name: str, target: str, rounds: int, cpus: int = 3) -> Kernel:

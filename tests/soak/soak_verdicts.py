@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import random
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
+from load import load
 
 from kgen.build import Kernel, build
 from kgen.evidence.channels import differences
 from kgen.evidence.observation import Observation
-from kgen.host.process import spawn
 from kgen.kernel.results_block import Role, ViolationKind
 from kgen.machine.platform import LaunchRequest
 from kgen.platforms import platforms
@@ -37,24 +34,7 @@ pytestmark = pytest.mark.timeout(900)
 @functools.cache
 def kernel_of(instruction: str) -> Kernel:
     """The kernel of the default request."""
-    experiment = strongest(instruction)
-    return build(KernelSpec(Case(instruction, experiment=experiment), rounds=ROUNDS, proof_seconds=PROOF_SECONDS))
-
-
-def strongest(instruction: str) -> str:
-    """The experiment that the command line chooses."""
-    return "counter" if instruction == "add" else "token"
-
-
-@contextmanager
-def load(programs: int) -> Iterator[None]:
-    """So many programs that each want a whole processor."""
-    busy = [spawn([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
-    try:
-        yield
-    finally:
-        for child in busy:
-            child.kill()
+    return build(KernelSpec(Case(instruction), rounds=ROUNDS, proof_seconds=PROOF_SECONDS))
 
 
 def verify(kernel: Kernel, platform: str) -> tuple[Observation, Verdict]:
