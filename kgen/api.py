@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kgen.machine.platform import Platform
     from kgen.report.compare.comparison import Comparison, Difference
     from kgen.report.results.model import Result, Run
-    from kgen.run.options import Options
     from kgen.spec import Case, KernelSpec
     from kgen.verdict.model import Verdict, VerdictKind
 
@@ -134,20 +133,16 @@ def verify(
     """
     from kgen.errors import SpecError
     from kgen.platforms import platform_named
-    from kgen.spec import Case, KernelSpec, defaults
+    from kgen.spec import Case
+    from kgen.spec.defaults import case_spec
 
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
     check_seconds("seconds", seconds, 0.1)
-    if proof_seconds is None:
-        proof_seconds = defaults.proof_seconds(case, 0 if rounds is None and seconds else rounds)
-    if rounds is None:
-        rounds = 0 if seconds else there.rounds
-    if rounds == 0 and not seconds:
+    spec = case_spec(case, rounds=rounds, proof=proof_seconds, seconds=seconds, usual=there.rounds, controls=controls)
+    if spec.rounds == 0 and not seconds:
         raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
-    spec = KernelSpec(case=case, rounds=rounds, controls=controls, proof_seconds=proof_seconds)
-    options = _options(timeout, seconds, choices, stop_on_violation, proof_seconds)
-    return _carry_out(spec, there, options, _lab(there, choices))
+    return _run(spec, there, choices, timeout=timeout, seconds=seconds, stop_on_violation=stop_on_violation)
 
 
 @_checked
@@ -170,8 +165,7 @@ def verify_suite(
     from kgen.platforms import platform_named
 
     spec = suites(suite, only=only, skip=skip, cpus=cpus, rounds=rounds, budget=budget)
-    there = platform_named(platform)
-    return _carry_out(spec, there, _options(timeout, None, choices), _lab(there, choices))
+    return _run(spec, platform_named(platform), choices, timeout=timeout)
 
 
 @_checked
@@ -219,8 +213,8 @@ def build(
     """
     from kgen import build, media
     from kgen.errors import unknown
-    from kgen.spec import Case, KernelSpec
-    from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
+    from kgen.spec import Case
+    from kgen.spec.defaults import case_spec
 
     check_all(case, Case)
     asked = Case(instr, **case)
@@ -228,9 +222,7 @@ def build(
     for name in formats:
         if name not in known:
             raise unknown("image format", name, known)
-    number, to_proof = DEFAULT_ROUNDS if rounds is None else rounds, proof_seconds(asked, rounds)
-    spec = KernelSpec(case=asked, rounds=number, proof_seconds=to_proof)
-    return build.write(build.build(spec), Path(directory), tuple(formats))
+    return build.write(build.build(case_spec(asked, rounds=rounds)), Path(directory), tuple(formats))
 
 
 @_checked
@@ -335,84 +327,60 @@ def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = 
     return comparison.compare((baseline, *others), comparison.FATAL if fatal is None else fatal)
 
 
-def _options(
-    timeout: float | None,
-    seconds: float | None,
-    choices: Mapping[str, Any],
-    stop_on_violation: bool = False,
-    proof_seconds: int = 0,
-) -> Options:
-    """Return how to run. Raises SpecError for a keyword that is none, or whose value is not what it must be."""
-    from kgen.errors import unknown
-    from kgen.run.options import Options
-    from kgen.spec.defaults import DEFAULT_TIMEOUT
+#: The choices that make a lab.
+_OF_A_LAB = ("kernel", "modules", "inner_qemu")
 
-    for name in choices:
-        if name not in _Choices.__annotations__:
-            raise unknown("choice", name, _Choices.__annotations__)
-    check_all(choices, _Choices)
+
+def _run(
+    spec: KernelSpec,
+    platform: Platform,
+    choices: Mapping[str, Any],
+    *,
+    timeout: float | None,
+    seconds: float | None = None,
+    stop_on_violation: bool = False,
+) -> Run:
+    """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
+    from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
+    from kgen.evidence.observation import Cut
+    from kgen.host.signals import tidy_end
+    from kgen.run.options import Options
+    from kgen.run.request import Request, check, ready
+    from kgen.run.verify import carry_out, refused
+    from kgen.spec import defaults
+
     check_seconds("timeout", timeout, 1)
-    return Options(
+    choice = _checked_choices(choices)
+    options = Options(
         seconds=seconds,
-        timeout=DEFAULT_TIMEOUT + (seconds or 0) + proof_seconds if timeout is None else timeout,
+        timeout=defaults.timeout(spec, seconds) if timeout is None else timeout,
         stop_on_violation=stop_on_violation,
         extra=tuple(choices.get("extra", ())),
         pin=frozenset(choices.get("pin", ())),
         **{name: value for name, value in choices.items() if name not in ("extra", "pin", *_OF_A_LAB)},
     )
-
-
-#: The choices that make a lab.
-_OF_A_LAB = ("kernel", "modules", "inner_qemu")
-
-
-def _lab(platform: Platform, choices: Mapping[str, Any]) -> Choice:
-    """Return what the lab is to be made of.
-
-    Raises SpecError for what is not what it must be, or is not for that platform.
-    """
-    from kgen.errors import SpecError
-    from kgen.files import check_program
-    from kgen.lab.recipe import Choice
-    from kgen.lab.recipe import check as check_lab
-
-    kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
-    choice = Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
-    if platform.supervise is None and not choice.is_default:
-        given = [name for name in _OF_A_LAB if choices.get(name)]
-        raise SpecError("what a lab is made of", where=" and ".join(given), hint="choose the platform kvm-lab")
-    check_program("inner_qemu", qemu)
-    check_lab(choice)
-    return choice
-
-
-def _carry_out(spec: KernelSpec, platform: Platform, options: Options, choice: Choice) -> Run:
-    """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
-    from dataclasses import replace
-
-    from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
-    from kgen.evidence.observation import Cut
-    from kgen.files import check_program
-    from kgen.host.signals import tidy_end
-    from kgen.lab.build import Tools, ensure
-    from kgen.run.canary import canary
-    from kgen.run.options import Options, check_available, check_choices, request_of
-    from kgen.run.verify import carry_out, check_arguments, refused
-
-    check_arguments(platform, options.qemu, options.extra)
-    check_program("gdb", options.gdb if options.gdb != Options().gdb else None)
-    request = request_of(spec, options)
-    check_choices(platform, request)
+    request = Request(spec, platform, options, choice)
+    check(request)
     try:
         with tidy_end():
-            if not choice.is_default:
-                lab = ensure(choice, Tools(options.qemu, options.gdb), lambda stage: None, canary)
-                options = replace(options, lab=lab.directory)
-            check_available(spec, platform, request)
-            run = carry_out(spec, platform, options)
+            run = carry_out(ready(request))
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         return refused(spec, platform.name, error)
     if any(result.observation.cut_by is Cut.USER for result in run.results):
         # the command line judges what there is; the caller of a library expects KeyboardInterrupt
         raise KeyboardInterrupt
     return run
+
+
+def _checked_choices(choices: Mapping[str, Any]) -> Choice:
+    """Return what the lab is to be made of. Raises SpecError for a keyword that is none, or whose value is not what it
+    must be."""
+    from kgen.errors import unknown
+    from kgen.lab.recipe import Choice
+
+    for name in choices:
+        if name not in _Choices.__annotations__:
+            raise unknown("choice", name, _Choices.__annotations__)
+    check_all(choices, _Choices)
+    kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
+    return Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+
+import click
+
+from kgen.cli._options import CaseOptions
+from kgen.spec import KernelSpec
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = REPOSITORY / "README.md"
@@ -65,3 +71,9 @@ def shown() -> tuple[str, ...]:
     spans = [plain(span).split() for path in DOCS for span in in_text(path)]
     found += [" ".join(span) for span in spans if span and span[0] in programs and len(span) > 1 + (span[0] == "kgen")]
     return tuple(dict.fromkeys(command for command in found if command and not _PATTERN.search(command)))
+
+
+def spec_of(context: click.Context) -> KernelSpec:
+    """Return the kernel that a parsed command line asks for."""
+    with context:
+        return CaseOptions(**{field.name: context.params[field.name] for field in fields(CaseOptions)}).spec()

@@ -2,12 +2,14 @@
 
 A module ``kgen/cli/bug_report.py`` is the command ``kgen bug-report`` and exposes ``COMMAND: click.Command``.
 A name that starts with an underscore is a helper, not a command. A command's callback returns its exit code
-(``None`` is 0). ``kgen --help`` imports every command for its one line of help, so a command module imports
-only click, ``kgen.errors`` and ``kgen.spec.kernel_spec`` at its top and the rest of kgen inside its callback.
+(``None`` is 0). The first line of the module's docstring, ``kgen bug-report: pack a bug report.``, is its line in
+``kgen --help``, which imports no command.
 """
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
 import pkgutil
 from pathlib import Path
@@ -38,14 +40,39 @@ class CommandDirectory(click.Group):
         return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command. Raises KgenError when its module does not keep the convention."""
+        """Import one command. Raises KgenError when its module does not keep the convention, or needs what this system
+        does not have."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
+        try:
+            module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
+        except ModuleNotFoundError as error:
+            # fcntl, for one, which pygdbmi imports and Windows lacks
+            raise KgenError(
+                f"it needs the Python module {error.name}, which is missing",
+                where=f"kgen {cmd_name}",
+                hint="commands that start or join a machine need a POSIX system",
+            ) from error
         command = getattr(module, "COMMAND", None)
         if not isinstance(command, click.Command):
-            raise KgenError("a command module must define COMMAND, a click.Command", where=module.__name__)
+            raise _no_command(module.__name__)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a line for each command. Raises KgenError when a module does not keep the convention."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._summary(name)) for name in self.list_commands(ctx)])
+
+    def _summary(self, name: str) -> str:
+        """Return a command's line of help, read from its module's source."""
+        module = name.replace("-", "_")
+        path = Path(self._path, f"{module}.py")
+        tree = ast.parse(path.read_bytes(), str(path))
+        if not any(_defines_command(statement) for statement in tree.body):
+            raise _no_command(f"{self._package}.{module}")
+        first = (ast.get_docstring(tree) or "").partition("\n")[0]
+        text = first.removeprefix(f"kgen {name}: ")
+        return text[:1].upper() + text[1:]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -53,8 +80,6 @@ class CommandDirectory(click.Group):
         """Find the command; an unknown name is a usage error that offers the nearest ones."""
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
-            import difflib
-
             near = difflib.get_close_matches(name, known)
             ctx.fail(f"no such command {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
         return super().resolve_command(ctx, args)
@@ -74,6 +99,17 @@ class CommandDirectory(click.Group):
             result = super().invoke(ctx)
         if isinstance(result, int) and result:
             ctx.exit(result)
+
+
+def _defines_command(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name == "COMMAND"
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id == "COMMAND" for target in targets)
+
+
+def _no_command(module: str) -> KgenError:
+    return KgenError("a command module must define COMMAND, a click.Command", where=module)
 
 
 @click.group(cls=CommandDirectory, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
 from kgen.cli import INVOCATION
 from kgen.errors import SpecError
+from kgen.experiments import Poll
 from kgen.files import check_program
+from kgen.spec import Case, KernelSpec
 from kgen.spec.arguments import MAX_SECONDS
+from kgen.spec.defaults import DEFAULT_ROUNDS, budget_seconds, case_spec, suite_spec
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+F = TypeVar("F", bound=Callable[..., object])
 
 #: Host CPUs that can be named; Linux has at most 8192.
 MAX_HOST_CPU = 8191
+
+
+class Settings(TypedDict, total=False):
+    """What click.option takes, as far as it is used here."""
+
+    type: click.ParamType[object] | Callable[[str], object] | type[int]
+    default: object
+    show_default: bool
+    multiple: bool
+    is_flag: bool
+    metavar: str
+    help: str
 
 
 class GroupedOption(click.Option):
@@ -28,9 +49,13 @@ class GroupedOption(click.Option):
     """
 
     def __init__(
-        self, *args: Any, group: str = "", entries: Callable[[], Iterable[str]] | None = None, **kwargs: Any
+        self,
+        param_decls: Sequence[str],
+        group: str = "",
+        entries: Callable[[], Iterable[str]] | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(param_decls, **settings)
         self.group = group
         self.entries = entries
 
@@ -67,9 +92,30 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+def option(
+    group: str, *names: str, entries: Callable[[], Iterable[str]] | None = None, **settings: Unpack[Settings]
+) -> Callable[[F], F]:
     """Return a click option in a group of the help."""
-    return click.option(*names, cls=GroupedOption, group=group, **settings)
+    return click.option(*names, cls=GroupedOption, group=group, entries=entries, **settings)
+
+
+def gathered(keyword: str, record: Callable[..., object], options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Return a decorator that adds these options to a command, whose callback gets them as one: what ``record`` makes
+    of them, by its parameters' names, is its argument ``keyword``."""
+    names = tuple(inspect.signature(record).parameters)
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def callback(*arguments: object, **values: object) -> object:
+            values[keyword] = record(**{name: values.pop(name) for name in names})
+            return function(*arguments, **values)
+
+        decorated = cast(F, callback)
+        for each in reversed(options):
+            decorated = each(decorated)
+        return decorated
+
+    return decorate
 
 
 def number(text: str) -> int:
@@ -97,8 +143,6 @@ def seconds_from(low: float) -> Callable[[str], float]:
 
 def budget(text: str) -> int:
     """Return the type of an option that takes a time in seconds, minutes or hours."""
-    from kgen.spec.defaults import budget_seconds
-
     try:
         return budget_seconds(text)
     except SpecError as error:
@@ -112,8 +156,6 @@ def file_name(text: str) -> Path:
     return Path(text)
 
 
-#: What makes a case, by the names of spec.Case.
-CASE_FIELDS = ("instruction", "width", "lock", "target", "experiment", "cpus", "source", "offset")
 _CASE = "The case"
 _KERNEL = "The kernel"
 
@@ -226,11 +268,98 @@ _OF_A_CASE = (
 )
 
 
+@dataclass(frozen=True)
+class CaseOptions:
+    """The options that name a kernel: one case's, or a suite's. None and "" leave a value open."""
+
+    instruction: str | None
+    lock: bool
+    #: In bits; 0 is the instruction's usual one.
+    width: int
+    source: str
+    target: str
+    #: In bytes.
+    offset: int
+    experiment: str
+    cpus: int
+    rounds: int | None
+    proof_seconds: int | None
+    controls: bool
+    #: The name of a Poll, in lower case.
+    poll: str
+    #: In cells.
+    batch: int
+    print_every: int
+    serial_port: int
+    #: In bits a second.
+    baud: int
+    suite: str | None
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    #: In seconds.
+    budget: int | None
+
+    def spec(self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS) -> KernelSpec:
+        """Return the kernel that was asked for, whose case is ended after ``seconds`` or has ``usual`` rounds where
+        none are named. Raises SpecError and click.UsageError."""
+        poll = Poll[self.poll.upper()]
+        if self.suite is not None:
+            self._check_suite()
+            return suite_spec(
+                self.suite,
+                cpus=self.cpus,
+                only=self.only,
+                skip=self.skip,
+                budget=self.budget,
+                rounds=DEFAULT_ROUNDS if self.rounds is None else self.rounds,
+                # a suite's cases go on by its budget
+                proof_seconds=0,
+                controls=self.controls,
+                batch=self.batch,
+                print_every=self.print_every,
+                serial_port=self.serial_port,
+                baud=self.baud,
+                poll=poll,
+            )
+        given = [name for name in ("only", "skip", "budget") if getattr(self, name)]
+        if given:
+            raise click.UsageError(f"--{given[0]} goes with --suite")
+        if self.instruction is None:
+            raise click.UsageError("give --instr NAME or --suite NAME; 'kgen list instructions' shows what there is")
+        return case_spec(
+            Case(
+                self.instruction,
+                self.width,
+                self.lock,
+                self.target,
+                self.experiment,
+                self.cpus,
+                self.source,
+                self.offset,
+            ),
+            rounds=self.rounds,
+            proof=self.proof_seconds,
+            seconds=seconds,
+            usual=usual,
+            controls=self.controls,
+            batch=self.batch,
+            print_every=self.print_every,
+            serial_port=self.serial_port,
+            baud=self.baud,
+            poll=poll,
+        )
+
+    def _check_suite(self) -> None:
+        context = click.get_current_context()
+        for name in _OF_A_CASE:
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option_name = {"instruction": "--instr"}.get(name, "--" + name.replace("_", "-"))
+                raise click.UsageError(f"{option_name} is for one case, a suite has its own; narrow it with --only")
+
+
 def case_options(function: F) -> F:
-    """Return the options that name a kernel."""
-    for each in reversed((*_CASE_OPTIONS, *_SUITE_OPTIONS)):
-        function = each(function)
-    return function
+    """Return the options that name a kernel; the command gets them as ``asked``."""
+    return gathered("asked", CaseOptions, (*_CASE_OPTIONS, *_SUITE_OPTIONS))(function)
 
 
 def json_option(function: F) -> F:
@@ -289,89 +418,24 @@ _MACHINE_OPTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class MachineOptions:
+    """The parts of the machine that a platform leaves open; None leaves them to it."""
+
+    machine: str | None
+    vga: str | None
+    firmware: str | None
+    cpu: str | None
+    boot: str | None
+
+
 def machine_options(group: str) -> Callable[[F], F]:
-    """Return the options that choose the parts of the machine that a platform leaves open."""
-
-    def decorate(function: F) -> F:
-        for name, metavar, text in reversed(_MACHINE_OPTIONS):
-            function = option(group, name, metavar=metavar, help=text)(function)
-        return function
-
-    return decorate
-
-
-def lab_options(group: str) -> Callable[[F], F]:
-    """Return the options that replace parts of the lab's distribution."""
-
-    def decorate(function: F) -> F:
-        path = click.Path(path_type=Path)
-        for each in (
-            option(group, "--inner-qemu", metavar="BINARY", help="The QEMU inside, on the inner Linux's KVM."),
-            option(
-                group, "--modules", type=path, metavar="DIR", help="Tree with kvm.ko and kvm-amd.ko for that kernel."
-            ),
-            option(
-                group, "--kernel", type=path, metavar="BZIMAGE", help="The Linux inside, instead of the distribution's."
-            ),
-        ):
-            function = each(function)
-        return function
-
-    return decorate
-
-
-def lab_choice(values: dict[str, Any]) -> Any:
-    """Take the lab's options out of a command's values. Raises SpecError for pieces that are not what they must be."""
-    from kgen.lab.recipe import Choice, check
-
-    choice = Choice(kernel=values.pop("kernel"), modules=values.pop("modules"), qemu=values.pop("inner_qemu"))
-    check_program("--inner-qemu", choice.qemu)
-    check(choice)
-    return choice
-
-
-def make_spec(values: dict[str, Any]) -> Any:
-    """Take the case and suite options out of a command's values. Raises SpecError and click.UsageError."""
-    from kgen.experiments import Poll
-    from kgen.spec import Case, KernelSpec
-    from kgen.spec.defaults import DEFAULT_ROUNDS, proof_seconds
-
-    case = {name: values.pop(name) for name in CASE_FIELDS}
-    names = ("rounds", "proof_seconds", "controls", "batch", "print_every", "serial_port", "baud")
-    rest = {name: values.pop(name) for name in names}
-    rest["poll"] = Poll[values.pop("poll").upper()]
-    rounds = rest["rounds"]
-    if rounds is None:
-        rest["rounds"] = DEFAULT_ROUNDS
-    suite = {name: values.pop(name) for name in ("suite", "only", "skip", "budget")}
-    if suite["suite"] is not None:
-        # a suite's cases go on by its budget
-        return _suite_spec(suite, case["cpus"], rest | {"proof_seconds": 0})
-    given = [f"--{name}" for name in ("only", "skip", "budget") if suite[name]]
-    if given:
-        raise click.UsageError(f"{given[0]} goes with --suite")
-    if case["instruction"] is None:
-        raise click.UsageError("give --instr NAME or --suite NAME; 'kgen list instructions' shows what there is")
-    asked = Case(**case)
-    if rest["proof_seconds"] is None:
-        rest["proof_seconds"] = proof_seconds(asked, rounds)
-    return KernelSpec(case=asked, **rest)
-
-
-def suite_of(values: dict[str, Any]) -> bool:
-    """Return whether a suite was asked for."""
-    return values["suite"] is not None
-
-
-def _suite_spec(suite: dict[str, Any], cpus: int, rest: dict[str, Any]) -> Any:
-    from kgen.spec.defaults import suite_spec
-
-    context = click.get_current_context()
-    for name in _OF_A_CASE:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option_name = {"instruction": "--instr"}.get(name, "--" + name.replace("_", "-"))
-            raise click.UsageError(f"{option_name} is for one case, a suite has its own; narrow it with --only")
-    return suite_spec(suite["suite"], cpus=cpus, only=suite["only"], skip=suite["skip"], budget=suite["budget"], **rest)
+    """Return the options that choose parts of the machine; the command gets them as ``board``."""
+    return gathered(
+        "board",
+        MachineOptions,
+        [option(group, name, metavar=metavar, help=text) for name, metavar, text in _MACHINE_OPTIONS],
+    )
 
 
 def parse_cpus(text: str | None) -> frozenset[int]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import TaskID
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    from kgen.lab.build import Stage
+from kgen.lab.build import Stage
 
 
 @contextmanager
 def stages(console: Console) -> Iterator[Callable[[Stage], None]]:
     """Yield a function that shows each stage: as a bar on a terminal, as a line elsewhere."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     current = ""
     if not (console.is_terminal and console.file.isatty()):
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
+from rich.console import Console, RenderableType
+from rich.live import Live
 
-    from kgen.inspection.glance import Glance
-    from kgen.watch.view import View
+from kgen.host.signals import noted_ctrl_c
+from kgen.inspection.glance import Glance
+from kgen.watch.view import BARS, PLAIN, REMARK, View, line, screen
 
 
 class Shown:
@@ -29,8 +28,6 @@ class Shown:
 
     def show(self, view: View) -> None:
         """Show one more view."""
-        from kgen.watch.view import line
-
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
         else:
@@ -39,8 +36,6 @@ class Shown:
 
     def end(self, view: View) -> None:
         """Show the last one, and how the machine was left."""
-        from kgen.watch.view import REMARK, line
-
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
             return
@@ -50,8 +45,6 @@ class Shown:
         self._say(REMARK)
 
     def _screen(self, view: View) -> RenderableType:
-        from kgen.watch.view import BARS, PLAIN, screen
-
         utf = self._console.encoding.lower().startswith("utf")
         return screen(view, self._console.width, BARS if utf else PLAIN)
 
@@ -63,10 +56,6 @@ class Shown:
 @contextmanager
 def shown(console: Console) -> Iterator[Shown]:
     """Yield the display that suits the console. It is removed at the end."""
-    from rich.live import Live
-
-    from kgen.host.signals import noted_ctrl_c
-
     with ExitStack() as stack:
         live = None
         # A log with FORCE_COLOR set is no terminal, and a dumb one cannot move its cursor.

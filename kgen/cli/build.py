@@ -1,14 +1,16 @@
-"""kgen build: generate a kernel and its boot image."""
+"""kgen build: generate a kernel and its disk images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kgen.cli._options import GroupedCommand, case_options, file_name, make_spec, option
+from kgen.build import build, write
+from kgen.cli._options import CaseOptions, GroupedCommand, case_options, file_name, option
+from kgen.errors import unknown
+from kgen.media import formats
 
 _EXAMPLES = """\b
 Examples:
@@ -20,7 +22,7 @@ Examples:
 """
 
 
-@click.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Generate a kernel and its disk images.")
+@click.command("build", cls=GroupedCommand, epilog=_EXAMPLES)
 @case_options
 @option(
     "Output",
@@ -32,28 +34,23 @@ Examples:
     help="Image formats to write, one file each; see 'kgen list formats'.  [default: img]",
 )
 @option("Output", "-o", "--output", type=file_name, metavar="DIR", help="Default: build/CASE.")
-def COMMAND(output: Path | None, format_lists: tuple[str, ...], **values: Any) -> None:
+def COMMAND(asked: CaseOptions, output: Path | None, format_lists: tuple[str, ...]) -> None:
     """Generate a kernel: ELF, bootable disk images, listing, manifest.
 
     The image boots on any PC or hypervisor, by BIOS or UEFI, and prints its record on the serial port, from which
     'kgen judge' makes the verdict. Disk formats all hold the same disk, which is a CD as well.
     """
-    spec = make_spec(values)
-    from kgen.build import build, write
-    from kgen.media import formats
-
-    chosen = _chosen(format_lists, formats())
+    spec = asked.spec()
+    chosen = _chosen(format_lists)
     directory = output or Path("build") / spec.name.replace(":", ".")
     for path in write(build(spec), directory, chosen):
         click.echo(path)
 
 
-def _chosen(lists: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+def _chosen(lists: Sequence[str]) -> tuple[str, ...]:
     """Return the formats that comma-separated lists name, each once. Raises SpecError for a name that is not known."""
-    from kgen.errors import unknown
-
     names = tuple(dict.fromkeys(name.strip() for each in lists for name in each.split(",")))
     for name in names:
-        if name not in known:
-            raise unknown("image format", name, known)
+        if name not in formats():
+            raise unknown("image format", name, formats())
     return names

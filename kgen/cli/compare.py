@@ -1,23 +1,22 @@
-"""kgen compare: results compared with each other."""
+"""kgen compare: compare results with each other."""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
 
 from kgen.cli._options import GroupedCommand, file_name, option
-from kgen.errors import SpecError
+from kgen.errors import SpecError, unknown
 from kgen.files import STDIN, STDOUT, check_writable, write_text
+from kgen.report.compare.comparison import FATAL, Difference, compare
+from kgen.report.compare.forms import forms
+from kgen.report.results.model import Run
 from kgen.report.results.store import read_runs
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kgen.report.compare.comparison import Difference
-    from kgen.report.results.model import Run
 
 #: Exit code where something differs in a way that may not pass.
 FAILED = 1
@@ -52,12 +51,10 @@ _OUTPUT = "Output"
 
 
 def _forms() -> list[str]:
-    from kgen.report.compare.forms import forms
-
     return list(forms())
 
 
-@click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Compare results with each other.")
+@click.command("compare", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(
     _VERDICT,
@@ -88,10 +85,6 @@ def COMMAND(
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input.
     Without --baseline the others are compared with the first one, and the exit code is 0 whatever they say.
     """
-    from kgen.errors import unknown
-    from kgen.report.compare.comparison import compare
-    from kgen.report.compare.forms import forms
-
     if name not in forms():
         raise unknown("format", name, forms())
     if fail_on is not None and baseline is None:
@@ -104,9 +97,6 @@ def COMMAND(
 
 def _fatal(text: str | None) -> frozenset[Difference]:
     """Return the differences that --fail-on names. Raises SpecError."""
-    from kgen.errors import unknown
-    from kgen.report.compare.comparison import FATAL, Difference
-
     if text is None:
         return FATAL
     known = {kind.value: kind for kind in Difference if kind is not Difference.SAME}
@@ -143,11 +133,6 @@ def _same(path: Path, other: Path) -> bool:
 
 def _print(show: Callable[[Console], None], output: Path | None) -> None:
     """Print on standard output, or write a file whole or not at all."""
-    import io
-    import sys
-
-    from rich.console import Console
-
     output = output or Path(STDOUT)
     # where standard output is closed there is none, and ``write_text`` says so
     if str(output) == STDOUT and sys.stdout is not None and sys.stdout.isatty():

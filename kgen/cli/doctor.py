@@ -1,11 +1,14 @@
-"""kgen doctor: what works here."""
+"""kgen doctor: report what is installed, and try every platform."""
 
 from __future__ import annotations
 
 import click
 
 from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, option
+from kgen.errors import KgenError
 from kgen.files import check_program
+from kgen.run.doctor import examine
+from kgen.run.options import Options
 
 _RUN = "The tools"
 
@@ -19,10 +22,6 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
 
     Exit code 0 when at least one platform works, 9 when none does.
     """
-    from kgen.errors import KgenError
-    from kgen.run.doctor import examine
-    from kgen.run.options import Options
-
     check_program("--qemu", qemu)
     check_gdb(context, gdb)
     works = False

@@ -1,23 +1,31 @@
-"""kgen gdb: run a kernel to a chosen moment and go on in gdb."""
+"""kgen gdb: run to the first violation and go on in gdb."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
+from kgen.build import build
 from kgen.cli._options import (
+    CaseOptions,
     GroupedCommand,
+    MachineOptions,
     case_options,
-    check_gdb,
     gdb_option,
     machine_options,
-    make_spec,
     option,
     seconds_from,
 )
 from kgen.errors import SpecError
+from kgen.files import STDOUT, check_writable
+from kgen.platforms import platform_named
+from kgen.resources import data_dir
+from kgen.run.gdb_terminal import hand_over, moment_for
+from kgen.run.options import Options
+from kgen.run.request import Request, check, ready
+from kgen.spec.defaults import DEFAULT_TIMEOUT
 
 _EXAMPLES = """\b
 Examples:
@@ -34,10 +42,9 @@ In gdb:
 """
 _RUN = "The run"
 _MACHINE = "The machine"
-DEFAULT_TIMEOUT = 600.0
 
 
-@click.command("gdb", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Run to the first violation and go on in gdb.")
+@click.command("gdb", cls=GroupedCommand, epilog=_EXAMPLES)
 @case_options
 @option(_RUN, "--platform", default="qemu-tcg", show_default=True, metavar="NAME", help="What runs the kernel.")
 @option(
@@ -72,52 +79,44 @@ DEFAULT_TIMEOUT = 600.0
     help="Print where the script with the commands is, for a gdb of your own, and do nothing else.",
 )
 @click.argument("qemu_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- QEMU-ARGS]")
-@click.pass_context
-def COMMAND(context: click.Context, /, **values: Any) -> None:
+def COMMAND(
+    asked: CaseOptions,
+    board: MachineOptions,
+    platform: str,
+    stop: str | None,
+    timeout: float,
+    log: Path | None,
+    qemu: str | None,
+    gdb: str,
+    script: bool,
+    qemu_args: tuple[str, ...],
+) -> None:
     """Build a kernel, run it to a chosen moment, and go on in gdb with kgen's commands.
 
     The machine is frozen at the case's first violation, where there is one, otherwise at the end. It ends when gdb
     does. Arguments after -- go to QEMU as they are.
     """
-    if values["script"]:
-        from kgen.resources import data_dir
-
+    if script:
         click.echo(data_dir("gdb_scripts") / "kgen.py")
         return
-    from kgen.build import build
-    from kgen.files import STDOUT, check_writable
-    from kgen.machine.platform import CHOICES
-    from kgen.platforms import platform_named
-    from kgen.run.gdb_terminal import hand_over, moment_for
-    from kgen.run.options import Options, check_available, check_choices, request_of
-    from kgen.run.verify import check_arguments
-
-    platform = platform_named(values["platform"])
-    moment = moment_for(platform, values["stop"])
-    check_gdb(context, values["gdb"])
-    if str(values["log"]) == STDOUT:
+    there = platform_named(platform)
+    moment = moment_for(there, stop)
+    if str(log) == STDOUT:
         raise SpecError("the terminal is gdb's", where="--log -", hint="name a file")
-    check_writable(values["log"])
-    check_arguments(platform, values["qemu"], values["qemu_args"])
-    spec = make_spec(values)
+    check_writable(log)
+    spec = asked.spec()
     if spec.suite:
         raise SpecError("gdb is for one case", where="--suite", hint="name the case with --instr")
-    options = Options(
-        qemu=values["qemu"],
-        gdb=values["gdb"],
-        extra=values["qemu_args"],
-        timeout=values["timeout"],
-        **{name: values[name] for name in CHOICES},
-    )
-    request = request_of(spec, options)
-    check_choices(platform, request)
-    check_available(spec, platform, request)
-    click.echo(f"kgen: {spec.name} on {platform.name} runs; gdb follows", err=True)
+    options = Options(qemu=qemu, gdb=gdb, extra=qemu_args, timeout=timeout, **asdict(board))
+    request = Request(spec, there, options)
+    check(request)
+    ready(request)
+    click.echo(f"kgen: {spec.name} on {there.name} runs; gdb follows", err=True)
     hand_over(
         build(spec),
-        platform,
+        there,
         options,
         moment,
-        log=values["log"],
+        log=log,
         tell=lambda line: click.echo(f"kgen: {line}", err=True),
     )

@@ -1,23 +1,25 @@
-"""kgen interleave: the CPUs of a real kernel, one access at a time, in every order."""
+"""kgen interleave: drive the CPUs one access at a time, in every order."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kgen.build import build
 from kgen.cli._options import GroupedCommand, invocation, json_option, option
 from kgen.errors import SpecError
+from kgen.experiments import ORIGINAL, Poll
 from kgen.files import STDOUT, check_program, check_writable, write_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kgen.interleave.model import Exploration, Window
-    from kgen.spec import KernelSpec
+from kgen.interleave.model import Exploration, Window, completed, count
+from kgen.interleave.report import NO_EVIDENCE, disagreement, examples, heading, listing, summary, to_json
+from kgen.interleave.stepper import explore, opened, spec_of, window_of
+from kgen.run.options import Options
+from kgen.spec import Case, KernelSpec
 
 #: Exit codes: all agreed and nothing was left out, something was, there was disagreement.
 AGREED = 0
@@ -46,12 +48,7 @@ Exit codes:
 """
 
 
-@click.command(
-    "interleave",
-    cls=GroupedCommand,
-    epilog=_EXAMPLES,
-    short_help="Drive the CPUs one access at a time, in every order.",
-)
+@click.command("interleave", cls=GroupedCommand, epilog=_EXAMPLES)
 @option(_CASE, "--instr", "mnemonic", default="xchg", show_default=True, metavar="NAME", help="xchg or cmpxchg.")
 @option(_CASE, "--lock/--no-lock", default=False, help="The locked form, or what stands in.  [default: no-lock]")
 @option(_CASE, "--width", type=int, default=32, show_default=True, metavar="BITS", help="Operand width: 8, 16 or 32.")
@@ -79,33 +76,40 @@ Exit codes:
 @option(_RUN, "--qemu", metavar="BINARY", help="The QEMU to run.")
 @json_option
 @click.pass_context
-def COMMAND(context: click.Context, /, json_file: Path | None, **values: Any) -> int:
+def COMMAND(
+    context: click.Context,
+    /,
+    mnemonic: str,
+    lock: bool,
+    width: int,
+    target: str,
+    offset: int,
+    cpus: int,
+    poll: str,
+    vain: int,
+    schedule: str | None,
+    limit: int | None,
+    qemu: str | None,
+    json_file: Path | None,
+) -> int:
     """Drive the CPUs of a real kernel one access to the cell at a time, in every order there is.
 
     One round of the token experiment on QEMU's translator: for every schedule of its accesses, what the guest records
     and the verdict on it are compared with a model. The first schedule that loses a token and the first that duplicates
     one are listed. Stepping makes every single instruction atomic: this is no evidence about LOCK.
     """
-    from rich.console import Console
-
-    from kgen.experiments import ORIGINAL, Poll
-    from kgen.interleave.report import NO_EVIDENCE, heading, to_json
-    from kgen.interleave.stepper import spec_of, window_of
-    from kgen.spec import Case
-
-    check_program("--qemu", values["qemu"])
+    check_program("--qemu", qemu)
     check_writable(json_file)
-    names = ("lock", "width", "target", "offset", "cpus")
-    case = Case(values["mnemonic"], experiment=ORIGINAL, **{name: values[name] for name in names})
-    spec = spec_of(case, Poll[values["poll"].upper()])
-    given = _schedule(values["schedule"]) if values["schedule"] is not None else None
-    if given is not None and values["limit"] is not None:
+    case = Case(mnemonic, width, lock, target, ORIGINAL, cpus, offset=offset)
+    spec = spec_of(case, Poll[poll.upper()])
+    given = _schedule(schedule) if schedule is not None else None
+    if given is not None and limit is not None:
         raise click.UsageError("--schedule is one schedule, --limit is for all of them")
-    window = window_of(spec, None if given is not None else values["vain"])
-    job = _job(window, given, values["limit"])
+    window = window_of(spec, None if given is not None else vain)
+    job = _job(window, given, limit)
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     _say(console, heading(spec, spec.case.form.name, window, job.total, job.limit))
-    found = _explored(console, spec, window, job, values["qemu"])
+    found = _explored(console, spec, window, job, qemu)
     _tell(console, found, given is not None)
     if json_file is not None:
         write_text(json_file, to_json(spec, window, found, invocation(context)))
@@ -133,8 +137,6 @@ class _Job:
 
 def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _Job:
     """Raise SpecError where it is too much or cannot be."""
-    from kgen.interleave.model import completed, count
-
     if given is not None:
         return _Job(completed(window, given), 1, 1)
     total = count(window)
@@ -147,18 +149,11 @@ def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _J
 
 def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qemu: str | None) -> Exploration:
     """Carry out the request."""
-    from kgen.build import build
-    from kgen.interleave.model import Exploration
-    from kgen.interleave.stepper import explore, opened
-    from kgen.run.options import Options
-
     with opened(build(spec), Options(qemu=qemu)) as stepper:
         if job.given is not None:
             return Exploration(total=1).having(stepper.carry_out(window, job.given))
         if not (console.is_terminal and console.file.isatty()):
             return explore(stepper, window, job.limit)
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
             task = bars.add_task("schedules", total=job.limit)
@@ -166,8 +161,6 @@ def _explored(console: Console, spec: KernelSpec, window: Window, job: _Job, qem
 
 
 def _tell(console: Console, found: Exploration, single: bool) -> None:
-    from kgen.interleave.report import disagreement, examples, listing, summary
-
     if single:
         for trial in found.disagreeing:
             _say(console, disagreement(trial))

@@ -1,24 +1,25 @@
-"""kgen judge: a verdict on a run made elsewhere, from its log, dump or result code."""
+"""kgen judge: judge a serial log or a memory dump."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from kgen.cli._errors import say_error
 from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option
 from kgen.files import STDOUT, check_writable, read_bytes
 from kgen.offline.inputs import open_dump, read_log
+from kgen.offline.result_code import decode, rebuild
+from kgen.offline.runs import Named, Run, from_capture, from_dump, from_elf, from_manifest, of_code, results
+from kgen.report.results.model import Run as ResultRun
+from kgen.report.results.model import show_run
 from kgen.report.results.store import write_result
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kgen.offline.runs import Named, Run
-    from kgen.report.results.model import Run as ResultRun
+from kgen.report.text.case import STYLES, Printer
+from kgen.verdict.model import VerdictKind, bisect_code, worst
 
 _EXAMPLES = """\b
 Examples:
@@ -41,7 +42,7 @@ _SEEN = "What was seen"
 _KERNEL = "The kernel, where the log or the dump has lost what it was asked"
 
 
-@click.command("judge", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Judge a serial log or a memory dump.")
+@click.command("judge", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("log", type=click.Path(path_type=Path), metavar="[LOG|-]", required=False)
 @option(_SEEN, "--memory", type=click.Path(path_type=Path), metavar="FILE", help="Dump of the machine's memory.")
 @option(_SEEN, "--code", metavar="TEXT", help="The result code from the screen.")
@@ -50,20 +51,26 @@ _KERNEL = "The kernel, where the log or the dump has lost what it was asked"
 @json_option
 @exit_codes_option
 @click.pass_context
-def COMMAND(context: click.Context, /, **values: Any) -> int:
+def COMMAND(
+    context: click.Context,
+    /,
+    log: Path | None,
+    memory: Path | None,
+    code: str | None,
+    elf: Path | None,
+    manifest: Path | None,
+    json_file: Path | None,
+    exit_codes: str,
+) -> int:
     """Judge a run that was made anywhere, from its serial log, a dump of its memory, or its result code.
 
     LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are compared with each
     other. What the guest says about itself is not believed: all is computed again.
     """
-    from rich.console import Console
-
-    from kgen.offline.runs import results
-    from kgen.verdict.model import VerdictKind, bisect_code, worst
-
-    _check(context, values)
-    runs = _runs(values)
-    json_file = values["json_file"]
+    given = _Given(log, memory, code, elf, manifest)
+    _check(context, given)
+    check_writable(json_file, log, memory, elf, manifest)
+    runs = _runs(given)
     # What a machine reads must not be mixed with what a person reads.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     judged = [results(run, invocation(context)) for run in runs]
@@ -78,64 +85,63 @@ def COMMAND(context: click.Context, /, **values: Any) -> int:
     console.file.flush()
     write_result(json_file, *judged)
     total = worst([run.kind for run in judged])
-    return bisect_code(total) if values["exit_codes"] == "bisect" else total.value
+    return bisect_code(total) if exit_codes == "bisect" else total.value
 
 
-def _check(context: click.Context, values: dict[str, Any]) -> None:
-    """Raise click.UsageError and OutputError, before anything is read."""
-    if values["code"] is not None:
-        others = {"LOG": values["log"], "--memory": values["memory"], "--elf": values["elf"]}
-        others |= {"--manifest": values["manifest"]}
-        given = [name for name, value in others.items() if value is not None]
-        if given:
-            raise click.UsageError(f"--code says everything by itself; leave {given[0]} out", context)
-    elif values["log"] is None and values["memory"] is None:
+@dataclass(frozen=True)
+class _Given:
+    """What there is of a run."""
+
+    log: Path | None
+    memory: Path | None
+    code: str | None
+    elf: Path | None
+    manifest: Path | None
+
+
+def _check(context: click.Context, given: _Given) -> None:
+    """Raise click.UsageError, before anything is read."""
+    if given.code is not None:
+        others = {"LOG": given.log, "--memory": given.memory, "--elf": given.elf, "--manifest": given.manifest}
+        names = [name for name, value in others.items() if value is not None]
+        if names:
+            raise click.UsageError(f"--code says everything by itself; leave {names[0]} out", context)
+    elif given.log is None and given.memory is None:
         raise click.UsageError("give a serial log (- is standard input), --memory FILE or --code TEXT", context)
-    if values["elf"] is not None and values["manifest"] is not None:
+    if given.elf is not None and given.manifest is not None:
         raise click.UsageError("--elf and --manifest both name the kernel; choose one", context)
-    check_writable(values["json_file"], *(values[name] for name in ("log", "memory", "elf", "manifest")))
 
 
-def _runs(values: dict[str, Any]) -> tuple[Run, ...]:
+def _runs(given: _Given) -> tuple[Run, ...]:
     """Return what is to be judged.
 
     Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not kgen's, ProtocolError for
     a code that is none.
     """
-    from kgen.offline.runs import from_capture, from_dump, of_code
-
-    if values["code"] is not None:
-        from kgen.offline.result_code import decode, rebuild
-
-        return (of_code(*rebuild(decode(values["code"]))),)
-    named = _named(values)
+    if given.code is not None:
+        return (of_code(*rebuild(decode(given.code))),)
+    named = _named(given)
     runs: tuple[Run, ...] = ()
-    if values["log"] is not None:
-        runs = from_capture(read_log(values["log"]), named)
-    path = values["memory"]
-    if path is not None:
-        with open_dump(path) as file:
+    if given.log is not None:
+        runs = from_capture(read_log(given.log), named)
+    if given.memory is not None:
+        with open_dump(given.memory) as file:
             # the log's last run is the one that the memory is of
-            found = from_dump(file, path.name, named, runs[-1] if runs else None)
+            found = from_dump(file, given.memory.name, named, runs[-1] if runs else None)
         runs = (*runs[:-1], *found)
     return runs
 
 
-def _named(values: dict[str, Any]) -> Named | None:
-    from kgen.offline.runs import from_elf, from_manifest
-
-    if values["elf"] is not None:
-        return from_elf(read_bytes(values["elf"]), str(values["elf"]))
-    if values["manifest"] is not None:
-        return from_manifest(read_bytes(values["manifest"]), str(values["manifest"]))
+def _named(given: _Given) -> Named | None:
+    if given.elf is not None:
+        return from_elf(read_bytes(given.elf), str(given.elf))
+    if given.manifest is not None:
+        return from_manifest(read_bytes(given.manifest), str(given.manifest))
     return None
 
 
 def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
     """Print one run for people. ``notes`` say what was done to the input."""
-    from kgen.report.results.model import show_run
-    from kgen.report.text.case import Printer
-
     say = Printer(console)
     if run.where:
         say.line(f"{run.where}:", "bold")
@@ -150,9 +156,6 @@ def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
 
 def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:
     """Print the sum of several runs."""
-    from kgen.report.text.case import STYLES, Printer
-    from kgen.verdict.model import worst
-
     total = worst([run.kind for run in runs])
     each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)
     Printer(console).line(f"{total.name}: the worst of {each}", STYLES.get(total, "bold yellow"))

@@ -1,13 +1,17 @@
-"""kgen kit: a folder that brings a kernel to a product which does not run here."""
+"""kgen kit: generate a folder for VMware, Hyper-V, USB ..."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kgen.cli._options import GroupedCommand, case_options, file_name, make_spec, option
+from kgen.build import build, write
+from kgen.cli._options import CaseOptions, GroupedCommand, case_options, file_name, option
+from kgen.errors import unknown
+from kgen.kits import check_folder, files, fitted, kits
+from kgen.kits._text import unproven
+from kgen.media import formats
 
 _EXAMPLES = """\b
 Examples:
@@ -17,22 +21,16 @@ Examples:
 """
 
 
-@click.command("kit", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Generate a folder for VMware, Hyper-V, USB ...")
+@click.command("kit", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("name", metavar="PRODUCT")
 @case_options
 @option("Output", "-o", "--output", type=file_name, metavar="DIR", help="Default: build/CASE/kit-PRODUCT.")
-def COMMAND(name: str, output: Path | None, **values: Any) -> None:
+def COMMAND(name: str, asked: CaseOptions, output: Path | None) -> None:
     """Generate a folder with everything to run a kernel on PRODUCT: image, machine, scripts, README.txt.
 
     PRODUCT is vmware, virtualbox, hyperv, xen, bhyve, libvirt, proxmox or usb ('kgen list kits'). The folder may be
     copied anywhere. Its README.txt says what to type, where the serial log appears and how to judge it.
     """
-    from kgen.build import build, write
-    from kgen.errors import unknown
-    from kgen.kits import check_folder, files, fitted, kits
-    from kgen.kits._text import unproven
-    from kgen.media import formats
-
     known = kits()
     if name not in known:
         raise unknown("kit", name, known)
@@ -40,7 +38,7 @@ def COMMAND(name: str, output: Path | None, **values: Any) -> None:
     for each in kit.formats:
         if each not in formats():
             raise unknown("image format", each, formats())
-    spec, facts = fitted(kit, make_spec(values))
+    spec, facts = fitted(kit, asked.spec())
     if facts.left_out:
         click.echo(f"kgen: left out {len(facts.left_out)} cases for which {kit.product} has no device", err=True)
     if facts.unproven:

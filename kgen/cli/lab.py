@@ -1,13 +1,22 @@
-"""kgen lab: make, show and remove labs."""
+"""kgen lab: make, show and remove KVM for a host without /dev/kvm."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
+from rich.console import Console
 
-from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, lab_choice, lab_options, option
+from kgen.cli._lab_options import lab_options
+from kgen.cli._options import GroupedCommand, check_gdb, gdb_option, option
+from kgen.cli._progress import stages
+from kgen.errors import PlatformUnavailable
 from kgen.files import check_program
+from kgen.lab import cache
+from kgen.lab.build import Tools, build_lab
+from kgen.lab.cache import Lab
+from kgen.lab.recipe import Choice
+from kgen.run.canary import canary
+from kgen.run.request import check_choice
+from kgen.wording import plural
 
 _PIECES = "What goes into it"
 _RUN = "The tools"
@@ -24,7 +33,7 @@ there yet.
 """
 
 
-@click.group("lab", short_help="KVM where there is no /dev/kvm: make the lab, show it, remove it.")
+@click.group("lab")
 def COMMAND() -> None:
     """The lab: a Linux with KVM inside QEMU's translator, for --platform kvm-lab. It needs neither /dev/kvm nor root.
 
@@ -38,26 +47,19 @@ def COMMAND() -> None:
 @gdb_option(_RUN)
 @option(_PIECES, "--rebuild", is_flag=True, help="Make it anew, with the newest packages.")
 @click.pass_context
-def build(context: click.Context, /, **values: Any) -> int:
+def build(context: click.Context, /, choice: Choice, qemu: str | None, gdb: str, rebuild: bool) -> int:
     """Make the lab: download the distribution's kernel and busybox (about 27 MiB; nothing is installed), pack them with
     this system's QEMU, boot once, save the state, and try it with a canary.
 
     With --kernel (and --modules, where KVM is not built in) the Linux inside is your own. A lab that is there already
     is not made again.
     """
-    from rich.console import Console
-
-    from kgen.cli._progress import stages
-    from kgen.lab import cache
-    from kgen.lab.build import Tools, build_lab
-    from kgen.run.canary import canary
-
-    check_program("--qemu", values["qemu"])
-    check_gdb(context, values["gdb"])
-    choice = lab_choice(values)
+    check_program("--qemu", qemu)
+    check_gdb(context, gdb)
+    check_choice(choice)
     known = {there.directory: there.state_of for there in cache.labs()}
     with stages(Console(highlight=False)) as show:
-        lab = build_lab(choice, Tools(values["qemu"], values["gdb"]), show, canary, rebuild=values["rebuild"])
+        lab = build_lab(choice, Tools(qemu, gdb), show, canary, rebuild=rebuild)
     click.echo(f"the lab is ready: {_title(lab)}")
     times = "it took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
     was_there = known.get(lab.directory) == lab.state_of
@@ -68,10 +70,6 @@ def build(context: click.Context, /, **values: Any) -> int:
 @COMMAND.command("status", short_help="Which labs there are.")
 def status() -> int:
     """List the labs: their parts and their size. Exit code 0 where there is one, 8 where there is none."""
-    from kgen.errors import PlatformUnavailable
-    from kgen.lab import cache
-    from kgen.wording import plural
-
     found = cache.labs()
     default = cache.default()
     for lab in found:
@@ -86,11 +84,9 @@ def status() -> int:
 @COMMAND.command("clean", short_help="Remove every lab.")
 def clean() -> int:
     """Remove every lab from the cache."""
-    from kgen.lab import cache
-
     click.echo(f"{cache.clean() / _MIB:.0f} MiB removed from {cache.root()}")
     return 0
 
 
-def _title(lab: Any) -> str:
+def _title(lab: Lab) -> str:
     return f"Linux {lab.linux}, {lab.qemu}"

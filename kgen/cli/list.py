@@ -1,18 +1,28 @@
-"""kgen list: instructions, targets, experiments, platforms, formats, kits."""
+"""kgen list: show what there is: instructions, targets, platforms ..."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
 from kgen.cli._options import option
+from kgen.experiments import experiments
+from kgen.instructions import instructions
+from kgen.kits import kits
+from kgen.media import formats
+from kgen.report.formats import formats as reports
+from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
+from kgen.targets import targets
+
+#: What is listed of one entry, by the name of the column.
+Row = Mapping[str, object]
 
 _WHAT = "instructions targets experiments platforms formats kits reports suites cases".split()
 
 
-@click.command("list", short_help="Show instructions, targets, experiments, platforms, formats, kits ...")
+@click.command("list")
 @click.argument("what", type=click.Choice(_WHAT))
 @option("Output", "--json", "as_json", is_flag=True, help="For machines, with everything that is known.")
 @option("Output", "--suite", default="full", show_default=True, metavar="NAME|FILE.toml", help="Whose cases.")
@@ -21,7 +31,7 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
 
     The registries are the directories of the package: what is listed here is what can be used.
     """
-    makers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    makers: dict[str, Callable[[], Sequence[Row]]] = {
         "instructions": _instructions,
         "targets": _targets,
         "experiments": _experiments,
@@ -34,8 +44,6 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
     }
     rows = makers[what]()
     if as_json:
-        import json
-
         click.echo(json.dumps(rows, indent=2))
         return
     shown = [[_text(value) for value in _brief(row).values()] for row in rows]
@@ -48,11 +56,11 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
 _LONG = frozenset({"argument", "unseen", "sdm", "requires", "qemu", "provides", "opcodes", "available", "page_offset"})
 
 
-def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
+def _brief(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in _LONG}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "-"
     if isinstance(value, bool):
@@ -60,10 +68,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _instructions() -> list[dict[str, Any]]:
-    from kgen.experiments import experiments
-    from kgen.instructions import instructions
-
+def _instructions() -> Sequence[Row]:
     rows = []
     for name, entry in sorted(instructions().items()):
         form = entry.form(entry.widths[-1], entry.sources[0], True)
@@ -87,9 +92,7 @@ def _instructions() -> list[dict[str, Any]]:
     return rows
 
 
-def _targets() -> list[dict[str, Any]]:
-    from kgen.targets import targets
-
+def _targets() -> Sequence[Row]:
     return [
         {
             "name": name,
@@ -105,9 +108,7 @@ def _targets() -> list[dict[str, Any]]:
     ]
 
 
-def _experiments() -> list[dict[str, Any]]:
-    from kgen.experiments import experiments
-
+def _experiments() -> Sequence[Row]:
     return [
         {
             "name": name,
@@ -120,7 +121,8 @@ def _experiments() -> list[dict[str, Any]]:
     ]
 
 
-def _platforms() -> list[dict[str, Any]]:
+def _platforms() -> Sequence[Row]:
+    # not at the top: this is the one list that needs this host's side, and the others are for every system
     from kgen.machine.platform import LaunchRequest
     from kgen.platforms import platforms
 
@@ -140,23 +142,17 @@ def _platforms() -> list[dict[str, Any]]:
     return found
 
 
-def _formats() -> list[dict[str, Any]]:
-    from kgen.media import formats
-
+def _formats() -> Sequence[Row]:
     return [
         {"name": name, "file": f"kernel{entry.suffix}", "summary": entry.summary} for name, entry in formats().items()
     ]
 
 
-def _reports() -> list[dict[str, Any]]:
-    from kgen.report.formats import formats
-
-    return [{"name": name, "suffix": entry.suffix, "summary": entry.summary} for name, entry in formats().items()]
+def _reports() -> Sequence[Row]:
+    return [{"name": name, "suffix": entry.suffix, "summary": entry.summary} for name, entry in reports().items()]
 
 
-def _kits() -> list[dict[str, Any]]:
-    from kgen.kits import kits
-
+def _kits() -> Sequence[Row]:
     return [
         {
             "name": name,
@@ -168,15 +164,11 @@ def _kits() -> list[dict[str, Any]]:
     ]
 
 
-def _suites() -> list[dict[str, Any]]:
-    from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
-
+def _suites() -> Sequence[Row]:
     return [
         {"name": name, "cases": len(load(name)[1]), "budget": f"{DEFAULT_BUDGET[name]} s"} for name in sorted(BUILT_IN)
     ]
 
 
-def _cases(suite: str) -> list[dict[str, Any]]:
-    from kgen.spec.suites import load
-
+def _cases(suite: str) -> Sequence[Row]:
     return [{"name": case.id} for case in load(suite)[1]]

@@ -1,4 +1,4 @@
-"""kgen report: results in another form."""
+"""kgen report: report results in another form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 import click
 
 from kgen.cli._options import GroupedCommand, file_name, option
+from kgen.errors import unknown
 from kgen.files import STDOUT, check_writable, write_bytes, write_text
+from kgen.report.bug.bundle import REPORT, Packed, collect, pack
+from kgen.report.bug.report import render
+from kgen.report.formats import formats
 from kgen.report.results.store import read_results
 
 _EXAMPLES = """\b
@@ -21,12 +25,10 @@ _OUTPUT = "Output"
 
 
 def _names() -> list[str]:
-    from kgen.report.formats import formats
-
     return list(formats())
 
 
-@click.command("report", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Report results in another form.")
+@click.command("report", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="", entries=_names)
 @option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where the report goes.  [default: stdout]")
@@ -43,9 +45,6 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
     RESULT is what 'kgen verify --json', 'kgen inspect --json' or 'kgen judge --json' wrote; - is standard input. It
     exits 0 whatever the verdicts are: they have been judged.
     """
-    from kgen.errors import unknown
-    from kgen.report.formats import formats
-
     if name not in formats():
         raise unknown("report format", name, formats())
     check_writable(output, *results)
@@ -57,9 +56,6 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
     if bundle is None:
         write_text(output or Path(STDOUT), form.render(runs))
         return 0
-    from kgen.report.bug.bundle import REPORT, Packed, collect, pack
-    from kgen.report.bug.report import render
-
     files = collect(runs, [(result.where, result.data) for result in found])
     enclosed = [each.enclosed for each in files]
     report = Packed(REPORT, render(runs, enclosed).encode(), "the bug report")

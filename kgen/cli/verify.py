@@ -1,48 +1,51 @@
-"""kgen verify: build, boot, watch, freeze, judge."""
+"""kgen verify: build, boot, freeze, read both channels, judge."""
 
 from __future__ import annotations
 
+import shlex
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
 
 from kgen.cli._errors import say_error
+from kgen.cli._lab_options import lab_options
 from kgen.cli._options import (
+    CaseOptions,
     GroupedCommand,
+    MachineOptions,
     case_options,
-    check_gdb,
     exit_codes_option,
     gdb_option,
     invocation,
     json_option,
-    lab_choice,
-    lab_options,
     machine_options,
-    make_spec,
     option,
     parse_cpus,
     seconds_from,
-    suite_of,
 )
-from kgen.errors import DebuggerError, GuestCrash, KgenError, MachineError, PlatformUnavailable
+from kgen.cli._progress import stages
+from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable, unknown
+from kgen.evidence.observation import Observation
 from kgen.files import STDOUT, check_writable
+from kgen.lab.recipe import Choice
+from kgen.machine.engine import Engine
+from kgen.platforms import platform_named
+from kgen.report.results.model import Run, show_run
 from kgen.report.results.store import write_result
+from kgen.run.follow import Progress
+from kgen.run.gdb_terminal import listen
+from kgen.run.options import Options
+from kgen.run.request import Request, check, ready
+from kgen.run.verify import carry_out, judged, refused
+from kgen.spec import KernelSpec, defaults
+from kgen.verdict.model import VerdictKind, bisect_code
 from kgen.wording import fitting
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kgen.evidence.observation import Observation
-    from kgen.lab.recipe import Choice
-    from kgen.machine.engine import Engine
-    from kgen.machine.platform import Platform
-    from kgen.run.follow import Progress
-    from kgen.run.options import Options
-    from kgen.spec import KernelSpec
-    from kgen.verdict.model import VerdictKind
 
 #: Before so many seconds of a phase its rate says nothing.
 RATE_SECONDS = 0.5
@@ -82,9 +85,7 @@ up (130).
 """
 
 
-@click.command(
-    "verify", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Build, boot, freeze, read both channels, judge."
-)
+@click.command("verify", cls=GroupedCommand, epilog=_EXAMPLES)
 @case_options
 @option(_RUN, "--platform", default="qemu-tcg", show_default=True, metavar="NAME", help="What runs the kernel.")
 @option(
@@ -118,209 +119,141 @@ up (130).
 @option(_OUTPUT, "--expect", metavar="VERDICT|known", help="Exit 0 exactly if the verdict is this one.")
 @click.argument("qemu_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- QEMU-ARGS]")
 @click.pass_context
-def COMMAND(context: click.Context, /, **values: Any) -> int:
+def COMMAND(
+    context: click.Context,
+    /,
+    asked: CaseOptions,
+    board: MachineOptions,
+    choice: Choice,
+    platform: str,
+    seconds: float | None,
+    timeout: float | None,
+    qemu: str | None,
+    gdb: str,
+    pin: str | None,
+    stop_on_violation: bool,
+    keep: bool,
+    json_file: Path | None,
+    exit_codes: str,
+    expect: str | None,
+    qemu_args: tuple[str, ...],
+) -> int:
     """Build a kernel, boot it, freeze the machine, read both channels, state a verdict.
 
     The kernel runs the case and its controls in one boot. Arguments after -- go to QEMU as they are.
     """
-    job = _job(context, values)
-    return job.exit_code(_verify(job))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be done. ``expected`` is a verdict's name or ""; ``choice`` is what the lab is to be made of."""
-
-    spec: KernelSpec
-    platform: Platform
-    options: Options
-    choice: Choice
-    expected: str
-    bisect: bool
-    keep: bool
-    json_file: Path | None
-    invocation: tuple[str, ...]
-
-    def exit_code(self, kind: VerdictKind) -> int:
-        """Return the exit code that was asked for."""
-        from kgen.verdict.model import bisect_code
-
-        if self.bisect:
-            return bisect_code(kind)
-        if not self.expected:
-            return kind.value
-        if kind.name == self.expected:
-            return 0
-        click.echo(f"kgen: expected {self.expected}, got {kind.name}", err=True)
-        return kind.value or UNEXPECTED
-
-
-def _job(context: click.Context, values: dict[str, Any]) -> _Job:
-    """Return the job of a request. Whatever is wrong with the request is found here, before anything is built.
-
-    Raises SpecError, OutputError and click.UsageError.
-    """
-    from kgen.machine.platform import CHOICES
-    from kgen.platforms import platform_named
-    from kgen.run.options import Options, check_choices, request_of
-    from kgen.run.verify import check_arguments
-    from kgen.spec.defaults import DEFAULT_TIMEOUT, PROOF_SECONDS
-
-    seconds, timeout = values["seconds"], values["timeout"]
-    platform = platform_named(values["platform"])
-    if values["rounds"] is None and seconds:
-        values["rounds"] = 0
-    elif values["rounds"] is None and not suite_of(values):
-        values["rounds"] = platform.rounds
-        if values["proof_seconds"] is None:
-            values["proof_seconds"] = PROOF_SECONDS
-    endless = values["rounds"] == 0 and not seconds
+    # whatever is wrong with the request is found before anything is built
+    there = platform_named(platform)
+    bisect = exit_codes == "bisect"
+    if expect and bisect:
+        raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
+    spec = asked.spec(seconds=seconds, usual=there.rounds)
+    endless = spec.rounds == 0 and not seconds
     if endless and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)
-    if values["expect"] and values["exit_codes"] == "bisect":
-        raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
-    check_gdb(context, values["gdb"])
-    check_arguments(platform, values["qemu"], values["qemu_args"])
-    spec: KernelSpec = make_spec(values)
-    if platform.supervise is None and any(values[name] is not None for name in ("kernel", "modules", "inner_qemu")):
-        raise click.UsageError("--kernel, --modules and --inner-qemu are for a lab; give --platform kvm-lab", context)
-    if values["keep"] and "gdb" not in platform.provides:
-        raise click.UsageError(f"--keep is for a machine that gdb can join, and {platform.name} has no stub", context)
+    if keep and "gdb" not in there.provides:
+        raise click.UsageError(f"--keep is for a machine that gdb can join, and {platform} has no stub", context)
     if spec.suite:
-        _check_suite(context, values)
-    choice = lab_choice(values)
+        of_a_case = {
+            "--keep": keep,
+            "--stop-on-violation": stop_on_violation,
+            "--seconds": seconds,
+            "--expect known": expect == "known",
+        }
+        _check_suite(context, [name for name, given in of_a_case.items() if given])
     if timeout is None and not endless:
-        timeout = DEFAULT_TIMEOUT + (seconds or 0) + spec.proof_seconds
-    check_writable(values["json_file"])
+        timeout = defaults.timeout(spec, seconds)
     options = Options(
-        qemu=values["qemu"],
-        gdb=values["gdb"],
-        extra=values["qemu_args"],
+        qemu=qemu,
+        gdb=gdb,
+        extra=qemu_args,
         seconds=seconds,
         timeout=timeout,
-        pin=parse_cpus(values["pin"]),
-        stop_on_violation=values["stop_on_violation"],
-        **{name: values[name] for name in CHOICES},
+        pin=parse_cpus(pin),
+        stop_on_violation=stop_on_violation,
+        **asdict(board),
     )
-    check_choices(platform, request_of(spec, options))
-    return _Job(
-        spec=spec,
-        platform=platform,
-        options=options,
-        choice=choice,
-        expected=_expected(values["expect"], spec, platform.known),
-        bisect=values["exit_codes"] == "bisect",
-        keep=values["keep"],
-        json_file=values["json_file"],
-        invocation=invocation(context),
-    )
+    request = Request(spec, there, options, choice)
+    check(request)
+    check_writable(json_file)
+    expected = _expected(expect, spec, there.known)
+    kind = _verify(request, keep, json_file, invocation(context))
+    return bisect_code(kind) if bisect else _exit_code(kind, expected)
 
 
-def _check_suite(context: click.Context, values: dict[str, Any]) -> None:
-    """Raise click.UsageError for what has no meaning for a suite."""
-    given = {
-        "--keep": values["keep"],
-        "--stop-on-violation": values["stop_on_violation"],
-        "--seconds": values["seconds"],
-        "--expect known": values["expect"] == "known",
-    }
-    for name, value in given.items():
-        if value:
-            instead = {"--seconds": "; give --budget", "--expect known": "; name the verdict"}.get(name, "")
-            raise click.UsageError(f"{name} is for one case{instead}", context)
+def _check_suite(context: click.Context, given: list[str]) -> None:
+    """Raise click.UsageError for options that have no meaning for a suite."""
+    if given:
+        instead = {"--seconds": "; give --budget", "--expect known": "; name the verdict"}.get(given[0], "")
+        raise click.UsageError(f"{given[0]} is for one case{instead}", context)
 
 
 def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
-    """Return the name of the verdict that --expect names. Raises SpecError."""
-    from kgen.errors import unknown
-    from kgen.spec.defaults import known_verdict
-    from kgen.verdict.model import VerdictKind
-
+    """Return the name of the verdict that --expect names, "" for none. Raises SpecError."""
     if text is None:
         return ""
     if text == "known":
-        return known_verdict(spec.case, known)
+        return defaults.known_verdict(spec.case, known)
     name = text.upper().replace("-", "_")
     if name not in VerdictKind.__members__:
         raise unknown("verdict", text, [*VerdictKind.__members__, "known"])
     return name
 
 
-def _verify(job: _Job) -> VerdictKind:
-    """Do it and tell; how it came out."""
-    from rich.console import Console
+def _exit_code(kind: VerdictKind, expected: str) -> int:
+    """Return the verdict's exit code, or whether it is the expected one."""
+    if not expected:
+        return kind.value
+    if kind.name == expected:
+        return 0
+    click.echo(f"kgen: expected {expected}, got {kind.name}", err=True)
+    return kind.value or UNEXPECTED
 
-    from kgen.build import build
-    from kgen.run.observe import observe
-    from kgen.run.options import check_available, request_of
 
+def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tuple[str, ...]) -> VerdictKind:
+    """Carry out the request and report, as text and as JSON. Returns the verdict."""
     # What a machine reads must not be mixed with what a person reads.
-    console = Console(stderr=str(job.json_file) == STDOUT, highlight=False)
-    told: list[VerdictKind] = []
+    console = Console(stderr=str(json_file) == STDOUT, highlight=False)
 
-    def tell(observation: Observation) -> None:
-        told.append(_tell(console, job, observation))
+    def tell(run: Run) -> None:
+        live.stop()
+        show_run(console, run)
+        console.file.flush()
+        write_result(json_file, run)
 
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
-        live.stop()
-        tell(observation)
+        tell(judged(request.spec, observation, invocation))
         if not observation.crash:
             _hold(console, machine, elf)
 
+    def rebooted(seen: Observation, left: int) -> None:
+        why = seen.crash or seen.cut or "the guest ended early"
+        click.echo(f"kgen: {why}; starting again for the {left} cases that are left", err=True)
+
     try:
-        job = _with_lab(console, job)
-        check_available(job.spec, job.platform, request_of(job.spec, job.options))
-        with _Live(console, f"{job.spec.name} on {job.platform.name}") as live:
-            if job.spec.suite:
-                from kgen.cli._suite import verify_suite
-
-                return verify_suite(console, job, live)
-            holder = hold if job.keep else None
-            observation = observe(build(job.spec), job.platform, job.options, watcher=live.show, holder=holder)
-    except PlatformUnavailable as error:
-        console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
-        return _refused(job, error)
-    except (MachineError, DebuggerError, GuestCrash) as error:
-        say_error(error.line)
-        return _refused(job, error)
-    if not told:
-        tell(observation)
-    return told[0]
-
-
-def _with_lab(console: Console, job: _Job) -> _Job:
-    """Return the job with the lab that was chosen, which is made if it is not there. Raises PlatformUnavailable."""
-    if job.platform.supervise is None or job.choice.is_default:
-        return job
-    from dataclasses import replace
-
-    from kgen.cli._progress import stages
-    from kgen.lab.build import Tools, ensure
-    from kgen.run.canary import canary
-
-    with stages(console) as show:
-        lab = ensure(job.choice, Tools(job.options.qemu, job.options.gdb), show, canary)
-    return replace(job, options=replace(job.options, lab=lab.directory))
-
-
-def _tell(console: Console, job: _Job, observation: Observation) -> VerdictKind:
-    """Judge, and write the verdict down for people and for machines."""
-    from kgen.report.text.case import show
-    from kgen.run.verify import judged
-
-    run = judged(job.spec, observation, job.invocation)
-    show(console, job.spec, observation, run.verdict)
-    console.file.flush()
-    write_result(job.json_file, run)
-    return run.kind
-
-
-def _refused(job: _Job, error: KgenError) -> VerdictKind:
-    """Report the verdict on a request that could not be run, as JSON as well. The error has been printed already."""
-    from kgen.run.verify import refused
-
-    run = refused(job.spec, job.platform.name, error, job.invocation)
-    write_result(job.json_file, run)
+        if request.choice.is_default:
+            request = ready(request)
+        else:
+            with stages(console) as show:
+                request = ready(request, show)
+        with _Live(console, f"{request.spec.name} on {request.platform.name}") as live:
+            run = carry_out(
+                request,
+                watcher=live.show,
+                rebooted=rebooted,
+                holder=hold if keep else None,
+                invocation=invocation,
+            )
+    except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
+        if isinstance(error, PlatformUnavailable):
+            console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
+        else:
+            say_error(error.line)
+        run = refused(request.spec, request.platform.name, error, invocation)
+        write_result(json_file, run)
+        return run.kind
+    if not keep:
+        tell(run)
     return run.kind
 
 
@@ -339,7 +272,7 @@ class _Live:
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._status: Any = None
+        self._status: Status | None = None
         self._phase = ""
         self._since = 0.0
 
@@ -361,10 +294,6 @@ class _Live:
     def show(self, progress: Progress) -> None:
         if self._status is None:
             return
-        import time
-
-        from rich.text import Text
-
         now = time.monotonic()
         if progress.phase != self._phase:
             self._phase, self._since = progress.phase, now
@@ -374,10 +303,6 @@ class _Live:
 
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """Keep the frozen machine: print how to join it, and wait for Ctrl-C."""
-    import shlex
-
-    from kgen.run.gdb_terminal import listen
-
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
     console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)
     console.file.flush()

@@ -1,16 +1,19 @@
-"""kgen watch: look at a machine that another program started, while it runs."""
+"""kgen watch: look at a machine while it runs."""
 
 from __future__ import annotations
 
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import click
+from rich.console import Console
 
 from kgen.cli._options import GroupedCommand, option, seconds_from
+from kgen.cli._watch_screen import shown
 from kgen.files import read_bytes
+from kgen.watch.pacing import Pace
+from kgen.watch.watcher import Watched, watch
 
 _EXAMPLES = """\b
 Examples:
@@ -32,7 +35,7 @@ def _percent(text: str) -> float:
     return value / 100
 
 
-@click.command("watch", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Look at a machine while it runs.")
+@click.command("watch", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("address", metavar="HOST:PORT|SOCKET")
 @click.argument("kernel", type=click.Path(path_type=Path), metavar="KERNEL.ELF")
 @option(_READING, "--qmp", metavar="SOCKET", help="QEMU's control socket, to tell whether the machine ran.")
@@ -66,23 +69,35 @@ def _percent(text: str) -> float:
 )
 @option(_PACE, "--for", "seconds", type=seconds_from(0.1), metavar="SECONDS", help="Stop watching after that time.")
 @option(_PACE, "--once", is_flag=True, help="Look once.")
-def COMMAND(address: str, kernel: Path, cost: float, interval: float, **values: Any) -> int:
+def COMMAND(
+    address: str,
+    kernel: Path,
+    qmp: str | None,
+    resume: bool,
+    timeout: float,
+    cost: float,
+    interval: float,
+    seconds: float | None,
+    once: bool,
+) -> int:
     """Look at a machine with a gdb stub that runs a kgen kernel, again and again, while it runs.
 
     HOST:PORT or SOCKET is that of the stub (QEMU: -gdb tcp:127.0.0.1:1234 or -gdb unix:PATH,server,wait=off). Each look
     stops the machine for a moment; what that costs it is shown and bounded. The machine is left as it was found. On a
     terminal it is a screen, elsewhere a line a look. No verdict is stated: being stopped shifts the CPUs in time.
     """
-    from rich.console import Console
-
-    from kgen.cli._watch_screen import shown
-    from kgen.watch.pacing import Pace
-    from kgen.watch.watcher import Watched, watch
-
     if Path(address).suffix == ".elf" and not kernel.is_file():
         raise click.UsageError(f"the stub comes first, then the ELF: kgen watch {kernel} {address}")
     elf = read_bytes(kernel)
-    wanted = Watched(address=address, pace=Pace(cost, interval), **values)
+    wanted = Watched(
+        address=address,
+        pace=Pace(cost, interval),
+        qmp=qmp,
+        resume=resume,
+        timeout=timeout,
+        seconds=seconds,
+        once=once,
+    )
     console = Console(highlight=False)
     with shown(console) as live:
         live.end(watch(elf, str(kernel), wanted, live.show, live.stopped))

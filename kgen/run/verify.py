@@ -1,62 +1,41 @@
-"""Carry out a request: check it, build it, run it, judge it."""
+"""Carry out a request: build it, run it, judge it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from kgen.build import build
-from kgen.errors import KgenError, SpecError
+from kgen.errors import KgenError
 from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import Observation
-from kgen.files import check_program
 from kgen.host.environment import environment
-from kgen.machine.platform import Platform
 from kgen.report.results.model import Run, run_of_one_boot, run_of_suite
 from kgen.run.follow import Watcher
-from kgen.run.observe import observe
-from kgen.run.options import Options
+from kgen.run.observe import Holder, observe
+from kgen.run.request import Request
 from kgen.run.suite import judge_cases, observe_suite
 from kgen.spec import KernelSpec
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 
-#: QEMU's arguments by which kgen would lose control of the machine; of several gdb stubs the last one counts.
-_OURS = {
-    f"{dashes}{name}": why
-    for dashes in ("-", "--")
-    for name, why in (
-        ("daemonize", "QEMU must stay ours to watch and to end"),
-        ("gdb", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
-        ("s", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
-    )
-}
-
-
-def check_arguments(platform: Platform, qemu: str | None, extra: Sequence[str]) -> None:
-    """Raise SpecError for a QEMU that does not exist or is not used, and for arguments that kgen sets itself."""
-    check_program("--qemu", qemu)
-    for argument in extra:
-        if argument in _OURS:
-            raise SpecError(_OURS[argument], where=argument, hint="leave it out")
-    if platform.engine != "qemu" and qemu:
-        raise SpecError(f"--qemu is for QEMU, and {platform.name} is none", hint="leave it out")
-
 
 def carry_out(
-    spec: KernelSpec,
-    platform: Platform,
-    options: Options,
+    request: Request,
     *,
     watcher: Watcher | None = None,
     rebooted: Callable[[Observation, int], None] | None = None,
+    holder: Holder | None = None,
     invocation: Sequence[str] = (),
 ) -> Run:
-    """Run a case or a suite and judge it. ``rebooted`` is called before each further boot.
+    """Run a case or a suite and judge it. ``rebooted`` is called before each further boot of a suite, ``holder`` with
+    the frozen machine of a case.
 
     Raises as ``observe`` does.
     """
+    spec, platform, options = request.spec, request.platform, request.options
     if not spec.suite:
-        return judged(spec, observe(build(spec), platform, options, watcher=watcher), invocation)
+        seen = observe(build(spec), platform, options, watcher=watcher, holder=holder)
+        return judged(spec, seen, invocation)
     boots = observe_suite(spec, platform, options, watcher=watcher, rebooted=rebooted)
     found = [
         ((boot.spec, boot.observation), boot.spec.cases.index(case), verdict)

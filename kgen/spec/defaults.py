@@ -25,6 +25,33 @@ def proof_seconds(case: Case, rounds: int | None) -> int:
     return PROOF_SECONDS if rounds is None or endless else 0
 
 
+def case_spec(
+    case: Case,
+    *,
+    rounds: int | None = None,
+    proof: int | None = None,
+    seconds: float | None = None,
+    usual: int = DEFAULT_ROUNDS,
+    **rest: Any,
+) -> KernelSpec:
+    """Return the kernel of one case: ``rounds`` (None: ``usual``, or without an end where it is ended after
+    ``seconds``), ``proof`` how long it may go on for its proof, in seconds (None: as ``proof_seconds`` says); ``rest``
+    are fields of KernelSpec. Raises SpecError.
+    """
+    asked = 0 if rounds is None and seconds else rounds
+    return KernelSpec(
+        case=case,
+        rounds=usual if asked is None else asked,
+        proof_seconds=proof_seconds(case, asked) if proof is None else proof,
+        **rest,
+    )
+
+
+def timeout(spec: KernelSpec, seconds: float | None) -> float:
+    """Return how long a run may take, in seconds, where no time is given."""
+    return DEFAULT_TIMEOUT + (seconds or 0) + spec.proof_seconds
+
+
 def suite_spec(
     name: str,
     *,

@@ -16,6 +16,7 @@ from kgen.report.results.model import run_of_case
 from kgen.report.results.write import to_json
 from kgen.run.observe import observe
 from kgen.run.options import Options
+from kgen.run.request import Request
 from kgen.run.verify import carry_out
 from kgen.spec import Case, KernelSpec
 from kgen.verdict.judge import judge
@@ -36,7 +37,7 @@ def suite_result() -> tuple[dict[str, Any], VerdictKind]:
     """Two cases that need not come to much."""
     cases = (Case("xadd", lock=False), Case("xchg", target="ram"))
     spec = KernelSpec(cases[0], more=cases[1:], rounds=200, suite="two", budget=4)
-    run = carry_out(spec, platform_named("qemu-tcg"), Options(timeout=60), invocation=WORDS)
+    run = carry_out(Request(spec, platform_named("qemu-tcg"), Options(timeout=60)), invocation=WORDS)
     return json.loads(to_json([run])), run.kind
 
 

@@ -575,7 +575,7 @@ def test_the_systems_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "x"))
 
-    monkeypatch.setattr("kgen.build.build", full)
+    monkeypatch.setattr("kgen.cli.build.build", full)
     code, _, stderr = invoke(*BUILD, "-o", str(tmp_path))
     assert (code, stderr) == (9, f"kgen: error: {tmp_path / 'x'}: No space left on device\n")
 

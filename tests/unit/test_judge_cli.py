@@ -79,7 +79,7 @@ def test_our_own_bug_makes_no_revision_bad(logs: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kgen.offline.runs.results", fail)
+    monkeypatch.setattr("kgen.cli.judge.results", fail)
     code, _, err = invoke(logs / "tcg-atomic.log", "--exit-codes", "bisect")
     assert (code, err.endswith("ZeroDivisionError\n")) == (125, True)
 
@@ -96,7 +96,7 @@ def test_a_signal_stops_the_bisection_whatever_else_failed(
         finally:
             raise OutputError("no more to be written", where="result.json")
 
-    monkeypatch.setattr("kgen.offline.runs.results", fail)
+    monkeypatch.setattr("kgen.cli.judge.results", fail)
     assert invoke(logs / "tcg-atomic.log", *words) == (128 + signal.SIGTERM, "", "kgen: ended by SIGTERM\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -138,6 +139,16 @@ def test_a_command_works_without_what_only_posix_has(command: Command, tmp_path:
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == command.code, done.stderr
     command.check(tmp_path, done.stdout)
+
+
+def test_a_command_that_needs_posix_says_so(tmp_path: Path) -> None:
+    done = _run(tmp_path, "verify", "--instr", "xchg")
+    assert done.returncode == 9
+    assert re.fullmatch(
+        r"kgen: error: kgen verify: it needs the Python module \w+, which is missing; "
+        r"commands that start or join a machine need a POSIX system\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize("use", ["import fcntl", "import pty", "import os; os.fork", "import select; select.poll"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from recordings import load
-from shown import DOCS, FENCE, README, REPOSITORY, blocks, in_blocks, in_text, words
+from shown import DOCS, FENCE, README, REPOSITORY, blocks, in_blocks, in_text, spec_of, words
 
 from kgen import pytest_plugin, registry
 from kgen.cli import main
@@ -93,10 +93,7 @@ def test_a_command_line_parses(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     platform = context.params.get("platform")
     assert platform is None or platform in platforms()
     if "instruction" in context.params and not context.params.get("script"):
-        from kgen.cli._options import make_spec
-
-        with context:
-            spec = make_spec(dict(context.params))
+        spec = spec_of(context)
         suite = context.params["suite"]
         assert spec.suite == (suite or "").removesuffix(".toml")
         assert suite or spec.case.instruction == context.params["instruction"]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, load
+from shown import spec_of
 
-from kgen.cli._options import make_spec
 from kgen.cli.build import COMMAND as BUILD
 from kgen.cli.verify import COMMAND as VERIFY
 from kgen.evidence.observation import Observation
@@ -34,9 +34,7 @@ def parsed(words: tuple[str, ...]) -> tuple[KernelSpec, dict[str, Any]]:
     """What kgen's own command line makes of these words: the kernel, and all else that was asked."""
     name, command = words[1], {"verify": VERIFY, "build": BUILD}[words[1]]
     context = command.make_context(name, list(words[2:]))
-    with context:
-        values = dict(context.params)
-        return make_spec(values), values
+    return spec_of(context), context.params
 
 
 def run_of(spec: KernelSpec, invocation: tuple[str, ...] = (), platform: str = "qemu-tcg", **environment: Any) -> Run:

@@ -138,7 +138,8 @@ def test_a_command_runs(command: str, files: Path, tmp_path: Path, monkeypatch: 
     for path in files.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kgen.build.build", BUILT)
+    for name in ("build", "kit"):
+        monkeypatch.setattr(f"kgen.cli.{name}.build", BUILT)
     if command.startswith("sed"):
         Path("serial.txt").unlink()
         subprocess.run(["sh", "-c", command], check=True, timeout=60)
