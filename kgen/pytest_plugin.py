@@ -27,14 +27,18 @@ Outcome = Literal["pass", "fail", "skip"]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask for. ``platform`` is "" where a log is judged, ``log`` None where something is run; ``spec``
-    is the suite to be run, ``runs`` are what the log holds; ``expect`` is a verdict's name, "known" or ""."""
+    """What the options ask for."""
 
+    #: "" where a log is judged.
     platform: str
+    #: None where a kernel is run.
     log: Path | None
+    #: The suite to be run.
     spec: KernelSpec | None
+    #: What the log holds.
     runs: tuple[Run, ...]
     json_file: Path | None
+    #: The name of a verdict, "known" or "".
     expect: str
     inconclusive: Outcome
     choices: Mapping[str, Any]

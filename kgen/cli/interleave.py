@@ -128,10 +128,13 @@ def _schedule(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be tried: ``given`` alone, or the first ``limit`` of ``total`` schedules."""
+    """The schedules to try."""
 
+    #: This one alone; None where the schedules are enumerated.
     given: tuple[int, ...] | None
+    #: How many schedules there are.
     total: int
+    #: How many of them to try, from the first on.
     limit: int
 
 

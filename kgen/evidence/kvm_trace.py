@@ -14,20 +14,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TraceEvent:
-    """One access to emulated memory that the hypervisor's kernel recorded when it carried it out.
+    """One access to emulated memory that the hypervisor's kernel recorded when it carried it out."""
 
-    ``kind`` is "ask" where the kernel passed a read on to the emulator, "read" where it got the answer, "write" where
-    it passed a write on; "ask" has no ``value``, it is 0. ``seconds`` are on that kernel's clock, ``cpu`` is the
-    hypervisor's number of the virtual CPU, ``address`` is physical, ``width`` in bits. ``index`` counts the recorded
-    accesses to the cell: where it leaps, some were left out.
-    """
-
+    #: On the clock of that kernel.
     seconds: float
+    #: The hypervisor's number of the virtual CPU.
     cpu: int
+    #: "ask" where the kernel passed a read on to the emulator, "read" where it got the answer, "write" where it passed
+    #: a write on.
     kind: Literal["ask", "read", "write"]
+    #: Physical.
     address: int
+    #: In bits.
     width: int
+    #: 0 for "ask", which has no value.
     value: int
+    #: Counts the recorded accesses to the cell: where it leaps, some were left out.
     index: int = 0
 
 

@@ -47,15 +47,14 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class PathEvidence:
-    """What backs an access.
-
-    ``region`` is QEMU's name for it, ``line`` and ``view`` are QEMU's own words. Where ``kind`` is "unknown", ``line``
-    says why.
-    """
+    """What backs an access, in QEMU's own words."""
 
     kind: Kind
+    #: QEMU's name for the memory region.
     region: str
+    #: QEMU's line on it. Where ``kind`` is "unknown", the reason why it is.
     line: str
+    #: The title of the address space that the line was found in.
     view: str
 
 
@@ -74,11 +73,12 @@ class _Region:
 
 @dataclass(frozen=True)
 class _View:
-    """``complete`` tells that its end was seen: only then does an absent region mean a hole."""
+    """One address space as ``info mtree`` prints it."""
 
     title: str
     cpus: frozenset[int]
     regions: tuple[_Region, ...]
+    #: Whether its end was seen: only then does an absent region mean a hole.
     complete: bool
     garbled: bool
 

@@ -118,7 +118,7 @@ class PhaseRecord:
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """A CPU exception that the guest handled. ``phase`` is the one that it ended, None where it ended the run."""
+    """A CPU exception that the guest handled."""
 
     cpu: int
     vector: int
@@ -126,19 +126,25 @@ class FaultRecord:
     eip: int
     eflags: int
     cr2: int
+    #: The phase that it ended, None where it ended the run.
     phase: int | None = None
 
 
 @dataclass(frozen=True)
 class CpuRecord:
-    """The state of a CPU when the machine was frozen. ``apic_id`` is the local APIC's."""
+    """The state of a CPU when the machine was frozen."""
 
     cpu: int
+    #: The local APIC's.
     apic_id: int
     state: CpuState
+    #: The number of the batch that it has begun last.
     started: int
+    #: The number of the batch that it has finished last.
     ack: int
+    #: How many cells of the batch a consumer has finished.
     cell: int
+    #: What it took last.
     token: int
     puts: int
     takes: int

@@ -58,24 +58,26 @@ class Routine:
 
 @dataclass(frozen=True)
 class Work:
-    """What one phase of an experiment does with a form.
+    """What one phase of an experiment does with a form."""
 
-    ``put`` and ``take`` are its routines, ``operand`` is in EAX when ``put`` is called by walks, ``step`` is what one
-    operation adds and ``inverse`` undoes a multiplication by it. ``repeat`` is the most operations of one CPU on one
-    cell in one batch, where the batch chooses their number; ``turns`` is that most where the experiment does.
-    ``token_mask`` covers the bits that tokens differ in. ``data`` is a table for the experiment's
-    own code: numbers, and routines for their addresses. ``returns`` says that ``put`` returns the old value.
-    """
-
+    #: The routines of the phase.
     put: Routine
     take: Routine
+    #: In EAX when walks call ``put``.
     operand: int = 0
+    #: What one operation adds.
     step: int = 0
+    #: Undoes a multiplication by ``step``.
     inverse: int = 1
+    #: The most operations of one CPU on one cell in one batch, where the batch chooses their number.
     repeat: int = 1
+    #: The same where the experiment chooses it.
     turns: int = 0
+    #: Covers the bits that tokens differ in.
     token_mask: int = 0xFFFFFFFF
+    #: Whether ``put`` returns the old value.
     returns: bool = False
+    #: A table for the experiment's own code: numbers, and routines for their addresses.
     data: tuple[int | Routine, ...] = ()
 
     @property
@@ -91,13 +93,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Account:
-    """One phase's counters, to be compared with each other: ``violations`` by kind in lower case; ``puts``, ``takes``
-    and ``tries`` of each CPU."""
+    """One phase's counters, to be compared with each other."""
 
     rounds: int
+    #: By kind, in lower case.
     violations: Mapping[str, int]
     left: int
     foreign: int
+    #: Of each CPU, like the two after it.
     puts: Sequence[int]
     takes: Sequence[int]
     tries: Sequence[int]

@@ -20,10 +20,11 @@ _LOADED = re.compile(r"(?:mov|movzx) (\w+), \w+ ptr \[[^]]*\]$")
 
 @dataclass(frozen=True)
 class Access:
-    """One statement that touches the cell. ``register`` is what a plain write stores, or a plain read loads; ""."""
+    """One statement that touches the cell."""
 
     kind: Kind
     text: str
+    #: The register that a plain write stores, or that a plain read loads; otherwise "".
     register: str
 
 

@@ -29,14 +29,16 @@ _HINT = "load the kernel.elf that the machine runs: 'file PATH'"
 
 @dataclass(frozen=True)
 class Image:
-    """A kernel as its file has it. ``symbols`` maps global names to addresses, ``routines`` are the functions among
-    them by address: begin, end, name; ``sections`` are those that occupy memory."""
+    """A kernel as its file has it."""
 
     path: str
     spec: KernelSpec
     build_id: bytes
+    #: Addresses by global name.
     symbols: Mapping[str, int]
+    #: The functions among the symbols, ordered by address: begin, end, name.
     routines: tuple[tuple[int, int, str], ...]
+    #: Those that occupy memory.
     sections: tuple[Section, ...]
 
     def routine(self, address: int) -> tuple[str, int]:

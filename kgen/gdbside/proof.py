@@ -27,16 +27,20 @@ _WORD = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Look:
-    """What one freeze shows of a token: the cell's value, what CPU 0's exchange found there (``old``), and for each
-    consumer what it took out of the cell, the last batch it may begin and has acknowledged, and its counters (takes,
-    tries); ``holders`` are the CPUs with the token in a register that can be the outcome of an exchange, None where
-    registers tell nothing: a token of few bits stands in many, and a stub may not show every CPU."""
+    """What one freeze shows of a token."""
 
+    #: The cell's value.
     cell: int
+    #: What CPU 0's exchange found there.
     old: int
+    #: What each consumer took out of the cell.
     took: tuple[int, ...]
+    #: Of each consumer: the last batch that it may begin, and the last that it has acknowledged.
     batches: tuple[tuple[int, int], ...]
+    #: Of each consumer: takes and tries.
     counters: tuple[tuple[int, int], ...]
+    #: The CPUs with the token in a register that can be the outcome of an exchange. None where registers prove nothing:
+    #: a token of few bits stands in many, and a stub may not show every CPU.
     holders: tuple[int, ...] | None
 
     def contradicts(self, witness: Witness) -> str:

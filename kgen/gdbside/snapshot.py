@@ -31,13 +31,15 @@ class NotBegun(ProtocolError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``block`` is the results block as ctypes value, ``record`` the same as the judge reads it."""
+    """A stopped machine and its results block."""
 
     image: Image
     machine: Frozen
     boundaries: Boundaries
     registers: tuple[CpuRegisters, ...]
+    #: The results block as ctypes value.
     block: Any
+    #: The same as the judge reads it.
     record: Record
 
     @property

@@ -298,9 +298,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that has ended: its exit status (None: it was ended after its time) and all it printed."""
+    """A program that has ended."""
 
+    #: Its exit status, None where it was ended because its time was over.
     status: int | None
+    #: All that it printed.
     text: str
 
 

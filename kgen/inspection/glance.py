@@ -22,13 +22,15 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True)
 class CpuGlance:
-    """What one CPU is at. ``batch`` is the number of the batch it has begun, ``done`` of the one it has finished; the
-    counters are those of the present phase."""
+    """What one CPU does."""
 
     cpu: int
     state: CpuState
+    #: The number of the batch that it has begun.
     batch: int
+    #: The number of the batch that it has finished.
     done: int
+    #: Of the present phase, like the two after it.
     puts: int
     takes: int
     tries: int
@@ -36,19 +38,21 @@ class CpuGlance:
 
 @dataclass(frozen=True)
 class Glance:
-    """The kernel at one moment. ``phase`` is the index of the one it is in, -1 where it has begun none; ``rounds`` and
-    ``violations`` are counted by the kernel itself and by phase; ``cells`` are the first few, none where a read of them
-    might disturb the kernel; ``closed`` is how many cases are finished."""
+    """The kernel at one moment."""
 
     build_id: str
     state: KernelState
+    #: The index of the phase that it is in, -1 where it has begun none.
     phase: int
     status: PhaseStatus
+    #: Counted by the kernel itself, of this phase, like the violations.
     rounds: int
     violations: Mapping[ViolationKind, int]
     witnesses: int
+    #: How many cases are finished.
     closed: int
     cpus: tuple[CpuGlance, ...]
+    #: The first few; none where a read of them might disturb the kernel.
     cells: tuple[int, ...]
 
     @property

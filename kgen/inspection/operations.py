@@ -40,27 +40,32 @@ class Memory:
 
 @dataclass(frozen=True)
 class Logged:
-    """One operation. ``number`` counts the CPU's own in the batch from 1, ``tickets`` were drawn before and after it,
-    None in a batch without tickets; ``wrote`` is None where an attempt failed and wrote back what it found."""
+    """One operation."""
 
     cpu: int
+    #: Counts the CPU's own operations of the batch from 1.
     number: int
     cell: int
     found: int
+    #: None where an attempt failed and wrote back what it found.
     wrote: int | None
+    #: Drawn before and after it; None in a batch without tickets.
     tickets: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class Chain:
-    """How the values of the batch are numbered: those of the operations, CPU by CPU, then the cells' first ones.
-    ``base`` is what comes before number 0, ``each`` how many operations a CPU has, ``starts`` the first cell's number,
-    ``total`` how many values there are; ``mask`` covers the bits of a value."""
+    """How the values of the batch are numbered: those of the operations, CPU by CPU, then the cells' first ones."""
 
+    #: What comes before number 0.
     base: int
+    #: How many operations a CPU has.
     each: int
+    #: The number of the first cell's first value.
     starts: int
+    #: How many values there are.
     total: int
+    #: Covers the bits of a value.
     mask: int
 
     def value(self, number: int) -> int:

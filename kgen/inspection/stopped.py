@@ -20,14 +20,16 @@ from kgen.verdict.consistency import symbols_of
 
 @dataclass(frozen=True)
 class Inspection:
-    """``memory`` is None where there is no results block (yet); ``cells`` are the operands of the last phase, all of
-    them, empty where the debugger cannot read them; ``problems`` says what did not fit; ``symbols`` are those of the
-    kernel's addresses that the memory is compared with."""
+    """What the debugger found in a stopped machine."""
 
+    #: None where there is no results block (yet).
     memory: Record | None
+    #: All operands of the last phase; empty where the debugger cannot read them.
     cells: tuple[int, ...]
     registers: tuple[Mapping[str, Any], ...]
+    #: What did not fit.
     problems: tuple[str, ...]
+    #: The kernel's addresses that the memory is compared with.
     symbols: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -30,25 +30,25 @@ class Use(Enum):
     Every routine finds the cell's address in EDI and may change EAX, EDX and flags, nothing else. A value in EAX is 32
     bits wide: cells of 8 and 16 bits are zero-extended, one of 64 bits holds the same value in both halves.
 
-    EXCHANGE: puts EAX into the cell, in one step, and gives in EAX what was there.
-    ATTEMPT: puts EDX into the cell if that holds EAX, in one step, and gives in EAX what was there.
-    SET, CLEAR: makes bit 0 of the cell 1 or 0 and gives in EAX what it was.
-    STEP: adds a constant to the cell.
-    LANE: changes bits of the cell that belong to this CPU.
-    FLIP: changes the cell so that doing it once more restores it.
-    STORE: writes EAX into the cell.
-
     STEP, LANE and FLIP find their operand in EAX, unless it is an immediate of the form or there is none. What lies
     in EAX above the width is ignored.
     """
 
+    #: Put EAX into the cell and return what was there in EAX, in one step.
     EXCHANGE = "exchange"
+    #: Put EDX into the cell if that holds EAX, and return what was there in EAX, in one step.
     ATTEMPT = "attempt"
+    #: Make bit 0 of the cell 1, and return in EAX what it was.
     SET = "set"
+    #: Make bit 0 of the cell 0, and return in EAX what it was.
     CLEAR = "clear"
+    #: Add a constant to the cell.
     STEP = "step"
+    #: Change bits of the cell that belong to this CPU.
     LANE = "lane"
+    #: Change the cell in such a way that the same change once more restores it.
     FLIP = "flip"
+    #: Write EAX into the cell.
     STORE = "store"
 
 
@@ -66,13 +66,15 @@ _PARTS = {8: "{}l", 16: "{}x", 32: "e{}x", 64: "e{}x"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one execution leaves. ``value`` is the memory operand, ``register`` the source register or, where the
-    instruction has one, the accumulator; None where it changes neither. ``flags`` are EFLAGS bits, of which only those
-    in ``defined`` mean anything: the SDM leaves the others undefined."""
+    """What one execution leaves."""
 
+    #: The memory operand.
     value: int
+    #: EFLAGS bits.
     flags: int
+    #: The bits of ``flags`` that have a meaning: the SDM leaves the others undefined.
     defined: int = STATUS_FLAGS
+    #: The source register or, where the instruction has one, the accumulator; None where it changes neither.
     register: int | None = None
 
 
@@ -83,29 +85,32 @@ Semantics = Callable[[int, int, int, int, int], Outcome]
 
 @dataclass(frozen=True)
 class Lane:
-    """How a CPU uses its bits of a cell: the operand, what the bits hold at first, how often it may be repeated."""
+    """How a CPU uses its bits of a cell."""
 
     operand: int
+    #: What the bits hold at first.
     initial: int
+    #: How often the operation may be repeated.
     repeats: int
 
 
 @dataclass(frozen=True)
 class Form:
-    """One instruction form, and the routines it gives.
-
-    ``code`` maps a use to its statements; ``{operand}`` in them is the constant of an immediate form, ``{L}`` a label
-    prefix unique to each use. ``statement`` is the one that accesses the cell and ``encoding`` gives its bytes for an
-    operand, from the opcode in the SDM. ``lock`` says that every access to the cell is locked.
-    """
+    """One form of an instruction, and the routines that are made of it."""
 
     name: str
     mnemonic: str
+    #: In bits.
     width: int
     source: Source
+    #: Whether every access to the cell is locked.
     lock: bool
+    #: The one that accesses the cell.
     statement: str
+    #: The bytes of ``statement`` for an operand, from the opcode in the SDM.
     encoding: Callable[[int], bytes] = field(compare=False)
+    #: The statements of each use. ``{operand}`` in them is the constant of an immediate form, ``{L}`` a label prefix
+    #: unique to each use.
     code: Mapping[Use, tuple[str, ...]] = field(compare=False)
 
     def routine(self, use: Use, operand: int = 0) -> tuple[str, ...]:
@@ -118,11 +123,13 @@ class Form:
 
 @dataclass(frozen=True)
 class StandIn:
-    """What stands for an instruction without its LOCK where there is no such thing: other instructions that do the same
-    in two steps. ``mnemonic`` and ``opcodes`` are those of the statement that writes the cell."""
+    """What is run in place of an instruction without its LOCK where there is no such form: other instructions that do
+    the same in two steps."""
 
     name: str
+    #: Of the statement that writes the cell.
     mnemonic: str
+    #: Of that statement too, by operand width in bits.
     opcodes: Mapping[int, str]
     register: str
     code: Mapping[Use, tuple[str, ...]]
@@ -130,34 +137,36 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Instruction:
-    """A lockable instruction.
-
-    ``opcodes`` maps a source to the opcode of each operand width in bits, as the SDM writes it ("81 /0 id"; several,
-    the shortest first, where the assembler chooses by the operand's size). ``experiment`` is the one that tests it
-    best. ``code`` holds, for each use, statements in which ``{lock}`` is the prefix, ``{ptr}`` the cell, ``{operand}``
-    the source, ``{a}`` to ``{d}`` EAX to EDX at the operand's width, ``{high}`` the mask of its upper half. ``returns``
-    names the uses that give the old value. ``step``, ``flip`` and ``lane`` choose the operands of the uses of those
-    names, for a width and, for ``lane``, the mask of the CPU's bits; what a step then adds is ``increment``.
-    ``register`` is the letter of the register operand. ``stand_ins`` take the place of the unlocked form where there is
-    none. ``unseen`` says what no experiment can observe, "" where nothing escapes. ``lockable`` is false for what
-    serves plain stores.
-    """
+    """A lockable instruction."""
 
     name: str
     summary: str
     sdm: str
+    #: By source and operand width in bits, as the SDM writes them ("81 /0 id"); several, the shortest first, where the
+    #: assembler chooses by the operand's size.
     opcodes: Mapping[Source, Mapping[int, tuple[str, ...]]]
     semantics: Semantics
+    #: The experiment that tests it best.
     experiment: str
+    #: The statements of each use. In them, ``{lock}`` is the prefix, ``{ptr}`` the cell, ``{operand}`` the source,
+    #: ``{a}`` to ``{d}`` EAX to EDX at the operand's width, ``{high}`` the mask of its upper half.
     code: Mapping[Use, tuple[str, ...]]
+    #: The uses that return the old value.
     returns: frozenset[Use] = frozenset()
+    #: The operand of the use STEP, for a width. What a step then adds is ``increment``.
     step: Callable[[int], int] = lambda width: STEP % (1 << width)
+    #: The operand of the use FLIP, for a width.
     flip: Callable[[int], int] = lambda width: 0
+    #: The operand of the use LANE, for a width and the mask of the CPU's bits.
     lane: Callable[[int, int], Lane] | None = None
+    #: The letter of the register operand.
     register: str = "a"
     implicit_lock: bool = False
+    #: False for what serves plain stores.
     lockable: bool = True
+    #: Take the place of the unlocked form where there is none.
     stand_ins: tuple[StandIn, ...] = ()
+    #: What no experiment can observe, "" where nothing escapes.
     unseen: str = ""
 
     @property

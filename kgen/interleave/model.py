@@ -41,59 +41,67 @@ SHAPES = ((Kind.EXCHANGE,), (Kind.READ, Kind.WRITE), (Kind.COMPARE,))
 
 @dataclass(frozen=True)
 class Access:
-    """One access to the cell. ``read`` is what it found and ``wrote`` what it stored, None where it does not; ``cell``
-    is what the cell holds after it."""
+    """One access to the cell."""
 
     cpu: int
     kind: Kind
+    #: What it found, None where it does not read.
     read: int | None
+    #: What it stored, None where it does not write.
     wrote: int | None
+    #: What the cell holds after it.
     cell: int
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a CPU stands: before its next access. ``kind`` None is the end of its part.
+    """Where a CPU stands: before its next access."""
 
-    ``held`` is what the first half of an exchange has read, or what a comparison expects. ``saw`` tells whether the
-    producer had said that it has put the token when this try began. ``vain`` counts how often it has gone round before
-    that, ``tries`` its exchanges, and ``got`` is what it came away with.
-    """
-
+    #: The kind of that access. None is the end of the CPU's part.
     kind: Kind | None
+    #: What the first half of an exchange has read, or what a comparison expects.
     held: int = 0
+    #: Whether the producer had reported that the token is put when this try began.
     saw: bool = False
+    #: How many times the CPU has gone round in vain before that.
     vain: int = 0
+    #: How many exchanges it has made.
     tries: int = 0
+    #: What it took.
     got: int = 0
 
 
 @dataclass(frozen=True)
 class World:
-    """The cell, whether the producer has said that it is filled, what its exchange found, and where each CPU stands."""
+    """The state of the model."""
 
     cell: int
+    #: Whether the producer has reported that the cell is filled.
     filled: bool
+    #: What the producer's exchange found.
     old: int
     places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one round came to: what the cell holds when all are done, what the producer's exchange found, what each
-    consumer took (0: nothing) and how many exchanges it made; violations by kind, and whether the token was left.
+    """The result of one round."""
 
-    ``witnesses`` are the violations in the guest's terms: kind, value found, the CPU and the other CPU involved.
-    """
-
+    #: What the cell holds when all CPUs are finished.
     cell: int
+    #: What the producer's exchange found.
     old: int
+    #: What each consumer took, 0 for nothing.
     takes: tuple[int, ...]
+    #: How many exchanges each consumer made.
     tries: tuple[int, ...]
+    #: The violations, by kind.
     lost: int
     duplicate: int
     stale: int
+    #: Whether the token was left in the cell.
     left: int
+    #: The violations in the guest's terms: kind, value found, the CPU and the other CPU involved.
     witnesses: tuple[tuple[str, int, int | None, int | None], ...]
 
     @property
@@ -109,12 +117,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Point:
-    """An instruction that accesses the cell: its physical address, the statement it was assembled from, and the 32-bit
-    register that comes away with what was read or holds what is written."""
+    """An instruction that accesses the cell."""
 
+    #: Physical.
     address: int
+    #: What the instruction was assembled from.
     statement: str
     kind: Kind
+    #: The 32-bit register that receives what is read, or holds what is written.
     register: str
 
 
@@ -128,15 +138,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Trial:
-    """One schedule, carried out by a machine. ``expected`` is the model's word on how it ends; ``verdict`` is the name
-    of kgen's verdict on what was seen, "" where it did not come to that; ``disagreements`` are one sentence each, none
-    where model, guest and verdict agree; ``log`` is what the guest printed."""
+    """One schedule, carried out by a machine."""
 
     schedule: tuple[int, ...]
     steps: tuple[Step, ...]
+    #: How the schedule ends according to the model.
     expected: Outcome
+    #: The name of kgen's verdict on what was seen, "" where the machine did not get that far.
     verdict: str
+    #: One sentence each, none where model, guest and verdict agree.
     disagreements: tuple[str, ...]
+    #: What the guest printed.
     log: str = ""
 
 
@@ -146,14 +158,18 @@ SHOWN_DISAGREEMENTS = 3
 
 @dataclass(frozen=True)
 class Exploration:
-    """The results of a set of schedules: ``total`` there are. ``outcomes`` counts by Outcome.name those on which all
-    agreed, ``first`` is the first of each; ``disagreements`` counts the others, ``disagreeing`` are their first."""
+    """The results of a set of schedules."""
 
+    #: How many schedules there are.
     total: int
     tried: int = 0
+    #: How many schedules ended with each Outcome.name, of those on which all agreed.
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    #: The first trial of each of these outcomes.
     first: Mapping[str, Trial] = field(default_factory=dict)
+    #: How many schedules there were on which not all agreed.
     disagreements: int = 0
+    #: The first of them.
     disagreeing: tuple[Trial, ...] = ()
 
     @property
@@ -173,13 +189,15 @@ class Exploration:
 
 @dataclass(frozen=True)
 class Window:
-    """What can happen in one round. ``shape`` is that of an exchange, ``reads_first`` tells of each consumer whether it
-    looks before it exchanges. ``bound`` is how often a consumer may go round in vain before the token is put: it then
-    waits for the producer, or there would be no end to the orders. None is no bound."""
+    """What can happen in one round."""
 
+    #: The accesses of an exchange.
     shape: tuple[Kind, ...]
+    #: Of each consumer, whether it looks before it exchanges.
     reads_first: tuple[bool, ...]
     token: int
+    #: How many times a consumer may go round in vain before the token is put. It then waits for the producer: otherwise
+    #: there would be no end to the orders. None for no bound.
     bound: int | None = 1
 
     @property

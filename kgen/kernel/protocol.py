@@ -70,11 +70,12 @@ def guest_format(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One native line that passed its CRC. ``offset`` is where it starts in the normalised log."""
+    """One native line that passed its CRC."""
 
     sequence: int
     kind: str
     fields: Mapping[str, str]
+    #: Where it starts in the normalised log.
     offset: int
 
     def number(self, name: str) -> int:
@@ -100,19 +101,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Log:
-    """A parsed serial log.
-
-    ``intact`` is true when the closing line is there and everything between the first line and it is as printed:
-    consecutive numbers, good CRCs, good CRC of the whole. ``fault`` says what broke it. ``closed`` is the number of a
-    suite's cases up to whose closing line that holds. ``said`` is the guest's last sentence for people (SENTENCES), ""
-    where there is none: no verdict rests on it.
-    """
+    """A parsed serial log."""
 
     lines: tuple[Line, ...]
     rows: tuple[tuple[int, int, int, int], ...]
+    #: Whether the closing line is there and everything between the first line and it is as it was printed: consecutive
+    #: numbers, good CRCs, a good CRC of the whole.
     intact: bool
+    #: What broke it.
     fault: str
+    #: How many of a suite's cases have a closing line up to which that holds.
     closed: int = 0
+    #: The guest's last sentence for people (SENTENCES), "" where there is none: no verdict rests on it.
     said: str = ""
 
 

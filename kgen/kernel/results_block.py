@@ -166,14 +166,7 @@ class Fault(LittleEndianStructure):
 
 
 class Cpu(LittleEndianStructure):
-    """One CPU, in order of arrival: 0 is the BSP. 128 bytes, so that no two CPUs share a cache line.
-
-    ``go``, ``started`` and ``ack`` hold the number of the batch that the CPU may begin, has begun and has finished,
-    ``cell`` how many cells of it a consumer has done, ``token`` what it took last; ``asleep`` tells others to wake
-    it, ``patience`` is how many more exchanges in a row it will try on an empty cell, ``walks`` the last batch of a
-    walk in which it takes part and ``rank`` its place among those who do; ``operation`` is where its next operation is
-    logged, ``random`` the state of its generator of delays.
-    """
+    """One CPU, in order of arrival: 0 is the BSP. 128 bytes, so that no two CPUs share a cache line."""
 
     _fields_ = (
         ("puts", c_uint64),
@@ -181,66 +174,90 @@ class Cpu(LittleEndianStructure):
         ("tries", c_uint64),
         ("apic_id", c_uint32),
         ("state", _CpuState),
+        #: The number of the batch that the CPU may begin.
         ("go", c_uint32),
+        #: The number of the batch that it has begun.
         ("started", c_uint32),
+        #: The number of the batch that it has finished.
         ("ack", c_uint32),
+        #: How many cells of the batch a consumer has finished.
         ("cell", c_uint32),
+        #: What it took last.
         ("token", c_uint32),
+        #: Not 0: other CPUs must wake it.
         ("asleep", c_uint32),
+        #: How many more exchanges in a row it will try on an empty cell.
         ("patience", c_uint32),
+        #: The last batch of a walk in which it takes part.
         ("walks", c_uint32),
         ("fault", Fault),
+        #: Its place among the CPUs that take part.
         ("rank", c_uint32),
+        #: Where its next operation is logged.
         ("operation", c_uint32),
+        #: The state of its generator of delays.
         ("random", c_uint32),
         ("reserved", c_uint8 * 32),
     )
 
 
 class Operation(LittleEndianStructure):
-    """One operation of a walk, in its CPU's log. ``begin`` and ``end`` are its tickets, ``found`` is what its routine
-    returned, ``shows`` whether it changes the cell, so that a split operation beside it would show. ``index`` numbers
-    the value that it wrote, ``wrote`` says whether it did."""
+    """One operation of a walk, in its CPU's log."""
 
     _fields_ = (
+        #: The ticket drawn before it.
         ("begin", c_uint32),
+        #: The ticket drawn after it.
         ("end", c_uint32),
+        #: What its routine returned.
         ("found", c_uint32),
         ("cell", c_uint32),
+        #: Whether it changes the cell, so that a split operation beside it would show.
         ("shows", c_uint32),
+        #: The number of the value that it wrote.
         ("index", c_uint32),
+        #: Whether it wrote one.
         ("wrote", c_uint32),
     )
 
 
 class StyleCount(LittleEndianStructure):
-    """The batches of one style in one phase: those with tickets, the live ones of them, the live ones that were
-    violated, how often of two live ones in a row just one was; then those without tickets, and the violated ones of
-    them. ``last`` is 1 where the last live batch was violated. ``struck`` are all violated batches with tickets."""
+    """The batches of one style in one phase."""
 
     _fields_ = (
+        #: With tickets.
         ("batches", c_uint32),
+        #: Those of them that were live.
         ("live", c_uint32),
+        #: The live ones that were violated.
         ("violated", c_uint32),
+        #: Pairs of live batches in a row of which exactly one was violated.
         ("switches", c_uint32),
+        #: Without tickets.
         ("blind", c_uint32),
+        #: The violated ones of these.
         ("blind_violated", c_uint32),
+        #: All violated batches with tickets, live or not.
         ("struck", c_uint32),
+        #: 1 where the last live batch was violated.
         ("last", c_uint32),
     )
 
 
 class Counters(LittleEndianStructure):
-    """What one CPU did in one phase: tokens put, tokens taken, exchanges tried by a consumer."""
+    """What one CPU did in one phase."""
 
+    #: Tokens put, tokens taken, exchanges tried by a consumer.
     _fields_ = (("puts", c_uint64), ("takes", c_uint64), ("tries", c_uint64))
 
 
 class Witness(LittleEndianStructure):
-    """The evidence of one violation. ``tsc`` is the BSP's clock when it judged the batch, ``round`` counts from 1."""
+    """The evidence of one violation."""
 
     _fields_ = (
+        #: Counted from 1.
         ("round", c_uint64),
+        #: The BSP's clock when it judged the batch.
         ("tsc", c_uint64),
         ("phase", c_uint32),
         ("kind", _Kind),
@@ -254,14 +271,19 @@ class Witness(LittleEndianStructure):
 
 
 class Task(LittleEndianStructure):
-    """What all CPUs need to know of a phase. ``work`` is what a CPU does with a batch, ``visit`` what it does with one
-    cell; ``put``, ``take``, ``load`` and ``store`` are routines on a cell, ``stride`` the distance of cells in bytes.
-    The rest is described with Work in the experiments."""
+    """What all CPUs need to know of a phase.
+
+    Fields without a comment are described with Work in the experiments.
+    """
 
     _fields_ = (
+        #: The distance of cells in bytes.
         ("stride", c_uint32),
+        #: The routine of a CPU for a batch.
         ("work", c_uint32),
+        #: The routine of a CPU for one cell.
         ("visit", c_uint32),
+        #: Routines on a cell, like the three after it.
         ("put", c_uint32),
         ("take", c_uint32),
         ("load", c_uint32),
@@ -277,79 +299,92 @@ class Task(LittleEndianStructure):
 
 
 class Handshake(LittleEndianStructure):
-    """The BSP's instructions for the other CPUs.
+    """What the BSP asks of the other CPUs.
 
-    ``batch`` is the batch's number, ``filled`` the cells put so far, ``cells`` its size, ``repeat`` the operations on
-    each, ``latency`` a read's time in TSC ticks; ``style`` is the batch's, ``tickets`` whether its operations draw
-    tickets, ``walkers`` how many CPUs take part; ``halt`` ends the others, ``muster`` counts down the CPUs that must
-    arrive before a race starts. A CPU may touch a cell only between seeing the number in its ``go`` and writing it to
+    A CPU may touch a cell only after it has seen the batch's number in its ``go``, and before it writes that number to
     its ``ack``.
     """
 
     _fields_ = (
+        #: The batch's number.
         ("batch", c_uint32),
+        #: The batch's size.
         ("cells", c_uint32),
         ("address", c_uint32),
+        #: How many operations there are on each cell.
         ("repeat", c_uint32),
+        #: Not 0: the other CPUs end.
         ("halt", c_uint32),
+        #: The time of a read, in TSC ticks.
         ("latency", c_uint32),
         ("task", Task),
+        #: The batch's.
         ("style", c_uint32),
+        #: Whether its operations draw tickets.
         ("tickets", c_uint32),
+        #: How many CPUs take part.
         ("walkers", c_uint32),
         ("reserved0", c_uint8 * (128 - 36 - ctypes.sizeof(Task))),
+        #: How many cells have been put.
         ("filled", c_uint32),
         ("reserved1", c_uint8 * 60),
+        #: Counts down the CPUs that must arrive before a race starts.
         ("muster", c_uint32),
         ("reserved2", c_uint8 * 60),
     )
 
 
 class PlanEntry(LittleEndianStructure):
-    """A row of the read-only table of phases, by which the BSP runs them. ``address`` is the first cell's, or what is
-    added to the address that ``setup`` finds. ``turns`` is how many phases, from this one on, take turns,
-    ``turns_to_proof`` marks those that do so until the proof is reached; ``last`` marks the last phase of a case,
-    ``adaptive`` one whose N grows; ``may_be_silent`` marks a power control of one instruction beside one of two,
-    ``pairs`` an experiment for two CPUs at a time; ``step`` is what one operation adds; ``video`` marks a target that
-    may be the display adapter's memory at another address than 0xa0000-0xbffff."""
+    """A row of the read-only table of phases, by which the BSP runs them."""
 
     _fields_ = (
         ("role", c_uint32),
         ("case", c_uint32),
+        #: Marks the last phase of a case.
         ("last", c_uint32),
+        #: The first cell's, or what is added to the address that ``setup`` finds.
         ("address", c_uint32),
         ("setup", c_uint32),
         ("cells", c_uint32),
         ("rounds", c_uint32),
         ("repeat", c_uint32),
         ("enough", c_uint32),
+        #: Marks a case whose N grows.
         ("adaptive", c_uint32),
         ("vga", c_uint32),
+        #: What one operation adds.
         ("step", c_uint32),
         ("batch", c_uint32),
         ("prepare", c_uint32),
         ("judge", c_uint32),
         ("label", c_uint32),
         ("announce", c_uint32),
+        #: Marks a target that may be the display adapter's memory at another address than 0xa0000-0xbffff.
         ("video", c_uint32),
+        #: How many phases, from this one on, take turns.
         ("turns", c_uint32),
+        #: Marks phases that take turns until the proof is reached.
         ("turns_to_proof", c_uint32),
+        #: Marks a power control of one instruction beside one of two.
         ("may_be_silent", c_uint32),
+        #: Marks an experiment for two CPUs at a time.
         ("pairs", c_uint32),
         ("task", Task),
     )
 
 
 class Handover(LittleEndianStructure):
-    """What our UEFI application passes to the kernel, whose EBX points to it. ``framebuffer`` is the physical address
-    of a linear framebuffer of 32 bits a pixel, 0 where there is none below 4 GiB; ``width`` and ``height`` are in
-    pixels, ``pitch`` in bytes a line; ``rsdp`` is the physical address of ACPI's root pointer, 0 where unknown."""
+    """What our UEFI application passes to the kernel, whose EBX points to it."""
 
     _fields_ = (
+        #: The physical address of a linear framebuffer of 32 bits a pixel, 0 where there is none below 4 GiB.
         ("framebuffer", c_uint32),
+        #: In pixels, like the height.
         ("width", c_uint32),
         ("height", c_uint32),
+        #: In bytes a line.
         ("pitch", c_uint32),
+        #: The physical address of ACPI's root pointer, 0 where it is unknown.
         ("rsdp", c_uint32),
     )
 
@@ -367,12 +402,15 @@ class Event(LittleEndianStructure):
 
 
 class Tally(LittleEndianStructure):
-    """What a CPU saw in one batch: violations by kind, the first of them, and facts that are none."""
+    """What a CPU saw in one batch."""
 
     _fields_ = (
+        #: Violations by kind.
         ("count", c_uint32 * len(ViolationKind)),
+        #: Facts that are no violations.
         ("facts", c_uint32),
         ("events", c_uint32),
+        #: The first violations.
         ("event", Event * EVENTS),
     )
 
@@ -439,12 +477,16 @@ def _results_class(cpus: int, phases: int, witnesses: int, version: int) -> type
 
 @dataclass(frozen=True)
 class ResultsLayout:
-    """The results block of one kernel: its size depends on the cases' CPUs, the number of phases, and how many
-    witnesses of a kind each of them may record. ``version`` is the layout's."""
+    """The results block of one kernel.
+
+    Its size depends on the CPUs of the cases, the number of phases, and ``witnesses``.
+    """
 
     cpus: int
     phases: int
+    #: How many witnesses of one kind each phase may record.
     witnesses: int
+    #: The layout's.
     version: int
     results: type[LittleEndianStructure]
 

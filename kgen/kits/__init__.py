@@ -38,51 +38,56 @@ _WINDOWS_FILES = (".cmd", ".ps1")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the texts of a kit are made from.
+    """What the texts of a kit are made from."""
 
-    ``name`` is the machine's (letters, digits and hyphens only, at most MAX_NAME), ``short`` the same for products that
-    take only a few characters; both follow from the kernel's specification alone, as does ``uuid``. ``case`` is the
-    case's id or the suite's name. ``cpus`` is the least number of CPUs. ``com`` is the number of the serial port, from
-    1, ``port`` its I/O address and ``baud`` its speed in bits a second. ``seconds`` is how long a script waits for the
-    end of the run. ``fixtures`` are the arguments that give QEMU the devices of the targets. ``left_out`` are the ids
-    of a suite's cases for which the product has no device, ``total`` is how many cases the kernel has, and
-    ``unproven`` are the ids of those that a log alone never shows to be ATOMIC.
-    """
-
+    #: The machine's: letters, digits and hyphens only, at most MAX_NAME. It follows from the kernel's specification
+    #: alone, like ``short`` and ``uuid``.
     name: str
+    #: The same for products that take only a few characters.
     short: str
     uuid: str
+    #: The case's id or the suite's name.
     case: str
+    #: The least number of CPUs.
     cpus: int
+    #: The number of the serial port, from 1.
     com: int
+    #: The serial port's I/O address.
     port: int
+    #: The serial port's speed, in bits a second.
     baud: int
+    #: How long a script waits for the end of the run.
     seconds: int
+    #: The arguments by which QEMU has the devices of the targets.
     fixtures: tuple[str, ...] = ()
+    #: The ids of a suite's cases for which the product has no device.
     left_out: tuple[str, ...] = ()
+    #: How many cases the kernel has.
     total: int = 1
+    #: The ids of the cases that a log alone never shows to be ATOMIC.
     unproven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Kit:
-    """How to bring a kernel to one product.
-
-    ``formats`` names the image formats that the folder holds; a format's file is ``kernel.FORMAT``. ``texts`` makes the
-    folder's other files by name; they are ASCII. ``provides`` holds the capabilities that targets may require,
-    ``max_cpus`` how many CPUs a machine may have, ``coms`` how many serial ports. ``qemu`` tells whether the machine
-    takes QEMU's arguments. ``windows`` tells whether the README is for readers on Windows.
-    """
+    """How to bring a kernel to one product."""
 
     name: str
     product: str
     summary: str
+    #: The image formats that the folder holds; a format's file is ``kernel.FORMAT``.
     formats: tuple[str, ...]
+    #: Makes the other files of the folder, by name. They are ASCII.
     texts: Callable[[Facts], Mapping[str, str]]
+    #: The capabilities that targets may require.
     provides: frozenset[str]
+    #: How many CPUs a machine may have.
     max_cpus: int
+    #: How many serial ports a machine may have.
     coms: int = 4
+    #: Whether the machine takes QEMU's arguments.
     qemu: bool = False
+    #: Whether the README is for readers on Windows.
     windows: bool = False
 
 

@@ -34,9 +34,10 @@ QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --i
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that takes a while. ``done`` of ``total`` is in bytes where that is known, otherwise both are 0."""
+    """A step that takes a while."""
 
     name: str
+    #: In bytes, of ``total``. Both are 0 where the amount is unknown.
     done: int = 0
     total: int = 0
 
@@ -46,8 +47,9 @@ Watcher = Callable[[Stage], None]
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs to use: the outer QEMU (None: found) and gdb."""
+    """The programs to use."""
 
+    #: The outer QEMU, None to look for it.
     qemu: str | None = None
     gdb: str = "gdb"
 

@@ -34,21 +34,23 @@ _LEFT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab that has been made. ``linux`` and ``qemu`` are the inner versions, ``modules`` the kernel modules that are
-    loaded, ``firmware`` what the inner QEMU has of its data files.
-
-    ``sources`` says where the pieces are from. ``made_by`` identifies what kgen and the inner QEMU gave to it,
-    ``state_of`` the outer machine that saved ``state``. ``seconds`` is how long each stage took.
-    """
+    """A lab that has been made."""
 
     key: str
+    #: The inner versions.
     linux: str
     qemu: str
+    #: The kernel modules that are loaded.
     modules: tuple[str, ...]
+    #: The data files that the inner QEMU has.
     firmware: tuple[str, ...]
+    #: Where the pieces are from.
     sources: dict[str, str]
+    #: Identifies the parts that kgen and the inner QEMU add to it.
     made_by: str = ""
+    #: Identifies the outer machine that saved ``state``.
     state_of: str = ""
+    #: How long each stage took.
     seconds: dict[str, float] = field(default_factory=dict)
     directory: Path = Path()
 

@@ -26,13 +26,13 @@ _CMDLINE = "console=ttyS0 panic=-1 loglevel=5 mitigations=off preempt=full kvm_a
 
 @dataclass(frozen=True)
 class Lines:
-    """Descriptors the outer QEMU inherits: connected stream sockets and, for gdb, a listening one. ``qmp`` is the outer
-    machine's own control session, None for none."""
+    """Descriptors that the outer QEMU inherits: connected stream sockets and, for gdb, a listening one."""
 
     console: int
     serial: int
     gdb: int
     control: int
+    #: The outer machine's own control session, None for none.
     qmp: int | None = None
 
 

@@ -22,10 +22,11 @@ HINT = "give --kernel (and --modules) of your own"
 
 @dataclass(frozen=True)
 class Package:
-    """One package as the distribution's lists have it; ``size`` of its file in bytes."""
+    """One package as the distribution's lists have it."""
 
     name: str
     version: str
+    #: Of its file, in bytes.
     size: int
     depends: tuple[str, ...]
 

@@ -38,9 +38,11 @@ _DATA = "/usr/share/qemu"
 
 @dataclass(frozen=True)
 class Choice:
-    """The user's replacements for parts of the lab's distribution: a bzImage, a directory of modules, a QEMU."""
+    """The user's replacements for parts of the lab's distribution."""
 
+    #: A bzImage.
     kernel: Path | None = None
+    #: A directory of modules.
     modules: Path | None = None
     qemu: str | None = None
 
@@ -52,12 +54,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that makes a lab. ``files`` are those of the root file system; ``sources`` tells where it all is from,
-    ``modules`` which are loaded, in order."""
+    """Everything that makes a lab."""
 
     kernel: bytes
+    #: The files of the root file system.
     files: Mapping[str, bytes]
+    #: The modules that are loaded, in order.
     modules: tuple[str, ...]
+    #: Where everything is from.
     sources: Mapping[str, str]
 
     @property

@@ -52,11 +52,13 @@ _FATAL_SIGNALS = {"SIGQUIT": "shut down or triple-faulted", "SIGABRT": "met an i
 
 @dataclass(frozen=True)
 class Stop:
-    """Why the machine stopped: gdb's reason ("signal-received", "breakpoint-hit", ...), the signal's name or "", and
-    gdb's number of the thread that stopped, 0 if it names none."""
+    """Why the machine stopped."""
 
+    #: gdb's: "signal-received", "breakpoint-hit", ...
     reason: str
+    #: The signal's name or "".
     signal: str
+    #: gdb's number of the thread that stopped, 0 if it names none.
     thread: int
 
     @property

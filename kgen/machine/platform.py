@@ -21,12 +21,12 @@ def setting_value(path: Path | str) -> str:
 
 @dataclass(frozen=True)
 class Channels:
-    """Descriptors the machine inherits: connected stream sockets and, for gdb, a listening one. ``console`` is the line
-    to whatever runs QEMU where that is not this host, None where it is."""
+    """Descriptors that the machine inherits: connected stream sockets and, for gdb, a listening one."""
 
     serial: int
     qmp: int
     gdb: int
+    #: The line to the machine that runs QEMU where that is not this host, None where it is.
     console: int | None = None
 
 
@@ -34,39 +34,48 @@ class Channels:
 class LaunchRequest:
     """What to run, and how.
 
-    ``kernel`` is the ELF to boot, None when ``extra`` brings the boot medium. ``image`` is the file that is booted
-    instead where the platform's ``medium`` names a format. ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot`` are
-    the user's choices among the platform's ``options``, None where there is none: the board, the graphics adapter, the
-    firmware ("auto": what is fastest) or its file, the CPU model, and what to boot from: "kernel" (the ELF), a bus that
-    a disk is on ("ide", "usb" ...), or "cdrom". ``qemu`` overrides the binary (a path or a name). ``append`` is the
-    kernel command line. ``thread`` is TCG's thread mode, always stated because QEMU's default depends on the host.
-    ``devices`` are values of ``-device``, ``fixtures`` whole arguments that the targets bring. ``extra`` holds the
-    user's own arguments and comes last, so that it can override ours. ``channels`` None yields a command to be run by
-    hand, with the serial port on the terminal. ``lab`` is the directory of the lab to run in, None for the
-    distribution's. ``traced`` is the range of physical addresses whose accesses are to be recorded where the platform
-    can, from its first to below its second. ``serial_port`` is the I/O port that the kernel talks on. A ``paused``
-    machine waits for its debugger to let it run.
+    The user chooses ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot`` among the platform's ``options``; None is
+    no choice.
     """
 
+    #: The ELF to boot, None where ``extra`` brings the boot medium.
     kernel: Path | None
     cpus: int = 3
     memory_mib: int = 64
+    #: The QEMU to run in place of the default: a path or a name.
     qemu: str | None = None
+    #: The user's own arguments. They come last, so that they can override ours.
     extra: tuple[str, ...] = ()
+    #: The kernel command line.
     append: str = ""
+    #: The board.
     machine: str | None = None
+    #: The graphics adapter.
     vga: str | None = None
+    #: "auto" (the one that boots fastest) or a file.
     firmware: str | None = None
+    #: The CPU model.
     cpu: str | None = None
+    #: What to boot from: "kernel" (the ELF), a bus that a disk is on ("ide", "usb" ...), or "cdrom".
     boot: str | None = None
+    #: The file that is booted instead where the platform's ``medium`` names a format.
     image: Path | None = None
+    #: TCG's thread mode, always stated because QEMU's default depends on the host.
     thread: Literal["multi", "single"] = "multi"
+    #: Values of ``-device``.
     devices: tuple[str, ...] = ()
+    #: Whole arguments that the targets bring.
     fixtures: tuple[str, ...] = ()
+    #: None yields a command to be run by hand, with the serial port on the terminal.
     channels: Channels | None = None
+    #: The directory of the lab to run in, None for the distribution's.
     lab: Path | None = None
+    #: The range of physical addresses whose accesses are recorded where the platform can, from its first to below its
+    #: second.
     traced: tuple[int, int] | None = None
+    #: The I/O port that the kernel writes its serial log to.
     serial_port: int = COM1
+    #: Whether the machine waits for its debugger before it runs.
     paused: bool = False
 
 
@@ -112,31 +121,34 @@ class Supervisor(Protocol):
 
 @dataclass(frozen=True)
 class Platform:
-    """Something that runs a kernel.
-
-    ``provides`` holds the capabilities that targets may require. ``unavailable`` says in one line why it cannot run
-    here, None when it can. ``command`` is the program and its arguments. ``boot_seconds`` is how long to wait for the
-    first serial byte before the boot counts as dead. ``known`` is the verdict that a LOCKed exchange on emulated I/O is
-    known to get. ``breakpoints`` says which kinds hit. ``rounds`` is the default number of rounds of a run.
-    ``patience`` is what deadlines that fit QEMU on this host are multiplied by. ``supervise`` is there where QEMU does
-    not run on this host: it is given the line to the machine that runs it, a function that waits at most so many
-    seconds for the end of ``command`` and tells how it ended ("" while it runs), and the request. ``options`` are the
-    fields of LaunchRequest that the user may choose there. ``medium`` names the image format that the platform boots
-    for a request, "" for the ELF itself; it raises SpecError for choices that do not go together. ``engine`` is the
-    kind of program that carries the guest.
-    """
+    """Something that runs a kernel."""
 
     name: str
     summary: str
+    #: The capabilities that targets may require.
     provides: frozenset[str]
+    #: Why it cannot run here, in one line, None where it can.
     unavailable: Callable[[LaunchRequest], str | None]
+    #: The program and its arguments.
     command: Callable[[LaunchRequest], tuple[str, ...]]
+    #: How long to wait for the first serial byte before the boot counts as dead.
     boot_seconds: float
+    #: The verdict that a LOCKed exchange on emulated I/O is known to get.
     known: str
+    #: The kinds of breakpoints that work.
     breakpoints: Literal["any", "hardware", "none"]
+    #: The default number of rounds of a run.
     rounds: int = 10_000
+    #: The factor for deadlines that fit QEMU on this host.
     patience: float = 1.0
+    #: The fields of LaunchRequest that the user may choose.
     options: frozenset[str] = frozenset()
+    #: The image format that the platform boots for a request, "" for the ELF itself. Raises SpecError for choices that
+    #: do not go together.
     medium: Callable[[LaunchRequest], str] = lambda _: ""
+    #: Only where QEMU does not run on this host. Its arguments are the line to the machine that runs QEMU, a function,
+    #: and the request. The function waits at most so many seconds for the end of ``command`` and returns how it ended,
+    #: "" while it runs.
     supervise: Callable[[socket.socket, Callable[[float], str], LaunchRequest], Supervisor] | None = None
+    #: The kind of program that carries the guest.
     engine: Literal["qemu", "bochs"] = "qemu"

@@ -8,14 +8,13 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class CpuRegisters:
-    """One CPU of the stopped machine; registers are 32 bits wide.
+    """One CPU of the stopped machine; registers are 32 bits wide."""
 
-    ``thread`` is the debugger's number, ``target`` its text for it ("Thread 1.1 CPU#0 [running]"), ``cpu`` the
-    emulator's own number where the text gives one.
-    """
-
+    #: The debugger's number.
     thread: int
+    #: The debugger's text for the thread: "Thread 1.1 CPU#0 [running]".
     target: str
+    #: The emulator's own number where that text has one.
     cpu: int | None
     eip: int
     esp: int

@@ -62,11 +62,12 @@ class _Late(DebuggerError):
 
 @dataclass(frozen=True)
 class _Question:
-    """A deadline for an answer: ``complaint`` is reported where it does not come within ``seconds``, that is by
-    ``until`` on the clock of time.monotonic."""
+    """A deadline for an answer."""
 
+    #: What is reported where no answer comes.
     complaint: str
     seconds: float
+    #: The end of ``seconds``, on the clock of time.monotonic.
     until: float
     hint: str = ""
 
@@ -83,8 +84,9 @@ class _Question:
 
 @dataclass(frozen=True)
 class Halt:
-    """The machine has stopped again: on which thread, by the stub's number."""
+    """The machine has stopped again."""
 
+    #: The thread on which it stopped, by the stub's number.
     thread: int
 
 

@@ -16,34 +16,34 @@ from kgen.errors import MediaError, OutputError
 
 @dataclass(frozen=True)
 class Payload:
-    """A kernel as a disk loader needs it.
+    """A kernel as a disk loader needs it."""
 
-    ``flat`` is stored at physical address ``load_address``; the bytes from its end up to ``bss_end`` are zeroed;
-    execution starts at ``entry`` in 32-bit protected mode. ``serial_port`` is the I/O address of a 16550 and ``baud``
-    its speed, used by the loaders for error messages only; ``title`` says what it is, to people who read the disk.
-    """
-
+    #: The bytes to store at physical address ``load_address``.
     flat: bytes
     load_address: int
+    #: Where execution starts, in 32-bit protected mode.
     entry: int
+    #: The bytes from the end of ``flat`` up to this address are zeroed.
     bss_end: int
+    #: The I/O address of a 16550. The loaders use it for error messages only, like ``baud``.
     serial_port: int = 0x3F8
+    #: In bits a second.
     baud: int = 115200
+    #: What the disk is, for people who read it.
     title: str = "a test"
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """One way to store a bootable image.
+    """One way to store a bootable image."""
 
-    ``name`` is what the command line calls it, ``suffix`` the customary end of the file name (with the dot),
-    ``summary`` one line for people. ``write(payload, path)`` makes the file whole or not at all;
-    it raises MediaError or OutputError.
-    """
-
+    #: What the command line calls it.
     name: str
+    #: The customary end of the file name, with the dot.
     suffix: str
+    #: One line for people.
     summary: str
+    #: Makes the file whole or not at all. Raises MediaError or OutputError.
     write: Callable[[Payload, Path], None]
 
 

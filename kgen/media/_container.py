@@ -38,18 +38,21 @@ class Stored:
 
 @dataclass(frozen=True)
 class Packed:
-    """Blocks of a disk as a file holds them: the k-th of ``blocks``, which are numbers of disk blocks in order, lies
-    k blocks after the first. ``extents`` are their bytes in the file, ``end`` is the offset after the last block."""
+    """Blocks of a disk as a file holds them."""
 
+    #: Numbers of disk blocks, in order. The k-th of them lies k blocks after the first.
     blocks: tuple[int, ...]
+    #: The bytes of the blocks in the file.
     extents: tuple[Extent, ...]
+    #: The offset after the last block.
     end: int
 
 
 @dataclass(frozen=True)
 class Disk:
-    """The raw disk of DISK_BYTES: number and bytes of each page that is not all zeros, in order."""
+    """The raw disk of DISK_BYTES."""
 
+    #: Number and bytes of each page that is not all zeros, in order.
     pages: tuple[tuple[int, bytes], ...]
 
     def packed(self, block_bytes: int, start: int) -> Packed:
@@ -93,9 +96,10 @@ def disk_from(parts: Iterable[Extent]) -> Disk:
 
 @dataclass(frozen=True)
 class DiskContainer(ImageFormat):
-    """A format that stores the raw disk. ``contain(disk, file_name)`` is what its file holds; it is pure and raises
-    MediaError. ``file_name`` is the last part of the path, for formats that repeat it inside."""
+    """A format that stores the raw disk."""
 
+    #: What the file holds, for the disk and the last part of the file's path, which some formats repeat inside. It is
+    #: pure and raises MediaError.
     contain: Callable[[Disk, str], Stored]
 
 

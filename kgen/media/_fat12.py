@@ -31,9 +31,11 @@ _BOOT_CODE = b"\xcd\x18\xf4\xeb\xfd"
 
 @dataclass(frozen=True)
 class Volume:
-    """The bytes of the file system, and where in them each file's own begin."""
+    """A file system."""
 
+    #: All its bytes.
     data: bytes
+    #: Where in them the bytes of each file begin.
     offsets: Mapping[str, int]
 
 

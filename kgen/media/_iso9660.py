@@ -25,18 +25,23 @@ _DIRECTORY = 2
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a file's bytes are: the first block of 2048, and how many bytes."""
+    """Where the bytes of a file are."""
 
+    #: The number of the first block of 2048 bytes.
     block: int
+    #: In bytes.
     size: int
 
 
 @dataclass(frozen=True)
 class BootEntry:
-    """What firmware starts: ``sectors`` of 512 bytes from ``block`` on, for a BIOS or for UEFI."""
+    """What firmware starts."""
 
+    #: The number of the first block of 2048 bytes.
     block: int
+    #: How many sectors of 512 bytes.
     sectors: int
+    #: For UEFI, not for a BIOS.
     efi: bool = False
 
 

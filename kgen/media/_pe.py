@@ -113,9 +113,11 @@ def _optional_header(wide: bool) -> type[LittleEndianStructure]:
 
 @dataclass(frozen=True)
 class PeSection:
-    """Bytes at ``address``, a multiple of PAGE from the start of the loaded file. ``name`` has at most 8 letters."""
+    """A section of the file."""
 
+    #: At most 8 letters.
     name: str
+    #: Where it is loaded: a multiple of PAGE, counted from the start of the loaded file.
     address: int
     data: bytes
     access: Access

@@ -49,6 +49,7 @@ def application(payload: Payload, machine: Machine = Machine.X64) -> bytes:
 class _Parts(NamedTuple):
     """What the application is linked from beside the kernel: bytes, and the addresses that they are linked for."""
 
+    #: The address at which the application begins to run.
     start: int
     code_address: int
     code: bytes

@@ -51,10 +51,13 @@ BIOS_KIND, ESP_KIND = 0x7F, 0xEF
 
 @dataclass(frozen=True)
 class Partition:
-    """A primary partition: ``count`` sectors of 512 bytes from LBA ``first``; ``kind`` is the type byte."""
+    """A primary partition."""
 
+    #: The LBA of its first sector.
     first: int
+    #: How many sectors of 512 bytes.
     count: int
+    #: The type byte.
     kind: int = BIOS_KIND  # reserved for individual or local use: no system mounts or repairs it
     active: bool = True
 

@@ -19,7 +19,7 @@ _FIXED = 2
 
 
 class _Footer(ctypes.BigEndianStructure):
-    """The last 512 bytes, "Hard Disk Footer Format"; ``checksum`` is the ones' complement of the sum of the others."""
+    """The last 512 bytes, "Hard Disk Footer Format"."""
 
     _fields_ = (
         ("cookie", ctypes.c_ubyte * 8),
@@ -36,6 +36,7 @@ class _Footer(ctypes.BigEndianStructure):
         ("heads", ctypes.c_uint8),
         ("track_sectors", ctypes.c_uint8),
         ("disk_type", ctypes.c_uint32),
+        #: The ones' complement of the sum of the other bytes.
         ("checksum", ctypes.c_uint32),
         ("unique_id", ctypes.c_ubyte * 16),
         ("saved_state", ctypes.c_uint8),

@@ -45,9 +45,11 @@ _BUILD_ID = len(MAGIC) + 8
 
 @dataclass(frozen=True)
 class _Segment:
-    """Memory from ``address`` on that stands in the file from ``offset`` on."""
+    """A part of memory that the file holds."""
 
+    #: Physical.
     address: int
+    #: Where it begins in the file.
     offset: int
     size: int
 
@@ -160,13 +162,15 @@ def _disjoint(parts: Sequence[tuple[int, int, int]], size: int) -> tuple[_Segmen
 
 @dataclass(frozen=True)
 class Block:
-    """A results block in a dump. ``spec`` is what its kernel was asked, ``record`` what it says; where there is none of
-    them, ``problem`` tells why."""
+    """A results block in a dump."""
 
     address: int
     build_id: str
+    #: The request that its kernel was built for, None where there is a ``problem``.
     spec: KernelSpec | None
+    #: What it says, None where there is a ``problem``.
     record: Record | None
+    #: Why there is no record.
     problem: str = ""
 
 

@@ -30,10 +30,12 @@ NOT_NATIVE = (
 
 @dataclass(frozen=True)
 class Table:
-    """``runs`` are the rows from one start of the program to the next. ``unreadable`` counts lines that look like rows
-    and are none, or whose columns contradict each other or the rows beside them: they are no evidence."""
+    """The original's table, as a log has it."""
 
+    #: The rows from one start of the program to the next.
     runs: tuple[tuple[Row, ...], ...]
+    #: How many lines look like rows and are none, or have columns that contradict each other or the rows beside them.
+    #: They are no evidence.
     unreadable: int
 
     @property

@@ -61,35 +61,39 @@ class CodeFault:
 
 @dataclass(frozen=True)
 class CodePhase:
-    """One phase. ``violations`` are by kind, in its order; a phase without cells has counted nothing. ``live`` are the
-    counts of live batches by style, () where the code has none; ``idle`` is a CPU that never tried in the proof."""
+    """One phase."""
 
     status: PhaseStatus
     decode: Decode = Decode.UNKNOWN
     rounds: int = 0
     judged: int = 0
     events: int = 0
+    #: By kind, in its order. A phase without cells has counted nothing.
     violations: tuple[int, ...] = (0,) * len(ViolationKind)
     fault: CodeFault | None = None
+    #: The counts of live batches by style, () where the code has none.
     live: tuple[Live, ...] = ()
+    #: A CPU that never tried in the proof.
     idle: int | None = None
 
 
 @dataclass(frozen=True)
 class Code:
-    """What a code says. ``spec`` is the request as far as the verdict depends on it; ``phases`` are its phases, the
-    case last. ``count0``, ``count1`` and ``count2`` are the columns of the table: puts of CPU 0, takes of CPU 1, takes
-    of all others; ``idle`` is a CPU that never tried, if there is one. ``fault`` is what ended the run, if anything
-    did."""
+    """What a code says."""
 
+    #: The request, as far as the verdict depends on it.
     spec: KernelSpec
     state: KernelState
     cpus_found: int
+    #: What ended the run, None where no exception did.
     fault: CodeFault | None
+    #: Of the request, the case last.
     phases: tuple[CodePhase, ...]
+    #: The columns of the table: puts of CPU 0, takes of CPU 1, takes of all others.
     count0: int = 0
     count1: int = 0
     count2: int = 0
+    #: A CPU that never tried, None where there is none.
     idle: int | None = None
     foreign: int = 0
     left: int = 0

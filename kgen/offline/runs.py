@@ -41,23 +41,27 @@ _LINE_SHOWN = 40
 
 @dataclass(frozen=True)
 class Named:
-    """A kernel that the user named. ``kernel`` is its ELF, None where only its manifest was given."""
+    """A kernel that the user named."""
 
     name: str
     spec: KernelSpec
     build_id: str
+    #: Its ELF, None where only its manifest was given.
     kernel: LoadedElf | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run to be judged. ``where`` names its part of the input. ``spec`` is None where the request is unknown:
-    ``known`` is then the verdict. ``notes`` say what was done to the input."""
+    """A run to be judged."""
 
+    #: Names its part of the input.
     where: str
+    #: None where the request is unknown.
     spec: KernelSpec | None
     observation: Observation
+    #: The verdict, where the request is unknown.
     known: Verdict | None = None
+    #: What was done to the input.
     notes: tuple[str, ...] = ()
 
 

@@ -46,10 +46,11 @@ _TOKEN = re.compile(r"[0-9]+|[A-Za-z]+|\s+|.", re.DOTALL)
 
 @dataclass(frozen=True)
 class Capture:
-    """``text`` holds the guest's lines as it printed them, one character a byte, line ends LF, and what else was in the
-    file. ``notes`` say what had to be undone, one sentence each."""
+    """A serial log as kgen reads it."""
 
+    #: The guest's lines as it printed them, one character a byte, line ends LF, and what else was in the file.
     text: str
+    #: What had to be undone, one sentence each.
     notes: tuple[str, ...]
 
 

@@ -29,10 +29,11 @@ _MOST = 1 << 53
 
 @dataclass(frozen=True)
 class Rate:
-    """``events`` of ``chances``, and the limits between which the rate lies at 95 %, all as fractions of 1."""
+    """The rate of ``events`` among ``chances``."""
 
     events: int
     chances: int
+    #: The limits between which the rate lies at 95 %, as fractions of 1.
     low: float
     high: float
 

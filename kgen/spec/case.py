@@ -93,19 +93,21 @@ def check_address(address: int, size: int) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """instruction x target x experiment x alignment x CPU count, the thing a verdict is about.
+    """The subject of a verdict: instruction x target x experiment x alignment x CPU count.
 
-    ``width`` is in bits, ``offset`` in bytes from where the target begins. What is left out (0 or "") becomes the
-    instruction's own: 32 bits where it has them, the experiment that tests it best, a register as the source.
+    What is left out (0 or "") becomes the instruction's own: 32 bits where it has them, the experiment that tests it
+    best, a register as the source.
     """
 
     instruction: str
+    #: In bits.
     width: int = 0
     lock: bool = True
     target: str = "vga-text"
     experiment: str = ""
     cpus: int = MIN_CPUS
     source: str = ""
+    #: In bytes, from the start of the target.
     offset: int = 0
 
     def __post_init__(self) -> None:

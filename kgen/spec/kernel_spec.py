@@ -51,30 +51,34 @@ _OLD_CELLS = {"counter": 16, "mutex": 1, "own-bits": 32, "parity": 64, "token": 
 
 @dataclass(frozen=True)
 class KernelSpec:
-    """Everything that decides the bytes of a kernel.
+    """Everything that decides the bytes of a kernel."""
 
-    ``more`` are the cases of a suite after its first, ``case``; ``suite`` is its name, ``budget`` the seconds that all
-    of them may take. Without a budget N is what ``rounds`` says; with one ``rounds`` is the least, and N grows until
-    the power controls have failed. ``rounds`` 0 runs until told to stop. ``batch`` is the number of cells one handshake
-    of a case's own experiment covers, 0 for the default. ``print_every`` is the distance in rounds between table rows,
-    0 for the default (the first 20 rounds, then about ten rows a second). ``serial_port`` is an I/O port, ``baud`` in
-    bits a second. With ``proof_seconds`` a walk goes on until its proof is reached, for so many seconds at most
-    (kgen.kernel.live), without them for as many operations as ``rounds`` says. ``rules`` 1 marks kernels of versions
-    that counted no live batches: they are planned and read as ever, and never called ATOMIC.
-    """
-
+    #: The only case, or the first one of a suite.
     case: Case
+    #: N. With a ``budget`` it is the least: N grows until the power controls have failed. 0 runs until the user stops
+    #: it.
     rounds: int = 10_000
     controls: bool = True
     poll: Poll = Poll.BOTH
+    #: How many cells one handshake of a case's own experiment covers, 0 for the default.
     batch: int = 0
+    #: The distance in rounds between table rows, 0 for the default: the first 20 rounds, then about ten rows a second.
     print_every: int = 0
+    #: An I/O port.
     serial_port: int = 0x3F8
+    #: In bits a second.
     baud: int = 115_200
+    #: The cases of a suite after its first.
     more: tuple[Case, ...] = ()
+    #: Its name.
     suite: str = ""
+    #: The seconds that all cases of a suite may take.
     budget: int = 0
+    #: A walk goes on until its proof is reached, for at most so many seconds (kgen.kernel.live). 0: for as many
+    #: operations as ``rounds`` says.
     proof_seconds: int = 0
+    #: 1 marks kernels of versions that counted no live batches. They are planned and read like others, and the verdict
+    #: on them is never ATOMIC.
     rules: int = RULES
 
     def __post_init__(self) -> None:

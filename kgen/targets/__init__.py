@@ -12,37 +12,39 @@ from kgen import registry
 
 @dataclass(frozen=True)
 class MemoryTarget:
-    """A place for cells.
-
-    ``address`` is the physical address of the first cell, or None where the kernel finds it when it runs: at its own
-    ``symbol``, or by ``setup``. ``declared`` says what the target claims to be; ``size`` is the number of bytes that
-    may hold cells, ``extent`` how far they may reach in cases with an offset (0: no further). ``page_offset`` is the
-    first cell's distance in bytes from a page boundary, where that is not plain from the address. ``widths`` are the
-    operand widths in bits that the place takes, by its data sheet.
-
-    ``setup`` is assembly that makes the place ready before each phase: it leaves the address in EDI and CF clear, or
-    CF set where the machine has no such place; it may change every register but ESP, and call ``pci_find``,
-    ``pci_bar`` and ``vga_mode`` of the kernel. ``requires`` names the capabilities a platform must provide and
-    ``qemu`` the arguments that make QEMU have the place. ``vga`` is not 0 where VGA memory decodes: the value of
-    graphics controller register 6 that moves it away, by which the guest proves what is there. ``video`` says that the
-    place is, or may be, the memory of the display adapter at an address of its own: the kernel then does not draw.
-    ``quiet`` says that a debugger may read the cells while the kernel works: no read changes anything there.
-    """
+    """A place for cells."""
 
     name: str
     summary: str
+    #: The physical address of the first cell. None where the kernel finds it when it runs: at its own ``symbol``, or by
+    #: ``setup``.
     address: int | None
+    #: How many bytes may hold cells.
     size: int
+    #: What the target claims to be.
     declared: Literal["io", "ram"]
+    #: The capabilities that a platform must provide.
     requires: frozenset[str] = frozenset()
+    #: Not 0 where VGA memory decodes: the value of graphics controller register 6 that moves it away. By this the guest
+    #: proves what is there.
     vga: int = 0
     symbol: str = ""
+    #: Assembly that makes the place ready before each phase. It leaves the address in EDI and clears CF, or sets CF
+    #: where the machine has no such place. It may change every register but ESP, and call the kernel's ``pci_find``,
+    #: ``pci_bar`` and ``vga_mode``.
     setup: tuple[str, ...] = ()
+    #: The arguments with which QEMU has the place.
     qemu: tuple[str, ...] = ()
+    #: How far cells may reach in cases with an offset, in bytes; 0: no further than ``size``.
     extent: int = 0
+    #: The distance in bytes of the first cell from a page boundary, where it does not follow from the address.
     page_offset: int = 0
+    #: The operand widths in bits that the place takes, by its data sheet.
     widths: tuple[int, ...] = (8, 16, 32, 64)
+    #: Whether the place is, or may be, the memory of the display adapter at an address of its own: the kernel then does
+    #: not draw.
     video: bool = False
+    #: Whether a debugger may read the cells while the kernel works: no read changes anything there.
     quiet: bool = False
 
     def __post_init__(self) -> None:

@@ -12,22 +12,23 @@ SymbolKind = Literal["func", "object", "abs"]
 
 @dataclass(frozen=True)
 class Source:
-    """A rendered translation unit.
+    """A rendered translation unit."""
 
-    ``name`` is the file name that error messages and the line table use; ``text`` holds one statement a line.
-    """
-
+    #: The file name in error messages and in the line table.
     name: str
+    #: One statement a line.
     text: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A run of bytes at one physical address. ``data`` is empty for nobits sections, ``size`` never is."""
+    """A run of bytes at one physical address."""
 
     name: str
     address: int
+    #: In bytes, also where ``data`` is empty.
     size: int
+    #: Empty for nobits sections.
     data: bytes
     align: int
     flags: SectionFlags
@@ -35,10 +36,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A global label or constant. ``value`` is its run address; ``size`` in bytes reaches to the next global label."""
+    """A global label or constant."""
 
     name: str
+    #: A label's run address.
     value: int
+    #: In bytes, up to the next global label.
     size: int
     section: str
     kind: SymbolKind
@@ -46,25 +49,30 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Line:
-    """Bytes that one source line (1-based) emitted. ``address`` is where they are stored,
-    ``run_address`` where they execute; the two differ inside ``.phase`` only. ``is_code`` tells instructions from
-    data."""
+    """Bytes that one source line emitted."""
 
+    #: From 1.
     line: int
+    #: Where the bytes are stored.
     address: int
+    #: Where they execute. It differs from ``address`` inside ``.phase`` only.
     run_address: int
     data: bytes
     section: str
+    #: True for instructions, false for data.
     is_code: bool
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """What the assembler made of one Source: sections in address order, symbols by name, lines in source order."""
+    """What the assembler made of one Source."""
 
     source: Source
+    #: In order of their addresses.
     sections: tuple[Section, ...]
+    #: In order of their names.
     symbols: tuple[Symbol, ...]
+    #: In order of the source.
     lines: tuple[Line, ...]
 
     def address(self, name: str) -> int:

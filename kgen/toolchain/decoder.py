@@ -151,7 +151,7 @@ def disassemble(data: bytes, address: int) -> tuple[int, str]:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What is looked at of an instruction that capstone has decoded. Its own object is ten times as large."""
+    """The parts of an instruction decoded by capstone that are used. Capstone's own object is ten times as large."""
 
     mnemonic: str
     op_str: str

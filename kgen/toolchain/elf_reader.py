@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedElf:
-    """What read() found in a file that link() wrote. ``sections`` are those that occupy guest memory."""
+    """What read() found in a file that link() wrote."""
 
     spec_json: str
     build_id: bytes
     entry: int
     symbols: Mapping[str, int]
+    #: Those that occupy guest memory.
     sections: tuple[Section, ...]
 
 

@@ -26,35 +26,39 @@ Kind = Literal["label", "bytes", "instruction", "branch", "align", "skip", "org"
 
 @dataclass(eq=False)
 class Area:
-    """A section being filled. ``base`` and ``size`` are bytes and settle while the layout runs."""
+    """A section that is being filled."""
 
     name: str
     flags: SectionFlags
     align: int
+    #: In bytes, like ``size``. Both settle while the layout runs.
     base: int = 0
     size: int = 0
 
 
 @dataclass(eq=False)
 class Item:
-    """One statement's place. ``argument`` is the expression of a padding, an ``.equ`` or a ``.phase``;
-    ``values`` are those of data and operands; ``offset`` counts from the section's start; ``name`` is what it defines,
-    ``exported`` unless local."""
+    """The place of one statement."""
 
     statement: Statement
     area: Area
     mode: int
     kind: Kind
     size: int = 0
+    #: The expression of a padding, an ``.equ`` or a ``.phase``.
     argument: Expression = 0
+    #: The expressions of data and operands.
     values: tuple[Expression, ...] = ()
     fill: int = 0
     width: int = 0
+    #: What the statement defines.
     name: str = ""
+    #: Whether that is not local.
     exported: bool = False
     instruction: Instruction | None = None
     data: bytes | None = None
     near: bool = False
+    #: Counted from the section's start.
     offset: int = 0
     run: int = 0
 
@@ -79,12 +83,15 @@ class SymbolTable(dict[str, int]):
 
 @dataclass(eq=False)
 class Layout:
-    """Items in source order and areas in order of first appearance; ``symbols`` holds the last values."""
+    """The places of all statements."""
 
+    #: In order of the source.
     items: list[Item]
+    #: In order of first appearance.
     areas: list[Area]
     origin: int
     page_align: bool
+    #: The last values.
     symbols: SymbolTable = field(init=False)
 
     def __post_init__(self) -> None:

@@ -119,21 +119,24 @@ class _SymbolEntry(ctypes.LittleEndianStructure):
 
 @dataclass(frozen=True)
 class Elf:
-    """A linked kernel. ``sections`` are the assembly's, with the build id patched in."""
+    """A linked kernel."""
 
     data: bytes = field(repr=False)
     build_id: bytes
     entry: int
     symbols: Mapping[str, int]
+    #: The assembly's, with the build id patched in.
     sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True)
 class FlatImage:
-    """The bytes to copy to ``load_address``; what lies from ``data_end`` up to ``bss_end`` is to be zeroed."""
+    """The kernel as one run of bytes."""
 
     data: bytes = field(repr=False)
+    #: Where to copy ``data`` to.
     load_address: int
+    #: From here up to ``bss_end``, memory must be zeroed.
     data_end: int
     bss_end: int
 

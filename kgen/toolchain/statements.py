@@ -47,9 +47,11 @@ class Register:
 
 @dataclass(frozen=True)
 class Memory:
-    """``SIZE ptr SEGMENT:[base + index*scale + displacement]``; size in bytes, 0 or "" where nothing is said."""
+    """``SIZE ptr SEGMENT:[base + index*scale + displacement]``."""
 
+    #: In bytes, 0 where none is written.
     size: int
+    #: "" where none is written, like ``base`` and ``index``.
     segment: str
     base: str
     index: str
@@ -78,21 +80,26 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Directive:
-    """``name`` with its dot; one token sequence an argument."""
+    """An assembler directive."""
 
+    #: With its dot.
     name: str
+    #: One sequence of tokens for each argument.
     arguments: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One source line. ``label`` is the full name of a label defined before ``body``; ``scope`` the global label
-    that local names belong to; ``where`` is what an error message says; ``text`` the line without its margins."""
+    """One source line."""
 
     line: int
+    #: The place as error messages name it.
     where: str
+    #: The line without its margins.
     text: str
+    #: The full name of a label defined before ``body``.
     label: str
+    #: The global label that local names belong to.
     scope: str
     body: Instruction | Directive | None
 

@@ -31,11 +31,12 @@ ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
 
 @dataclass(frozen=True)
 class Run:
-    """One case and its controls, matched with the plan. ``number`` is the case's index in the kernel."""
+    """One case and its controls, matched with the plan."""
 
     spec: KernelSpec
     observation: Observation
     record: Record
+    #: The case's index in the kernel.
     number: int
     planned: tuple[Phase, ...]
     found: Mapping[int, PhaseRecord]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Pause:
-    """The machine stood still, from ``begin`` to ``end`` in seconds of one clock."""
+    """A time in which the machine stood still."""
 
+    #: In seconds of the same clock as ``end``.
     begin: float
     end: float
 
@@ -20,10 +21,11 @@ class Pause:
 
 @dataclass(frozen=True)
 class Pace:
-    """At most ``share`` (above 0, below 1) of the time is spent standing still; two looks begin ``interval`` seconds
-    apart at least."""
+    """How often to look."""
 
+    #: The part of the time that the machine may stand still: above 0, below 1.
     share: float
+    #: The least time in seconds between the starts of two looks.
     interval: float
 
     def next_look(self, last: Pause) -> float:
@@ -37,13 +39,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Cost:
-    """What looking has cost up to now. ``began`` and ``now`` bound the time that is counted, in seconds of one clock;
-    ``paused`` is the sum of the pauses, ``longest`` the longest one, in seconds."""
+    """What the looks have cost up to now."""
 
+    #: The time that is counted is from here to ``now``, in seconds of one clock.
     began: float
     now: float
     looks: int = 0
+    #: The sum of the pauses, in seconds.
     paused: float = 0.0
+    #: The longest pause, in seconds.
     longest: float = 0.0
 
     def after(self, pause: Pause) -> Cost:

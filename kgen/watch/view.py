@@ -30,26 +30,30 @@ REMARK = "watching shifts the CPUs in time: for a verdict use kgen verify or kge
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: ``at`` seconds after we came the machine was stopped for it, ``pause`` seconds long."""
+    """One look."""
 
+    #: When the machine was stopped for it, in seconds since kgen connected.
     at: float
+    #: How long it was stopped, in seconds.
     pause: float
     seen: Glance
 
 
 @dataclass(frozen=True)
 class View:
-    """Everything there is to show, ``elapsed`` seconds after we came. ``budget`` is the part of the machine's time that
-    looking may take; ``ending`` says why there will be no further look, "" while there will be; ``left`` how the
-    machine was left."""
+    """Everything there is to show."""
 
     spec: KernelSpec
     address: str
+    #: The part of the machine's time that the looks may take.
     budget: float
     samples: tuple[Sample, ...]
+    #: Seconds since kgen connected.
     elapsed: float
     cost: Cost
+    #: Why there will be no further look, "" while there will be one.
     ending: str = ""
+    #: How the machine was left.
     left: str = ""
 
     @property

@@ -37,29 +37,34 @@ _GUESS = "it is taken to have been running, which neither its stub nor a --qmp t
 
 @dataclass(frozen=True)
 class Watched:
-    """Where to look, and how. ``address`` is the stub's, ``qmp`` QEMU's control socket. ``seconds`` bounds the whole
-    (None: not), ``once`` means one look; ``resume`` lets a machine run that was found stopped; ``timeout``, in seconds,
-    is for each answer of the stub."""
+    """Where to look, and how."""
 
+    #: The stub's.
     address: str
     pace: Pace
+    #: QEMU's control socket.
     qmp: str | None = None
+    #: The most that the whole may take, None for no limit.
     seconds: float | None = None
+    #: Whether to look only once.
     once: bool = False
+    #: Whether to let a machine run that was found stopped.
     resume: bool = False
+    #: In seconds, for each answer of the stub.
     timeout: float = 10.0
 
 
 @dataclass
 class _Machine:
-    """The machine behind the stub, since when we hold it (on the clock of time.monotonic), and how it is to be left.
-    ``doubt`` says what is known of it where it could not be left so."""
+    """The machine that the stub controls, and how to leave it."""
 
     stub: Stub
+    #: When kgen connected, on the clock of time.monotonic.
     began: float
     found: str
     runs_after: bool
     ended: bool = False
+    #: What is known of the machine where it could not be left as it should be.
     doubt: str = ""
 
 

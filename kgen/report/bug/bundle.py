@@ -29,10 +29,12 @@ REPORT = "report.md"
 
 @dataclass(frozen=True)
 class Packed:
-    """A file of the bundle: its name there, what is in it, and what it is in words."""
+    """A file of the bundle."""
 
+    #: Its name in the bundle.
     name: str
     data: bytes
+    #: What it is, in words.
     what: str
 
     @property

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loop:
-    """Routines of the kernel that some CPUs run in a phase: who, and which."""
+    """Routines of the kernel that some CPUs run in a phase."""
 
+    #: The CPUs, in words.
     cpus: str
     routines: tuple[str, ...]
 

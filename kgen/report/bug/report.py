@@ -32,11 +32,14 @@ _TITLE = 200
 
 @dataclass(frozen=True)
 class Enclosed:
-    """A file that goes with the report: its name, size in bytes, SHA-256 in hex, and what it is."""
+    """A file that goes with the report."""
 
     name: str
+    #: In bytes.
     size: int
+    #: In hex.
     sha256: str
+    #: What it is, in words.
     what: str
 
 

@@ -46,10 +46,11 @@ FATAL = frozenset({Difference.WORSE, Difference.VANISHED, Difference.UNPROVEN})
 
 @dataclass(frozen=True)
 class Column:
-    """One run. ``label`` is short and its own; ``where`` names the file; the rest says what ran where, "" where the
-    result does not say."""
+    """One run. A text is "" where the result does not have it."""
 
+    #: Short, and different for each column.
     label: str
+    #: Names the file.
     where: str
     platform: str
     hypervisor: str
@@ -59,19 +60,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one run says of one case.
-
-    ``rounds`` is N in the experiment's unit, ``judged`` in chances of an event (``chance`` names them), ``events``
-    those that showed anything (None where that is not known), ``bound`` the upper limit on their rate at 95 % (ATOMIC
-    only). ``asked`` is the part of the request that bears on it."""
+    """What one run says of one case."""
 
     verdict: VerdictKind
     reason: str
     violations: Mapping[str, int]
+    #: N in the experiment's unit.
     rounds: int
+    #: The number of chances of an event, in the unit ``chance``.
     judged: int
+    #: The chances that showed a violation, None where that is unknown.
     events: int | None
+    #: The upper limit on their rate at 95 %, for ATOMIC only.
     bound: float | None
+    #: The part of the request that has an influence on the verdict.
     asked: Mapping[str, str]
     chance: str
 
@@ -83,20 +85,25 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """A case in one column: ``cell`` (None: the run does not have it), and how it differs from the baseline's.
-    ``why`` says so in words, ``remarks`` are facts that did not decide."""
+    """A case in one column."""
 
+    #: None where the run does not have the case.
     cell: Cell | None
+    #: From the baseline's cell.
     difference: Difference
+    #: The difference in words.
     why: str = ""
+    #: Facts that did not decide.
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case (its id, "" where the request is unknown), with one entry for each column; the baseline's is first."""
+    """One case."""
 
+    #: Its id, "" where the request is unknown.
     case: str
+    #: One for each column; the baseline's is first.
     entries: tuple[Entry, ...]
 
     @property
@@ -107,11 +114,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole table, the baseline's column first. ``fatal`` are the differences that make it fail; empty where it is
-    only to be shown."""
+    """The whole table."""
 
+    #: The baseline's is first.
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    #: The differences that make the comparison fail; empty where it is only shown.
     fatal: frozenset[Difference]
 
     def counts(self, column: int) -> Mapping[Difference, int]:

@@ -13,18 +13,17 @@ from kgen.report.results.model import Run
 
 @dataclass(frozen=True)
 class ReportFormat:
-    """One form of a report.
+    """One form of a report."""
 
-    ``name`` is what the command line calls it, ``suffix`` the customary end of the file name (with the dot),
-    ``summary`` one line for people. ``render(runs)`` returns the whole text, with a final newline; the same runs make
-    the same text. ``render_with(runs, enclosed)`` does the same where the form also lists the files that go with it,
-    otherwise it is None.
-    """
-
+    #: What the command line calls it.
     name: str
+    #: The customary end of the file name, with the dot.
     suffix: str
+    #: One line for people.
     summary: str
+    #: The whole text, with a final newline. The same runs make the same text.
     render: Callable[[Sequence[Run]], str]
+    #: The same where the form also lists the files that go with it, otherwise None.
     render_with: Callable[[Sequence[Run], Sequence[Enclosed]], str] | None = None
 
 

@@ -32,38 +32,43 @@ _CONTROLS = 40
 
 @dataclass(frozen=True)
 class Table:
-    """A table: ``caption``, the columns' names, the rows; ``numbers`` are the columns that are set to the right.
-    ``more`` says what was left out, "" where nothing was."""
+    """A table."""
 
     caption: str
+    #: The names of the columns.
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    #: The columns that are set to the right.
     numbers: frozenset[int] = frozenset()
+    #: What was left out, "" where nothing was.
     more: str = ""
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """A chart with the same in words. ``meanings`` are the kinds of violation in it, each with what it is."""
+    """A chart, and its content in words."""
 
     strips: tuple[Strip, ...]
     table: Table | None
+    #: The kinds of violation in it, each with what it means.
     meanings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class SceneView:
-    """The scene of a violation: the chart, and the lines of text under their headings."""
+    """The scene of a violation."""
 
     chart: Lanes | None
+    #: Headings, each with its lines of text.
     parts: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case, ready for the page. ``name`` is its id, or "" where the request is unknown."""
+    """One case, ready for the page."""
 
     anchor: str
+    #: Its id, or "" where the request is unknown.
     name: str
     platform: str
     kind: str

@@ -30,33 +30,38 @@ _LETTER = 6
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened in a lane, both counted from 0, with a word for it."""
+    """Something that happened in a lane."""
 
+    #: Counted from 0, like ``lane``.
     column: int
     lane: int
     shape: Shape
+    #: A word for it.
     text: str
 
 
 @dataclass(frozen=True)
 class Link:
-    """A line between two lanes in one column; ``broken`` where what was to go along it did not arrive."""
+    """A line between two lanes in one column."""
 
     column: int
     first: int
     last: int
+    #: Whether what it stands for did not arrive.
     broken: bool
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What is to be drawn. ``heads`` stand above the columns, ``feet`` below: two lines each. ``story`` says in words
-    what can be seen."""
+    """What to draw."""
 
     title: str
+    #: What the chart shows, in words.
     story: str
     lanes: tuple[str, ...]
+    #: The text above each column.
     heads: tuple[str, ...]
+    #: The two lines of text below each column.
     feet: tuple[tuple[str, str], ...]
     marks: tuple[Mark, ...]
     links: tuple[Link, ...]
@@ -64,11 +69,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A text or a mark at its place; ``shape`` is "" for a text."""
+    """A text or a mark at its place."""
 
     x: int
     y: int
     text: str
+    #: "" for a text.
     shape: str = ""
 
 
@@ -84,13 +90,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Strip:
-    """A part of a chart, ready to be drawn. ``rails`` are the heights of the lanes."""
+    """A part of a chart, ready to be drawn."""
 
     title: str
     story: str
     width: int
     height: int
     names: tuple[Drawn, ...]
+    #: The heights of the lanes.
     rails: tuple[int, ...]
     heads: tuple[Drawn, ...]
     feet: tuple[Drawn, ...]

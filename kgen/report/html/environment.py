@@ -38,9 +38,11 @@ _KVM = "kvm"
 
 @dataclass(frozen=True)
 class Place:
-    """The environment: what matters, and the parameters of the host's KVM modules, which few people read."""
+    """The environment of a run."""
 
+    #: What matters.
     rows: tuple[tuple[str, str], ...]
+    #: The parameters of the host's KVM modules, which few people read.
     parameters: tuple[tuple[str, str], ...]
 
 

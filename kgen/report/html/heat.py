@@ -20,37 +20,44 @@ Anchors = Mapping[tuple[int, str], str]
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One case in one run.
+    """One case in one run."""
 
-    ``colour`` names the style, ``sign`` the verdict, ``rate`` and ``kinds`` say how often which violations were seen.
-    ``title`` says all of it in words; ``anchor`` leads to the details, "" where there are none.
-    """
-
+    #: Names the style.
     colour: str
+    #: The verdict.
     sign: str
+    #: How often violations were seen.
     rate: str
+    #: Their kinds.
     kinds: str
+    #: All of it in words.
     title: str
+    #: Where the details are, "" where there are none.
     anchor: str
 
 
 @dataclass(frozen=True)
 class HeatRow:
-    """One row: what the CPUs did, on how many bits, and the result in each column (None: not part of that run).
-    ``span`` is the number of rows that share ``name``, from this one on, 0 where an earlier one has it."""
+    """One row of a map."""
 
+    #: What the CPUs did.
     name: str
+    #: On how many bits.
     width: int
+    #: How many rows, from this one on, share ``name``; 0 where an earlier row has it.
     span: int
+    #: The result in each column, None where the run does not have the case.
     cells: tuple[HeatCell | None, ...]
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One map. ``groups`` are the runs with the numbers of their columns, ``columns`` the targets."""
+    """One map."""
 
     title: str
+    #: The runs, each with the number of its columns.
     groups: tuple[tuple[str, int], ...]
+    #: The targets.
     columns: tuple[str, ...]
     rows: tuple[HeatRow, ...]
 

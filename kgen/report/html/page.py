@@ -37,26 +37,29 @@ _PLAIN = frozenset({VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.RAM_BACKED
 
 @dataclass(frozen=True)
 class LogView:
-    """One serial log, as much of it as there is room for."""
+    """One serial log."""
 
     title: str
+    #: The part of it that there is room for.
     text: Excerpt
 
 
 @dataclass(frozen=True)
 class Again:
-    """Shell lines that make a result again: with kgen, and with the image run by hand. ``notes`` are sentences on
-    them, ``invocation`` is the command line that made it, "" where the result does not say."""
+    """Shell lines that make a result again."""
 
     with_kgen: tuple[str, ...]
+    #: With the image, without kgen.
     by_hand: tuple[str, ...]
+    #: Sentences on the lines.
     notes: tuple[str, ...]
+    #: The command line that made the result, "" where the result does not have it.
     invocation: str
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run, ready for the page. ``cases`` are shown in full, ``summaries`` are those of a suite in one line each."""
+    """One run, ready for the page."""
 
     anchor: str
     label: str
@@ -68,7 +71,9 @@ class RunView:
     reason: str
     counts: tuple[tuple[str, str, int], ...]
     is_suite: bool
+    #: Those that are shown in full.
     cases: tuple[CaseView, ...]
+    #: Those of a suite, in one line each.
     summaries: tuple[CaseView, ...]
     more: int
     place: Place

@@ -17,14 +17,16 @@ _LOST = "lost"
 
 @dataclass(frozen=True)
 class RateRow:
-    """The rate of one kind of violation, or of any. ``count`` is how many violations there were. ``rate`` counts the
-    rounds or batches (``unit``) that showed any, None where they were not counted; ``at_most`` says that they may be
-    fewer."""
+    """The rate of one kind of violation, or of all kinds."""
 
     kind: str
+    #: How many violations there were.
     count: int
+    #: The rate of ``unit``s with a violation, None where they were not counted.
     rate: Rate | None
+    #: Whether they may be fewer.
     at_most: bool
+    #: Rounds or batches.
     unit: str
 
     @property

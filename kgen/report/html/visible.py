@@ -16,11 +16,13 @@ _PICTURES = 0x2400
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The lines of a long text that are shown: those at its begin and those at its end. ``left_out`` says in words what
-    stood between them, "" where nothing did."""
+    """The lines of a long text that are shown."""
 
+    #: Those at its start.
     head: tuple[str, ...]
+    #: What is between them, in words; "" where nothing is.
     left_out: str
+    #: Those at its end.
     tail: tuple[str, ...]
 
 

@@ -22,9 +22,10 @@ _FILE = re.compile(r"\bfile=(?:,,|[^,])*")
 
 @dataclass(frozen=True)
 class Machine:
-    """A command of ``words`` that runs the kernel for at most ``seconds`` and writes its serial port to a file."""
+    """A command that runs the kernel and writes its serial port to a file."""
 
     words: tuple[str, ...]
+    #: The most that it may take.
     seconds: int
 
     @property

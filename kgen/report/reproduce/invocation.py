@@ -22,11 +22,12 @@ PATHS = frozenset(("--qemu", "--gdb", "--firmware", "--kernel", "--modules", "--
 
 @dataclass(frozen=True)
 class Chosen:
-    """The choices by option, as they were written; ``patterns`` are --only and --skip in order, ``extra`` QEMU's own
-    arguments."""
+    """The choices of a command line, as they were written."""
 
     options: Mapping[str, str] = field(default_factory=dict)
+    #: --only and --skip, in order, each with its value.
     patterns: tuple[tuple[str, str], ...] = ()
+    #: QEMU's own arguments.
     extra: tuple[str, ...] = ()
 
 

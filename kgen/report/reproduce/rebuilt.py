@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """``kernel`` is None where this kgen cannot build it, ``why`` then says so."""
+    """The kernel of a result, built again."""
 
+    #: None where this kgen cannot build it.
     kernel: Kernel | None
+    #: The reason, where it cannot.
     why: str = ""
 
 

@@ -38,21 +38,21 @@ _SEEN_ELSEWHERE = frozenset((SERIAL_ONLY, MEMORY_DUMP, RESULT_CODE))
 
 @dataclass(frozen=True)
 class Steps:
-    """How to get the result again.
+    """How to get the result again."""
 
-    ``verify`` are the words of the ``kgen verify`` command, () where kgen cannot run the machine; ``build`` those of
-    the ``kgen build`` command that makes the same kernel; ``machine`` is what runs that kernel without kgen, None where
-    there is no such command. ``suite_file`` is the text of the file SUITE_FILE that both commands read, "" where they
-    read none. ``kind`` is the verdict, ``by_log`` whether a serial log alone can give it. ``notes`` are sentences for
-    people.
-    """
-
+    #: The verdict.
     kind: VerdictKind
+    #: The words of the ``kgen verify`` command, () where kgen cannot run the machine.
     verify: tuple[str, ...]
+    #: The words of the ``kgen build`` command that makes the same kernel.
     build: tuple[str, ...]
+    #: The command that runs that kernel without kgen, None where there is none.
     machine: Machine | None
+    #: The text of the file SUITE_FILE that both commands read, "" where they read none.
     suite_file: str = ""
+    #: Whether this verdict can be reached with a serial log alone.
     by_log: bool = True
+    #: Sentences for people.
     notes: tuple[str, ...] = ()
 
     @property

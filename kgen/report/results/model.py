@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """The verdict on one case, with what it rests on.
+    """The verdict on one case, with what it rests on."""
 
-    ``where`` names the file and, of several runs in one, the run. ``case`` is the case's id, "" where the request is
-    unknown; ``spec`` is then None. ``number`` counts the cases of ``spec`` from 0. ``kgen`` is the version that
-    wrote the result, ``invocation`` its command line, () where the document does not say.
-    """
-
+    #: Names the file and, of several runs in one file, the run.
     where: str
+    #: The case's id, "" where the request is unknown.
     case: str
+    #: None where the request is unknown.
     spec: KernelSpec | None
+    #: Counts the cases of ``spec`` from 0.
     number: int
     observation: Observation
     verdict: Verdict
+    #: The version that wrote the result.
     kgen: str
+    #: The command line that made the result, () where the document does not have it.
     invocation: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -93,14 +94,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a kernel, or of a suite in as many boots as it took: its results in order.
-
-    ``spec`` is the whole request, None where it is unknown; ``platform`` is what ran it.
-    """
+    """One run of a kernel, or of a suite in as many boots as it took."""
 
     where: str
+    #: The whole request, None where it is unknown.
     spec: KernelSpec | None
+    #: What ran it.
     platform: str
+    #: In order.
     results: tuple[Result, ...]
 
     def __repr__(self) -> str:

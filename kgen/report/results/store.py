@@ -33,9 +33,11 @@ def read_runs(paths: Sequence[Path]) -> tuple[Run, ...]:
 
 @dataclass(frozen=True)
 class ResultFile:
-    """A result file: what people call it, its bytes, and the runs in it."""
+    """A result file."""
 
+    #: Its name, for people.
     where: str
+    #: Its bytes.
     data: bytes
     runs: tuple[Run, ...]
 

@@ -38,10 +38,11 @@ OF_THE_WHOLE = ("schema", "kgen", "invocation")
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case of a suite. ``boot`` is the number of the boot in which it ran, from 0."""
+    """One case of a suite."""
 
     case: Case
     verdict: Verdict
+    #: The number of the boot in which it ran, from 0.
     boot: int
 
 

@@ -30,14 +30,13 @@ MARKS: Mapping[Difference, str] = {
 
 @dataclass(frozen=True)
 class ComparisonForm:
-    """One way to tell a comparison.
+    """One way to show a comparison."""
 
-    ``name`` is what the command line calls it, ``summary`` one line for people. ``show(console, comparison,
-    everything)`` prints it; ``everything`` asks for the cases that are alike in all columns too.
-    """
-
+    #: What the command line calls it.
     name: str
+    #: One line for people.
     summary: str
+    #: Prints a comparison on a console. The last argument asks for the cases that are alike in all columns too.
     show: Callable[[Console, Comparison, bool], None]
 
 
