@@ -1,4 +1,4 @@
-"""Make a lab: packages, root file system, first boot, saved state, canary; then give it its place in the cache."""
+"""Make a lab: packages, root file system, first boot, saved state, canary; then publish it in the cache."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ Canary = Callable[[Lab, Tools], None]
 
 
 def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *, rebuild: bool = False) -> Lab:
-    """Make the lab of this choice, or find that it is there. Nothing is seen of it before it is whole.
+    """Make the lab of this choice, or return the one that exists. Other processes see a lab only when it is complete.
 
-    The distribution's is taken as it is, whatever newer packages there may be, unless ``rebuild`` is given.
+    The distribution's lab is used as it is, even where newer packages exist, unless ``rebuild`` is true.
 
-    Raises PlatformUnavailable where its pieces are unavailable, SpecError where one is not what it should be,
-    MachineError naming the stage that failed, OutputError where it cannot be kept.
+    Raises PlatformUnavailable where pieces are unavailable, SpecError where a piece is of the wrong kind, MachineError
+    with the stage that failed, OutputError where the lab cannot be stored.
     """
     if shutil.which(tools.qemu or outer.BINARY) is None:
         raise PlatformUnavailable(f"there is no {tools.qemu or outer.BINARY} to run the lab with", hint=QEMU_HINT)
@@ -78,7 +78,7 @@ def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *,
 
 
 def ensure(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
-    """Return the lab of this choice; it is made if all its pieces are on this host. Raises as ``build_lab`` does, and
+    """Return the lab of this choice. Make it if all its pieces are on this host. Raises as ``build_lab`` does, and
     PlatformUnavailable where something would have to be downloaded."""
     if choice.is_default:
         lab = cache.default()
@@ -106,7 +106,7 @@ def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher, cana
     there = cache.named(key)
     if there is not None and there.state_of == state_of:
         if choice.is_default:
-            # the same contents from somewhere else: by the next time that is known
+            # the same contents from other sources: note these for the next time
             there = replace(there, made_by=made_by(outer.BINARY), sources=dict(made.sources))
             there.save()
         return cache.publish(there, is_default=choice.is_default)
@@ -179,7 +179,7 @@ def _busybox() -> Path | None:
 
 
 def _packages(work: Path, kernel: bool, busybox: bool, watcher: Watcher) -> tuple[Path, tuple[Package, ...]]:
-    """Download and unpack what is wanted of the distribution; the tree, and which packages."""
+    """Download and unpack what is needed from the distribution. Return the tree and the packages."""
     watcher(Stage("looking for the distribution's packages"))
     apt = Apt(work)
     wanted = (apt.kernel() if kernel else ()) + ((apt.find(BUSYBOX_PACKAGES),) if busybox else ())
@@ -200,7 +200,7 @@ def _version(made: Recipe) -> str:
 
 
 def _booted(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float]) -> str:
-    """Boot the lab and save its state, again where it got stuck; that Linux's release."""
+    """Boot the lab and save its state, again where Linux got stuck. Return the release of that Linux."""
     for _ in range(BOOTS - 1):
         try:
             return _boot_and_save(lab, tools, watcher, seconds)
@@ -210,12 +210,12 @@ def _booted(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float])
 
 
 def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float]) -> str:
-    """Boot the lab, save the outer machine's state once Linux is ready; that Linux's release."""
+    """Boot the lab and save the outer machine's state once Linux is ready. Return the release of that Linux."""
     with contextlib.ExitStack() as stack:
         pairs = [[stack.enter_context(end) for end in socket.socketpair()] for _ in range(5)]
         ends = [pair[1].fileno() for pair in pairs]
         lines = outer.Lines(console=ends[0], serial=ends[1], gdb=ends[2], control=ends[3], qmp=ends[4])
-        # The stub's port listens when it is used; the state does not know the difference.
+        # Here the stub's port is a connected socket, in a run it listens. The saved state is the same for both.
         command = [
             word.replace(",server=on,wait=off", "") for word in outer.command(lab, tools.qemu, lines, restore=False)
         ]
@@ -241,7 +241,7 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
 
 
 def _save(lab: Lab, control: Qmp, stack: contextlib.ExitStack) -> None:
-    """Migrate the running machine into a file: one that was stopped first would be stopped when it is restored."""
+    """Migrate the running machine into a file. A machine that was stopped before would be restored stopped."""
     stack.callback(control.close)
     control.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40}, QMP_SECONDS)
     where = shlex.quote(str(lab.state))
@@ -265,7 +265,7 @@ def _last_words(child: Child) -> str:
 
 @contextmanager
 def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Note how long something takes."""
+    """Record how long something takes."""
     start = time.monotonic()
     yield
     seconds[name] = time.monotonic() - start

@@ -1,8 +1,8 @@
-"""Where labs are kept: one directory a lab in the user's cache, named by what went into it, whole or not there.
+"""The labs in the user's cache: one directory for each, named by a digest of its contents, complete or absent.
 
 labs/KEY/vmlinuz initramfs.gz busybox state lab.json    a lab
 labs/default                                            the KEY of the distribution's lab
-labs/.new-*                                             one that is being made, locked by its maker
+labs/.new-*                                             a lab that is being made, locked by its process
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from kgen.host.temporary import LOCK, locked_directory
 from kgen.resources import cache_home
 
 DEFAULT = "default"
-#: Labs of people's own kernels that are kept, the newest: each takes some 200 MB.
+#: How many labs of users' own kernels are kept, the newest ones. Each takes some 200 MB.
 KEPT = 4
 _UNFINISHED = ".new-"
-#: A directory in the making that has no lock is removed when nothing was written there for so many seconds.
+#: An unfinished directory without a lock is removed when nothing was written in it for so many seconds.
 _LEFT_SECONDS = 60.0
 
 
@@ -71,11 +71,11 @@ class Lab:
 
     @property
     def state(self) -> Path:
-        """The outer machine as it was when the inner Linux was ready, as QEMU migrates one."""
+        """The state of the outer machine when the inner Linux was ready, in QEMU's migration format."""
         return self.directory / "state"
 
     def size(self) -> int:
-        """Return bytes that the lab takes on disk."""
+        """Return how many bytes the lab takes on disk."""
         return sum(path.stat().st_size for path in self.directory.iterdir() if path.is_file())
 
     def save(self) -> None:
@@ -109,7 +109,7 @@ def load(directory: Path) -> Lab | None:
 
 
 def labs() -> tuple[Lab, ...]:
-    """Return every lab there is."""
+    """Return all labs."""
     with contextlib.suppress(OSError, OutputError):
         found = (load(path) for path in sorted(root().iterdir()) if path.is_dir() and not path.name.startswith("."))
         return tuple(lab for lab in found if lab is not None)
@@ -132,9 +132,9 @@ def named(key: str) -> Lab | None:
 
 @contextmanager
 def making() -> Iterator[Path]:
-    """Yield a new directory for a lab that is being made. It is removed at the end unless ``publish`` took it.
+    """Yield a new directory for a lab that is being made. It is removed at the end unless ``publish`` has moved it.
 
-    What a killed maker left is removed first. Raises OutputError where the cache cannot be written.
+    What killed processes left is removed first. Raises OutputError where the cache cannot be written.
     """
     if sys.platform == "win32":
         raise SpecError("the lab needs a POSIX system", where="kgen lab")
@@ -148,21 +148,22 @@ def making() -> Iterator[Path]:
 
 
 def publish(lab: Lab, *, is_default: bool) -> Lab:
-    """Give a finished lab its place; one of the same key that came first stays, unless it has no saved state."""
+    """Move a finished lab to its place. A lab of the same key that is there already stays, unless it has no saved
+    state."""
     place = root() / lab.key
     there = load(place)
     if there is not None and there.state_of == lab.state_of:
         found = there
     else:
         (lab.directory / LOCK).unlink(missing_ok=True)
-        # A directory cannot be replaced in one step: the old one steps aside under a name that is swept.
+        # A directory cannot be replaced in one step: the old one is renamed first, to a name that a sweep removes.
         aside = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=root()))
         with contextlib.suppress(OSError):
             place.rename(aside / "old")
         try:
             lab.directory.rename(place)
         except OSError:
-            # another run was quicker
+            # another process has published it meanwhile
             if load(place) is None:
                 raise
         shutil.rmtree(aside, ignore_errors=True)
@@ -174,7 +175,7 @@ def publish(lab: Lab, *, is_default: bool) -> Lab:
         os.replace(staging / DEFAULT, root() / DEFAULT)
         staging.rmdir()
         if former is not None and former.key != lab.key:
-            # made of packages or by a kgen that have been replaced
+            # made of packages, or by a kgen, that have been replaced since
             shutil.rmtree(former.directory, ignore_errors=True)
     else:
         standard = default()
@@ -186,13 +187,13 @@ def publish(lab: Lab, *, is_default: bool) -> Lab:
 
 
 def sweep() -> None:
-    """Remove what killed makers left. One that still works holds its lock; what has none was left between two steps, or
-    is about to be removed by its owner."""
+    """Remove what killed processes left. A process that still works holds its lock. A directory without a lock was left
+    between two steps, or its owner is about to remove it."""
     temporary.sweep(root(), _UNFINISHED, unlocked_seconds=_LEFT_SECONDS)
 
 
 def clean() -> int:
-    """Remove every lab; the bytes that this freed. A run that uses one goes on: it has its files open."""
+    """Remove all labs and return how many bytes this freed. A run that uses a lab goes on: it has the files open."""
     freed = sum(path.stat().st_size for path in root().rglob("*") if path.is_file()) if root().is_dir() else 0
     sweep()
     for path in [*root().iterdir()] if root().is_dir() else []:

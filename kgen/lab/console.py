@@ -18,24 +18,24 @@ LAST_LINES = 40
 SHOWN_LINES = 3
 #: How often the lab is asked whether it is ready, in seconds.
 ASK_SECONDS = 0.1
-#: The distance of the newlines that it is woken with while it boots, in seconds: a port that is not read yet holds few.
+#: The seconds between the newlines that are sent while it boots: a port that is not read yet holds few bytes.
 NUDGE_SECONDS = 1.0
 
-#: What Linux logs when one of its CPUs did not come to schedule for 20 s (kernel/watchdog.c).
+#: What Linux logs when one of its CPUs did not schedule for 20 s (kernel/watchdog.c).
 _STUCK = "BUG: soft lockup"
 
 _OURS = "kgen-lab: "
 #: A record of /dev/kmsg: priority, sequence number, microseconds, flags; then the message.
 _KMSG = re.compile(r"\d+,\d+,\d+,[^;]*;(.*)")
-#: /dev/kmsg's lines of further fields begin with a blank.
+#: Lines of /dev/kmsg with further fields begin with a blank.
 _KMSG_FIELD = re.compile(r" [A-Z_]+=")
 
 
 class Console:
-    """The conversation with the lab. ``kernel_log`` holds what the inner kernel has logged since we listen.
+    """The dialogue with the lab. ``kernel_log`` holds what the inner kernel has logged since the start of the dialogue.
 
-    ``died`` tells how the outer machine has ended, "" while it lives; it waits at most so many seconds for that. Every
-    wait has a deadline; the exceptions say which stage failed and end with the lab's last lines.
+    ``died`` waits at most so many seconds for the end of the outer machine and returns how it ended, "" while it runs.
+    Every wait has a deadline. The exceptions name the stage that failed and end with the lab's last lines.
     """
 
     def __init__(self, line: socket.socket, died: Callable[[float], str]) -> None:
@@ -57,13 +57,14 @@ class Console:
         return self._line.fileno()
 
     def await_ready(self, timeout: float) -> None:
-        """Wait until /init takes commands. Raises MachineError; MachineStuck where Linux itself says that it is."""
+        """Wait until /init accepts commands. Raises MachineError, MachineStuck where Linux itself reports that it is
+        stuck."""
         stage = "booting the lab's Linux"
         until = time.monotonic() + timeout
         nudged = 0.0
         while not self._take("ready"):
             if time.monotonic() - nudged >= NUDGE_SECONDS:
-                # a Linux that has not come so far takes no byte, which is no failure before the deadline
+                # a Linux that has not booted so far takes no byte, which is no failure before the deadline
                 with contextlib.suppress(OSError):
                     self._line.send(b"\n")
                 nudged = time.monotonic()
@@ -78,12 +79,14 @@ class Console:
         stage = f"sending {name} to the lab"
         self._await_silence()
         self._send(f"file {name} {len(data)}\n".encode(), stage)
-        # The shell reads its line byte by byte: what follows at once is not lost, it waits in the port's buffers.
+        # The shell reads its line byte by byte. Bytes that follow at once are not lost: they wait in the port's
+        # buffers.
         self._send(data, stage, timeout)
         self._await(f"took {name}", stage, timeout)
 
     def run(self, command: str, started: Callable[[], bool], timeout: float) -> None:
-        """Start a program; returns when ``started`` says so. Raises MachineError, also when it ends before."""
+        """Start a program and return when ``started`` is true. Raises MachineError, also where the program ends
+        before."""
         stage = "starting QEMU in the lab"
         self._send(f"run {command}\n".encode(), stage)
         until = time.monotonic() + timeout
@@ -93,11 +96,11 @@ class Console:
             self._wait(min(until, time.monotonic() + ASK_SECONDS), until, stage, timeout)
 
     def trace_on(self, low: int, high: int, timeout: float) -> bool:
-        """Record accesses to physical addresses from ``low`` to below ``high``; whether the kernel can."""
+        """Record accesses to physical addresses from ``low`` to below ``high``. Return whether the kernel can."""
         return self._trace(f"trace on gpa >= {low:#x} && gpa < {high:#x}", "on", timeout) is not None
 
     def trace_off(self) -> None:
-        """Record no more; returns at once."""
+        """Stop the recording. Do not wait for the lab."""
         self._send(b"trace off\n", "tracing")
 
     def trace_read(self, regex: str, timeout: float) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ class Console:
         return self._trace(f"trace read {regex}", "read", timeout) or ()
 
     def poll(self) -> None:
-        """Take what has come, without waiting."""
+        """Read what has arrived, without waiting."""
         with contextlib.suppress(BlockingIOError, InterruptedError):
             while not self.eof:
                 try:
@@ -120,11 +123,11 @@ class Console:
                     self._note(line.decode(errors="replace").rstrip("\r"))
 
     def close(self) -> None:
-        """Hang up. May be called twice."""
+        """Disconnect. May be called twice."""
         self._line.close()
 
     def _note(self, text: str) -> None:
-        """Sort one line."""
+        """Store one line by its kind."""
         if not text.startswith(_OURS):
             record = _KMSG.fullmatch(text)
             if record:
@@ -147,7 +150,7 @@ class Console:
             self._heard.append(text)
 
     def _take(self, text: str) -> bool:
-        """Return whether this answer has come; what came before it is forgotten."""
+        """Return whether this answer has arrived. Drop the answers before it."""
         while self._heard:
             if self._heard.popleft() == text:
                 return True
@@ -159,13 +162,14 @@ class Console:
             self._wait(until, until, stage, timeout)
 
     def _await_silence(self) -> None:
-        """Answers to questions that were asked more than once must not follow us into the next stage."""
+        """Read until the lab is silent and drop its answers: those to repeated questions must not reach the next
+        stage."""
         while select.select([self._line], [], [], ASK_SECONDS)[0] and not self.eof:
             self.poll()
         self._heard.clear()
 
     def _trace(self, command: str, word: str, timeout: float) -> tuple[str, ...] | None:
-        """Return one trace command: its lines, or None where the kernel cannot trace or did not answer."""
+        """Run one trace command and return its lines, None where the kernel cannot trace or did not answer."""
         self._heard.clear()
         lines: list[str] = []
         until = time.monotonic() + timeout
@@ -183,7 +187,7 @@ class Console:
         return None
 
     def _wait(self, wake: float, until: float, stage: str, timeout: float) -> None:
-        """Wait for lines until ``wake``; raises MachineError when the lab is gone or ``until`` is over."""
+        """Wait for lines until ``wake``. Raises MachineError when the lab has ended or ``until`` is over."""
         self.poll()
         if self._heard or self.ended is not None:
             return
@@ -198,7 +202,7 @@ class Console:
             raise MachineError(f"{stage}: no answer within {timeout:g} s{self._tail()}", where="the lab")
 
     def _send(self, data: bytes, stage: str, timeout: float = 5.0) -> None:
-        """Send everything, listening meanwhile: a lab that cannot get rid of its lines takes none of ours."""
+        """Send all bytes and read meanwhile: a lab whose output is blocked reads no input."""
         until = time.monotonic() + timeout
         view = memoryview(data)
         while view:
@@ -218,4 +222,4 @@ class Console:
     def _tail(self) -> str:
         """Return the lab's last lines, for a message."""
         lines: Sequence[str] = list(self._last)[-SHOWN_LINES:]
-        return f"; its last lines: {' / '.join(lines)}" if lines else "; it has said nothing"
+        return f"; its last lines: {' / '.join(lines)}" if lines else "; it has printed nothing"

@@ -19,7 +19,7 @@ _PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 5), (0x2E8, 7))
 #: In the order of the ports: the lab's console, then the inner machine's serial port, gdb stub and control session.
 INNER_SERIAL, INNER_GDB, INNER_QMP = "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS3"
 
-# ``mitigations=off``: they guard against neighbours that the lab does not have, and cost every exit of the guest time.
+# ``mitigations=off``: they guard against other guests, which the lab does not have, and slow every exit of the guest.
 # ``preempt=full``: more task switches between the halves of an exchange. ``kvm_amd.npt``: for a built-in KVM.
 _CMDLINE = "console=ttyS0 panic=-1 loglevel=5 mitigations=off preempt=full kvm_amd.npt=0"
 

@@ -37,7 +37,7 @@ class Package:
 
 
 class Apt:
-    """apt-get as any user may use it. ``work`` is a directory for lists of our own, where the system has none."""
+    """apt-get without root. ``work`` is a directory for package lists of our own, where the system has none."""
 
     def __init__(self, work: Path) -> None:
         self._work = work
@@ -82,7 +82,7 @@ class Apt:
         def look() -> None:
             progress(sum(path.stat().st_size for path in into.rglob("*") if path.is_file()))
 
-        # of this version: the lists may have another one by then
+        # with the version: by now the lists may have another one
         names = [f"{package.name}={package.version}" for package in packages]
         command = ["apt-get", *self._options, "-q", "download", *names]
         done = finish(command, _DOWNLOAD_SECONDS, cwd=into, meanwhile=look)
@@ -140,7 +140,7 @@ def parse(text: str) -> Package | None:
 
 
 def _reason(text: str) -> str:
-    """apt's own last complaint."""
+    """Return the last error that apt printed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     complaints = [line for line in lines if line.startswith(("E:", "Err:", "dpkg-deb: error"))]
     return (complaints or lines or ["no reason given"])[-1]

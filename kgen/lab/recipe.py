@@ -1,4 +1,4 @@
-"""What goes into a lab: a kernel, modules, busybox, a QEMU with all it loads; and the key that these make."""
+"""The contents of a lab: a kernel, modules, busybox, a QEMU with all that it loads; and the key made from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 #: The modules to load, without what they depend on, and their options. With nested paging under QEMU/TCG some guests
 #: never start their second CPU.
 MODULES: Mapping[str, str] = {"kvm-amd": "npt=0"}
-#: What QEMU's PC needs of its data files; multiboot and PVH loaders, the VGA's and the two firmwares.
+#: The data files that QEMU's PC needs: multiboot and PVH loaders, the VGA BIOS and the two firmwares.
 FIRMWARE = (
     "bios-256k.bin",
     "kvmvapic.bin",
@@ -86,7 +86,7 @@ class Recipe:
 def recipe(kernel: Path, modules: Path | None, busybox: Path, qemu: Path, sources: Mapping[str, str]) -> Recipe:
     """Gather everything. ``modules`` is a tree to look for .ko files in, None for a kernel with KVM built in.
 
-    Raises SpecError for what is missing or is not what it should be.
+    Raises SpecError for a part that is missing or cannot be used.
     """
     files: dict[str, bytes] = {
         "/init": _guest(),
@@ -101,7 +101,7 @@ def recipe(kernel: Path, modules: Path | None, busybox: Path, qemu: Path, source
 
 
 def check(choice: Choice) -> None:
-    """Raise SpecError for a kernel or modules that are not what they should be, before anything is downloaded."""
+    """Raise SpecError for a kernel or modules that cannot be used, before anything is downloaded."""
     if choice.kernel is not None:
         bzimage(choice.kernel)
     if choice.modules is not None:
@@ -111,7 +111,7 @@ def check(choice: Choice) -> None:
 def bzimage(path: Path) -> bytes:
     """Return a kernel's bytes.
 
-    Raises SpecError where it is none that QEMU starts on x86 (Linux/x86 boot protocol: "HdrS").
+    Raises SpecError for a file that QEMU does not start on x86 (Linux/x86 boot protocol: "HdrS").
     """
     data = _read(path)
     if data[0x202:0x206] != b"HdrS":
@@ -136,7 +136,8 @@ def find_busybox(tree: Path | None = None) -> Path | None:
 
 
 def modules_in(tree: Path) -> dict[str, bytes]:
-    """KVM's modules and all they depend on, by name, in the order in which they must be loaded. Raises SpecError."""
+    """Return KVM's modules and all they depend on, by name, in the order in which they must be loaded. Raises
+    SpecError."""
     if not tree.is_dir():
         raise SpecError("is not a directory", where=str(tree), hint="give the tree that holds kvm.ko and kvm-amd.ko")
     paths: dict[str, Path] = {}
@@ -205,7 +206,7 @@ def _program(qemu: Path) -> dict[str, bytes]:
     files = {_INNER: data}
     for library in _libraries(qemu):
         files[str(library)] = _read(library)
-    # The translator and others are modules that are loaded when they are wanted.
+    # The translator and other parts are modules that QEMU loads when it needs them.
     for module in _tcg_modules(qemu):
         files[str(module)] = _read(module)
     directories = [Path(line) for line in output([str(qemu), "-L", "help"], _ASK_SECONDS).splitlines() if line.strip()]
@@ -228,7 +229,7 @@ def _libraries(program: Path) -> tuple[Path, ...]:
 
 
 def _tcg_modules(qemu: Path) -> Sequence[Path]:
-    """Debian's QEMU has its translator in a file of its own."""
+    """Return the file of QEMU's translator: Debian packs it apart."""
     name = "accel-tcg-x86_64.so"
     places = (*Path("/usr/lib").glob("*-linux-gnu/qemu"), Path("/usr/lib64/qemu"), Path("/usr/lib/qemu"))
     return [place / name for place in places if (place / name).is_file()][:1] if qemu.is_relative_to("/usr/bin") else []

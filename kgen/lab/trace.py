@@ -22,7 +22,7 @@ _KINDS: Mapping[str, Literal["ask", "read", "write"]] = {"unsatisfied-read": "as
 
 
 def parse(lines: Sequence[str]) -> tuple[TraceEvent, ...]:
-    """Return the events of a trace, in its order; lines that are none are left out."""
+    """Return the events of a trace, in its order. Lines without an event are left out."""
     return tuple(
         TraceEvent(
             seconds=float(match["seconds"]),

@@ -61,7 +61,7 @@ def test_a_problem_is_told_when_it_is_ready(ends: tuple[Console, Other]) -> None
 
 def test_silence_ends_with_the_stage_and_the_last_lines(ends: tuple[Console, Other]) -> None:
     console, other = ends
-    with pytest.raises(MachineError, match=r"booting the lab's Linux: no answer within 0.3 s; it has said nothing"):
+    with pytest.raises(MachineError, match=r"booting the lab's Linux: no answer within 0.3 s; it has printed nothing"):
         console.await_ready(SOON)
     other.say("one", "two", "Kernel panic", "4,1,2,-;not syncing", " SUBSYSTEM=cpu")
     with pytest.raises(MachineError, match=r"no answer within 0.3 s; its last lines: two / Kernel panic / not syncing"):
