@@ -248,7 +248,7 @@ def test_what_befell_one_case_takes_nothing_from_what_was_proven_of_others(kind:
     text = report.render((suite_of(proven, VerdictKind.RAM_BACKED, proven, kind),))
     assert text.startswith(f"# NOT_ATOMIC: 2, {kind.name}: 1 of 4 cases of suite:recorded on ")
     assert f"**{kind.name}** in 1 case: " in text
-    assert "The violations in the others are proven all the same." in text
+    assert "The violations in the other cases are proven nevertheless." in text
     meaning = text.partition("## Explanation")[2].partition("## Code")[0]
     assert "carried out as a read and a separate write" in meaning
     for result in runs_of("kvm-suite")[0].results[::2]:
@@ -287,7 +287,7 @@ def test_a_suite_expects_what_can_be() -> None:
     text = report.render((replace(run, spec=spec, results=tuple(results)),))
     (expected,) = blocks(text)["Expected output"]
     assert expected == f"{cases[1].id}: ATOMIC\n\nNOT_ATOMIC: 1 NOT_ATOMIC, 1 RAM_BACKED, 1 ATOMIC\n"
-    assert "What stands in it: `NOT` NOT_ATOMIC, `ram` RAM_BACKED" in text
+    assert "Its entries: `NOT` NOT_ATOMIC, `ram` RAM_BACKED" in text
     assert "`?`" not in text
 
 

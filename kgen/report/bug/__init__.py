@@ -1,1 +1,1 @@
-"""A bug report ready to be pasted into a tracker."""
+"""A bug report, ready to be pasted into a bug tracker."""

@@ -17,13 +17,13 @@ from kgen.report.reproduce.rebuilt import build_ids, rebuilt
 from kgen.report.results.model import Run
 from kgen.spec import KernelSpec
 
-#: The earliest time that a ZIP file can tell; the same files make the same bytes whenever they are packed.
+#: The earliest time that a ZIP file can hold. With it, the same files make the same bytes whenever they are packed.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-#: Read and write for the owner, read for all, in the upper half of what Unix keeps of a file.
+#: Read and write for the owner, read for all: a Unix mode, in the upper half of a ZIP entry's attributes.
 _MODE = 0o100644 << 16
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 _MAX_NAME = 80
-#: What the report itself is called.
+#: The file name of the report itself.
 REPORT = "report.md"
 
 
@@ -39,15 +39,14 @@ class Packed:
 
     @property
     def enclosed(self) -> Enclosed:
-        """What a report says of it."""
+        """The file as a report lists it."""
         return Enclosed(self.name, len(self.data), hashlib.sha256(self.data).hexdigest(), self.what)
 
 
 def collect(runs: Sequence[Run], files: Sequence[tuple[str, bytes]]) -> tuple[Packed, ...]:
     """Return the files of a bundle about these runs, sorted by name: each kernel with image, ELF, listing and manifest,
     each serial log, and ``files``, the result files by the names they had. Raises OutputError where a kernel's image
-    cannot be written for a while.
-    """
+    cannot be written to a temporary directory."""
     found: list[Packed] = []
     taken: set[str] = {REPORT}
     for name, data in files:
@@ -73,26 +72,26 @@ def collect(runs: Sequence[Run], files: Sequence[tuple[str, bytes]]) -> tuple[Pa
 
 
 def safe(name: str) -> str:
-    """Return a file name that every system takes, without a directory: of letters, digits and ``. _ + -``."""
+    """Return a file name that every system accepts, without a directory: letters, digits and ``. _ + -``."""
     last = re.split(r"[/\\]", name)[-1]
     return _UNSAFE.sub("-", last).strip(".-")[:_MAX_NAME] or "file"
 
 
 def pack(files: Sequence[Packed]) -> bytes:
-    """Return the ZIP file: sorted by name, with one time for all."""
+    """Return the ZIP file: sorted by name, all entries with the same time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for each in sorted(files, key=lambda entry: entry.name):
             info = zipfile.ZipInfo(each.name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
-            info.create_system = 3  # Unix, on every system, or the bytes would differ
+            info.create_system = 3  # Unix, on every system: otherwise the bytes would differ
             info.external_attr = _MODE
             archive.writestr(info, each.data)
     return buffer.getvalue()
 
 
 def _kernel(spec: KernelSpec, run: Run, directory: str) -> Iterator[Packed]:
-    """Yield the kernel's files. A kernel that this kgen cannot build leaves a note of why."""
+    """Yield the kernel's files; for a kernel that this kgen cannot build, a note that says why."""
     from kgen.build import write
 
     found = rebuilt(spec)
@@ -115,7 +114,8 @@ def _kernel(spec: KernelSpec, run: Run, directory: str) -> Iterator[Packed]:
 
 
 def _free(stem: str, suffix: str, taken: set[str]) -> str:
-    """Return the name, with a number where it is taken; on some systems the case of a letter makes no difference."""
+    """Return the name, with a number where it is taken. Some systems do not distinguish capital letters from small
+    ones."""
     tried, number = f"{stem}{suffix}", 1
     while tried.lower() in taken:
         number += 1

@@ -26,7 +26,7 @@ class Loop:
 
 
 def loops(spec: KernelSpec, number: int) -> tuple[Loop, ...]:
-    """Return who runs what in the case of that number, the routine with the instruction under test last."""
+    """Return which CPUs run which routines in the case of that number, the routine with the tested instruction last."""
     phase = phases_of(spec, number)[-1]
     case = spec.cases[number]
     work = work_of(phase, case.instruction)
@@ -47,9 +47,8 @@ def loops(spec: KernelSpec, number: int) -> tuple[Loop, ...]:
 
 @functools.lru_cache(maxsize=16)
 def listed(spec: KernelSpec, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the listing of each of these routines of a kernel that can be built, without the numbers of its lines, an
-    empty line between two.
-    """
+    """Return the listing of each of these routines without line numbers, with an empty line between two routines; ()
+    where the kernel cannot be built."""
     kernel = rebuilt(spec).kernel
     return tuple(_listed(kernel.assembly, names)) if kernel else ()
 

@@ -13,18 +13,19 @@ from kgen.report.results.document import SCHEMA
 from kgen.report.results.model import Run
 from kgen.wording import fact, plural
 
-#: KVM's parameters that bear on how accesses to devices are carried out.
+#: KVM's parameters that influence how accesses to devices are carried out.
 _TELLING = ("kvm.mmio_caching", "kvm.force_emulation_prefix", "kvm.tdp_mmu", "kvm_intel.ept", "kvm_amd.npt")
 
 
 def place_lines(run: Run) -> list[str]:
-    """Host, hypervisor, guest and versions as a list. What the result does not hold is left out, or said to be."""
+    """Return host, hypervisor, guest and versions as a list. What the result does not hold is left out or named as
+    missing."""
     first = run.results[0]
     seen = first.observation
     environment = seen.environment
     found = [("Platform", code(run.platform))]
     if not ran_by_kgen(run.platform):
-        found.append(("Where it ran", "kgen did not run the machine, so the result does not tell; please add it here"))
+        found.append(("Where it ran", "kgen did not run the machine, so the result does not say; please add it here"))
     found += [("Hypervisor", _hypervisor(environment)), ("In the lab", _lab(environment)), ("Host", _host(environment))]
     parameters = [f"{name}={fact(environment, 'kvm', name)}" for name in _TELLING if fact(environment, "kvm", name)]
     # under TCG KVM does nothing

@@ -1,4 +1,4 @@
-"""A bug report ready to be pasted into a tracker, in the shape of the first one of its kind (kernel bug 216867)."""
+"""A bug report, ready to be pasted into a bug tracker, in the form of the first one of its kind (kernel bug 216867)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kgen.report.text.suite import sum_of
 from kgen.verdict.model import SEVERITY, VerdictKind
 from kgen.wording import fitting, plural
 
-#: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes, so that it holds however they count.
+#: Bugzilla takes 65535 characters in a comment, GitHub 65536. Counted in bytes here, which is safe for both.
 MAX_BYTES = 65_535
-#: How much of it one block of output or code may take; the largest with which the whole fits is chosen.
+#: How many bytes one block of output or code may take. The largest number with which the whole report fits is used.
 _BLOCKS = (24_000, 12_000, 6_000, 3_000, 1_500, 600, 200)
-#: What is to be said of a run by hand where the verdict is not a proven violation.
+#: The note on a run by hand where the verdict is not a proven violation.
 _LESS = "Its verdict may be weaker: by hand, what backs the cells is not attested."
 #: For readers of the report who do not know kgen.
 _GETTING = "in its source `make verify` installs it, and `. .venv/bin/activate` makes it the command `kgen`"
 #: Cases of a suite whose code is shown.
 _CODE_CASES = 3
-#: Where the title would be longer, a tracker's summary is cut by us and not by the tracker.
+#: The longest title. A longer one is cut here, because the tracker would cut its summary anywhere.
 _TITLE = 200
 
 
@@ -50,7 +50,7 @@ def render(runs: Sequence[Run], enclosed: Sequence[Enclosed] = ()) -> str:
         text = _whole(parts, enclosed, limit)
         if _size(text) <= MAX_BYTES:
             return text
-    # many runs: the worst of them, as many as there is room for
+    # many runs: as many of the worst as fit
     parts.sort(key=lambda part: SEVERITY.index(part.run.kind))
     least, most = 1, len(parts)
     while most - least > 1:
@@ -65,7 +65,7 @@ def render(runs: Sequence[Run], enclosed: Sequence[Enclosed] = ()) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What is made of one run once, however long the report may be."""
+    """The parts of the report on one run that do not depend on its length."""
 
     run: Run
     way: Steps
@@ -80,7 +80,7 @@ def _whole(parts: Sequence[_Part], enclosed: Sequence[Enclosed], limit: int) -> 
 
 
 def _some(parts: Sequence[_Part], enclosed: Sequence[Enclosed], count: int) -> str:
-    """Return the first of them, and what the others come to."""
+    """Return the report on the first runs, and the sum of the others."""
     text, left = _whole(parts[:count], enclosed, _BLOCKS[-1]), [part.run.kind for part in parts[count:]]
     if not left:
         return text
@@ -110,9 +110,8 @@ def _report(part: _Part, limit: int) -> Iterator[str]:
 
 
 def _steps(run: Run, way: Steps) -> Iterator[str]:
-    """Yield the section's text: with kgen, or by hand where kgen did not run the machine; by hand too in one of its
-    own.
-    """
+    """Yield the section's text: the steps with kgen, or by hand where kgen did not run the machine. After the steps
+    with kgen, a section of its own has those by hand."""
     for note in way.notes:
         yield from (words(note), "")
     if not way.with_kgen:
@@ -122,23 +121,28 @@ def _steps(run: Run, way: Steps) -> Iterator[str]:
     yield from fence(way.with_kgen, "sh")
     yield from ("", "Counts differ from run to run; the verdict is what to compare.")
     if way.by_hand:
-        yield from ("", "## The same by hand", "", "The same kernel without kgen's run control; after the above.")
+        yield from (
+            "",
+            "## The same by hand",
+            "",
+            "The same kernel without kgen's run control; do the steps above first.",
+        )
         if table_note(run):
-            yield f"The table's rows are in {code(LOG)}, too: a last one that does not end in 0 says it without kgen."
+            yield f"The table's rows are in {code(LOG)}, too: a last row that does not end in 0 is the violation."
         yield from _by_hand(way)
 
 
 def _by_hand(way: Steps) -> Iterator[str]:
     if not way.by_hand:
-        yield "The result does not tell with what it was made; please add it here."
+        yield "The result does not say how it was made; please add it here."
         return
     if way.machine is None:
-        yield "The result holds no command that runs the machine: do what it takes in the place of the comment."
+        yield "The result holds no command that runs the machine: replace the comment by what runs it."
     elif way.by_hand:
         yield "`timeout` (in seconds) ends a machine on which the kernel hangs."
     if not way.by_log:
         yield _LESS
-    # what cannot be pasted as it is, is no shell script
+    # text that cannot be pasted unchanged is no shell script
     yield from ("", *fence(way.by_hand, "text" if way.machine is None else "sh"))
 
 
@@ -156,7 +160,7 @@ def _code(run: Run, limit: int) -> Iterator[str]:
         yield f"This kgen cannot build the kernel again: {words(found.why)}"
         return
     yield build_note(run, found.kernel.elf.build_id.hex())
-    # in a suite's reboots the cases are numbered anew; by the whole suite's numbers they are in this kernel
+    # a suite's later boots number their cases anew; this kernel has the numbers of the whole suite
     numbers = {case.id: number for number, case in enumerate(spec.cases)}
     wanted = [result for result in told_cases(run) if result.case in numbers][:_CODE_CASES]
     shown: dict[str, None] = {}
@@ -179,7 +183,7 @@ def _loops_of(result: Result, run: Run, number: int) -> Iterator[str]:
 
 
 def build_note(run: Run, build_id: str) -> str:
-    """Return whether a kernel that was built again is the one that was run, as a sentence in Markdown."""
+    """Return a sentence in Markdown: whether a kernel that was built again is the one that was run."""
     ran = build_ids(run)
     if not ran:
         return f"The kernel was built again for this report (build id {code(build_id)}); the result names no build id."

@@ -1,4 +1,4 @@
-"""What was to be expected, what was seen, and what it means, in words."""
+"""The expected result, the actual result, and what it means, in words."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kgen.spec.case import Case, proof_of, resolve_target
 from kgen.verdict.model import VerdictKind
 from kgen.wording import one_line, plural
 
-#: What other verdicts than these two say first, before anybody takes the report for a defect.
+#: The first sentence for other verdicts, which no reader may take for a report of a defect.
 _FIRST = {
     VerdictKind.ERROR: "kgen or one of its tools failed, so this says nothing about the machine.",
-    VerdictKind.CRASH: "The guest or the hypervisor died before the case was over: that is the defect reported here.",
+    VerdictKind.CRASH: "The guest or the hypervisor died before the case was over: this is the defect reported here.",
     VerdictKind.SKIP: "Nothing was run.",
     VerdictKind.UNSUPPORTED: "The instruction cannot be carried out there, so nothing was learnt about its atomicity.",
     VerdictKind.NO_STORAGE: "The cell does not hold what is written to it, so nothing was learnt about atomicity.",
-    VerdictKind.RAM_BACKED: "Ordinary memory lies behind the cells here: nothing was learnt about memory-mapped I/O.",
-    VerdictKind.INCONCLUSIVE: "This is no proof of a defect, and none of its absence: the run did not show enough.",
-    VerdictKind.ATOMIC: "This is no report of a defect: nothing was found, and below is how sure that is.",
+    VerdictKind.RAM_BACKED: "The cells are in ordinary memory here: nothing was learnt about memory-mapped I/O.",
+    VerdictKind.INCONCLUSIVE: "This proves neither a defect nor its absence: the run did not show enough.",
+    VerdictKind.ATOMIC: "This is no report of a defect: no violation was found. Below is how certain that is.",
 }
 _IN_HALVES = (
     "A read-modify-write that is carried out as a read and a separate write lets another CPU's access come between the "
@@ -35,9 +35,9 @@ _IN_PARTS = (
     "An access that is carried out in parts lets another CPU's access come between them. What was seen is what that "
     "leads to, and what no order of whole accesses can:"
 )
-#: What a suite's report is about: in their place ATOMIC is expected.
+#: The verdicts that a suite's report is about. ATOMIC is expected in their place.
 _DEFECTS = frozenset({VerdictKind.NOT_ATOMIC, VerdictKind.CRASH, VerdictKind.ERROR})
-#: Words of the output that a stranger does not know: what shows that one is used, the word, and what it means.
+#: Words of the output that need an explanation: a sign that the word is used, the word, and its meaning.
 _TERMS = (
     ("cell", "cell", "a place of the target, as wide as the operand, on which all CPUs work at the same time"),
     (
@@ -58,26 +58,24 @@ _TERMS = (
     (
         "power:",
         "power control",
-        "an update that is not atomic, on the same cells; it must be seen to fail, or no violation would mean nothing",
+        "an update that is not atomic, on the same cells; it must fail, otherwise no violation would prove nothing",
     ),
-    ("path: ", "path", "what lies behind the cells: io, a device that sees each access, or ram, ordinary memory"),
+    ("path: ", "path", "what the cells are: io, a device that sees each access, or ram, ordinary memory"),
 )
-#: Cases that a suite's report tells of one by one.
+#: How many cases a suite's report describes one by one.
 CASES_TOLD = 12
 
 
 def proven(run: Run) -> list[Result]:
-    """Return the results that prove a defect: of cases with LOCK, and where there is none such, of those that have
-    none.
-    """
+    """Return the results that prove a defect: those of cases with LOCK or, where there are none, of cases without
+    it."""
     found = [result for result in run.results if result.kind is VerdictKind.NOT_ATOMIC]
     return [result for result in found if _is_locked(result)] or found
 
 
 def told_cases(run: Run) -> list[Result]:
-    """Return what the report shows: the violations that were proven, whatever befell other cases, and all that is of
-    the worst kind.
-    """
+    """Return the results that the report shows: proven violations, whatever the results of other cases, and all results
+    of the worst kind."""
     kind, found = run.kind, proven(run)
     if kind is VerdictKind.NOT_ATOMIC:
         return found
@@ -85,7 +83,7 @@ def told_cases(run: Run) -> list[Result]:
 
 
 def title(run: Run) -> str:
-    """Return one line of plain text, what a tracker asks for as the summary. It may hold anything printable."""
+    """Return one line of plain text for the summary field of a tracker. It may hold any printable character."""
     kind = run.kind
     if run.spec is None:
         return one_line(f"{kind.name} on {run.platform}")
@@ -104,26 +102,26 @@ def _mnemonic(case: Case) -> str:
     name = case.instruction.upper()
     if not case.lock:
         return f"{name} without LOCK"
-    # XCHG locks without being told, and MOV has no LOCK
+    # XCHG locks without the prefix, and MOV has no LOCK
     return name if case.form.statement.startswith(case.instruction) else f"LOCK {name}"
 
 
 def first_words(run: Run) -> list[str]:
-    """Return what must be said before anything else; nothing where a violation was proven."""
+    """Return the sentences that come first; none where a violation was proven."""
     kind = run.kind
     text, violated = _FIRST.get(kind), proven(run)
     found = [f"**{kind.name}**: {text}"] if text and not violated else []
     if text and violated:
         others = plural(len(told_cases(run)) - len(violated), "case")
-        found.append(f"**{kind.name}** in {others}: {text} The violations in the others are proven all the same.")
+        found.append(f"**{kind.name}** in {others}: {text} The violations in the other cases are proven nevertheless.")
     found += _targets(run)
     if violated and not any(_is_locked(result) for result in violated):
         found.append(
-            "**There is no LOCK in what is not atomic here**, and then that is what the architecture says, and no "
+            "**The instructions that are not atomic here have no LOCK**: the architecture allows that, so it is no "
             "defect. It shows that the experiment finds what it looks for."
         )
     elif any(result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result) for result in run.results):
-        found.append("Cases without LOCK that are not atomic are left out below: there nothing else is promised.")
+        found.append("Cases without LOCK that are not atomic are left out below: without LOCK nothing is promised.")
     if _is_known(run):
         found.append(
             "It is the same symptom as kernel bug 216867, XCHG on VGA memory under KVM; please check whether it is a "
@@ -133,14 +131,14 @@ def first_words(run: Run) -> list[str]:
 
 
 def _targets(run: Run) -> list[str]:
-    """Return what the targets are that the cases are about, for who does not know their names."""
+    """Describe the targets of the cases, for readers who do not know their names."""
     names = dict.fromkeys(result.spec.cases[result.number].target for result in told_cases(run) if result.spec)
     about = [f"{code(name)} is {words(resolve_target(name).summary)}" for name in names]
     return [f"The target{'s' if len(about) > 1 else ''}: {'; '.join(about)}."] if about else []
 
 
 def _is_known(run: Run) -> bool:
-    """Return whether that is what the first report of its kind was of."""
+    """Return whether the symptom is that of the first report of its kind."""
     cases = [
         result.spec.cases[result.number]
         for result in told_cases(run)
@@ -163,8 +161,8 @@ def expected(run: Run) -> list[str]:
     if result.kind is VerdictKind.NOT_ATOMIC and not _is_locked(result):
         return ["NOT_ATOMIC: without LOCK nothing else is promised"]
     phase = phases_of(run.spec, 0)[-1]
-    # The steps run to their end, also where this run was stopped. A walk over cells may go on a little beyond what it
-    # was asked for, and one that goes on until its proof has no number.
+    # The steps to reproduce run to the end, also where this run was stopped. A walk over cells may exceed its number of
+    # operations a little, and one that goes on until its proof is reached has no number.
     record = result.phase_record
     least = max(phase.rounds, record.rounds if record else 0) if phase.rounds else 0
     rounds, experiment = str(least or "N"), experiment_of(phase)
@@ -174,7 +172,7 @@ def expected(run: Run) -> list[str]:
     end = f"ATOMIC: no violation in {rounds} {units}, {live}"
     if not experiment.tabled:
         return [end]
-    # how the consumers share the tokens is left to chance; that nothing is missing is not
+    # how the consumers share the tokens is chance, but no token may be missing
     return [TABLE_HEADER, f"counts:\t{rounds}\tm\t{rounds}-m\t0", "", end]
 
 
@@ -183,9 +181,10 @@ def _is_defect(result: Result) -> bool:
 
 
 def _expected_of_suite(run: Run) -> list[str]:
-    """Return the verdicts of a sound machine: ATOMIC for each defect, and the others as they are.
+    """Return the verdicts of a machine without the defect: ATOMIC for each defect, and the other verdicts as they are.
 
-    A case that turned out to be on memory says nothing about atomicity, and without LOCK nothing is promised.
+    A case whose cells are in ordinary memory says nothing about memory-mapped I/O, and without LOCK nothing is
+    promised.
     """
     mended = [result for result in run.results if _is_defect(result)]
     kinds = [VerdictKind.ATOMIC if _is_defect(result) else result.kind for result in run.results]
@@ -205,26 +204,26 @@ def table_note(run: Run) -> str:
     any_number = ", m any number" if TABLE_HEADER in expected(run) else ""
     return (
         f"count0 is how many tokens CPU 0 put, {consumers}{any_number}. The last column is count0 − (count1 + "
-        "count2), the tokens that vanished less those that were taken twice: 0 where every exchange is atomic."
+        "count2), the tokens that were lost minus those that were taken twice: 0 where every exchange is atomic."
     )
 
 
 def terms(run: Run, output: Sequence[str]) -> list[str]:
-    """Return what the signs and words of the output mean, as a list."""
+    """Return the meanings of the signs and words in the output, as a list."""
     shown = "\n".join(output)
     found = [f"- {name}: {what}" for sign, name, what in _TERMS if sign in shown]
     if run.spec is None or not run.spec.suite:
         return found
     used = dict.fromkeys(result.kind for result in run.results)
     signs = ", ".join(f"{code(SIGNS[kind])} {kind.name}" for kind in SIGNS if kind in used)
-    table = "a row is an instruction with an experiment, then widths in bits; a column is a target. What stands in it:"
+    table = "a row is an instruction with an experiment, then widths in bits; a column is a target. Its entries:"
     kinds = ", with the kinds of violation" if VerdictKind.NOT_ATOMIC in used else ""
     controls = [f"- {name}: {what}" for sign, name, what in _TERMS if sign in ("sanity:", "power:")]
     return [f"- table: {table} {signs}{kinds}", *controls]
 
 
 def explanation(run: Run) -> Iterator[str]:
-    """Paragraphs in Markdown."""
+    """Yield paragraphs in Markdown."""
     told = told_cases(run)
     if run.spec is None:
         yield words(run.results[0].verdict.reason)

@@ -1,1 +1,1 @@
-"""Results as one web page that needs nothing else: one module a part, and the templates."""
+"""Results as one web page that needs no other file: one module for each part, and the templates."""

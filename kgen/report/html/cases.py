@@ -1,4 +1,4 @@
-"""What there is to be told of one case: why the verdict is what it is, counters, controls, rates, witnesses."""
+"""The contents of the page for one case: the reasons of the verdict, counters, controls, rates, witnesses."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def case_view(result: Result, anchor: str) -> CaseView:
 
 
 def _why(result: Result) -> tuple[str, ...]:
-    """Sentences on the verdict, the first of them."""
+    """Return sentences on the verdict, at most _NOTES of them."""
     spec, verdict = result.spec, result.verdict
     found = verdict.notes if spec is None else explanations(spec, verdict, result.number)
     logged = () if result.suite else (result.observation.kernel_log or ())
@@ -160,7 +160,7 @@ def _counters(record: PhaseRecord, experiment: str) -> Table:
 
 
 def _rows(seen: Observation) -> Table | None:
-    """Return the original's table, where there is nothing else."""
+    """Return the original's table, for results that hold no other counters."""
     if not seen.rows:
         return None
     rows = tuple(tuple(map(str, row)) for row in seen.rows[-2:])
@@ -177,7 +177,7 @@ def _path(seen: Observation, phase: Phase, record: PhaseRecord | None, alone: bo
 
 
 def _control(control: ControlResult, stopped: bool) -> tuple[str, str, str, str]:
-    # the last column alone is broken into lines, and a file may say anything
+    # only the last column is wrapped, and a file may hold a text of any length
     power = f"; violated in {control.power}" if control.power else ""
     outcome = f"{control.unit}: {mark(control, stopped)}{power}"
     return control.label, summary(control.violations), str(control.rounds), outcome

@@ -1,4 +1,4 @@
-"""A chart of lanes, one a CPU, as coordinates: what happened stands from left to right, wrapped into strips.
+"""A chart with a lane for each CPU, as coordinates: events go from left to right and are wrapped into strips.
 
 A strip has the width of a sheet of paper; strips stand beside or below each other. All coordinates are in pixels.
 """
@@ -24,7 +24,7 @@ _FOOT = 34
 #: From a column's left edge to its marks, and from a mark to its text.
 _MARK = 14
 _TEXT = 10
-#: A small letter is so wide; what is longer than a column is cut, the table has it in full.
+#: The width of a small letter. A text that is wider than its column is cut; the table has all of it.
 _LETTER = 6
 
 
@@ -155,6 +155,6 @@ def _cut(text: str, used: int = _MARK // 2) -> str:
 
 
 def lane_names(cpus: Sequence[int | None], most: int) -> tuple[tuple[int, ...], int]:
-    """Return the CPUs that get a lane, in order, at most ``most``, and how many do not."""
+    """Return the CPUs that have a lane, in order, at most ``most``, and the number of the others."""
     known = sorted({cpu for cpu in cpus if cpu is not None})
     return tuple(known[:most]), max(0, len(known) - most)

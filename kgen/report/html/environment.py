@@ -12,7 +12,7 @@ from kgen.kernel.results_block import BootPath
 
 #: Rows of one table; a forged result may have any number.
 _MOST = 200
-#: Names that are not clear by themselves.
+#: Labels for names that do not explain themselves.
 _NAMES = {
     "host.cpu": "host CPU",
     "host.cpus": "host's CPUs",
@@ -47,7 +47,7 @@ class Place:
 
 
 def place(observation: Observation, kgen: str) -> Place:
-    """Return the environment of an observation, and what the guest itself found.
+    """Return the environment of an observation, and what the guest found itself.
 
     ``kgen`` is the version that wrote it.
     """
@@ -74,7 +74,7 @@ def _of_guest(observation: Observation) -> list[tuple[str, str]]:
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
-    """Return a value with what is in it, one row each."""
+    """Return the rows of a value, one for each value in it."""
     if isinstance(value, Mapping):
         return [row for key, entry in value.items() for row in _rows(f"{name}.{key}" if name else str(key), entry)]
     return [(_NAMES.get(name, name), _text(value))]

@@ -1,4 +1,5 @@
-"""The matrix as a heat map: a row a case, a column a target of a run, a colour and a word in each cell."""
+"""The matrix as a heat map: a row for each case, a column for each target of a run, a colour and a word in each
+cell."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ class HeatMap:
 
 
 def heat_maps(runs: Sequence[Run], labels: Sequence[str], anchors: Anchors) -> tuple[HeatMap, ...]:
-    """Return a map for each way in which operands lie.
+    """Return a map for each kind of alignment.
 
     ``labels`` name the runs; ``anchors`` lead to the results that are shown in full.
     """
@@ -81,7 +82,7 @@ def _cases(run: Run) -> list[tuple[Result, Case]]:
 
 
 def row_name(case: Case) -> str:
-    """Return what the CPUs do, width and target apart."""
+    """Return what the CPUs do, without width and target."""
     first = instructions()[case.instruction].sources[0]
     how = "" if Source(case.source) is first else f" {case.source}"
     return f"{case.instruction}{how}{'' if case.lock else ' without LOCK'}, {case.experiment}"
@@ -114,7 +115,7 @@ def _map(
 
 
 def heat_cell(result: Result, anchor: str) -> HeatCell:
-    """Return what stands in the map for one case."""
+    """Return the map's cell for one case."""
     verdict = result.verdict
     bad = verdict.kind is VerdictKind.NOT_ATOMIC
     seen = overall(result) if bad else None
@@ -130,5 +131,5 @@ def heat_cell(result: Result, anchor: str) -> HeatCell:
 
 
 def style_of(kind: VerdictKind) -> str:
-    """Return the name under which the style sheet has a verdict's colours."""
+    """Return the name of a verdict's colours in the style sheet."""
     return f"v-{kind.name.lower().replace('_', '-')}"

@@ -12,9 +12,9 @@ from kgen.kernel.results_block import ViolationKind
 from kgen.report.html.chart import Chart, Link, Mark, Shape, lane_names
 from kgen.wording import plural
 
-#: Lanes of CPUs; what happened on others is in the table.
+#: The most lanes of CPUs. Events of other CPUs are in the table.
 _LANES = 12
-#: Witnesses, events and accesses that are drawn.
+#: The most witnesses, events and accesses that are drawn.
 COLUMNS = 64
 
 _EVENTS: dict[str, tuple[Shape, str]] = {
@@ -27,7 +27,7 @@ _EVENTS: dict[str, tuple[Shape, str]] = {
     "parked": ("rest", "parked"),
     "read": ("empty", "reads"),
 }
-#: What a cell is marked with where there are no tokens.
+#: The mark of a cell where there are no tokens.
 _UPDATES: dict[ViolationKind, tuple[Shape, str]] = {
     ViolationKind.LOST: ("gone", "lost"),
     ViolationKind.DUPLICATE: ("again", "twice"),
@@ -43,8 +43,8 @@ def in_order(witnesses: Sequence[Witness]) -> tuple[Witness, ...]:
 
 
 def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
-    """Return the history of each token, or of each cell where there are no tokens, one a column; None where there is
-    none.
+    """Return a chart with one column for each witness: the history of its token or, where there are no tokens, of its
+    cell. None where there are no witnesses.
 
     In the token experiment CPU 0 puts and the others take. The last lane is the cell.
     """
@@ -67,7 +67,7 @@ def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
     left_out = f"; {plural(more, 'further CPU')} only in the table" if more else ""
     return Chart(
         title=f"{plural(len(witnesses), 'witness')} in the order of their rounds",
-        story=f"One column a witness: what became of the {what}, in the lanes of the CPUs that had to do with it"
+        story=f"One column a witness: what happened to the {what}, in the lanes of the CPUs involved"
         f"{left_out}. The table below says the same in words.",
         lanes=(*(f"CPU {cpu}" for cpu in cpus), "cell"),
         heads=tuple(f"#{witness.round}" for witness in witnesses),
@@ -78,7 +78,7 @@ def of_witnesses(witnesses: Sequence[Witness], experiment: str) -> Chart | None:
 
 
 def _lanes_of(lane: dict[int, int], *cpus: int | None) -> list[int]:
-    """Return the lanes of those of these CPUs that have one, each once."""
+    """Return the lanes of these CPUs, each once; some CPUs have none."""
     return [lane[cpu] for cpu in dict.fromkeys(cpus) if cpu is not None and cpu in lane]
 
 
@@ -97,16 +97,15 @@ def _of_token(witness: Witness, column: int, lane: dict[int, int], cell: int) ->
 
 
 def _of_update(witness: Witness, column: int, lane: dict[int, int], cell: int) -> list[Mark]:
-    """Return who had to do with a cell that came out wrong."""
+    """Return marks for the CPUs that took part in a violation of a cell."""
     shape, word = _UPDATES[witness.kind]
     involved = [Mark(column, at, "take", "had it") for at in _lanes_of(lane, witness.cpu, witness.other)]
     return [*involved, Mark(column, cell, shape, word)]
 
 
 def of_scene(scene: Scene) -> Chart | None:
-    """Return how the violation of the scene came about: the events from the opening of its batch on, None where there
-    is none. Events of one step stand beside each other; the order between their CPUs is open.
-    """
+    """Return a chart of the events that led to the scene's violation, from the opening of its batch on; None where
+    there are none. Events of one step are side by side: the order between their CPUs is unknown."""
     opened = [at for at, event in enumerate(scene.timeline) if event.kind == "batch"]
     events = scene.timeline[opened[-1] if opened else 0 :][:COLUMNS]
     if not events:
@@ -120,8 +119,8 @@ def of_scene(scene: Scene) -> Chart | None:
         if event.value is not None and event.kind != "empty":
             feet[column] = (f"{event.value:08x}", "")
     return Chart(
-        title="How the violation came about",
-        story="From left to right in order of time. Of several columns with one step the order between CPUs is open.",
+        title="How the violation happened",
+        story="From left to right in order of time. In columns of the same step the order between CPUs is unknown.",
         lanes=tuple(f"CPU {cpu}" for cpu in cpus),
         heads=tuple(heads),
         feet=tuple(feet),
@@ -166,7 +165,7 @@ def of_trace(trace: Sequence[TraceEvent], names: dict[int, int]) -> Chart | None
     told = [at for at, remark in enumerate(remarks(shown)) if remark]
     return Chart(
         title="What the hypervisor did to the cell",
-        story="One column an access, in order of time; where it is said below, another one came between two halves.",
+        story="One column an access, in order of time; 'between' marks one that came between two halves of another.",
         lanes=tuple(f"CPU {cpu}" for cpu in cpus),
         heads=tuple(f"{1000 * (event.seconds - start):.3f}" for event in shown),
         feet=tuple(

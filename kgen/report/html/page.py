@@ -26,12 +26,12 @@ from kgen.wording import plural
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-#: Characters of serial logs: of one, and of all in a page.
+#: The most characters of one serial log, and of all logs in a page.
 _LOG = 48_000
 _LOGS = 384_000
 #: How many cases of a suite are shown in full.
 _DETAILS = 400
-#: Verdicts of whose cases there is more to be told than the table has.
+#: Verdicts whose cases are complete with their line in the table.
 _PLAIN = frozenset({VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.RAM_BACKED})
 
 
@@ -82,7 +82,7 @@ class RunView:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """Return the page, in ASCII: characters beyond it are written as references, so that no encoding can harm them."""
+    """Return the page in ASCII. Other characters are written as references, so that no encoding can change them."""
     names = labels([run.where for run in runs])
     room = min(_LOG, _LOGS // max(1, sum(len(run.boots) for run in runs)))
     views = [_run_view(number, run, names[number], room) for number, run in enumerate(runs)]
@@ -106,7 +106,7 @@ def render(runs: Sequence[Run]) -> str:
 
 @functools.cache
 def environment() -> Environment:
-    """Return the templates. Whatever they print is escaped, and each text is made visible before."""
+    """Return the templates. All that they print is escaped, after control characters in it were made visible."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -121,7 +121,7 @@ def environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    # what a template made itself knows how it is to be written
+    # text that a template has made is escaped already
     return value if hasattr(value, "__html__") else visible(value)
 
 
@@ -132,20 +132,20 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _signs(runs: Sequence[Run]) -> tuple[tuple[str, str, str], ...]:
-    """Return what the words in the heat map stand for: style, sign and verdict, of those that are in it."""
+    """Return the legend of the heat map: style, sign and verdict of the kinds in it."""
     used = {result.verdict.kind for run in runs for result in run.results}
     return tuple((style_of(kind), SIGNS[kind], kind.name) for kind in SEVERITY if kind in used)
 
 
 def _levels() -> tuple[tuple[str, str], ...]:
-    """Return the steps of the heat map's colour."""
+    """Return the levels of the heat map's colours, with their limits in words."""
     limits = [percent(limit) for limit in LEVELS]
     words = (f"below {limits[0]}", *(f"{limit} or more" for limit in limits))
     return tuple((f"l{number}", word) for number, word in enumerate(words, 1))
 
 
 def _is_shown(run: Run, result: Result) -> bool:
-    """Return whether there is more to be told than a line in a table: always where a case was run alone."""
+    """Return whether the page shows the case in full: always where it was run alone."""
     return not _is_suite(run) or result.verdict.kind not in _PLAIN
 
 

@@ -10,7 +10,7 @@ from kgen.report.results.model import Result
 from kgen.report.statistics import Rate, rate
 
 _ANY = "any"
-#: A token is a chance of its own and is lost once; of updates any number may be in one.
+#: The unit in which a chance holds one token, which is lost only once. Other units may hold any number of updates.
 _ONE_EACH = "rounds"
 _LOST = "lost"
 
@@ -31,7 +31,7 @@ class RateRow:
 
     @property
     def seen(self) -> str:
-        """The rate that was seen."""
+        """The observed rate."""
         if self.rate is None:
             return "not known"
         sign = "at most " if self.at_most else ""
@@ -70,8 +70,8 @@ def overall(result: Result) -> Rate | None:
 
 
 def _events(result: Result) -> int | None:
-    """Rounds or batches that showed anything, None where that is not known: a run that was stopped at its first
-    violation ended because of what it saw, and counts the batch that it ended in not at all."""
+    """Return how many rounds or batches showed a violation, None where that is unknown. A run that was stopped at its
+    first violation ended because of that violation, and does not count the batch in which it ended."""
     events = events_of(result)
     return None if result.observation.scene or (not events and any(result.verdict.violations.values())) else events
 
@@ -89,7 +89,8 @@ def percent(value: float) -> str:
 
 
 def level(rates: Sequence[Rate | None]) -> int:
-    """Return how dark the heat map is: 1 to 4 by the greatest rate's order of magnitude, 1 where none is known."""
+    """Return the level of the heat map's colour: 1 to 4 by the order of magnitude of the greatest rate, 1 where none is
+    known."""
     found = max((each.value for each in rates if each is not None), default=0.0)
     return 1 + sum(found >= limit for limit in LEVELS)
 

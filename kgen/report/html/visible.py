@@ -1,4 +1,4 @@
-"""Text of a result made fit to be shown: a result may hold anything, and nothing in it may do anything to the page."""
+"""Text of a result, made safe to show: a result may hold any characters, and none of them may change the page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Characters of one piece of text; no word of ours is as long.
+#: The most characters of one text. No text of kgen's own is as long.
 LONGEST = 4000
-#: Marks on one letter; more of them pile up over the lines around it.
+#: The most combining marks on one letter. More of them would cover the lines around it.
 _MARKS = 2
 #: U+2400 and the characters after it are pictures of the control characters.
 _PICTURES = 0x2400
@@ -27,9 +27,8 @@ class Excerpt:
 
 
 def visible(value: object) -> str:
-    """Return one line in which every character can be seen: control characters as their pictures, others that have no
-    shape or change the direction of text as their numbers, and of a long one what it begins with.
-    """
+    """Return one line in which every character is visible. Control characters become their pictures. Characters that
+    have no shape, or change the direction of text, become their numbers. A long text is cut at its end."""
     text = str(value)
     rest = len(text) - LONGEST
     if rest > 0:
@@ -57,7 +56,7 @@ def _number(code: int) -> str:
 
 
 def excerpt(lines: Sequence[str], limit: int) -> Excerpt:
-    """As many whole lines as fit ``limit`` characters: half of them from the begin, half from the end."""
+    """Return as many whole lines as fit into ``limit`` characters: half of them from the start, half from the end."""
     if sum(len(line) + 1 for line in lines) <= limit:
         return Excerpt(tuple(lines), "", ())
     head, tail = _fitting(lines, limit // 2), _fitting(lines[::-1], limit // 2)
