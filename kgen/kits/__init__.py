@@ -1,9 +1,9 @@
-"""Platform kits: folders that bring a kernel to a product which does not run here. One file a kit, each exposing
+"""Platform kits: folders with all that another machine needs to run a kernel. One file for each kit, which exposes
 ``KIT = Kit(...)``.
 
-A kit is texts: the machine's definition, scripts that start and stop it, a README. The image and the kernel come from
-the builder. The texts hold no path of this machine: every script works in the directory it lies in, so that a folder
-may be moved, copied and renamed.
+A kit consists of texts: the machine's definition, scripts that start and stop it, a README. The image and the kernel
+come from the builder. The texts hold no path of this machine: every script works in its own directory, so a folder may
+be moved, copied and renamed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from kgen.spec.case import Case, resolve_target
 COM_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
 #: Longest name of a machine: one label of a host name (RFC 1035, 2.3.4), which every product takes.
 MAX_NAME = 63
-#: How long a script waits for the end of a run in seconds, where a suite's budget does not say more.
+#: The seconds that a script waits for the end of a run, where a suite's budget does not need more.
 PATIENCE = 1800
 #: PCI slot of the first device that a target brings.
 FIXTURE_SLOT = 0x10
 #: The folder's instructions, and how their first line begins; the product's name and a colon follow.
 README = "README.txt"
 TITLE = "kgen on "
-#: What a script leaves in the folder as long as the product has its machine.
+#: The file that is in the folder as long as the product has its machine.
 MARK = "machine-made.txt"
-#: Ends of the files that Windows reads by itself: their lines end with CR LF.
+#: Suffixes of the files that Windows itself reads: their lines end with CR LF.
 _WINDOWS_FILES = (".cmd", ".ps1")
 
 
@@ -137,16 +137,15 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
 
 
 def _unproven(case: Case) -> bool:
-    """Return whether nothing in the guest tells what lies at the cells: QEMU's monitor does, and so does the probe of
-    VGA.
-    """
+    """Return whether the guest cannot find out what is at the cells. QEMU's monitor reports it, and for VGA memory the
+    guest's probe does."""
     target = resolve_target(case.target)
     return target.declared == "io" and not target.vga
 
 
 def check_folder(kit: Kit, directory: Path) -> None:
-    """Raise OutputError where the files of ``kit`` must not go into ``directory``: it is another product's kit, or
-    that of a machine which is still there, and which the new scripts would not find."""
+    """Raise OutputError where the files of ``kit`` must not be written to ``directory``: it holds another product's
+    kit, or a kit whose machine still exists and would not be found by the new scripts."""
     if (directory / MARK).exists():
         raise OutputError("its machine is still there", where=str(directory), hint="run its stop script first")
     try:
@@ -160,10 +159,10 @@ def check_folder(kit: Kit, directory: Path) -> None:
 
 
 def _fixtures(spec: KernelSpec) -> tuple[str, ...]:
-    """QEMU's arguments for the devices of the targets, each once, in the order of the cases.
+    """Return QEMU's arguments for the devices of the targets, each once, in the order of the cases.
 
-    A target without a fixed address is found on the PCI bus. Its device gets a slot far from those that libvirt and
-    Proxmox VE give to their own devices: QEMU may make ours first, and it would take the next best.
+    A target without a fixed address is found on the PCI bus. Its device has a slot far from those of libvirt's and
+    Proxmox VE's own devices: QEMU may create ours first, and without a slot it would take one of theirs.
     """
     found: list[str] = []
     slot = FIXTURE_SLOT
@@ -180,7 +179,7 @@ def _missing(kit: Kit, case: Case) -> frozenset[str]:
 
 
 def machine_name(case: str, digest: str) -> str:
-    """Return a name that every product takes: letters, digits and single hyphens, at most MAX_NAME, unique by
+    """Return a name that every product accepts: letters, digits and single hyphens, at most MAX_NAME, unique by
     ``digest``.
     """
     words = re.sub(r"[^a-z0-9]+", "-", case.lower()).strip("-")

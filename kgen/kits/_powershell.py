@@ -5,10 +5,10 @@ from __future__ import annotations
 from kgen.kits import Facts
 from kgen.kits._text import fill
 
-#: The execution policy of a fresh Windows lets no script run; this lifts it for this one.
+#: The default execution policy of Windows allows no script. This batch file allows this one.
 _LAUNCHER = """\
 @echo off
-rem kgen: starts @SCRIPT@, which lies beside this file.
+rem kgen: starts @SCRIPT@ in this folder.
 setlocal
 where powershell.exe >nul 2>nul
 if errorlevel 1 (
@@ -17,7 +17,7 @@ if errorlevel 1 (
 )
 powershell.exe -NoProfile -ExecutionPolicy Bypass -File "%~dp0@SCRIPT@" %*
 set "code=%errorlevel%"
-rem A double click opens a window that goes when this file ends; the command line then names this file.
+rem A double click opens a window that closes when this file ends; the command line then names this file.
 set "line=%cmdcmdline:"=%"
 if not defined KGEN_NO_PAUSE if not "%line:@LAUNCHER@=%"=="%line%" pause
 exit /b %code%
@@ -51,7 +51,7 @@ if ($env:KGEN_SECONDS) {
 $serial = Join-Path $PSScriptRoot 'serial.txt'
 $end = '(?m)^kgen:[0-9]+ end [^\\n]*\\n'
 
-# The log of the run before stays.
+# Keep the log of the run before.
 function Move-OldLog {
     if (Test-Path -LiteralPath $serial) {
         Move-Item -LiteralPath $serial -Destination (Join-Path $PSScriptRoot 'serial-old.txt') -Force
@@ -63,7 +63,7 @@ function Show-End {
 }
 
 function Stop-Late {
-    Stop-Script "no end of the run in $seconds s (KGEN_SECONDS waits longer); what there is: kgen judge serial.txt"
+    Stop-Script "no end of the run in $seconds s (KGEN_SECONDS=N waits longer); the log so far: kgen judge serial.txt"
 }
 """
 
@@ -83,7 +83,7 @@ function Test-End {
     }
 }
 
-# $alive tells whether the machine is still worth waiting for; to ask takes a program's start, so not every second.
+# $alive returns whether the machine still runs. It starts a program, so it is not called every second.
 function Wait-End([scriptblock]$alive) {
     Write-Host 'waiting for the end of the run; its log is serial.txt'
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
@@ -95,7 +95,7 @@ function Wait-End([scriptblock]$alive) {
         if ($tries % 10 -eq 0 -and -not (& $alive)) {
             Start-Sleep -Seconds 1
             if (Test-End) { break }
-            Stop-Script 'the machine has ended before the run did; what there is: kgen judge serial.txt'
+            Stop-Script 'the machine has ended before the run; judge the log so far: kgen judge serial.txt'
         }
     }
     Start-Sleep -Seconds 2 # for what follows the last line

@@ -1,4 +1,4 @@
-"""What the kits' shell scripts share. POSIX sh; every script works in the directory it lies in."""
+"""What the kits' shell scripts share. POSIX sh; every script works in its own directory."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ esac
 [ $# -le @MOST@ ] || die "too many words; $usage"
 """
 
-#: Needs a function ``machine_runs`` in the script, which says whether it is worth waiting.
+#: Needs a function ``machine_runs`` in the script, which returns whether the machine still runs.
 _WAIT = """
 seconds=${KGEN_SECONDS:-@SECONDS@}
 case $seconds in
     '' | *[!0-9]*) die "KGEN_SECONDS=$seconds is not a number of seconds" ;;
 esac
 
-# The log of the run before stays.
+# Keep the log of the run before.
 put_old_log_away() {
     [ ! -e serial.txt ] || mv -f serial.txt serial-old.txt
 }
@@ -56,10 +56,10 @@ wait_for_end() {
         if ! machine_runs; then
             sleep 1
             has_ended && break
-            die 'the machine has ended before the run did; what there is: kgen judge serial.txt'
+            die 'the machine has ended before the run; judge the log so far: kgen judge serial.txt'
         fi
         if [ "$left" -le 0 ]; then
-            die "no end of the run in $seconds s (KGEN_SECONDS waits longer); what there is: kgen judge serial.txt"
+            die "no end of the run in $seconds s (KGEN_SECONDS=N waits longer); the log so far: kgen judge serial.txt"
         fi
         sleep 1
         left=$((left - 1))
@@ -84,8 +84,8 @@ def script(
 ) -> str:
     """Return a shell script: its head, the functions to wait with where it ``waits``, and ``body``.
 
-    ``name`` is the script's file, ``what`` the comment that says what it does. ``words`` are its arguments as the
-    usage has them, ``most`` how many they are; ``root`` tells that only root may run it.
+    ``name`` is the script's file, ``what`` the comment that says what it does. ``words`` are its arguments as the usage
+    has them, ``most`` is how many there may be; ``root`` is true where only root may run it.
     """
     usage = f"usage{', as root' if root else ''}: sh {name} {words}".rstrip()
     head = fill(

@@ -1,4 +1,4 @@
-"""Filling in texts, and what every README says."""
+"""Fill in texts, and the sentences that every README has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PLACE = re.compile(r"@([A-Z]+)@")
 
 
 def fill(text: str, **values: object) -> str:
-    """``text`` with every ``@NAME@`` replaced by the value of that name, in lower case.
+    """Return ``text`` with every ``@NAME@`` replaced by the value of that name, in lower case.
 
     Raises KgenError where a place has no value, or a value no place.
     """
@@ -22,14 +22,15 @@ def fill(text: str, **values: object) -> str:
     return _PLACE.sub(lambda place: str(values[place[1].lower()]), text)
 
 
-#: What one needs at first, in the order of need.
+#: The subjects that a user needs first, in order.
 _FIRST = ("Write", "Start", "Serial log", "Screen", "Debugger", "Judge", "Stop")
 
 
 def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapping[str, str]:
-    """``README.txt``, a title and a line for each thing one needs at first, and ``NOTES.txt`` with all the rest.
+    """Return ``README.txt``, a title and a line for each subject that a user needs first, and ``NOTES.txt`` with all
+    the rest.
 
-    ``lines`` are pairs of what a line is about and what to do; a line about "" goes on with the one before it, in the
+    ``lines`` are pairs of what a line is about and what to do; a line about "" continues the one before it, in the
     notes only.
     """
     blocks: list[tuple[str, list[str]]] = []
@@ -66,18 +67,18 @@ def _rows(blocks: Sequence[tuple[str, Sequence[str]]]) -> str:
 def unproven(facts: Facts) -> str:
     """Return which cases a kit never shows to be ATOMIC, and why."""
     which = "this case" if facts.total == 1 else f"{len(facts.unproven)} of the {facts.total} cases"
-    return f"{which} can come out as NOT_ATOMIC, but not as ATOMIC: no guest can tell what lies at these cells."
+    return f"{which} can be NOT_ATOMIC, but never ATOMIC: the guest cannot find out what is at these cells."
 
 
 def debugger(port: int, prefix: str = "") -> list[tuple[str, str]]:
-    """Return the README's lines on a stub that listens on the machine's host alone."""
+    """Return the README's lines on a stub that listens on the machine's host only."""
     return [
         ("Debugger", f"{prefix}kgen inspect kernel.elf localhost:{port} --serial serial.txt (Linux, macOS)"),
         ("", f"From another computer: ssh -L {port}:localhost:{port} HOST, then the same with copies of both files."),
     ]
 
 
-#: How a log is judged, and what is left where there is none; for the README.
+#: How to judge a log, or the code on the screen where there is no log; for the README.
 JUDGE = "kgen judge serial.txt; from the code on the screen: kgen judge --code CODE"
-#: What a script takes from the environment; for the README.
-WAIT = "KGEN_SECONDS=N in the environment waits N seconds for the end of the run."
+#: What a script reads from the environment; for the README.
+WAIT = "KGEN_SECONDS=N in the environment: the script waits N seconds for the end of the run."

@@ -1,8 +1,8 @@
 """FreeBSD's bhyve (bhyve(8), bhyvectl(8)).
 
 bhyve has no BIOS: its UEFI firmware starts the image's UEFI application. The framebuffer decodes the VGA memory only
-with ``vga=on``. Standard input is a FIFO that stays open for writing, so that the guest hears nothing: any byte would
-stop its run.
+with ``vga=on``. Standard input is a FIFO that stays open for writing, so that the guest receives nothing: any byte
+would stop its run.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ rm -f machine-made.txt stdin.fifo
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     run = fill(
         _RUN,
         short=facts.short,
@@ -98,7 +98,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Judge", JUDGE),
                 ("Stop", "sh stop.sh"),
                 ("Settings", WAIT),
-                ("", "KGEN_FIRMWARE=FILE is another firmware."),
+                ("", "KGEN_FIRMWARE=FILE in the environment: another firmware."),
             ],
         ),
     }
@@ -111,6 +111,6 @@ KIT = Kit(
     formats=("img",),
     texts=texts,
     provides=frozenset({"hpet", "vga"}),
-    # up to FreeBSD 13; later ones take as many as the host has
+    # up to FreeBSD 13; later releases accept as many as the host has
     max_cpus=16,
 )

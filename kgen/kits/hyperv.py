@@ -61,7 +61,7 @@ try {
     Stop-Script "the machine could not be made: $_ (is this run as administrator? stop.cmd removes what was made)"
 }
 
-# The machine is the pipe's server, from its start on; what it sends without a reader is lost.
+# The machine is the pipe's server, from its start on. What it sends before there is a reader is lost.
 Move-OldLog
 Write-Host 'starting; the log is serial.txt'
 $clock = [System.Diagnostics.Stopwatch]::StartNew()
@@ -100,7 +100,7 @@ try {
     $log.Dispose()
     $pipe.Dispose()
 }
-if (-not $ended) { Stop-Script 'the machine has ended before the run did; what there is: kgen judge serial.txt' }
+if (-not $ended) { Stop-Script 'the machine has ended before the run; judge the log so far: kgen judge serial.txt' }
 Show-End
 """
 )
@@ -117,7 +117,7 @@ Remove-VM -VM $vm -Force
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     what = "Makes the machine, starts it, writes serial.txt and waits for the end of its run."
     return {
         "run.cmd": _powershell.launcher("run"),
@@ -141,7 +141,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
             [
                 ("Start", "right-click run.cmd, Run as administrator."),
                 ("", "UEFI, and no VGA memory: in an administrator's terminal, run.cmd -Generation 2"),
-                ("Serial log", "serial.txt in this folder, as long as run.cmd runs; it says when the run has ended."),
+                ("Serial log", "serial.txt in this folder. run.cmd writes it, and reports the end of the run."),
                 ("Screen", f"vmconnect localhost {facts.name}. Hyper-V has no debugger's stub."),
                 ("Judge", JUDGE),
                 ("Stop", "stop.cmd, also as administrator, removes the machine from Hyper-V."),

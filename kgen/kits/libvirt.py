@@ -1,7 +1,7 @@
 """libvirt, with QEMU on KVM or on TCG (libvirt's "Domain XML format" and "QEMU command-line passthrough").
 
-The domain is transient: it is gone when it is switched off, and replaces none. libvirt wants absolute paths, which the
-script puts in the place of ``__DIRECTORY__``.
+The domain is transient: it disappears when it is switched off, and it replaces no other domain. libvirt needs absolute
+paths: the script replaces ``__DIRECTORY__`` by the folder's.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
 
 PRODUCT = "libvirt"
 STUB_PORT = 1234
-#: The libvirt of an ordinary user, who needs no rights for it.
+#: The libvirt of an ordinary user, which needs no privileges.
 URI = "qemu:///session"
 
 _XML = """\
-<!-- run.sh puts this folder in the place of __DIRECTORY__. -->
+<!-- run.sh replaces __DIRECTORY__ by this folder. -->
 <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>@NAME@</name>
   <uuid>@UUID@</uuid>
@@ -65,7 +65,7 @@ _LOG_PORT = """\
       <source path='__DIRECTORY__/serial.txt'/>
       <target type='isa-serial' port='@PORT@'/>
     </serial>"""
-#: QEMU numbers the ports in their order: one that is left out would move the others.
+#: QEMU numbers the ports in their order: without this one, the ports after it would have other numbers.
 _NULL_PORT = """\
     <serial type='null'>
       <target type='isa-serial' port='@PORT@'/>
@@ -73,7 +73,7 @@ _NULL_PORT = """\
 
 _VIRSH = """
 need virsh "install libvirt's clients"
-# As the user's own: QEMU then reads and writes this folder as the user does.
+# The user's own libvirt: its QEMU reads and writes this folder as the user does.
 export LIBVIRT_DEFAULT_URI="${LIBVIRT_DEFAULT_URI:-qemu:///session}"
 """
 
@@ -95,7 +95,7 @@ machine_runs() {
     virsh domstate "$name" >/dev/null 2>&1
 }
 
-# The folder's path as XML wants it, and then as sed wants it.
+# The folder's path, quoted for XML and then for sed.
 here=$(pwd -P | sed "s/&/\\\\&amp;/g; s/</\\\\&lt;/g; s/>/\\\\&gt;/g; s/'/\\\\&apos;/g" | sed 's/[&|\\]/\\\\&/g')
 sed "s|__DIRECTORY__|$here|g; $change" domain.xml >domain-here.xml
 put_old_log_away
@@ -115,7 +115,7 @@ virsh destroy "$name"
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     ports = [fill(_NULL_PORT, port=port) for port in range(facts.com - 1)] + [fill(_LOG_PORT, port=facts.com - 1)]
     arguments = ("-gdb", f"tcp:127.0.0.1:{STUB_PORT}", *facts.fixtures)
     xml = fill(
@@ -152,7 +152,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("", "kgen judge --memory memory.elf"),
                 ("Stop", "sh stop.sh"),
                 ("Settings", WAIT),
-                ("", f"LIBVIRT_DEFAULT_URI=URI is another libvirt than {URI}."),
+                ("", f"LIBVIRT_DEFAULT_URI=URI in the environment: another libvirt than {URI}."),
             ],
         ),
     }

@@ -1,7 +1,7 @@
 """Proxmox VE 7.2 and newer, by qm on the node itself (qm(1), pvesm(1)).
 
-The disk is copied into a storage. ``args``, which only root may set, gives QEMU the serial log and the gdb stub; its
-words must hold neither blanks nor commas, so that the folder is named through a link in a temporary directory.
+The disk is copied into a storage. ``args``, which only root may set, adds the serial log and the gdb stub to QEMU's
+arguments. Its words may hold neither blanks nor commas, so they name the folder by a link in a temporary directory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ machine_runs() {
     qm status "$vmid" 2>/dev/null | grep -q running
 }
 
-# What was made goes again where the machine does not start, but for the machine itself, which stop.sh removes.
+# Where the machine does not start, remove what was made, except the machine itself: stop.sh removes that.
 give_up() {
     if qm status "$vmid" >/dev/null 2>&1; then
         echo "run.sh: the machine $vmid could not be started; sh stop.sh removes what was made of it" >&2
@@ -75,7 +75,7 @@ rmdir "$directory" 2>/dev/null || :
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     # QEMU numbers the ports in their order
     words = ["-serial null"] * (facts.com - 1) + ["-serial file:$directory/kit/serial.txt"]
     words += [f"-gdb tcp:127.0.0.1:{STUB_PORT}", *facts.fixtures]

@@ -1,7 +1,7 @@
 """A real PC, from a USB stick.
 
 The script writes only to a whole disk that Linux calls removable (/sys/block/*/removable) and that is not mounted.
-There is no COM1 on most PCs; what the run has to say is on the screen too.
+Most PCs have no COM1: the result is on the screen too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kgen.kits._text import fill, readme
 PRODUCT = "a real PC"
 
 _WRITE = """
-[ "$(uname)" = Linux ] || die 'this script knows Linux only; README.txt says what to do elsewhere'
+[ "$(uname)" = Linux ] || die 'this script is for Linux only; NOTES.txt says what to do on other systems'
 
 # Removable whole disks, one a line.
 candidates() {
@@ -65,7 +65,7 @@ SECTORS = 17 * 2048
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     port = f"COM{facts.com}, {facts.baud} 8N1"
     return {
         "write.sh": _shell.script(
@@ -82,14 +82,14 @@ def texts(facts: Facts) -> Mapping[str, str]:
             facts,
             PRODUCT,
             [
-                ("Write", "everything on it is lost. Linux, as root: sh write.sh /dev/NAME. Else see NOTES.txt."),
+                ("Write", "everything on it is lost. Linux, as root: sh write.sh /dev/NAME. Other systems: NOTES.txt."),
                 ("", "Linux: sh write.sh without a name lists the removable disks."),
                 ("", "Windows: Rufus, select kernel.img, 'DD image'."),
                 ("", "macOS: diskutil list names the stick; diskutil unmountDisk /dev/diskN; then"),
                 ("", "sudo dd if=kernel.img of=/dev/rdiskN bs=1m"),
                 ("Start", f"boot from the stick, BIOS or UEFI, Secure Boot off; the PC needs {facts.cpus} CPUs."),
-                ("Serial log", f"{port}, if the PC has that port; else read the screen, which stays."),
-                ("", "A null-modem cable leads to another computer, whose terminal program keeps serial.txt."),
+                ("Serial log", f"{port}, if the PC has that port; otherwise read the screen, which stays."),
+                ("", "Connect it by a null-modem cable to another computer, whose terminal program saves serial.txt."),
                 ("Judge", "kgen judge --code CODE with the code on the screen; with a log: kgen judge serial.txt"),
                 ("Stop", "switch the PC off."),
             ],

@@ -38,7 +38,7 @@ VBoxManage createvm --name "$name" --ostype Other --basefolder "$here/machine" -
 VBoxManage modifyvm "$name" --memory 64 --vram 16 --cpus @CPUS@ --ioapic on --hpet on --firmware bios \\
     --graphicscontroller vboxvga --boot1 disk --boot2 none --boot3 none --boot4 none --nic1 none \\
     --uart@COM@ @PORT@ @LINE@ --uartmode@COM@ file "$here/serial.txt"
-# Warnings may come before it.
+# Warnings may come before the version.
 case $(VBoxManage --version | tail -n 1) in
     [1-6].*) ;;
     *)
@@ -65,10 +65,10 @@ attached() {
 
 if VBoxManage showvminfo "$name" >/dev/null 2>&1; then
     VBoxManage controlvm "$name" poweroff >/dev/null 2>&1 || :
-    # The disk comes off first: it would be deleted with the machine. A machine that was just switched off is locked.
+    # Detach the disk first: it would be deleted with the machine. A machine that was just switched off is locked.
     tries=20
     while attached; do
-        [ "$tries" -gt 0 ] || die "the disk of $name cannot be taken off"
+        [ "$tries" -gt 0 ] || die "the disk of $name cannot be detached"
         VBoxManage storageattach "$name" --storagectl IDE --port 0 --device 0 --medium none >/dev/null 2>&1 || sleep 1
         tries=$((tries - 1))
     done
@@ -87,10 +87,10 @@ function Find-VBoxManage {
         $path = Join-Path $root 'VBoxManage.exe'
         if (Test-Path -LiteralPath $path) { return $path }
     }
-    Stop-Script 'VBoxManage.exe is nowhere; install VirtualBox'
+    Stop-Script 'VBoxManage.exe was not found; install VirtualBox'
 }
 
-# What a program writes to standard error is no error by itself; its exit code tells.
+# Output on standard error is no error by itself; the exit code reports one.
 function Test-VBox([string[]]$words) {
     $ErrorActionPreference = 'Continue'
     & $vbox $words 2>$null | Out-Null
@@ -152,10 +152,10 @@ function Test-Attached {
 
 if (Test-VBox @('showvminfo', $name)) {
     Test-VBox @('controlvm', $name, 'poweroff') | Out-Null
-    # The disk comes off first: it would be deleted with the machine. A machine that was just switched off is locked.
+    # Detach the disk first: it would be deleted with the machine. A machine that was just switched off is locked.
     $tries = 20
     while (Test-Attached) {
-        if ($tries -le 0) { Stop-Script "the disk of $name cannot be taken off" }
+        if ($tries -le 0) { Stop-Script "the disk of $name cannot be detached" }
         $off = Test-VBox ($place + @('--medium', 'none'))
         if (-not $off) { Start-Sleep -Seconds 1 }
         $tries = $tries - 1
@@ -169,7 +169,7 @@ Remove-Item -LiteralPath $mark
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     machine = {
         "cpus": facts.cpus,
         "com": facts.com,
@@ -232,7 +232,7 @@ KIT = Kit(
     formats=("vdi",),
     texts=texts,
     provides=frozenset({"hpet", "vga"}),
-    # what the manual promises; some releases take more
+    # what the manual promises; some releases accept more
     max_cpus=32,
     windows=True,
 )

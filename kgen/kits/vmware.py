@@ -67,7 +67,7 @@ if [ "$(uname)" = Darwin ]; then
     done
 fi
 need vmrun 'it comes with VMware; or open kernel.vmx in VMware and power it on'
-# Player has no Workstation to ask.
+# Where only VMware Player is installed, the type ws fails.
 if [ -z "$kind" ]; then
     kind=ws
     if ! vmrun -T ws list >/dev/null 2>&1 && vmrun -T player list >/dev/null 2>&1; then
@@ -102,13 +102,13 @@ esac
 ! is_listed || die "$name runs already; end it with: sh stop.sh"
 ! is_suspended || die "$name is suspended and would go on where it was; end it with: sh stop.sh"
 
-# To ask takes a program's start, so not every second. Not every product lists what it runs.
+# The question starts a program, so it is not asked every second. Not every product lists what it runs.
 listed=no
 machine_runs() {
     [ "$listed" = no ] || [ $((left % 10)) -ne 0 ] || is_listed
 }
 
-# VMware would ask what to do with a log that is there.
+# VMware would ask what to do with an existing log.
 put_old_log_away
 vmrun -T "$kind" start kernel.vmx "$window" ||
     die "$name did not start as a machine of type $kind; for VMware Player set KGEN_VMWARE_TYPE=player"
@@ -121,8 +121,8 @@ _STOP_SH = (
     _FIND_SH
     + """
 if ! is_listed && is_suspended; then
-    # Only VMware knows how to forget a suspended state: the machine goes on and is switched off.
-    # It begins its log anew.
+    # Only VMware can discard a suspended state: resume the machine and switch it off.
+    # Its log starts anew.
     [ ! -e serial.txt ] || [ -e serial-kept.txt ] || cp -p serial.txt serial-kept.txt
     vmrun -T "$kind" start kernel.vmx nogui || die "$name is suspended and does not go on; discard its state in VMware"
 fi
@@ -145,21 +145,21 @@ function Find-VMRun {
             if (Test-Path -LiteralPath $path) { return $path }
         }
     }
-    Stop-Script 'vmrun.exe is nowhere; or open kernel.vmx in VMware and power it on'
+    Stop-Script 'vmrun.exe was not found; open kernel.vmx in VMware and power it on'
 }
 
 $vmrun = Find-VMRun
 $vmx = Join-Path $PSScriptRoot 'kernel.vmx'
 $player = 'for VMware Player set KGEN_VMWARE_TYPE=player'
 
-# What a program writes to standard error is no error by itself; its exit code tells.
+# Output on standard error is no error by itself; the exit code reports one.
 function Test-VMRun([string[]]$words) {
     $ErrorActionPreference = 'Continue'
     & $vmrun $words 2>$null | Out-Null
     return ($LASTEXITCODE -eq 0)
 }
 
-# Player has no Workstation to ask.
+# Where only VMware Player is installed, the type ws fails.
 $kind = $env:KGEN_VMWARE_TYPE
 if (-not $kind) {
     $kind = 'ws'
@@ -198,8 +198,8 @@ _STOP_PS1 = (
 $log = Join-Path $PSScriptRoot 'serial.txt'
 $kept = Join-Path $PSScriptRoot 'serial-kept.txt'
 if (-not (Test-Listed) -and (Test-Suspended)) {
-    # Only VMware knows how to forget a suspended state: the machine goes on and is switched off.
-    # It begins its log anew.
+    # Only VMware can discard a suspended state: resume the machine and switch it off.
+    # Its log starts anew.
     if ((Test-Path -LiteralPath $log) -and -not (Test-Path -LiteralPath $kept)) {
         Copy-Item -LiteralPath $log -Destination $kept
     }
@@ -217,7 +217,7 @@ Get-ChildItem -LiteralPath $PSScriptRoot | Where-Object { $_.Extension -eq '.vms
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     vmx = fill(
         _VMX,
         hardware=HARDWARE_VERSION if facts.cpus <= HARDWARE_CPUS else LARGE_HARDWARE_VERSION,
@@ -264,7 +264,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("", "turned on: then Hyper-V is what is measured."),
                 *large,
                 ("Settings", WAIT),
-                ("", "KGEN_VMWARE_TYPE=player: VMware Player, where the script does not find out by itself."),
+                ("", "KGEN_VMWARE_TYPE=player: VMware Player, where the script does not detect it."),
                 ("", "KGEN_NO_PAUSE=1: run.cmd and stop.cmd never wait for a key at their end."),
             ],
         ),

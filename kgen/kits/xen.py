@@ -1,7 +1,7 @@
 """Xen, as an HVM domain by xl (xl.cfg(5), xl-disk-configuration(5), xl(1)).
 
-xl wants absolute paths and takes commas and quotes in them for its own syntax. The script therefore hands it paths
-through a link in a temporary directory, by settings on the command line, which win over those of the file.
+xl needs absolute paths, and reads commas and quotes in them as its own syntax. The script therefore passes paths
+through a link in a temporary directory, as settings on the command line, which override those of the file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ machine_runs() {
     xl domid "$name" >/dev/null 2>&1
 }
 
-# What was made goes again where the domain does not start.
+# Where the domain does not start, remove what was made.
 give_up() {
     if machine_runs; then
         echo 'run.sh: the domain could not be started; sh stop.sh removes what was made of it' >&2
@@ -88,13 +88,13 @@ rmdir "$directory" 2>/dev/null || :
 
 
 def _serial(com: int, directory: str) -> str:
-    """xl's setting for a machine whose COMn writes the log; a list where ports come before it."""
+    """Return xl's setting for a machine whose COMn writes the log: a list where other ports come before it."""
     log = f"'file:{directory}/serial.txt'"
     return log if com == 1 else "[" + ", ".join(["'null'"] * (com - 1) + [log]) + "]"
 
 
 def texts(facts: Facts) -> Mapping[str, str]:
-    """Return the folder's files but for the kernel's own."""
+    """Return the folder's files without the kernel's own."""
     config = fill(
         _CFG,
         case=facts.case,
@@ -130,7 +130,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                     "",
                     f"1. as root in dom0, in a terminal of its own: gdbsx -a $(xl domid {facts.name}) 32 {STUB_PORT}",
                 ),
-                ("", "It LISTENS ON ALL ADDRESSES of dom0 and asks for no password: shut the port to others first."),
+                ("", "It LISTENS ON ALL ADDRESSES of dom0 and asks for no password: close the port to others first."),
                 ("", f"2. in dom0: kgen inspect kernel.elf localhost:{STUB_PORT} --serial serial.txt"),
                 (
                     "",
