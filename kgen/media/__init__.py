@@ -1,4 +1,4 @@
-"""Image formats: one module a format, each with a ``FORMAT = ImageFormat(...)``, and what they all share."""
+"""Image formats: one module for each, with a ``FORMAT = ImageFormat(...)``, and what they all share."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class ImageFormat:
 def write_sparse(path: Path, extents: Iterable[tuple[int, bytes]], size: int) -> None:
     """Write a file of exactly ``size`` bytes: each (offset, data) of ``extents``, holes everywhere else.
 
-    The file appears under ``path`` complete or not at all; an existing regular file is replaced, anything else there is
-    refused (a device would be replaced by a file, not written). Raises MediaError when an extent does not fit into
-    ``size``, OutputError when the file cannot be written.
+    The file appears under ``path`` complete or not at all. An existing regular file is replaced. Anything of another
+    kind is refused, because a device would be replaced by a file, not written. Raises MediaError when an extent does
+    not fit into ``size``, OutputError when the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

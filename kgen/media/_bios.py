@@ -14,13 +14,13 @@ from kgen.toolchain.assembler import assemble
 from kgen.toolchain.assembly import Source
 
 SECTOR = 512
-#: EAX at the kernel's entry: "KGEN" as a big-endian number, tells that it came from a disk.
+#: EAX at the kernel's entry: "KGEN" as a big-endian number. It says that the kernel came from a disk.
 ENTRY_MAGIC = DISK_MAGIC
 
-#: Where loader and kernel are read to and where they must end: below the smallest EBDA seen on real machines.
+#: Where loader and kernel are read to, and where they must end: below the lowest EBDA seen on real machines.
 STAGE_ADDRESS, STAGE_END = 0x10000, 0x80000
 BOOT_ADDRESS = 0x7C00
-#: What the boot sector reads: with itself 2048 bytes, which is also what a BIOS reads from a CD at least.
+#: How many bytes the boot sector reads, itself included: 2048, the least that a BIOS reads from a CD.
 LOADER_SECTORS = 3
 LOADED_BYTES = (1 + LOADER_SECTORS) * SECTOR
 #: Pieces are padded to this many sectors: two 2048-byte CD sectors, or one 4096-byte disk sector.
@@ -41,7 +41,7 @@ UART_CLOCK = 115200
 def checksum(data: bytes) -> int:
     """Return the loader's 32-bit sum: for each little-endian dword, rotate left by one and add.
 
-    ``data``: whole dwords.
+    ``data`` consists of whole dwords.
     """
     total = 0
     for (dword,) in struct.iter_unpack("<I", data):
@@ -50,7 +50,7 @@ def checksum(data: bytes) -> int:
 
 
 def padded(flat: bytes) -> bytes:
-    """Return the kernel as it is stored: followed by zeros up to a multiple of PAD_BYTES."""
+    """Return the kernel as it is stored: with zeros after it up to a multiple of PAD_BYTES."""
     return flat + bytes(-len(flat) % PAD_BYTES)
 
 
@@ -61,13 +61,13 @@ def boot_head(
     start_lba: int = 0,
     kernel_sector: int = PAD_SECTORS,
 ) -> bytes:
-    """Boot sector and loader: PAD_BYTES that boot the kernel whose ``padded`` bytes lie ``kernel_sector`` sectors
-    after them.
+    """Return boot sector and loader: PAD_BYTES that boot the kernel whose ``padded`` bytes are ``kernel_sector``
+    sectors after them.
 
-    ``partitions`` are entries of 16 bytes for the table; ``start_lba`` is where on the drive, in units of 512 bytes,
-    the head itself lies. Both numbers are multiples of PAD_SECTORS where the drive's sectors may be as large, of 4 on a
-    CD; a BIOS that starts it from a CD must load LOADED_BYTES. Deterministic.
-    Raises MediaError for a memory map or a port that the loader cannot serve, SourceError, AsmError.
+    ``partitions`` are entries of 16 bytes for the table; ``start_lba`` is the place of boot sector and loader on the
+    drive, in units of 512 bytes. Both numbers are multiples of PAD_SECTORS where the drive's sectors may be as large,
+    of 4 on a CD. A BIOS that boots from a CD must load LOADED_BYTES. Deterministic. Raises MediaError for a memory map
+    or a port that the loader cannot serve, SourceError, AsmError.
     """
     check(payload)
     if len(partitions) > 4:
@@ -101,7 +101,7 @@ def boot_head(
         "error_a20": ERROR_A20,
         "error_memory": ERROR_MEMORY,
     }
-    # any change of loader or kernel gives the image another id, by which the boot sector knows its own loader
+    # any change of loader or kernel changes the image's id, by which the boot sector recognises its own loader
     image_id = zlib.crc32(flat, zlib.crc32(render_template("mbr.asm", **values, image_id=0).encode()))
     text = render_template("mbr.asm", **values, image_id=image_id)
     assembly = assemble(Source(name="mbr.asm", text=text), origin=BOOT_ADDRESS, page_align=False)
@@ -114,7 +114,7 @@ def boot_head(
 
 
 def check(payload: Payload) -> None:
-    """Raise MediaError for what our loaders cannot serve."""
+    """Raise MediaError for a kernel or a port that our loaders do not support."""
     flat, load_address, entry, bss_end = payload.flat, payload.load_address, payload.entry, payload.bss_end
     end = load_address + len(flat)
     if not 0 < len(flat) <= MAX_FLAT:

@@ -1,4 +1,4 @@
-"""What the disk containers share: the raw disk cut into pages, blocks of it put one after the other, identifiers.
+"""What the disk containers share: the raw disk cut into pages, its blocks packed one after the other, identifiers.
 
 Every container stores the same disk, that of ``kgen.media.img.extents``. Blocks that hold nothing but zeros are not
 stored where the format can say so; inside a stored block, pages of zeros become holes of the file.
@@ -68,14 +68,14 @@ class Disk:
         return Packed(blocks, tuple(found), start + len(blocks) * block_bytes)
 
     def digest(self, purpose: str) -> bytes:
-        """32 bytes that are the disk's content's own, other ones for each ``purpose``."""
+        """Return a digest of 32 bytes of the disk's content, a different one for each ``purpose``."""
         digest = hashlib.sha256(purpose.encode() + b"\0")
         for number, data in self.pages:
             digest.update(number.to_bytes(8, "little") + data)
         return digest.digest()
 
     def uuid(self, purpose: str) -> uuid.UUID:
-        """Return a UUID derived from ``digest``: the same disk has the same one, whenever it is made."""
+        """Return a UUID derived from ``digest``: the same disk always has the same one."""
         return uuid.uuid5(_NAMESPACE, self.digest(purpose).hex())
 
 

@@ -23,9 +23,9 @@ _DATA_SECTOR = _ROOT_SECTOR + _ROOT_ENTRIES * 32 // SECTOR
 _CLUSTERS = SECTORS - _DATA_SECTOR
 _END_OF_CHAIN = 0xFFF
 _ARCHIVE, _DIRECTORY, _LABEL = 0x20, 0x10, 0x08
-#: 1 January 1980: the same input gives the same bytes.
+#: 1 January 1980 always, so that the same input makes the same bytes.
 _DATE = 1 << 5 | 1
-#: INT 18h, what a BIOS calls when nothing can be booted here; then rest.
+#: INT 18h, which reports to a BIOS that nothing can be booted here; then halt.
 _BOOT_CODE = b"\xcd\x18\xf4\xeb\xfd"
 
 
@@ -123,7 +123,7 @@ def _boot_sector(label: bytes, serial: int, hidden: int) -> bytes:
         _TRACK_SECTORS,
         _HEADS,
         hidden,
-        0,  # sectors, where 16 bits do not do
+        0,  # sectors, where 16 bits are too few
         0,  # drive
         0,
         0x29,  # the next three fields are there
@@ -135,7 +135,7 @@ def _boot_sector(label: bytes, serial: int, hidden: int) -> bytes:
 
 
 def _packed_fat(fat: list[int]) -> bytes:
-    """Entries of 12 bits, two in three bytes."""
+    """Return entries of 12 bits, two in three bytes."""
     pairs = zip(fat[::2], [*fat[1::2], 0], strict=False)
     return b"".join((low | high << 12).to_bytes(3, "little") for low, high in pairs).ljust(_FAT_SECTORS * SECTOR, b"\0")
 
@@ -149,7 +149,8 @@ def _packed(label: str) -> bytes:
 
 
 def _short(name: str) -> bytes:
-    """``README.TXT`` as the eleven bytes of a directory entry. Raises MediaError for a name that is none of ours."""
+    """Return a name such as ``README.TXT`` as the eleven bytes of a directory entry. Raises MediaError for other
+    names."""
     stem, _, extension = name.partition(".")
     plain = (stem + extension).replace("_", "")
     if not (1 <= len(stem) <= 8 and len(extension) <= 3 and plain.isascii() and plain.isalnum() and plain.isupper()):

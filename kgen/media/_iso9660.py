@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from kgen.errors import MediaError
 
 BLOCK = 2048
-#: Where the first descriptor lies; what comes before is the system area, free for everybody.
+#: The block of the first descriptor. The blocks before it are the system area, which the standard leaves free.
 FIRST_BLOCK = 16
 _BIOS, _EFI = 0x00, 0xEF
 _BOOTABLE, _NO_EMULATION = 0x88, 0
-#: 1 January 1980, in the two notations that there are.
+#: 1 January 1980, in the standard's two notations.
 _SHORT_DATE = bytes([80, 1, 1, 0, 0, 0, 0])
 _LONG_DATE = b"1980010100000000\0"
 _NO_DATE = b"0" * 16 + b"\0"
@@ -53,7 +53,7 @@ def iso9660(files: Mapping[str, Extent], boot: Sequence[BootEntry], *, label: st
     Deterministic. Raises MediaError when the result would reach block ``end``.
     """
     folders = ["", *sorted({"/".join(path.split("/")[:n]) for path in files for n in range(1, path.count("/") + 1)})]
-    # the path table wants the parents in order, then the names: level by level
+    # the path table is sorted by parents, then by names: level by level
     folders.sort(key=lambda folder: (folder.count("/") if folder else -1, folder))
     catalog = FIRST_BLOCK + 3
     little, big = catalog + 1, catalog + 2

@@ -1,7 +1,7 @@
 """PE files for UEFI: headers as ctypes structures (Microsoft, PE Format), sections, a relocation table with no entries.
 
-The code is position-independent, so there is nothing to relocate; the table is there because a file without one may
-be loaded at its preferred address only.
+The code is position-independent, so there is nothing to relocate. The table is there because a file without one may be
+loaded only at its preferred address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ctypes import LittleEndianStructure, c_char, c_uint8, c_uint16, c_uint32, c
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-#: Sections lie at multiples of this in memory, and at multiples of FILE_ALIGN in the file.
+#: Sections are at multiples of this in memory, and at multiples of FILE_ALIGN in the file.
 PAGE = 4096
 FILE_ALIGN = 512
 _PE32, _PE32_PLUS = 0x10B, 0x20B
@@ -24,7 +24,7 @@ _RELOC_ABSOLUTE = 0  # a relocation that changes nothing
 
 
 class Machine(IntEnum):
-    """The processor mode that an application is for, with the number that the file header has for it."""
+    """The processor mode that an application is for; the value is its number in the file header."""
 
     IA32 = 0x14C
     X64 = 0x8664
@@ -131,10 +131,10 @@ def image_end(sections: Sequence[PeSection]) -> int:
 def link(machine: Machine, sections: Sequence[PeSection], entry: int) -> bytes:
     """Return a UEFI application that starts at ``entry``.
 
-    ``sections`` are in the order of their addresses and lie apart. Deterministic.
+    ``sections`` are in the order of their addresses and do not overlap. Deterministic.
     """
     wide = machine is Machine.X64
-    # a block for page 0 with two entries that mean nothing: 8 bytes of header, 2 an entry
+    # a block for page 0 with two entries without effect: 8 bytes of header, 2 for each entry
     relocations = (
         PAGE.to_bytes(4, "little") + (12).to_bytes(4, "little") + (_RELOC_ABSOLUTE << 12).to_bytes(4, "little")
     )
@@ -193,7 +193,7 @@ _DOS_BYTES = 64
 
 
 def _dos_header() -> bytes:
-    """Return the header of old, of which only the letters and the place of the new one matter."""
+    """Return the MS-DOS header, of which only the signature and the place of the PE header are used."""
     return b"MZ" + bytes(_DOS_BYTES - 6) + _DOS_BYTES.to_bytes(4, "little")
 
 

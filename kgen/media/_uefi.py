@@ -1,7 +1,7 @@
-"""The firmware's structures, as far as our application (kernel_templates/uefi.asm) looks into them.
+"""The firmware's structures, as far as our application (kernel_templates/uefi.asm) reads them.
 
 From the UEFI specification 2.10: 4.3 (system table), 4.4 (boot services), 4.6 (configuration tables), 7.2 (memory map),
-12.4 (text output), 12.9 (graphics output), appendix A (GUIDs). ``pointer`` is what an address is as wide as.
+12.4 (text output), 12.9 (graphics output), appendix A (GUIDs). ``pointer`` is the ctypes type as wide as an address.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from ctypes import LittleEndianStructure, c_uint8, c_uint32, c_uint64
 
 Pointer = type[c_uint32] | type[c_uint64]
 
-#: Types of memory that are free once boot services are left: loader code and data, boot services code and
-#: data, conventional memory. One bit each.
+#: Types of memory that are free after boot services have ended: loader code and data, boot services code and data,
+#: conventional memory. One bit each.
 USABLE_TYPES = sum(1 << kind for kind in (1, 2, 3, 4, 7))
 #: EFI_OUT_OF_RESOURCES; the highest bit of the word marks an error.
 OUT_OF_RESOURCES = 9

@@ -1,4 +1,4 @@
-"""UEFI application: the kernel with our own way out of the firmware (kernel_templates/uefi.asm), as one PE file.
+"""UEFI application: the kernel and our code that leaves the firmware (kernel_templates/uefi.asm), as one PE file.
 
 Copied to ``EFI/BOOT/BOOTX64.EFI`` on any FAT file system, or started from a UEFI shell, it needs nothing else.
 """
@@ -23,7 +23,7 @@ from kgen.toolchain.assembler import assemble, keystone_version
 from kgen.toolchain.assembly import Source
 from kgen.toolchain.kept import kept, key_of, toolchain_digest
 
-#: What firmware looks for on removable media.
+#: The files that firmware looks for on removable media.
 FILE_NAMES = {Machine.X64: "BOOTX64.EFI", Machine.IA32: "BOOTIA32.EFI"}
 
 #: In the block of memory that the application allocates: its own page, and on x64 as many page tables as it may need
@@ -58,14 +58,14 @@ class _Parts(NamedTuple):
 
 
 def _assembled(text: str, origin: int) -> _Parts:
-    """The application's own code and data. They hold nothing of the kernel but numbers, and are made from the text
-    alone, so they are kept from one process to the next. Raises MediaError, AsmError."""
+    """Return the application's own code and data. They depend on the text alone, which holds only numbers of the
+    kernel, so they are kept in the user's cache. Raises MediaError, AsmError."""
 
     def make() -> bytes:
         assembly = assemble(Source("uefi.asm", text), origin=origin)
         code, data = assembly.section(".text"), assembly.section(".data")
         if assembly.address("drop_end") - assembly.address("drop") > _CODE_BYTES // 2:
-            raise MediaError("the code that leaves the firmware has outgrown its page")
+            raise MediaError("the code that leaves the firmware is larger than its page")
         made = [assembly.address("start"), code.address, code.data.hex(), data.address, data.data.hex()]
         return json.dumps(made).encode()
 

@@ -10,8 +10,8 @@ offset      LBA 512   what
 0xFF000     2040      EFI system partition, FAT12: BOOTX64.EFI and BOOTIA32.EFI, each with the kernel in it
 ==========  ========  ==========================================================================================
 
-The file is 17 MiB, which is a whole number of MiB as well as of cylinders (512 cylinders x 4 heads x 17 sectors), so
-that no hypervisor or BIOS has to round it.
+The file is 17 MiB: a whole number of MiB and of cylinders (512 cylinders x 4 heads x 17 sectors), so no hypervisor or
+BIOS has to round it.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Partition:
         return head + struct.pack("<II", self.first, self.count)
 
 
-#: The BIOS's partition: from after the boot sector to the end of a cylinder, as a BIOS wants it that derives the
-#: geometry from the first entry or the active one. Then the EFI system partition.
+#: First the BIOS's partition, from after the boot sector to the end of a cylinder: some BIOSes derive the geometry from
+#: the first entry or the active one. Then the EFI system partition.
 PARTITIONS = (
     Partition(1, ESP_SECTOR - 1),
     Partition(ESP_SECTOR, ESP_SECTORS, kind=ESP_KIND, active=False),
@@ -88,15 +88,15 @@ def chs(lba: int) -> bytes:
 
 
 def bios_disk(payload: Payload, *, start_lba: int = 0, partitions: Sequence[Partition] = PARTITIONS) -> bytes:
-    """Boot sector, loader and kernel in one piece: all that a BIOS needs, a multiple of 4096 bytes that lies
-    ``start_lba`` sectors from the drive's start. Raises MediaError."""
+    """Return boot sector, loader and kernel in one piece, all that a BIOS needs: a multiple of 4096 bytes, for the
+    place ``start_lba`` sectors from the drive's start. Raises MediaError."""
     entries = [partition.entry() for partition in partitions]
     return boot_head(payload, partitions=entries, start_lba=start_lba) + padded(payload.flat)
 
 
 @functools.lru_cache(maxsize=2)
 def extents(payload: Payload) -> tuple[tuple[int, bytes], ...]:
-    """Return what the disk of DISK_BYTES holds that boots the kernel: (offset, data) in order, zeros between.
+    """Return the contents of a disk of DISK_BYTES that boots the kernel: (offset, data) in order, zeros between.
 
     Every image format stores these. Deterministic. Raises MediaError.
     """

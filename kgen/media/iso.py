@@ -1,4 +1,4 @@
-"""CD image: the very bytes of the raw disk image, which is an ISO 9660 file system as well."""
+"""CD image: the same bytes as the raw disk image, which is an ISO 9660 file system as well."""
 
 from __future__ import annotations
 

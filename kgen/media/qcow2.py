@@ -73,7 +73,7 @@ def contain(disk: Disk, file_name: str) -> Stored:
     return Stored(extents, packed.end)
 
 
-# One L2 table and one refcount block do, even for a full disk.
+# One L2 table and one refcount block are enough, even for a full disk.
 assert _DISK_CLUSTERS <= CLUSTER // 8
 assert _DISK_CLUSTERS + _DATA // CLUSTER <= CLUSTER * 8 >> _REFCOUNT_ORDER
 

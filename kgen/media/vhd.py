@@ -1,8 +1,8 @@
 """VHD, fixed: the raw disk, then a footer (Microsoft, Virtual Hard Disk Image Format Specification 1.0).
 
-Fixed, because every reader of VHD has that kind, and the data are a raw disk even for a program that does not know the
-format; most of the file is holes. The spec's rule for the geometry gives 34816 sectors exactly 512 x 4 x 17, so readers
-that multiply it out and readers that use the current size see the same disk.
+Fixed, because every reader of VHD supports this kind, and for a program that does not know the format the data are a
+raw disk. Most of the file is holes. By the specification's rule the geometry of 34816 sectors is exactly 512 x 4 x 17,
+so readers that use the geometry and readers that use the current size see the same disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VHDX, dynamic ([MS-VHDX]): Hyper-V's format of today.
+"""VHDX, dynamic ([MS-VHDX]): Hyper-V's current format.
 
 In the file, in MiB: 0 the header section (2.2), 1 an empty log (2.3), 2 the metadata region (2.6), 3 the BAT (2.5),
 from 4 on the payload blocks in use, 1 MiB each, in the order of the disk.

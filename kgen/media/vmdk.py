@@ -30,11 +30,11 @@ _DATA = GRAIN_SECTORS
 
 _VERSION = 1
 _FLAGS = 1 | 2  # the line end test below is valid; the redundant grain table is used
-_LINE_END_TEST = b"\n \r\n"  # a transfer as text would change it
+_LINE_END_TEST = b"\n \r\n"  # a transfer in text mode would change these bytes
 
 
 def descriptor(disk: Disk, file_name: str) -> bytes:
-    """Return the embedded descriptor. Raises MediaError for a file name that cannot stand in it."""
+    """Return the embedded descriptor. Raises MediaError for a file name that cannot be written in it."""
     # Without its top bit: all ones would mean "no parent", all ones but the last is VMware's id of a fresh disk.
     content_id = int.from_bytes(disk.digest("vmdk")[:4], "little") & 0x7FFFFFFF
     if '"' in file_name or not file_name.isprintable():
@@ -107,7 +107,7 @@ def contain(disk: Disk, file_name: str) -> Stored:
     return Stored(extents, packed.end)
 
 
-# One grain table does, and the last grain is a whole one.
+# One grain table is enough, and the last grain is complete.
 assert _GRAINS <= _TABLE_ENTRIES
 assert DISK_BYTES == _GRAINS * GRAIN_SECTORS * SECTOR
 

@@ -1,1 +1,1 @@
-"""Looking at a running machine that the user started."""
+"""Look at a running machine that the user started."""

@@ -1,4 +1,4 @@
-"""When a running machine may be stopped for a look, so that looking costs it no more than a given share of its time."""
+"""When a running machine may be stopped for a look: the pauses take no more than a given share of its time."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class Pace:
     def next_look(self, last: Pause) -> float:
         """Return the earliest moment for the next one, on the clock of ``last``.
 
-        The machine first runs as long as makes the last pause its share of both together. Since that holds for every
-        pause by itself, it holds for their sum, however uneven they are: a slow stub gets fewer looks, not a late bill.
+        The machine first runs until the last pause is no more than its share of pause and run together. Since that
+        holds for every pause by itself, it holds for their sum, however uneven they are: with a slow stub there are
+        fewer looks.
         """
         return max(last.begin + self.interval, last.end + last.seconds * (1 - self.share) / self.share)
 
@@ -51,7 +52,7 @@ class Cost:
     longest: float = 0.0
 
     def after(self, pause: Pause) -> Cost:
-        """With one pause more, which has just ended."""
+        """Return the cost with one pause more, which has just ended."""
         return Cost(
             self.began, pause.end, self.looks + 1, self.paused + pause.seconds, max(self.longest, pause.seconds)
         )
@@ -62,7 +63,7 @@ class Cost:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since we came."""
+        """Seconds since kgen connected."""
         return self.now - self.began
 
     @property

@@ -1,4 +1,4 @@
-"""What a watched machine is doing: a screen for a terminal, a line for everything else. No verdict is stated here."""
+"""What a watched machine does: a screen for a terminal, a line for other outputs. It contains no verdict."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 BARS = "▁▂▃▄▅▆▇█"
 #: For terminals that cannot show the bars.
 PLAIN = "_.:-=+*#"
-#: CPUs that get a line each; of the others the states are counted.
+#: How many CPUs have a line each. Of the others, the states are counted.
 _CPU_LINES = 8
-#: What the labels take of a line.
+#: The width of the labels.
 _LABEL = 12
 #: On narrower terminals a CPU's counters are left out.
 _WIDE = 64
@@ -58,7 +58,7 @@ class View:
 
     @property
     def last(self) -> Glance | None:
-        """What was seen last; None where the kernel has not begun."""
+        """The last look; None where the kernel has not begun."""
         return self.samples[-1].seen if self.samples else None
 
 
@@ -76,7 +76,7 @@ def _rate(before: Sample | None, after: Sample) -> float | None:
 
 
 def _pairs(samples: Sequence[Sample]) -> Iterator[tuple[Sample | None, Sample]]:
-    """Yield each look but the first, and the last one before it that found the same phase: phases take turns."""
+    """Yield each look but the first, with the last look before it that found the same phase: phases take turns."""
     latest: dict[int, Sample] = {}
     for number, sample in enumerate(samples):
         if number:
@@ -85,12 +85,12 @@ def _pairs(samples: Sequence[Sample]) -> Iterator[tuple[Sample | None, Sample]]:
 
 
 def increments(samples: Sequence[Sample]) -> tuple[int, ...]:
-    """Violations of the phase that each look found new; a phase counts from 0."""
+    """The new violations that each look found; each phase counts from 0."""
     return tuple(after.seen.total - (before.seen.total if before else 0) for before, after in _pairs(samples))
 
 
 def lost_rounds(view: View) -> float:
-    """Return how many rounds the pauses have cost, were the machine as quick then as between them."""
+    """Return how many rounds the pauses have cost, if the machine would have run as fast in them as between them."""
     return view.cost.paused * (sum(known) / len(known)) if (known := rates(view.samples)) else 0.0
 
 
@@ -140,13 +140,13 @@ def screen(view: View, width: int, bars: str = BARS) -> RenderableType:
     say("cost", _cost(view), "yellow" if view.cost.share > view.budget and not _single(view) else "")
     say("", _pauses(view))
     last = "; ".join(part for part in (view.ending, view.left) if part)
-    # The cursor stands on the last line. What a terminal echoes there, such as ^C, must not fill it: the next screen
+    # The cursor is on the last line. What a terminal echoes there, such as ^C, must not fill the line: the next screen
     # would be drawn one line too low.
     return Group(rows, Text(REMARK, "dim", no_wrap=True, overflow="ellipsis"), Text(last, "bold"))
 
 
 def _cpu_rows(seen: Glance, *, wide: bool) -> Iterator[tuple[str, str]]:
-    """Yield a label and a text for each CPU; what is above _CPU_LINES shares one."""
+    """Yield a label and a text for each CPU; CPUs beyond _CPU_LINES share one."""
     for cpu in seen.cpus[:_CPU_LINES]:
         text = f"{cpu.state.name:<8} batch {cpu.batch}"
         if wide:
@@ -190,7 +190,7 @@ def _states(cpus: Sequence[CpuGlance]) -> str:
 
 
 def _single(view: View) -> bool:
-    """Return whether there was and will be one look only: then there is no time that it could be a part of."""
+    """Return whether there is only one look: then there is no time of which its pause could be a share."""
     return view.cost.looks < 2 and bool(view.ending)
 
 
@@ -215,9 +215,7 @@ def _pauses(view: View) -> str:
 
 
 def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
-    """Return the last ``width`` values, a character each: the lowest bar is 0 and nothing else, the highest the
-    most.
-    """
+    """Return the last ``width`` values, a character each: the lowest bar is 0 only, the highest the greatest value."""
     shown = [max(0.0, value) for value in values[-width:]] if width > 0 else []
     most = max(shown, default=0.0)
     return "".join(bars[_height(value, most, len(bars))] if most > 0 else bars[0] for value in shown)

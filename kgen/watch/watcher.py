@@ -1,6 +1,6 @@
 """Watch a machine that another program started: stop it for a moment, look, let it run, and not too often.
 
-What is seen is for people. Being stopped shifts the CPUs against each other in time, so no verdict comes from here.
+The output is for people. A stop shifts the CPUs against each other in time, so there is no verdict here.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from kgen.toolchain.elf_reader import LoadedElf
 from kgen.watch.pacing import Cost, Pace, Pause
 from kgen.watch.view import Sample, View
 
-#: How often a wait looks whether it shall go on, in seconds.
+#: How often a wait checks whether it must end, in seconds.
 TICK = 0.1
 #: How long a machine may take until its kernel has begun, in seconds: a loaded host boots slowly.
 BOOT_SECONDS = 60.0
-#: Looks that are remembered.
+#: How many looks are kept.
 HISTORY = 512
-#: The first QEMU whose stub does not speak of the stop that a connection brings about.
+#: The first QEMU whose stub does not report the stop that a connection causes.
 _SILENT_QEMU = (8, 1)
-_GUESS = "it is taken to have been running, which neither its stub nor a --qmp tells"
+_GUESS = "it is assumed to have been running: neither its stub nor a --qmp reports that"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class _Machine:
 
 
 def watch(elf: bytes, name: str, wanted: Watched, show: Callable[[View], None], stop: Callable[[], bool]) -> View:
-    """Look again and again, ``show`` each time, until the run or the machine is over, time is up, or ``stop`` says so.
+    """Look again and again, and ``show`` each time, until the run or the machine has ended, time is up, or ``stop`` is
+    true.
 
     Returns the last view, whose ``ending`` says why it is the last and how the machine was left.
 
@@ -95,7 +96,7 @@ def _attached(wanted: Watched) -> Iterator[_Machine]:
 
         with left_in_order(leave, lambda: _left(held[0]) if held else ""):
             with signals_held():
-                # Torn out of this, we would not know whether the machine ran.
+                # If this were interrupted, it would not be known whether the machine ran.
                 began = time.monotonic()
                 stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
                 machine = _Machine(stub, began, _GUESS, True)
@@ -106,7 +107,7 @@ def _attached(wanted: Watched) -> Iterator[_Machine]:
 
 
 def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
-    """Leave the machine as it is to be left. Returns what went wrong, if anything did."""
+    """Leave the machine as planned. Return what went wrong, None for nothing."""
     if not machine.runs_after or machine.ended:
         return None
     try:
@@ -125,7 +126,7 @@ def _leave(machine: _Machine, control: Qmp | None) -> KgenError | None:
 
 def _doubt(control: Qmp | None) -> str:
     """Return what is known of a machine whose stub has not confirmed that it lets it run."""
-    told = f"{UNKNOWN}: its stub was told to let it run and has not confirmed it"
+    told = f"{UNKNOWN}: its stub has not confirmed the request to let it run"
     try:
         return f"QEMU's control socket calls the machine {status_of(control)}" if control else told
     except KgenError:
@@ -141,7 +142,7 @@ def _left(machine: _Machine) -> str:
 
 
 def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
-    """Return how the machine was before we came, in words, and whether it ran.
+    """Return how the machine was before kgen connected, in words, and whether it ran.
 
     ``status`` is what QEMU's control socket said before that, "" where it was not asked.
     """
@@ -159,7 +160,7 @@ def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
 
 
 class _Watch:
-    """The looks taken so far, and what is to be done next."""
+    """The looks taken so far, and what comes next."""
 
     def __init__(self, machine: _Machine, kernel: LoadedElf, spec: KernelSpec, wanted: Watched) -> None:
         self._machine = machine
@@ -191,7 +192,7 @@ class _Watch:
         begin = self._began  # connecting has stopped the machine
         foreign = False
         while True:
-            with signals_held():  # a look is short, and what it is torn out of would be left standing
+            with signals_held():  # a look is short; if it were interrupted, the machine would be left stopped
                 if not foreign and self._cost.looks:
                     self._stub.interrupt()
                 seen = self._look()
@@ -210,7 +211,7 @@ class _Watch:
             begin = time.monotonic()
 
     def _enough(self, seen: Glance | None, foreign: bool) -> str:
-        """Return why this look is the last, "" where it is not."""
+        """Return why this look is the last one, "" where it is not."""
         if foreign:
             self._machine.runs_after = False  # the machine stays as the other user left it
             return "another debugger stopped the machine"
@@ -218,10 +219,10 @@ class _Watch:
             return "the run is over"
         if not self._machine.runs_after:
             return "the machine stands still"
-        return "one look was asked for" if self._wanted.once else ""
+        return "only one look was requested" if self._wanted.once else ""
 
     def _wait(self, moment: float, stop: Callable[[], bool]) -> tuple[bool, str]:
-        """Let the machine run until then. Returns whether it was stopped by another, and why no other look follows."""
+        """Let the machine run until then. Return whether another debugger stopped it, and why no other look follows."""
         seconds = self._wanted.seconds
         until = moment if seconds is None else min(moment, self._began + seconds)
         while True:
@@ -258,7 +259,7 @@ class _Watch:
 
     def _view(self, reason: str = "") -> View:
         now = time.monotonic()
-        # The run that is owed for the last pause counts: the next look finds it, or no look disturbs it.
+        # The run that must follow the last pause counts: either the next look comes after it, or no look disturbs it.
         runs = self._machine.runs_after and not self._machine.ended
         return View(
             spec=self._spec,

@@ -95,7 +95,7 @@ def test_violations_are_counted_where_they_happen(platform: Platform) -> None:
 def test_one_look(working: Stranger) -> None:
     result = watch(working, "--once", "--qmp", working.qmp)
     assert len(seen_rounds(result.output)) == 1
-    assert f"\none look was asked for; {LEFT_RUNNING}\n" in result.output
+    assert f"\nonly one look was requested; {LEFT_RUNNING}\n" in result.output
     assert working.status() == "running"
 
 

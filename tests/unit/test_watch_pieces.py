@@ -283,7 +283,7 @@ def test_a_line_holds_what_the_screen_does() -> None:
 
 
 def test_a_single_look_has_no_share() -> None:
-    shown = view(looks=1, ending="one look was asked for")
+    shown = view(looks=1, ending="only one look was requested")
     assert "stood still for 2.0 ms" in line(shown)
     assert "%" not in line(shown)
 
