@@ -1,10 +1,10 @@
-"""Written beside kernel.elf by 'kgen build': gdb runs it when it loads that file, and it brings kgen's commands.
+"""Written beside kernel.elf by 'kgen build': gdb runs it when it loads that file. It adds kgen's commands to gdb.
 
-gdb does so only for files that it was told are safe, before it reads the kernel:
+gdb does so only for files that were declared safe before it reads the kernel:
 
     gdb -iex "add-auto-load-safe-path $PWD/kernel.elf-gdb.py" kernel.elf
 
-It holds no path, so that every machine builds the same bytes. kgen is looked for, in this order: the script that
+It contains no path: every machine builds the same bytes. It looks for kgen in this order: the script that
 KGEN_GDB_SCRIPT names, the checkout below which the kernel was built, the program 'kgen' in the PATH.
 """
 
@@ -24,7 +24,7 @@ _NOT_FOUND = (
 
 
 def _trusted(path):
-    """Return whether a script and its directory belong to us or to root: another user's is not run."""
+    """Return whether a script and its directory belong to this user or to root: another user's script is not run."""
     owners = (0, os.getuid()) if hasattr(os, "getuid") else ()
     try:
         found = [os.stat(each) for each in (path, os.path.dirname(path))]

@@ -1,7 +1,7 @@
-"""Brings kgen's commands into gdb: ``gdb -x gdb_scripts/kgen.py kernel.elf``, then ``help kgen``.
+"""Add kgen's commands to gdb: ``gdb -x gdb_scripts/kgen.py kernel.elf``, then ``help kgen``.
 
-gdb has a Python of its own. kgen is taken from where this file lies, a checkout or an installed package, without
-putting anything on that Python's path.
+gdb has a Python of its own. kgen is loaded from the checkout or package that contains this file, and that Python's path
+does not change.
 """
 
 import importlib

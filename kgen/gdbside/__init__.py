@@ -1,8 +1,8 @@
-"""What kgen's commands in gdb do.
+"""kgen's commands in gdb.
 
-gdb brings a Python of its own, in which only the standard library is sure to be there: modules here, and what they
-import of kgen, need nothing else.
+gdb has a Python of its own, in which only the standard library is sure to exist. The modules here, and what they import
+of kgen, need nothing else.
 
-``commands`` registers them; it and what it loads import ``gdb``, which exists inside gdb only. The other modules are
-plain: from what was read of a machine to lines of text.
+``register`` makes the commands known. It and the modules that it loads import ``gdb``, which exists inside gdb only.
+The other modules do not: they make lines of text from what was read of a machine.
 """

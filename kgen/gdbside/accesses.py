@@ -29,7 +29,7 @@ class Access:
 
 
 def accesses(statements: Sequence[str]) -> tuple[Access | None, ...]:
-    """For each instruction of a routine, labels left out, its access to the cell; None for one that has none."""
+    """Return the access to the cell of each instruction of a routine, without the labels; None where there is none."""
     return tuple(_access(line) for line in statements if not line.endswith(":"))
 
 
@@ -53,7 +53,7 @@ def routines(snapshot: Snapshot) -> dict[str, Routine]:
 
 
 def describe(snapshot: Snapshot, routine: Routine, entry: CpuRegisters) -> str:
-    """Return what a CPU that is in one of these routines is about to do to the cell, or has done."""
+    """Return what a CPU in one of these routines is about to do to the cell, or has done."""
     begin, code = snapshot.image.code_of(routine.label)
     starts = snapshot.boundaries(begin, begin + len(code))
     steps = accesses(routine.statements)

@@ -1,4 +1,4 @@
-"""What all commands share: their place below ``kgen``, one line for every error, and output that is only text."""
+"""What all commands share: the prefix ``kgen``, one line for every error, and output of plain text."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ _VARIABLE = "KGEN_TRACEBACK"
 
 
 def printable(text: str) -> str:
-    """Return text whose control characters can do nothing to a terminal: guests and files may be hostile. ASCII
-    stands for them, which gdb can print in any locale.
-    """
+    """Return text with ASCII in place of control characters: guests and files may be hostile to a terminal, and gdb can
+    print ASCII in any locale."""
     return wording.printable(text, lambda char: f"\\x{ord(char):02x}")
 
 
 def say(lines: Iterable[str] | str) -> None:
-    """Print lines as they are."""
+    """Print lines unchanged."""
     for line in [lines] if isinstance(lines, str) else lines:
         gdb.write(f"{printable(line)}\n")
 
 
 class Command(gdb.Command):
-    """A command below ``kgen``. The class's docstring is its help; ``words`` are what its argument number ``place``,
-    counted from 0, may be."""
+    """A command below ``kgen``. The class's docstring is its help. ``words`` are the possible values of its argument
+    number ``place``, counted from 0."""
 
     name = ""
     category = gdb.COMMAND_DATA
@@ -56,20 +55,20 @@ class Command(gdb.Command):
             raise _told(f"this is a bug of kgen: {type(error).__name__}: {error}") from error
 
     def run(self, arguments: list[str]) -> None:
-        """Do it. Raises KgenError, gdb.GdbError, gdb.error."""
+        """Carry out the command. Raises KgenError, gdb.GdbError, gdb.error."""
         raise NotImplementedError
 
     def complete(self, text: str, word: str) -> list[str]:
-        """Return what the word before the cursor may become."""
+        """Return the completions of the word before the cursor."""
         before = text[: len(text) - len(word or "")].split()
         return [each for each in self.choices() if each.startswith(word or "")] if len(before) == self.place else []
 
     def choices(self) -> Sequence[str]:
-        """Return what an argument may be, at this moment."""
+        """Return the values that an argument may have now."""
         return self.words
 
     def number(self, text: str, what: str, below: int) -> int:
-        """Return an argument that is a number from 0 on. Raises gdb.GdbError."""
+        """Return an argument as a number from 0 on. Raises gdb.GdbError."""
         try:
             value = int(text, 0)
         except ValueError:
@@ -79,7 +78,7 @@ class Command(gdb.Command):
         return value
 
     def refuse(self, arguments: Sequence[str]) -> None:
-        """Raise gdb.GdbError where something is left that the command does not take."""
+        """Raise gdb.GdbError for an argument that the command does not accept."""
         if arguments:
             raise _told(f"'kgen {self.name}' does not take '{arguments[0]}'; see 'help kgen {self.name}'")
 

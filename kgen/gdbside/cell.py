@@ -18,8 +18,9 @@ class Cell(Command):
     kgen cell NUMBER       one cell
     kgen cell watch [NUMBER]   a watchpoint on it, for 'continue'
 
-    A watchpoint on i/o memory stops nothing where the hypervisor carries the access out itself; what is known of this
-    machine is said then."""
+    A watchpoint on i/o memory stops nothing where the hypervisor carries the access out itself; the command then prints
+    what is known of this machine.
+    """
 
     name = "cell"
     words = ("watch",)
@@ -41,12 +42,12 @@ class Cell(Command):
 
 
 def _path(seen: Snapshot) -> str:
-    """Return what lies behind the cells, by QEMU's word."""
+    """Return what backs the cells according to QEMU."""
     assert seen.phase is not None
     evidence = session.attest(seen.block.handshake.address, seen.phase.length)
     if evidence == NOT_ASKED:
-        return "what lies behind them: this stub has no QEMU monitor to ask"
-    return f"what lies behind them, by QEMU's word: {evidence.kind} ({evidence.line.strip()})"
+        return "what backs them is unknown: this stub has no QEMU monitor"
+    return f"what backs them, according to QEMU: {evidence.kind} ({evidence.line.strip()})"
 
 
 def _watch(seen: Snapshot, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The cells of the running batch: where they are, what they hold, and what that means."""
+"""The cells of the running batch: addresses, contents, and their meaning."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from kgen.wording import plural
 _WORD = 0xFFFFFFFF
 _BEFORE = "what was there before: no batch has begun"
 _HALVES = "halves of two different values"
-#: How many cells are listed one by one.
+#: How many cells are listed.
 SHOWN = 16
 
 
 def round_of(token: int) -> int:
-    """Return the round that a token of 32 bits was put in."""
+    """Return the round in which a token of 32 bits was put."""
     return token * TOKEN_INVERSE & _WORD
 
 
 def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
-    """Return what a value in a cell of the running batch stands for."""
+    """Return the meaning of a value in a cell of the running batch."""
     phase = snapshot.phase
     assert phase is not None
     if snapshot.is_over:
@@ -43,7 +43,7 @@ def meaning(snapshot: Snapshot, cell: int, value: int) -> str:
         which = f"the token of round {round_of(own)}" if snapshot.has_unique_tokens else "this batch's token"
         return f"{which}, which CPU 0 put there"
     if low == ~own & snapshot.block.handshake.task.cell_mask & _WORD:
-        return "the pattern that CPU 0 stores to see whether anybody still writes there"
+        return "the pattern that CPU 0 stores to see whether another CPU still writes there"
     entry = snapshot.phase_record
     if snapshot.has_unique_tokens and entry is not None and 0 < round_of(low) <= entry.rounds:
         return f"the token of round {round_of(low)}, which is long over"
@@ -71,7 +71,7 @@ def _of_a_walk(snapshot: Snapshot, cell: int, value: int) -> str:
 
 
 def _of_a_chain(snapshot: Snapshot, value: int) -> str:
-    """Whose value it is: each operation of a batch has one of its own."""
+    """Return whose value it is: each operation of a batch has a value of its own."""
     assert snapshot.phase is not None
     low = _low(value, snapshot.phase.form.width)
     if low is None:
@@ -89,7 +89,7 @@ def _of_a_chain(snapshot: Snapshot, value: int) -> str:
 
 
 def line(snapshot: Snapshot, cell: int) -> str:
-    """Return a cell in a line: number, address, value, meaning."""
+    """Return a line on a cell: number, address, value, meaning."""
     phase = snapshot.phase
     assert phase is not None
     where = f"cell {cell} at {snapshot.cell_address(cell):#x}"
@@ -124,9 +124,8 @@ def lines(snapshot: Snapshot, only: int | None = None) -> Iterator[str]:
 
 
 def interesting(snapshot: Snapshot) -> int:
-    """Return the cell of interest to a user who looks at the machine: that of a violation whose batch still
-    stands, otherwise the one that is being filled.
-    """
+    """Return the cell of interest to a user who looks at the machine: that of a violation whose batch is still in
+    memory, otherwise the one that is being filled."""
     last = snapshot.record.witnesses[-1] if snapshot.record.witnesses else None
     if last is not None and snapshot.in_place(last):
         return last.cell

@@ -29,12 +29,12 @@ _STATES = {
     KernelState.STOPPED: "the run was stopped, and the kernel rests",
     KernelState.TOO_FEW_CPUS: "the run is over: there were too few CPUs",
     KernelState.FAULTED: "the run is over: a CPU met an exception",
-    KernelState.NOT_PARKED: "the run is over: a CPU did not come back from a batch",
+    KernelState.NOT_PARKED: "the run is over: a CPU did not finish a batch",
 }
 
 
 def status(snapshot: Snapshot) -> Iterator[str]:
-    """Yield everything at a glance."""
+    """Yield a summary of the machine."""
     spec, record = snapshot.image.spec, snapshot.record
     yield f"{spec.name}: {plural(spec.case.cpus, 'CPU')}, build {record.build_id[:12]}"
     state = KernelState(snapshot.block.state.value)
@@ -76,7 +76,7 @@ def _takes_turns(snapshot: Snapshot, other: PhaseRecord, phase: Phase) -> bool:
 
 
 def _others(snapshot: Snapshot, title: str, others: Sequence[PhaseRecord]) -> Iterator[str]:
-    """Yield what other phases have come to so far."""
+    """Yield the results of other phases so far."""
     if others:
         yield f"  {title}:"
     for other in others:
@@ -101,7 +101,7 @@ def _accounts(snapshot: Snapshot, entry: PhaseRecord) -> bool:
     """Return whether a batch is over whose violations are not all recorded: the counters already have all of it."""
     if snapshot.is_over or snapshot.unacknowledged or entry.status is not PhaseStatus.RUNNING:
         return False
-    if entry.torn or entry.stale or entry.left or entry.foreign:  # the counters do not tell how many there must be
+    if entry.torn or entry.stale or entry.left or entry.foreign:  # the counters do not show how many there must be
         return False
     puts, first, rest = _counts(snapshot)
     return bool(puts - first - rest != entry.lost - entry.duplicate)
@@ -130,7 +130,7 @@ def witness_lines(snapshot: Snapshot) -> Iterator[str]:
         counted = f"; {more} more {'was' if more == 1 else 'were'} only counted" if more > 0 else ""
         yield f"{planned.label}, {_ROLES[planned.role]}{counted}:"
         for entry in mine:
-            mark = "   <- its batch still stands as it was" if snapshot.in_place(entry) else ""
+            mark = "      <- its batch is still in memory as it was" if snapshot.in_place(entry) else ""
             yield f"  #{entry.index} {describe(entry, planned.experiment)}{mark}"
 
 

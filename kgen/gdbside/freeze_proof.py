@@ -8,20 +8,21 @@ from kgen.gdbside import proof, session
 from kgen.gdbside.base import Command, say
 from kgen.gdbside.snapshot import Snapshot
 
-#: For each consumer between the two looks, in seconds.
+#: How long each consumer runs between the two looks, in seconds.
 MOMENT = 0.25
 
 
 class FreezeProof(Command):
     """Explain why a recorded violation is proven, step by step, with two looks at the frozen machine.
 
-    kgen freeze-proof         between the looks each consumer is let run alone for a moment, CPU 0 being held
+    kgen freeze-proof         between the looks each consumer runs alone for a moment; CPU 0 is held
     kgen freeze-proof still   nothing is moved: the second look is the kernel's own
 
-    It speaks of a violation whose batch still stands ('kgen until-violation' stops there), so that you see the evidence
-    itself; where none does, of one of the case, by what the kernel recorded of it. A lost token goes before one that
-    was taken twice, a later one before an earlier one. Of a chain it lists the operations that wrote and got the value
-    in question; nothing is moved then."""
+    It explains a violation whose batch is still in memory ('kgen until-violation' stops there): you see the evidence
+    itself. Where there is none, it explains a violation of the case by the kernel's record. It prefers a lost token to
+    one that was taken twice, and a later one to an earlier one. For a chain it lists the operations that wrote and got
+    the value in question, and moves nothing.
+    """
 
     name = "freeze-proof"
     words = ("still",)
@@ -40,9 +41,9 @@ class FreezeProof(Command):
 
 
 def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
-    """Return the second look, and what the machine did before it.
+    """Return the second look, and what the machine did between the two.
 
-    CPU 0 is held: it would go on and wipe out the evidence.
+    CPU 0 is held: it would go on and overwrite the evidence.
     """
     threads = {thread.num: thread for thread in session.all_threads()}
     consumers = {cpu: seen.registers_of.get(cpu) for cpu in range(1, seen.cpus)}
@@ -52,7 +53,7 @@ def _second(seen: Snapshot, witness: Witness) -> tuple[proof.Look | None, str]:
         return None, "This stub cannot move one CPU while CPU 0 is held, so nothing was let go."
     try:
         session.must_be_able_to_go()
-        say(f"(each consumer is let run alone for {MOMENT:g} s; gdb reports when it stops it)")
+        say(f"(each consumer runs alone for {MOMENT:g} s; gdb reports when it stops it)")
         for entry in consumers.values():
             assert entry is not None
             with session.alone(threads[entry.thread]):

@@ -1,4 +1,4 @@
-"""A kernel's ELF, read with the standard library alone: what gdb has loaded, and what must stand in memory."""
+"""A kernel's ELF, read with the standard library alone: what gdb has loaded, and what memory must contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITE, _ALLOC, _CODE = 1, 2, 4
 _GLOBAL, _FUNCTION = 1, 2
 _SPEC = ".kgen.spec"
 _CALL, _RETURN = 0xE8, 0xC3
-#: Symbols without which it is no kernel of ours.
+#: Symbols that every kernel of kgen has.
 _NEEDED = ("results", "build_id", "stacks", "record", "violation", "tokens", "takes", "olds")
 _HINT = "load the kernel.elf that the machine runs: 'file PATH'"
 
@@ -42,14 +42,15 @@ class Image:
     sections: tuple[Section, ...]
 
     def routine(self, address: int) -> tuple[str, int]:
-        """Return the routine that holds an address, and how many bytes in; ("", 0) where it is none of the kernel's."""
+        """Return the routine that contains an address, and the offset in bytes; ("", 0) where it is none of the
+        kernel's."""
         for begin, end, name in self.routines:
             if begin <= address < end:
                 return name, address - begin
         return "", 0
 
     def code_of(self, name: str) -> tuple[int, bytes]:
-        """Return where a routine begins, and its bytes. Raises LinkError."""
+        """Return the address of a routine, and its bytes. Raises LinkError."""
         for begin, end, found in self.routines:
             section = next((part for part in self.sections if part.address <= begin < part.address + part.size), None)
             if found == name and section is not None:
@@ -57,9 +58,8 @@ class Image:
         raise LinkError(f"has no routine {name}", where=self.path, hint=_HINT)
 
     def place_of_violation(self) -> tuple[int, int]:
-        """Return where CPU 0 has just recorded a witness: the address of the last instruction of ``record``, and the
-        address in ``violation`` that it then returns to. Raises LinkError.
-        """
+        """Return the place at which CPU 0 has just recorded a witness: the address of the last instruction of
+        ``record``, and the address in ``violation`` to which it returns. Raises LinkError."""
         record, code = self.code_of("record")
         start, caller = self.code_of("violation")
         backs = [
@@ -74,14 +74,14 @@ class Image:
 
 
 def load(path: str) -> Image:
-    """Read a kernel's file. Raises LinkError for anything that is none."""
+    """Read a kernel's file. Raises LinkError for any other file."""
     try:
         data = Path(path).read_bytes()
         return _parse(data, path)
     except OSError as error:
         raise LinkError(f"cannot be read: {error.strerror or error}", where=path, hint=_HINT) from error
     except (struct.error, IndexError, ValueError, KeyError, StopIteration) as error:
-        raise LinkError("is no kernel that kgen built", where=path, hint=_HINT) from error
+        raise LinkError("is not a kernel that kgen built", where=path, hint=_HINT) from error
     except SpecError as error:
         raise LinkError(f"was built by another version of kgen: {error.message}", where=path) from error
 
@@ -89,7 +89,7 @@ def load(path: str) -> Image:
 def _parse(data: bytes, path: str) -> Image:
     header = _HEADER.unpack_from(data)
     if not data.startswith(b"\x7fELF\x01\x01"):
-        raise ValueError("no 32-bit ELF")
+        raise ValueError("not a 32-bit ELF")
     offset, size, count, names = header[6], header[11], header[12], header[13]
     headers = [_SECTION.unpack_from(data, offset + size * number) for number in range(count)]
     texts = data[headers[names][4] :]
@@ -117,7 +117,7 @@ def _parse(data: bytes, path: str) -> Image:
 
 
 def _symbols(data: bytes, headers: list[tuple[int, ...]]) -> Iterator[tuple[str, int, int, bool]]:
-    """Global symbols: name, value, size, and whether it is a function."""
+    """Yield the global symbols: name, value, size, and whether it is a function."""
     table = next(each for each in headers if each[1] == _SYMTAB)
     texts = _bytes(data, headers[table[6]])
     for entry in _SYMBOL.iter_unpack(_bytes(data, table)):

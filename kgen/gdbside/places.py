@@ -1,4 +1,4 @@
-"""What each CPU is doing, in a sentence: from its instruction pointer, its stack, and what it wrote about itself."""
+"""What each CPU does, in a sentence: from its instruction pointer, its stack, and its own record in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kgen.kernel.results_block import CpuState, KernelState, Style
 from kgen.machine.registers import CpuRegisters
 from kgen.wording import plural
 
-#: Words of a stack that are looked at for addresses to return to.
+#: How many words of a stack are searched for return addresses.
 _STACK_WORDS = 48
 _CALL_BYTES = 2
 _PRINTS = "prints a line of its record on the serial port"
-_PROBES = "tries what lies behind the cells"
+_PROBES = "probes what backs the cells"
 _OPERATES = "draws a ticket for an operation, or logs it"
 
 
 def sentence(snapshot: Snapshot, cpu: int) -> str:
-    """Return what a CPU of the case does, without a subject."""
+    """Return what a CPU of the case does: a sentence without its subject."""
     entry = snapshot.registers_of.get(cpu)
     if cpu and not _works(snapshot, cpu):
         return words(CpuState(snapshot.block.cpu[cpu].state.value), snapshot.block.cpu[cpu])
@@ -37,7 +37,7 @@ def sentence(snapshot: Snapshot, cpu: int) -> str:
 
 
 def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
-    """Return the routine that a CPU is in, and how far: ``doze+0x2``."""
+    """Return the routine that a CPU is in, with the offset: ``doze+0x2``."""
     name, distance = snapshot.image.routine(entry.eip)
     if not name:
         return f"{entry.eip:#x}, outside the kernel"
@@ -45,8 +45,8 @@ def place(snapshot: Snapshot, entry: CpuRegisters) -> str:
 
 
 def callers(snapshot: Snapshot, entry: CpuRegisters) -> tuple[str, ...]:
-    """Return the routines that a CPU will return to, the nearest first: of what lies on its stack, what points into the
-    kernel's code after a call."""
+    """Return the routines that a CPU will return to, the nearest first: words on its stack that point into the kernel's
+    code, to after a call."""
     try:
         data = snapshot.machine.read_memory(entry.esp, 4 * _STACK_WORDS)
     except DebuggerError:
@@ -66,7 +66,7 @@ def _works(snapshot: Snapshot, cpu: int) -> bool:
 
 
 def _unseen(snapshot: Snapshot, cpu: int) -> str:
-    """Return where the debugger shows no registers of it."""
+    """Return what is known of a CPU whose registers the debugger does not show."""
     told = "this stub does not show its registers"
     if not cpu:
         return f"{told}; the kernel is in batch {snapshot.block.handshake.batch}"
@@ -77,15 +77,15 @@ def _unseen(snapshot: Snapshot, cpu: int) -> str:
 
 
 def _sets_out(snapshot: Snapshot) -> str:
-    """Return what ``set_out`` does before an operation, by the batch's style."""
+    """Return what ``set_out`` does before an operation, which depends on the batch's style."""
     if snapshot.block.handshake.style == Style.RACE:
         return "waits for the others to come to their next operation"
     return "lets a random moment pass before its next operation"
 
 
-#: By routine, the innermost that says something decides. A text or what makes it.
+#: A text, or a function that makes one, by routine. The innermost routine that has a text decides.
 _AT_WORK: Mapping[str, str | Callable[[Snapshot], str]] = {
-    "jitter": "lets a moment pass before it goes for the next cell",
+    "jitter": "lets a moment pass before it exchanges with the next cell",
     "muster": "waits at the start line for the others",
     "set_out": _sets_out,
     "note": "notes a violation for CPU 0 to record",
@@ -94,7 +94,7 @@ _AT_WORK: Mapping[str, str | Callable[[Snapshot], str]] = {
     "load_16": "reads the cell, which is only a hint",
     "load_32": "reads the cell, which is only a hint",
     "load_64": "reads the cell, which is only a hint",
-    "consume_exchange": "goes for the cell without looking first",
+    "consume_exchange": "exchanges with the cell without looking first",
     "consume_read": "looks whether the cell is full",
 }
 
@@ -106,12 +106,12 @@ def _consumer(snapshot: Snapshot, cpu: int, frames: Sequence[str]) -> str:
     doing = _innermost(snapshot, _AT_WORK, frames) or "works"
     cells = snapshot.block.handshake.cells
     if cells and own.cell >= cells:
-        return f"has all {plural(cells, 'cell')} of batch {own.go} done and is about to acknowledge"
+        return f"has finished all {plural(cells, 'cell')} of batch {own.go} and is about to acknowledge"
     return f"is at cell {own.cell} of batch {own.go} ({plural(cells, 'cell')}): it {doing}"
 
 
 def _innermost(snapshot: Snapshot, story: Mapping[str, str | Callable[[Snapshot], str]], frames: Sequence[str]) -> str:
-    """Return what the innermost routine that says something says, "" where none does."""
+    """Return the text of the innermost routine that has one, "" where none has."""
     told = next((story[name] for name in frames if name in story), "")
     return told if isinstance(told, str) else told(snapshot)
 
@@ -166,7 +166,7 @@ _STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
     "wait_idle": "waits for the others to come to rest",
     "halt_crew": "sends the other CPUs to rest",
     "put_table_row": "prints a row of the table",
-    "report_phase": "prints what the phase came to",
+    "report_phase": "prints the phase's results",
     "record": _PRINTS,
     "put_sentence": _PRINTS,
     "serial_flush": _PRINTS,
@@ -178,7 +178,7 @@ _STORY: Mapping[str, str | Callable[[Snapshot], str]] = {
     "probe_vga": _PROBES,
     "probe_latency": _PROBES,
     "find_target": "makes the target ready",
-    "attend": "has told what the phase will do and is about to begin it",
+    "attend": "has printed what the phase will do and is about to begin it",
     "token_batch": "sets up the next batch",
     "walk_batch": "sets up the next batch",
     "start_cpus": "starts the other CPUs",

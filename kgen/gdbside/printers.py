@@ -9,7 +9,7 @@ import gdb.printing
 
 from kgen.kernel.results_block import NO_CPU, ViolationKind
 
-#: Fields that are of no use to a reader.
+#: Fields that are not shown.
 _HIDDEN = frozenset({"reserved", "reserved0", "reserved1", "reserved2", "padding"})
 
 
@@ -20,17 +20,17 @@ class _Struct:
         self._value = value
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:
-        """Field by field."""
+        """Yield the fields."""
         for field in self._value.type.fields():
             if field.name and field.name not in _HIDDEN:
                 yield field.name, self._value[field.name]
 
 
 class CpuPrinter(_Struct):
-    """A CPU's entry; one that no CPU uses says so."""
+    """A CPU's entry, or a note that no CPU uses it."""
 
     def to_string(self) -> str:
-        """Return what it is at, in front of the fields."""
+        """Return what the CPU does, to be printed before the fields."""
         if not int(self._value["state"]):
             return "unused"
         go, ack = int(self._value["go"]), int(self._value["ack"])
@@ -39,7 +39,7 @@ class CpuPrinter(_Struct):
         return f"{self._value['state']}, " + (f"batch {go} acknowledged" if go == ack else f"at work on batch {go}")
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:
-        """Yield the fields, without an exception that there was not."""
+        """Yield the fields; the exception only where there was one."""
         if int(self._value["state"]):
             for name, value in super().children():
                 if name != "fault" or int(value["vector_plus_1"]):
@@ -53,7 +53,7 @@ class WitnessPrinter:
         self._value = value
 
     def to_string(self) -> str:
-        """Kind in words, round, cell, token, what was found, CPUs."""
+        """Return kind in words, round, cell, token, what was found, CPUs."""
         number = {name: int(self._value[name]) for name in "round kind cell token value cpu other".split()}
         if not number["round"]:
             return "unused"
@@ -65,14 +65,14 @@ class WitnessPrinter:
 
 
 class ResultsPrinter(_Struct):
-    """The block: CPUs that there are, phases that have begun, witnesses that were recorded."""
+    """The block: the CPUs that exist, the phases that have begun, the witnesses that were recorded."""
 
     def to_string(self) -> str:
-        """Return what the kernel is at."""
+        """Return the kernel's state and phase."""
         return f"{self._value['state']}, phase {int(self._value['phase_index'])}"
 
     def children(self) -> Iterator[tuple[str, gdb.Value]]:
-        """Arrays entry by entry, as far as they are used."""
+        """Yield the fields; of arrays, the entries that are used."""
         # phases begin in their order, and of those that take turns several run
         phase = self._value["phase"]
         low, high = phase.type.range()
@@ -91,7 +91,7 @@ class ResultsPrinter(_Struct):
 
 
 def register() -> None:
-    """Make them known to gdb; again is no harm."""
+    """Make them known to gdb. May be called twice."""
     known = gdb.printing.RegexpCollectionPrettyPrinter("kgen")
     known.add_printer("Cpu", "^Cpu$", CpuPrinter)
     known.add_printer("Witness", "^Witness$", WitnessPrinter)

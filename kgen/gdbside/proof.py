@@ -1,5 +1,5 @@
-"""Why a violation is proven, for a reader who sees this kernel for the first time: of a token two looks at a machine
-that stands still, of a chain the operations that had to do with the value."""
+"""Why a violation is proven, for a reader who sees this kernel for the first time: for a token two looks at a machine
+that stands still, for a chain the operations that involve the value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kgen.kernel.plan import Phase, experiment_of, work_of
 from kgen.kernel.results_block import Role, ViolationKind
 from kgen.report.text.case import describe
 
-#: How a person comes by a machine with the evidence still in it.
+#: How the user gets a machine with the evidence still in memory.
 _HOW = "'kgen until-violation' stops where one is recorded; so does 'kgen gdb' from a shell"
 _WIDTH = 100
 _INDENT = "   "
@@ -44,7 +44,7 @@ class Look:
     holders: tuple[int, ...] | None
 
     def contradicts(self, witness: Witness) -> str:
-        """Return what this look has against the witness, "" for nothing."""
+        """Return how this look contradicts the witness, "" where it does not."""
         busy = next((cpu for cpu, (go, ack) in enumerate(self.batches, 1) if go != ack), None)
         if busy is not None:
             return f"CPU {busy} has not acknowledged its batch and may still hold the token"
@@ -69,7 +69,7 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
         took=tuple(snapshot.takes(witness.cell).values()),
         batches=tuple((block.cpu[cpu].go, block.cpu[cpu].ack) for cpu in consumers),
         counters=tuple((block.cpu[cpu].takes, block.cpu[cpu].tries) for cpu in consumers),
-        # exchanges give what they found in EAX
+        # exchanges return what they found in EAX
         holders=tuple(cpu for cpu in consumers if snapshot.registers_of[cpu].eax == witness.token)
         if snapshot.has_unique_tokens and all(cpu in snapshot.registers_of for cpu in consumers)
         else None,
@@ -77,9 +77,8 @@ def look(snapshot: Snapshot, witness: Witness) -> Look:
 
 
 def witness_to_prove(snapshot: Snapshot) -> Witness:
-    """Return the violation to speak of: one whose batch still stands before one of the case before one of a control, a
-    loss before any other, the last one of those. Raises ProtocolError where there is none.
-    """
+    """Return the violation to explain. One whose batch is still in memory is preferred to one of the case, that to one
+    of a control, a loss to other kinds, and a later one to an earlier one. Raises ProtocolError where there is none."""
     if not snapshot.record.witnesses:
         raise ProtocolError("no violation has been recorded", hint="" if snapshot.is_over else _HOW)
     return max(
@@ -95,9 +94,8 @@ def witness_to_prove(snapshot: Snapshot) -> Witness:
 
 
 def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look | None, between: str) -> Iterator[str]:
-    """Yield the proof. ``first`` and ``second`` are the two looks, None where the batch is gone by or a second look
-    could not be had; ``between`` says what the machine did in the meantime, or why it did nothing.
-    """
+    """Yield the proof. ``first`` and ``second`` are the two looks, None where the batch is no longer in memory or there
+    is no second look; ``between`` says what the machine did between them, or why it did nothing."""
     phase = snapshot.planned[witness.phase]
     if not can_be_looked_at(snapshot, witness):
         yield f"{phase.label}: {describe(witness, phase.experiment)}"
@@ -117,19 +115,19 @@ def told(snapshot: Snapshot, witness: Witness, first: Look | None, second: Look 
         yield from _looks(witness, first, second, between, pattern)
         against = first.contradicts(witness) or (second.contradicts(witness) if second else "")
         if against:
-            yield f"   AGAINST IT: {against}. This is no proof."
+            yield f"   CONTRADICTION: {against}. This is no proof."
             return
     yield from _conclusion(witness, phase)
 
 
 def can_be_looked_at(snapshot: Snapshot, witness: Witness) -> bool:
-    """Return whether the two looks say something about that violation."""
+    """Return whether the two looks prove anything about that violation."""
     passes_tokens = experiment_of(snapshot.planned[witness.phase]).tabled
     return passes_tokens and witness.kind in (ViolationKind.LOST, ViolationKind.DUPLICATE)
 
 
 def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
-    """Yield what the log of a chain's batch says of the value."""
+    """Yield what the log of a chain's batch has on the value."""
     value = value_of(witness)
     if not snapshot.in_place(witness):
         yield f"Its batch is gone, and with it the log of its operations. To look yourself: {_HOW}."
@@ -141,7 +139,7 @@ def _operations(snapshot: Snapshot, witness: Witness) -> Iterator[str]:
         yield f"No operation of the batch has the value {value:08x}, and no cell began with it."
     elif number >= chain.starts:
         yield f"Cell {number - chain.starts} began batch {snapshot.block.handshake.batch} with {value:08x}."
-    yield f"The operations that had to do with it, by the log of batch {snapshot.block.handshake.batch}:"
+    yield f"The operations that involve it, by the log of batch {snapshot.block.handshake.batch}:"
     logged = operations_of(snapshot.memory, snapshot.block, snapshot.image.spec, phase)
     # by their first tickets, where there are any
     for entry in sorted(concerned(logged, witness), key=lambda entry: entry.tickets or (0, 0)):
@@ -193,7 +191,7 @@ def _work(snapshot: Snapshot, phase: Phase) -> Work:
 
 
 def _pattern(snapshot: Snapshot, witness: Witness, phase: Phase) -> str:
-    """Return what the kernel stores in a cell that should stay as it is, in as many digits as a cell has."""
+    """Return what the kernel stores in a cell that must not change after that, in as many digits as a cell has."""
     width = phase.form.width
     value = ~witness.token & _WORD
     if snapshot.phase is not None and snapshot.phase.index == witness.phase:
@@ -236,7 +234,7 @@ def _shown(witness: Witness, seen: Look) -> Iterator[str]:
 
 
 def _own_look(witness: Witness, pattern: str, seen: str = "") -> Iterator[str]:
-    """``pattern`` is what the kernel stored to see whether anybody still writes, ``seen`` what is still there of it."""
+    """``pattern`` is what the kernel stored to see whether a CPU still writes there, ``seen`` what is left of it."""
     if witness.kind is not ViolationKind.LOST:
         yield from _text("The kernel compared what the consumers noted when all of them had acknowledged the batch.")
         return
@@ -265,9 +263,9 @@ def _gone(snapshot: Snapshot, witness: Witness, pattern: str) -> Iterator[str]:
 
 
 def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
-    yield "5. Why no order of atomic exchanges gives this"
+    yield "5. Why no order of atomic exchanges leads to this"
     lost = witness.kind is ViolationKind.LOST
-    where = "It is in none" if lost else "It went to two hands"
+    where = "It is in none" if lost else "Two CPUs got it"
     how = (
         "an exchange with 0 reads the empty cell; the token is put; then that same exchange writes its 0 over the "
         "token. Its read and its write were two steps, and the put came in between."
@@ -276,15 +274,15 @@ def _conclusion(witness: Witness, phase: Phase) -> Iterator[str]:
         "two steps each."
     )
     yield from _text(
-        "An atomic exchange moves a value: what it writes comes from one hand, what it reads goes to one hand. So the "
+        "An atomic exchange moves a value: what it writes comes from one CPU, what it reads goes to one CPU. So the "
         "token must be in exactly one place, with one consumer or in the cell. "
-        f"{where}, so some exchange was not atomic. How that comes about: {how}"
+        f"{where}, so some exchange was not atomic. How that happens: {how}"
     )
     yield from _text(_says(phase))
 
 
 def _says(phase: Phase) -> str:
-    """Return what a violation says of the machine."""
+    """Return what a violation proves about the machine."""
     if not phase.form.lock:
         return without_lock(phase)
     name = phase.form.mnemonic.upper()
@@ -292,7 +290,7 @@ def _says(phase: Phase) -> str:
 
 
 def without_lock(phase: Phase) -> str:
-    """Return what a violation without LOCK says."""
+    """Return what a violation without LOCK proves."""
     return (
         f"{phase.form.name} has no LOCK, so this may happen. It says nothing against the machine; it shows that such a "
         "fault does not go unseen here."

@@ -26,13 +26,13 @@ _COMMANDS: tuple[type[Command], ...] = (
 class Kgen(gdb.Command):
     """Look at a machine that runs a kgen kernel, and move it.
 
-    'kgen status' is the place to start; 'help kgen COMMAND' tells more of each."""
+    Start with 'kgen status'; 'help kgen COMMAND' describes each command."""
 
     def __init__(self) -> None:
         super().__init__("kgen", gdb.COMMAND_DATA, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        """Without a command: what there is. Raises gdb.GdbError for one that there is not."""
+        """List the commands. Raises gdb.GdbError for a command that does not exist."""
         if argument.strip():
             name = printable(argument.split(maxsplit=1)[0])
             raise gdb.GdbError(f"kgen: there is no command '{name}'; 'help kgen' lists them")
@@ -40,7 +40,7 @@ class Kgen(gdb.Command):
 
 
 def register() -> None:
-    """Make the commands known to gdb; again is no harm."""
+    """Make the commands known to gdb. May be called twice."""
     Kgen()
     for command in _COMMANDS:
         command()

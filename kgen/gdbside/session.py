@@ -1,4 +1,4 @@
-"""gdb and the machine behind it: memory, registers, what the stub can do, and runs that come back."""
+"""gdb and its machine: memory, registers, what the stub can do, and runs that end after a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GdbMachine:
     """The stopped machine: see ``engine.Frozen``."""
 
     def threads(self) -> tuple[CpuRegisters, ...]:
-        """Return every CPU that the stub shows. gdb's selection stays as it was."""
+        """Return every CPU that the stub shows. gdb's selection does not change."""
         with selection():
             return tuple(self._registers(thread) for thread in all_threads())
 
@@ -62,13 +62,13 @@ class GdbMachine:
 
 
 def details(thread: gdb.InferiorThread) -> str:
-    """Return what the stub says of a thread: ``CPU#1 [halted ]``; "" where it says nothing."""
+    """Return the stub's text for a thread: ``CPU#1 [halted ]``; "" where it has none."""
     return " ".join((getattr(thread, "details", None) or "").split())
 
 
 @contextmanager
 def selection() -> Iterator[None]:
-    """Leave gdb's selected thread and frame as they were."""
+    """Restore gdb's selected thread and frame afterwards."""
     thread, frame = selected_thread(), _selected_frame()
     try:
         yield
@@ -132,17 +132,17 @@ def must_be_stopped() -> None:
 
 
 def snapshot() -> Snapshot:
-    """Return the machine as it stands. Raises KgenError in one of its forms."""
+    """Return the stopped machine. Raises one of the KgenErrors."""
     found = image()
     must_be_stopped()
     return take(found, GdbMachine(), boundaries)
 
 
 def begun() -> Snapshot | None:
-    """Return the machine as it stands, None before its kernel has begun.
+    """Return the stopped machine, None before its kernel has begun.
 
-    What moves a CPU asks here first: a machine that is not the ELF's must stay as it is. Raises KgenError in one of its
-    forms.
+    Commands that move a CPU call this first: a machine that is not the ELF's must not change. Raises one of the
+    KgenErrors.
     """
     try:
         return snapshot()
@@ -151,21 +151,19 @@ def begun() -> Snapshot | None:
 
 
 def boundaries(begin: int, end: int) -> tuple[int, ...]:
-    """Return where each instruction of the kernel between two addresses begins, () where gdb cannot tell.
+    """Return the address of each instruction of the kernel between two addresses, () where gdb does not know it.
 
-    By the ELF's line table, in which each has a line: gdb takes the code for 64-bit code where the stub is that of a
-    64-bit machine.
+    They are taken from the ELF's line table, in which each instruction has a line: gdb decodes the code as 64-bit code
+    where the stub is that of a 64-bit machine.
     """
-    # None where the ELF says nothing of the place
+    # None where the ELF has no line for the address
     symtab = getattr(gdb.find_pc_line(begin), "symtab", None)
     table = symtab.linetable() if symtab else None
     return tuple(sorted({int(entry.pc) for entry in table or () if begin <= entry.pc < end}))
 
 
 def is_wide(frame: gdb.Frame) -> bool:
-    """Return whether gdb takes the machine for a 64-bit one, as which it disassembles the kernel's 32-bit code
-    wrongly.
-    """
+    """Return whether gdb regards the machine as a 64-bit one: then it disassembles the kernel's 32-bit code wrongly."""
     return bool(frame.architecture().name().startswith("i386:x86-64"))
 
 
@@ -187,7 +185,7 @@ def moves_one_cpu() -> bool:
 
 
 def takes_breakpoint(kind: int, address: int) -> bool:
-    """Return whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is taken away again."""
+    """Return whether the stub sets a breakpoint itself: 0 by software, 1 by hardware. It is removed again."""
     taken = packet(f"Z{kind},{address:x},1") == "OK"
     if taken:
         packet(f"z{kind},{address:x},1")
@@ -203,7 +201,7 @@ def monitor(line: str) -> str:
 
 
 def attest(address: int, length: int) -> PathEvidence:
-    """Return what QEMU says lies behind these bytes, NOT_ASKED where the stub has no QEMU monitor."""
+    """Return what backs these bytes according to QEMU, NOT_ASKED where the stub has no QEMU monitor."""
     text = monitor(mtree.COMMAND)
     if not mtree.is_answer(text):
         return mtree.NOT_ASKED
@@ -211,7 +209,7 @@ def attest(address: int, length: int) -> PathEvidence:
 
 
 def is_given_up() -> bool:
-    """Return whether the emulator has given the machine up: it would never go, and so never stop."""
+    """Return whether the emulator has given up the machine: it would never run again, and so never stop."""
     return "internal-error" in monitor("info status")
 
 
@@ -233,21 +231,19 @@ def is_kvm() -> bool | None:
 
 
 def shortcomings() -> list[str]:
-    """Return what this stub cannot do, a line each; nothing for QEMU's."""
+    """Return what this stub cannot do, one line each; none for QEMU's."""
     found = []
     cpus = image().spec.case.cpus
     if len(all_threads()) < cpus:
         found.append(
-            f"this stub shows {len(all_threads())} of {cpus} CPUs: of the others is known what they noted themselves"
+            f"this stub shows {len(all_threads())} of {cpus} CPUs: of the others only their own records are known"
         )
     if not moves_one_cpu():
         found.append(
             "this stub cannot move one CPU alone: 'kgen step' and the second look of 'kgen freeze-proof' need it"
         )
     if not mtree.is_answer(monitor(mtree.COMMAND)):
-        found.append(
-            "this stub has no QEMU monitor: what lies behind the cells is known from the kernel's own probe alone"
-        )
+        found.append("this stub has no QEMU monitor: only the kernel's own probe shows what backs the cells")
     return found
 
 
@@ -256,10 +252,11 @@ def shortcomings() -> list[str]:
 
 @contextmanager
 def alone(thread: gdb.InferiorThread) -> Iterator[None]:
-    """Within this, only that CPU moves; afterwards gdb's selection and setting are as before."""
+    """Let only that CPU move; restore gdb's selection and setting afterwards."""
     with selection():
         thread.switch()
-        # gdb 13 aborts where a stop is reported of another CPU than the one it let go: name that to the stub, too
+        # gdb 13 aborts where a stop is reported for another CPU than the one that it resumed: name that one to the stub
+        # too
         process, number, _ = thread.ptid
         packet(f"Hcp{process:x}.{number:x}")
         with setting("scheduler-locking", "on"):
@@ -268,7 +265,7 @@ def alone(thread: gdb.InferiorThread) -> Iterator[None]:
 
 @contextmanager
 def setting(name: str, value: str) -> Iterator[None]:
-    """Within this, a setting of gdb's has this value; afterwards its own again."""
+    """Set a setting of gdb to this value; restore it afterwards."""
     before = gdb.parameter(name)
     gdb.execute(f"set {name} {value}", to_string=True)
     try:
@@ -278,12 +275,10 @@ def setting(name: str, value: str) -> Iterator[None]:
 
 
 def go(command: str, seconds: float) -> bool:
-    """Let the machine go by a command of gdb, and stop it after so many seconds where it does not stop by itself.
-
-    Whether it had to be stopped. A Ctrl-C stops it as well.
-    """
+    """Let the machine run by a command of gdb, and stop it after so many seconds where it does not stop by itself.
+    Return whether it had to be stopped. A Ctrl-C stops it as well."""
     run = _Run()
-    # the timer's thread may not call gdb: gdb's own one is asked to
+    # the timer's thread may not call gdb: gdb's own thread does it
     timer = threading.Timer(seconds, lambda: gdb.post_event(run.stop))
     timer.daemon = True
     timer.start()
@@ -298,7 +293,8 @@ def go(command: str, seconds: float) -> bool:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep gdb from telling where it stopped: a command does that in its own words. gdb 13 can be told so."""
+    """Keep gdb from printing where it stopped: the command prints that itself. gdb 13 and newer have a setting for
+    it."""
     try:
         before = gdb.parameter("suppress-cli-notifications")
     except RuntimeError:
@@ -312,14 +308,14 @@ def _quietly() -> Iterator[None]:
 
 
 class _Run:
-    """Whether the machine goes; gdb must not be asked while it does."""
+    """Return whether the machine runs; gdb must not be asked while it does."""
 
     def __init__(self) -> None:
         self.is_going = True
         self.expired = False
 
     def stop(self) -> None:
-        """Stop it, if it has not stopped meanwhile. Called by gdb."""
+        """Stop the machine, if it has not stopped meanwhile. Called by gdb."""
         if self.is_going:
             self.expired = True
             gdb.execute("interrupt", to_string=True)

@@ -18,7 +18,7 @@ from kgen.kernel.results_block import KernelState
 from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.spec.case import MAX_BATCH
 
-#: Where each instruction between two addresses begins.
+#: Returns the address of each instruction between two addresses.
 Boundaries = Callable[[int, int], tuple[int, ...]]
 _NOTHING = "the kernel has not begun: there is no results block in memory yet"
 _OTHER_ELF = "load the kernel.elf that the machine runs: 'file PATH'"
@@ -26,7 +26,7 @@ _WORD = 0xFFFFFFFF
 
 
 class NotBegun(ProtocolError):
-    """The machine is ours as far as one can tell, and its kernel has not begun yet."""
+    """The machine may be the ELF's, and its kernel has not begun yet."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended: then no CPU uses the cells, and the screen may show the summary there."""
+        """Whether the run has ended: then no CPU uses the cells, and the summary on the screen may be in their
+        place."""
         return KernelState(self.block.state.value) in FINAL_STATES
 
     def must_not_be_over(self) -> None:
-        """Raise ProtocolError where there is nothing left to run."""
+        """Raise ProtocolError where the run has ended."""
         if self.is_over:
             raise ProtocolError("the run is over: nothing more will happen", hint="start it again")
 
@@ -66,7 +67,7 @@ class Snapshot:
     def phase(self) -> Phase | None:
         """The phase whose turn it is, None before the first has begun."""
         begun = {entry.index for entry in self.record.phases}
-        # the index goes on a moment before its phase begins
+        # the index changes a moment before its phase begins
         index = self.block.phase_index if self.block.phase_index in begun else self.record.phase
         return self.planned[index] if 0 <= index < len(self.planned) else None
 
@@ -77,19 +78,19 @@ class Snapshot:
 
     @property
     def phase_record(self) -> PhaseRecord | None:
-        """What it has come to so far."""
+        """Its results so far."""
         index = self.phase.index if self.phase else -1
         return self.record.phase_at(index)
 
     @cached_property
     def registers_of(self) -> Mapping[int, CpuRegisters]:
-        """Registers by the kernel's number of a CPU. Where a stub names no CPU, its stack does."""
+        """Registers by the kernel's number of a CPU. Where a stub does not number CPUs, the stack identifies them."""
         numbers = self.record.cpu_numbers
         if any(entry.cpu is not None for entry in self.registers):
             named = {numbers.get(entry.cpu): entry for entry in self.registers if entry.cpu is not None}
             return {cpu: entry for cpu, entry in named.items() if cpu is not None}
         start = self.image.symbols["stacks"]
-        # an empty stack's pointer is one past its last byte
+        # the pointer of an empty stack is after the stack's last byte
         owners = {(entry.esp - 1 - start) // STACK_SIZE: entry for entry in self.registers}
         return {cpu: entry for cpu, entry in owners.items() if 0 <= cpu < self.record.cpus_found}
 
@@ -99,7 +100,7 @@ class Snapshot:
         return Memory(self.machine, self.image.symbols)
 
     def word(self, name: str, index: int) -> int:
-        """Return the guest's 32-bit word at a symbol and so many words on. Raises DebuggerError."""
+        """Return the guest's 32-bit word so many words after a symbol. Raises DebuggerError."""
         return self.memory.word(name, index)
 
     def takes(self, cell: int) -> dict[int, int]:
@@ -119,17 +120,17 @@ class Snapshot:
 
     @property
     def unacknowledged(self) -> tuple[int, ...]:
-        """The consumers that may still touch a cell: set to work, and not yet done."""
+        """The consumers that may still touch a cell: they have a batch and have not acknowledged it."""
         return tuple(cpu for cpu in range(1, self.cpus) if self.block.cpu[cpu].go != self.block.cpu[cpu].ack)
 
     @property
     def has_unique_tokens(self) -> bool:
-        """Whether no two rounds of the phase have one token: those of fewer than 32 bits come again."""
+        """Whether no two rounds of the phase have the same token: tokens of fewer than 32 bits repeat."""
         return int(self.block.handshake.task.token_mask) == _WORD
 
     @property
     def at_violation(self) -> bool:
-        """Whether CPU 0 stands where it has just recorded a violation."""
+        """Whether CPU 0 has just recorded a violation."""
         entry = self.registers_of.get(0)
         place, back = self.image.place_of_violation()
         if entry is None or entry.eip != place:
@@ -137,11 +138,12 @@ class Snapshot:
         return int.from_bytes(self.machine.read_memory(entry.esp, 4), "little") == back
 
     def in_place(self, witness: Witness) -> bool:
-        """Return whether the memory of the witness's batch still is as it was when it was judged, the cell included.
+        """Return whether the memory of the witness's batch, the cell included, is still as it was when it was judged.
 
-        Tokens are named anew before any CPU touches a cell of the next batch. Those of few bits come again, and where
-        there are no tokens nothing names a batch: of these the batch alone that is being judged can be known, whose
-        rounds do not count yet."""
+        Tokens change before any CPU touches a cell of the next batch. Tokens of few bits repeat, and where there are no
+        tokens nothing identifies a batch: then only the batch that is being judged is certain, whose rounds are not
+        counted yet.
+        """
         if self.phase is None or witness.phase != self.phase.index or self.is_over:
             return False
         if witness.cell >= self.block.handshake.cells or self.unacknowledged:
@@ -175,7 +177,7 @@ def hold_against(image: Image, machine: Frozen) -> None:
     """
     if machine.read_memory(image.symbols["build_id"], len(image.build_id)) == image.build_id:
         return
-    # all kernels are loaded to where this one begins
+    # all kernels are loaded to the address of this one
     begin = next(section for section in image.sections if section.data)
     if not any(machine.read_memory(begin.address, begin.size)):
         return
@@ -188,6 +190,7 @@ def hold_against(image: Image, machine: Frozen) -> None:
 
 
 def _another(image: Image, record: Record | None) -> str:
-    """That it is not the ELF's machine. ``record`` is what stands where this kernel would have its results."""
+    """Return the error for a machine that is not the ELF's. ``record`` was read where this kernel would have its
+    results."""
     runs = f"runs build {record.build_id[:12]}" if record else "holds something else in its memory"
     return f"the machine {runs}, the ELF is build {image.build_id.hex()[:12]}"

@@ -59,7 +59,8 @@ class Witnesses(Command):
 
     kgen witnesses
 
-    Power controls must show some; what counts is the case, the last phase, and the proof, if there is one."""
+    Power controls must show some. The verdict depends on the case, the last phase, and on its proof, if there is one.
+    """
 
     name = "witnesses"
 
@@ -69,7 +70,7 @@ class Witnesses(Command):
 
 
 class Judge(Command):
-    """Judge what stands in the machine's memory, as 'kgen inspect' does without a serial log.
+    """Judge the record in the machine's memory, as 'kgen inspect' does without a serial log.
 
     kgen judge
 

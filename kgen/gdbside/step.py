@@ -16,7 +16,7 @@ from kgen.kernel.plan import decisive, layout_of
 from kgen.kernel.results_block import KernelState
 from kgen.report.text.case import describe
 
-#: Instructions that one command steps at most.
+#: The most instructions that one command steps.
 MOST_STEPS = 10_000
 #: For one instruction, in seconds, on any stub.
 STEP_SECONDS = 5.0
@@ -31,8 +31,9 @@ class Step(Command):
 
     kgen step [N [CPU]]    N is 1 by default, CPU the selected one; CPUs have the kernel's numbers
 
-    A CPU that is stepped carries each instruction out whole, and no other CPU runs: what you see that way says nothing
-    about LOCK."""
+    A CPU that is stepped completes each instruction while no other CPU runs: what you see that way says nothing about
+    LOCK.
+    """
 
     name = "step"
     category = gdb.COMMAND_RUNNING
@@ -70,7 +71,7 @@ class Step(Command):
 
 
 def _selected(seen: Snapshot | None, threads: Sequence[gdb.InferiorThread]) -> tuple[gdb.InferiorThread, str]:
-    """gdb's selected CPU, and what to call it: before the kernel has begun its number is unknown."""
+    """Return gdb's selected CPU and its name: before the kernel has begun, its number is unknown."""
     thread = session.selected_thread() or threads[0]
     registers = seen.registers_of if seen else {}
     cpu = next((cpu for cpu, entry in registers.items() if entry.thread == thread.num), None)
@@ -78,7 +79,7 @@ def _selected(seen: Snapshot | None, threads: Sequence[gdb.InferiorThread]) -> t
 
 
 def _step(thread: gdb.InferiorThread, name: str, count: int) -> None:
-    # as the source beside it is written
+    # in the style of the source beside it
     with session.alone(thread), session.setting("disassembly-flavor", "intel"):
         for _ in range(count):
             say(f"{name}  {_here()}")
@@ -88,7 +89,7 @@ def _step(thread: gdb.InferiorThread, name: str, count: int) -> None:
 
 
 def _here() -> str:
-    """Return the selected CPU's next instruction in a line with its source."""
+    """Return a line with the selected CPU's next instruction and its source."""
     frame = gdb.newest_frame()
     pc = int(frame.pc())
     if session.in_real_mode(frame):
@@ -96,14 +97,14 @@ def _here() -> str:
         return f"{segment:04x}:{pc:04x}, in real mode: gdb shows other code there, so none is shown"
     routine, distance = session.image().routine(pc)
     where = f"{routine}+{distance:#x}" if routine else "outside the kernel"
-    # the source says what it is; what gdb would make of it is something else
+    # the source has the right text; gdb would decode it wrongly
     known = routine and session.is_wide(frame)
     code = "" if known else f"{' '.join(str(frame.architecture().disassemble(pc)[0]['asm']).split()):<40}"
     return f"{pc:08x} <{where}>  {code}{_source(frame)}".rstrip()
 
 
 def _source(frame: gdb.Frame) -> str:
-    """Return the listing's line, as the source has it."""
+    """Return the line of the listing, with the source's text."""
     found = frame.find_sal()
     if not found.line:
         return ""
@@ -111,19 +112,20 @@ def _source(frame: gdb.Frame) -> str:
         lines = Path(found.symtab.fullname()).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return f"  {found.symtab.filename}:{found.line}"
-    # address, bytes and number stand before the text (kgen.toolchain.listing)
+    # address, bytes and number are before the text (kgen.toolchain.listing)
     text = lines[found.line - 1][34:].strip() if found.line <= len(lines) else ""
     return f"  {found.symtab.filename}:{found.line}  {text}"
 
 
 class UntilViolation(Command):
-    """Let the machine run until it has recorded the next violation of the case, and stop it there.
+    """Let the machine run until it has recorded the next violation of the case, and stop it then.
 
     kgen until-violation [any] [SECONDS]
 
-    One of the experiment that the verdict on the case rests on as well is one of the case. With 'any', violations of
-    the controls count as well, which power controls must have. SECONDS is a limit, 600 by default; Ctrl-C stops
-    earlier. It stops, too, where the run ends."""
+    Violations of the proof, on which the verdict on the case rests too, count as violations of the case. With 'any',
+    violations of the controls count as well; power controls must have some. SECONDS is a limit, 600 by default; Ctrl-C
+    stops earlier. The command also stops where the run ends.
+    """
 
     name = "until-violation"
     category = gdb.COMMAND_RUNNING
@@ -166,13 +168,14 @@ class _Points:
         self._made: list[gdb.Breakpoint] = []
 
     def go(self, seconds: float) -> bool:
-        """Run. Whether the time was over. Raises DebuggerError where the stub takes no breakpoint."""
+        """Run. Return whether the time was over. Raises DebuggerError where the stub accepts no breakpoint."""
         # hardware first: no accelerator refuses it, and it changes no byte of the guest
         kinds = {1: gdb.BP_HARDWARE_BREAKPOINT, 0: gdb.BP_BREAKPOINT}
-        # asked of the stub itself: without an answer gdb writes its own into the guest, which that would then execute
+        # the stub itself is asked: where it has no breakpoints, gdb writes its own into the guest, which would execute
+        # them
         taken = next((kind for kind in kinds if session.takes_breakpoint(kind, self._places[0][0])), None)
         if taken is None:
-            told = "this stub takes no breakpoints (packets Z0 and Z1), so it cannot stop where a violation is recorded"
+            told = "this stub accepts no breakpoints (Z0 and Z1), so it cannot stop where a violation is recorded"
             raise DebuggerError(told, hint="'continue', stop it by Ctrl-C, and see 'kgen witnesses'")
         for address, condition in self._places:
             point = gdb.Breakpoint(f"*{address:#x}", type=kinds[taken], internal=True)
@@ -181,7 +184,7 @@ class _Points:
         return session.go("continue", seconds)
 
     def remove(self) -> None:
-        """Take them away. May be called twice."""
+        """Remove the breakpoints. May be called twice."""
         for point in self._made:
             if point.is_valid():
                 point.delete()

@@ -176,7 +176,8 @@ def test_what_is_said_agrees(at_token: Terminal) -> None:
     gdb = at_token
     witness = gdb.ask("kgen witnesses")
     number, kind, round_, cell, token = re.search(  # type: ignore[union-attr]
-        r"#(\d+) (\w+) +round (\d+), cell (\d+), token ([0-9a-f]{8}).*<- its batch still stands as it was", witness
+        r"#(\d+) (\w+) +round (\d+), cell (\d+), token ([0-9a-f]{8}).*<- its batch is still in memory as it was",
+        witness,
     ).groups()
     assert witness.count("<- its batch") == 1
     printed = gdb.ask(f"p results.witness[{number}]")
@@ -211,7 +212,7 @@ def test_it_runs_on_to_a_loss_and_proves_it(at_token: Terminal) -> None:
     assert proof.count("the cell holds 00000000: it is empty") == 2
     assert proof.count("took nothing from it and has acknowledged") == 4
     assert "Nothing has changed." in proof
-    assert "AGAINST IT" not in proof
+    assert "CONTRADICTION" not in proof
     assert "mov-mov.32 has no LOCK" in proof
     # CPU 0, and gdb's selection, are where they were
     assert [line for line in before.split("\n") if "CPU#0" in line] == [
@@ -371,7 +372,7 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             # which one it is tells its stack
             assert "CPU 0 (producer) has just recorded" in said
             assert "CPU 1 (consumer) parked" in said
-            assert "this stub has no QEMU monitor to ask" in gdb.ask("kgen cell 0")
+            assert "what backs them is unknown: this stub has no QEMU monitor" in gdb.ask("kgen cell 0")
             assert "this one cannot be asked" in gdb.ask("kgen cell watch")
             assert gdb.ask("kgen step 1 1") == "kgen: this stub does not show CPU 1, so it cannot be stepped\n"
             assert "none can be let go" in gdb.ask("kgen freeze-proof")
@@ -422,7 +423,7 @@ def test_why_it_cannot_run_to_a_violation(folder: Path) -> None:
             gdb.read_until(PROMPT)
             gdb.ask(f"target remote {poor.address}")
             assert gdb.ask("kgen until-violation 3") == (
-                "kgen: this stub takes no breakpoints (packets Z0 and Z1), so it cannot stop where a violation is "
+                "kgen: this stub accepts no breakpoints (Z0 and Z1), so it cannot stop where a violation is "
                 "recorded; 'continue', stop it by Ctrl-C, and see 'kgen witnesses'\n"
             )
             assert "0xfff0" in gdb.ask("p/x $eip")
