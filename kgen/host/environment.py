@@ -27,7 +27,7 @@ def host() -> dict[str, Any]:
 
 
 def _cpuinfo(text: str) -> dict[str, Any]:
-    """Model and microcode revision of the first CPU in /proc/cpuinfo's text."""
+    """Return model and microcode revision of the first CPU in /proc/cpuinfo's text."""
     found = {}
     for key, name in (("model name", "cpu"), ("microcode", "microcode"), ("vendor_id", "vendor")):
         match = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
@@ -40,7 +40,7 @@ def _cpuinfo(text: str) -> dict[str, Any]:
 
 
 def kvm_parameters() -> dict[str, str]:
-    """``/sys/module/kvm*/parameters/*``, as ``module.parameter``."""
+    """Return ``/sys/module/kvm*/parameters/*``, as ``module.parameter``."""
     found = {}
     for path in sorted(Path("/sys/module").glob("kvm*/parameters/*")):
         text = _read(path)
@@ -50,14 +50,14 @@ def kvm_parameters() -> dict[str, str]:
 
 
 def first_line(command: Sequence[str]) -> str:
-    """Return the first line a program prints, "" when it cannot be run."""
+    """Return the first line that a program prints, "" when it cannot be run."""
     return _first(output(command, _VERSION_SECONDS))
 
 
 def accelerator(command: Sequence[str]) -> dict[str, str]:
     """Return the accelerator, from QEMU's command line: ``accel`` and, for TCG, its ``thread`` mode.
 
-    QEMU takes the first of several accelerators that works; ours comes first.
+    QEMU uses the first of several accelerators that works; ours comes first.
     """
     given = (value for option, value in pairwise(command) if option.lstrip("-") == "accel")
     name, *settings = next(given, "").split(",")
@@ -73,8 +73,8 @@ def accelerator(command: Sequence[str]) -> dict[str, str]:
 def gathering(emulator: str, gdb: str) -> Iterator[Callable[[], dict[str, Any]]]:
     """Read the versions of the programs ``emulator`` and ``gdb`` (either may be "") in the background.
 
-    The function it gives waits for the answers and returns everything about the place of a run that may bear on its
-    result.
+    The function that it returns waits for the answers, and returns everything about the place of a run that may
+    influence its result.
     """
     started = datetime.now(timezone.utc).strftime(WHEN)
     with ExitStack() as stack:

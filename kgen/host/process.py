@@ -23,7 +23,7 @@ from kgen.errors import MachineError, SpecError
 from kgen.host.sandbox import die_with_parent, no_sockets
 from kgen.host.signals import signals_held
 
-#: How much of a child's error output is kept, in bytes: its beginning, where the cause is, and its end.
+#: How many bytes of a child's error output are kept: of its beginning, where the cause is, and of its end.
 HEAD_BYTES = 8192
 TAIL_BYTES = 8192
 #: A short-lived program that prints more than this, in bytes, is not the expected one.
@@ -32,9 +32,9 @@ ANSWER_BYTES = 1 << 20
 #: How long a process may take to end after one of its channels has broken, in seconds. One that dies closes its sockets
 #: and pipes first; it cannot be reaped before its last thread has ended, which takes a virtual machine a moment.
 END_SECONDS = 2.0
-#: For the members of a killed group to be gone, in seconds.
+#: How long the members of a killed group may take to end, in seconds.
 _GONE_SECONDS = 1.0
-#: Waits for the end of its input, that is for our death, then kills a group. ps(1) shows it by its own name.
+#: Waits for the end of its input, which is the death of kgen, then kills a group. ps(1) shows it by its own name.
 _WATCHDOG = ("/bin/sh", "-c", 'read word; kill -9 "-$1"', "kgen-watchdog")
 
 
@@ -91,7 +91,7 @@ class Child:
         return tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
     def guard(self) -> None:
-        """Start a watchdog, which outlives us for a moment, to kill the child's group. Raises OSError."""
+        """Start a watchdog that outlives kgen for a moment to kill the child's group. Raises OSError."""
         # A session of its own: signals to our group are not for it.
         self._watchdog = subprocess.Popen(
             [*_WATCHDOG, str(self.pid)],
@@ -104,7 +104,7 @@ class Child:
     def poll(self) -> int | None:
         """Return the exit status if the child has ended (negative: the signal that killed it), otherwise None.
 
-        What it leaves behind of its group is killed then.
+        The remaining processes of its group are killed then.
         """
         if self._process.returncode is None and self._has_ended():
             self._end_group()
@@ -140,7 +140,7 @@ class Child:
         """End the child and its group: a request, SIGTERM, SIGKILL, with ``grace`` seconds after each. Returns its
         status.
 
-        SIGKILL cannot be refused, so after it we wait until the kernel has taken the child down.
+        SIGKILL cannot be refused: after it, wait until the kernel has ended the child.
         """
         for step in (ask, lambda: self._signal(signal.SIGTERM)):
             if step is not None and self.poll() is None:
@@ -149,7 +149,7 @@ class Child:
         return self.kill()
 
     def interrupt(self) -> None:
-        """Send it what Ctrl-C on its terminal would, SIGINT."""
+        """Send SIGINT to the child, as Ctrl-C on its terminal would."""
         if self.poll() is None:
             self._signal(signal.SIGINT)
 
@@ -161,7 +161,7 @@ class Child:
         return self._process.returncode
 
     def _has_ended(self) -> bool:
-        """Return whether the child is dead. It is not reaped, where the system can tell without that."""
+        """Return whether the child is dead. It is not reaped where the system can report that without it."""
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -172,7 +172,8 @@ class Child:
             os.killpg(self.pid, number)
 
     def _end_group(self) -> None:
-        """Kill the group, reap the child, and wait until the others are gone, whom their own parents reap."""
+        """Kill the group, reap the child, and wait until the other processes have ended: their own parents reap
+        them."""
         self._signal(signal.SIGKILL)
         if self._watchdog is not None:
             _end_watchdog(self._watchdog)
@@ -208,10 +209,10 @@ def spawn(
     """Start a child in a session of its own (Ctrl-C reaches us only), to be killed when the calling thread dies.
 
     ``pipes`` gives it unbuffered pipes for input and output; otherwise both are the null device. ``env`` is added to
-    our environment. The death signal follows the *thread* that calls (prctl(2)), so call from one that lasts. It
-    reaches the child alone: where it is ``guarded``, a watchdog sees to what a wrapper script may have started.
-    Of a child that is to stay ``offline``, a thread that would open an IPv4 or IPv6 socket ends instead; Linux only.
-    Raises OSError when the program cannot be run, or not so.
+    our environment. The death signal follows the *thread* that calls (prctl(2)), so call from one that lasts. The
+    signal reaches the child only: where the child is ``guarded``, a watchdog kills what a wrapper script may have
+    started. In an ``offline`` child, a thread that opens an IPv4 or IPv6 socket ends instead; Linux only. Raises
+    OSError when the program cannot be run, or not in this way.
     """
     deaf = no_sockets() if offline else None
     reader, writer = os.pipe()
@@ -252,7 +253,7 @@ def spawn(
 
 
 def _end_watchdog(watchdog: subprocess.Popen[bytes]) -> None:
-    """Take it away. Not by closing its input: it would do what it is for."""
+    """End the watchdog. Closing its input would make it kill the group."""
     watchdog.kill()
     watchdog.wait()
     if watchdog.stdin is not None:
@@ -263,17 +264,16 @@ class Answer:
     """What a short-lived program prints. It runs while we do something else; ``text`` or ``close`` ends it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        """Start it; a program that cannot be run gives no answer."""
+        """Start the program; one that cannot be run prints nothing."""
         self._child: Child | None = None
         with contextlib.suppress(OSError):
             self._child = spawn(command, pipes=True)
         if self._child is not None and self._child.stdin is not None:
-            self._child.stdin.close()  # there is nothing to read for it
+            self._child.stdin.close()  # it gets no input
 
     def text(self, timeout: float) -> str:
-        """Return all it printed, "" when it could not be run, takes more than ``timeout`` seconds, or talks without
-        end.
-        """
+        """Return its whole output, "" when it could not be run, takes more than ``timeout`` seconds, or prints too
+        much."""
         if self._child is None or self._child.stdout is None or self._child.stdout.closed:
             return ""
         until = time.monotonic() + timeout
@@ -291,7 +291,7 @@ class Answer:
             self.close()
 
     def close(self) -> None:
-        """End it, whatever it does. May be called twice."""
+        """End the program, whatever it does. May be called twice."""
         if self._child is not None:
             self._child.kill()
 
@@ -310,7 +310,7 @@ def finish(
     command: Sequence[str], timeout: float, *, cwd: Path | None = None, meanwhile: Callable[[], None] | None = None
 ) -> Finished:
     """Run a program to its end, at most ``timeout`` seconds, with messages in English. ``meanwhile`` is called a few
-    times a second. A program that cannot be run has the status 127, as in a shell."""
+    times a second. For a program that cannot be run the status is 127, as in a shell."""
     try:
         child = spawn(command, pipes=True, env={"LC_ALL": "C.UTF-8", "LANGUAGE": ""}, cwd=cwd)
     except OSError as error:
@@ -320,7 +320,7 @@ def finish(
     try:
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.close()  # there is nothing to read for it
+        child.stdin.close()  # it gets no input
         open_ends = [child.stdout.fileno()]
         while open_ends and time.monotonic() < until:
             ready, _, _ = select.select(open_ends, [], [], 0.2)
@@ -338,12 +338,12 @@ def finish(
 
 
 def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
-    """Run a program on our terminal, and wait for its end; its exit status, negative for the signal that killed it.
-    ``meanwhile`` is called again and again, and takes some hundredths of a second each time.
+    """Run a program on our terminal and wait for its end. Return its exit status, negative for the signal that killed
+    it. ``meanwhile`` is called again and again, and takes some hundredths of a second each time.
 
-    It shares our process group, so that it may read from the terminal and shells stop and continue us together. Ctrl-C
-    is its own affair meanwhile. It is killed when we die, and the terminal is left as it was found. Raises OSError when
-    it cannot be run.
+    It shares our process group, so it may read from the terminal, and a shell stops and continues both together.
+    Meanwhile Ctrl-C is left to the program. It is killed when we die, and the terminal is left as it was found. Raises
+    OSError when it cannot be run.
     """
     restore = _terminal()
     ours = signal.getsignal(signal.SIGINT)
@@ -362,7 +362,7 @@ def foreground(command: Sequence[str], meanwhile: Callable[[], None]) -> int:
 
 
 def _terminal() -> Callable[[], None]:
-    """Return what puts our terminal's settings back, nothing where there is no terminal."""
+    """Return a function that restores our terminal's settings; it does nothing where there is no terminal."""
     import termios
 
     try:

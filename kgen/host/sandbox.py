@@ -33,9 +33,9 @@ def no_sockets() -> bytes:
     """Return the filter (seccomp(2), a program in classic BPF) that ends a thread which calls socket(2) for IPv4 or
     IPv6.
 
-    It ends, and the call does not fail, because a program may take a failure for the end of the world: Bochs's display
-    for remote viewers listens on every address of the host, in a thread of its own, and nothing else needs that thread.
-    Raises OSError for a machine whose numbers are not known here.
+    The thread ends, because a program may give up where the call fails. This is for Bochs: its display for remote
+    viewers listens on every address of the host, in a thread of its own that nothing else needs. Raises OSError for an
+    architecture whose numbers are not listed here.
     """
     if sys.platform != "linux" or platform.machine() not in _SOCKET_CALL:
         raise OSError(errno.ENOSYS, "this system has no filter to keep it off the network")
@@ -58,10 +58,10 @@ def no_sockets() -> bytes:
 
 
 def die_with_parent(deaf: bytes | None = None) -> Callable[[], None] | None:
-    """Return what the child runs between fork and exec so that the kernel kills it with us, under the filter
-    ``deaf``; None where there is no such call.
+    """Return the function that the child runs between fork and exec: the kernel then kills the child with us, and
+    applies the filter ``deaf``. None where the system has no such call.
 
-    The library is loaded here, in the parent: after a fork only what is already there is safe to use.
+    The library is loaded here, in the parent: after a fork it is not safe to load anything.
     """
     if sys.platform != "linux":
         return None
@@ -78,7 +78,7 @@ def die_with_parent(deaf: bytes | None = None) -> Callable[[], None] | None:
         if code and (
             prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0)
         ):
-            raise OSError  # spawn tells what failed
+            raise OSError  # spawn reports what failed
         if os.getppid() != parent:  # it died before the call; the signal will never come
             os._exit(1)
 

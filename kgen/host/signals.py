@@ -1,4 +1,4 @@
-"""Signals that end us, raised where we are, so that everything we hold is let go on the way out."""
+"""Signals that end kgen are raised as exceptions, so that everything is released on the way out."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: The signals that end us, where there are such.
+#: The signals that end kgen, where the system has them.
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(SystemExit):
     """A signal that ends us.
 
-    A SystemExit, because an event loop swallows every other exception that a callback raises, and we would run on.
+    A SystemExit, because an event loop swallows every other exception that a callback raises, and kgen would run on.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
-        # the exit code, should the exception come when no handler is left
+        # the exit code, in case the exception is raised when no handler is left
         super().__init__(128 + number)
 
     def __str__(self) -> str:
@@ -30,10 +30,10 @@ class Terminated(SystemExit):
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind us, as Ctrl-C does, so that no temporary file is left. Raises Terminated.
+    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that no temporary file is left. Raises Terminated.
 
-    Once: a second signal must not interrupt the tidying up, in which every wait is bounded. Nothing changes outside the
-    main thread, nor for a signal that is handled already or ignored, as under nohup.
+    Only once: a second signal must not interrupt the clean-up, in which every wait is bounded. Nothing changes outside
+    the main thread, nor for a signal that is handled already or ignored, as under nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -56,7 +56,7 @@ def orderly_end() -> Iterator[None]:
 
 
 def ended_by(error: BaseException | None) -> Terminated | None:
-    """Return the signal that is this error, or while whose tidying up it came."""
+    """Return the signal that is this error, or during whose clean-up the error was raised."""
     while error is not None and not isinstance(error, Terminated):
         error = error.__context__
     return error
@@ -64,7 +64,8 @@ def ended_by(error: BaseException | None) -> Terminated | None:
 
 @contextmanager
 def tidy_end() -> Iterator[None]:
-    """As ``orderly_end``, for a library: when all is let go the signal ends the process, as it would without us."""
+    """As ``orderly_end``, for a library: when everything is released, the signal ends the process as it would without
+    kgen."""
     try:
         with orderly_end():
             yield
@@ -77,11 +78,11 @@ def tidy_end() -> Iterator[None]:
 
 @contextlib.contextmanager
 def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
-    """Collect Ctrl-C instead of being torn out of a wait by it; the second one does interrupt where that is wanted.
-    Outside the main thread nothing is collected."""
+    """Count Ctrl-C instead of being interrupted in a wait by it; the second one does interrupt, where that is
+    requested. Outside the main thread nothing is counted."""
     seen: list[int] = []
     ours = threading.current_thread() is threading.main_thread()
-    # A signal that our parent had us ignore, as a shell does in the background, stays ignored.
+    # A signal that was ignored from the start, as in a shell's background, stays ignored.
     if not ours or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield seen
         return
@@ -100,12 +101,12 @@ def noted_ctrl_c(*, second_interrupts: bool) -> Iterator[list[int]]:
 
 @contextmanager
 def signals_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Hold back the signals that end us: what their handlers raise meanwhile is raised at the end. ``now`` is called
-    when one comes, to bring that end about.
+    """Hold back the signals that end kgen: what their handlers raise meanwhile is raised at the end. ``now`` is called
+    when a signal arrives, to reach that end soon.
 
     Raised within fork(2) Python forgets it; within asyncio it would be swallowed, or be raised at the next wait, or
     leave a task that never ends. Signals are not blocked, because a thread of a library could take them then.
-    Handlers are run by the main thread; in any other one there is nothing to be held.
+    Handlers run in the main thread; in another thread there is nothing to hold back.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -135,7 +136,7 @@ def signals_held(now: Callable[[], object] = lambda: None) -> Iterator[None]:
     finally:
         try:
             for number, handler in before.items():
-                # a handler may have set another one, so as to run only once
+                # a handler may have set another one, to run only once
                 if signal.getsignal(number) is hold:
                     signal.signal(number, handler)
         finally:

@@ -1,4 +1,5 @@
-"""Temporary directories that the next kgen removes when ours was killed: a file in them is locked while we live."""
+"""Temporary directories that the next kgen removes when this one was killed: a file in them is locked while it
+lives."""
 
 from __future__ import annotations
 
@@ -16,15 +17,15 @@ from pathlib import Path
 PREFIX = "kgen-"
 #: The file in such a directory that is locked while its owner lives.
 LOCK = ".kgen-lock"
-#: Those that are there, and the process that made each.
+#: The directories that exist, and the process that made each.
 _there: dict[Path, int] = {}
 
 
 @contextmanager
 def scratch(base: str | None = None) -> Iterator[Path]:
-    """Yield a new private directory, removed at the end; in the system's place for such, or in ``base``.
+    """Yield a new private directory, removed at the end; in the system's temporary directory, or in ``base``.
 
-    What killed runs have left in that place is removed first, once a process. Raises OSError.
+    What killed runs have left there is removed first, once in each process. Raises OSError.
     """
     place = base or tempfile.gettempdir()
     _sweep_once(place)
@@ -34,7 +35,8 @@ def scratch(base: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def locked_directory(place: str | Path, prefix: str) -> Iterator[Path]:
-    """A new directory in ``place`` that only we may enter, locked while we live, gone at the end. Raises OSError."""
+    """Yield a new directory in ``place`` that only this user may enter: locked while kgen lives, removed at the end.
+    Raises OSError."""
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
         _there[directory] = os.getpid()
@@ -47,7 +49,7 @@ def locked_directory(place: str | Path, prefix: str) -> Iterator[Path]:
 
 @atexit.register
 def _remove_left() -> None:
-    """Remove what a daemon thread still uses, which is not told that the program ends."""
+    """Remove directories that a daemon thread still uses: it does not notice the end of the program."""
     for directory, owner in tuple(_there.items()):
         if owner == os.getpid():
             shutil.rmtree(directory, ignore_errors=True)
@@ -55,8 +57,8 @@ def _remove_left() -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the lock that ends with its process; nothing where the system has none."""
-    # The file has its name only once it is locked: a sweep cannot take it for a dead owner's.
+    """Hold a lock that ends with the process; do nothing where the system has no locks."""
+    # The file gets its name only after it is locked: no sweep mistakes it for a dead owner's.
     unnamed = directory / f"{LOCK}.new"
     descriptor = os.open(unnamed, os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -75,8 +77,8 @@ def _sweep_once(place: str) -> None:
 def sweep(place: str | Path, prefix: str, *, unlocked_seconds: float | None = None) -> None:
     """Remove our own directories in ``place`` whose owner is dead.
 
-    One without a lock file is none of these, or is just being made: it stays, or where ``unlocked_seconds`` is given,
-    it stays until it has been left alone for so long.
+    A directory without a lock file is another program's, or is just being made: it stays. With ``unlocked_seconds`` it
+    stays until nothing was written in it for so long.
     """
     if not hasattr(os, "geteuid"):
         return
@@ -102,7 +104,7 @@ def sweep(place: str | Path, prefix: str, *, unlocked_seconds: float | None = No
 
 
 def _lock(descriptor: int) -> bool:
-    """Take an open file's lock. Returns whether the system has locks and no other process had it."""
+    """Lock an open file. Return whether the system has locks and no other process had this one."""
     try:
         import fcntl  # does not exist on every system that builds and judges
     except ImportError:

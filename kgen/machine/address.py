@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def is_socket(text: str) -> bool:
-    """Return whether this is the path of a socket; what can be no path is none."""
+    """Return whether this is the path of a socket; False for a text that cannot be a path."""
     try:
         return Path(text).is_socket()
     except (OSError, ValueError):
@@ -15,9 +15,8 @@ def is_socket(text: str) -> bool:
 
 
 def network_address(text: str) -> tuple[str, int] | None:
-    """Return the host and the port of HOST:PORT, None for what is none: no name's part is empty or longer than 63
-    bytes.
-    """
+    """Return the host and the port of HOST:PORT, None for other texts. No part of a host's name is empty or longer than
+    63 bytes."""
     host, _, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not host.isprintable() or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:

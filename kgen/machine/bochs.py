@@ -1,7 +1,7 @@
 """Bochs as an engine: the machine and the debugger that is built into it are one process.
 
 Its debugger reads commands from standard input and prints a prompt, ``<bochs:N> ``, whenever the machine stands still.
-SIGINT stops a running machine. What the guest sends on its serial port Bochs writes into a file.
+SIGINT stops a running machine. Bochs writes to a file what the guest sends on its serial port.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from kgen.machine.bochs_config import CONFIGURATION, MEDIA, SERIAL, configuratio
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.registers import CpuRegisters
 
-#: Until the first prompt, in seconds.
+#: How long the first prompt may take, in seconds.
 START_SECONDS = 30.0
-#: For a command, and for the machine to stop.
+#: How long a command, and the stop of the machine, may take.
 COMMAND_SECONDS = 10.0
-#: Bytes that one command reads.
+#: How many bytes one command reads.
 READ_CHUNK = 4096
 #: How long a signal may take to stop the machine before it is sent again, in seconds.
 _AGAIN_SECONDS = 0.5
-#: For Bochs to show the command that it has read.
+#: How long Bochs may take to show the command that it has read.
 _ECHO_SECONDS = 1.0
-#: How often the serial port's file is looked at, in seconds.
+#: How often the serial port's file is read, in seconds.
 _POLL_SECONDS = 0.01
 _CHUNK = 65536
-#: How many bytes of Bochs's output are kept while the guest runs; it prints almost nothing then.
+#: How many bytes of Bochs's output are kept while the guest runs. It prints almost nothing then.
 _KEPT = 1 << 16
 
 _PROMPT = re.compile(rb"<bochs:\d+> $")
@@ -50,7 +50,7 @@ _FLAGS = re.compile(r"^e(flags) 0x([0-9a-f]{8})", re.MULTILINE)
 _ROW = re.compile(r"^0x([0-9a-f]{16}) <[^>]*>:((?:\s+0x[0-9a-f]{2})+)\s*$")
 _LAST_WORDS = "Bochs is exiting with the following message:"
 _TOO_MANY = "too many registered timers"
-#: Warnings about our own file, in which the user chooses nothing of the cpu lines but the model.
+#: Warnings about our own file. Of its cpu lines the user chooses only the model.
 _NO_CPU = re.compile(rf"{CONFIGURATION}:\d+: cpu directive malformed")
 _TRIPLE_FAULT = re.compile(r"3rd \(\d+\) exception with no resolution")
 
@@ -107,13 +107,13 @@ def _version(banner: str, child: Child) -> str:
 
 
 class Talk:
-    """The conversation with Bochs's debugger: a command, then what it prints up to the next prompt."""
+    """The dialogue with Bochs's debugger: a command, then what it prints up to the next prompt."""
 
     def __init__(self, child: Child) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         self.child = child
-        #: What came since the last answer that was taken.
+        #: The output since the last answer that was read.
         self.heard = b""
         self._out = child.stdout.fileno()
         self._eof = False
@@ -121,8 +121,8 @@ class Talk:
 
     @property
     def gone(self) -> str:
-        """How Bochs has ended, with its own last words, "" while it runs. Waits for its end once its output has ended,
-        for a moment and only once."""
+        """Return how Bochs has ended, with its last messages, "" while it runs. Where its output has ended, wait for
+        its end: once, and for a moment."""
         patience = END_SECONDS if self._eof and not self._waited else 0.0
         self._waited |= self._eof
         if self.child.wait(patience) is None:
@@ -136,11 +136,11 @@ class Talk:
 
     @property
     def prompted(self) -> bool:
-        """Whether the machine stands still and the debugger waits for a command, as of the last look."""
+        """Whether the machine stands still and the debugger waits for a command, by the output read last."""
         return _PROMPT.search(self.heard) is not None
 
     def look(self, timeout: float) -> None:
-        """Read what Bochs prints, waiting at most so many seconds for a first byte."""
+        """Read Bochs's output, waiting at most so many seconds for a first byte."""
         fds = [] if self._eof else [self._out]
         if self.child.stderr_fd >= 0:
             fds.append(self.child.stderr_fd)
@@ -184,8 +184,8 @@ class Talk:
     def go(self) -> None:
         """Let the machine run. Raises DebuggerError when Bochs has ended."""
         self.say("c")
-        # A signal that comes while Bochs still reads the line would make it forget the line. It shows what it has read,
-        # if it was built with a library that does.
+        # A signal that arrives while Bochs still reads the line would make it drop the line. Bochs shows what it has
+        # read, if it was built with a library that does.
         until = time.monotonic() + _ECHO_SECONDS
         while b"\n" not in self.heard and (left := until - time.monotonic()) > 0 and not self._eof:
             self.look(left)
@@ -193,8 +193,8 @@ class Talk:
     def interrupt(self, seconds: float) -> str:
         """Stop the running machine and return what Bochs prints then. Raises DebuggerError.
 
-        A signal that comes before Bochs has begun to carry the command out is lost without a word; one that comes when
-        the machine stands still does nothing. So it is sent until it has worked.
+        A signal that arrives before Bochs has begun to carry the command out is lost; one that arrives when the machine
+        stands still does nothing. So it is sent until it has worked.
         """
         until = time.monotonic() + seconds
         while True:
@@ -214,7 +214,7 @@ class Bochs:
     """See ``engine.Engine`` and ``engine.Frozen``. ``serial`` is the descriptor of the serial port's file."""
 
     supervisor = None
-    #: The debugger is part of the emulator: it does not end alone.
+    #: The debugger is part of the emulator: it does not end before it.
     died = None
 
     def __init__(
@@ -250,7 +250,7 @@ class Bochs:
                 return data
             reason = self.crashed()
             if reason:
-                # its last words may have come between the two looks
+                # its last messages may have arrived between the two reads
                 last = os.read(self._serial, _CHUNK)
                 if last:
                     return last
@@ -258,7 +258,7 @@ class Bochs:
             left = until - time.monotonic()
             if left <= 0:
                 return b""
-            # a file that grows wakes no reader
+            # no event reports that a file grows
             self._talk.look(min(left, _POLL_SECONDS))
 
     def crashed(self) -> str | None:
@@ -294,7 +294,7 @@ class Bochs:
 
     def read_memory(self, address: int, length: int) -> bytes:
         end = address + length
-        # Asked for what is not there, or for a device's registers, this debugger ends Bochs.
+        # Asked for memory that does not exist, or for a device's registers, this debugger ends Bochs.
         if address < 0 or end > self._memory:
             raise DebuggerError(f"Bochs's debugger cannot read {length} bytes at {address:#x}")
         data = b""
@@ -313,7 +313,7 @@ class Bochs:
         return NOT_ASKED
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
-        # A kernel that was booted from a disk has no command line that could have it wait.
+        # A kernel that was booted from a disk has no command line that could make it wait.
         return NOT_ASKED
 
     def ask_to_stop(self, word: int) -> None:
@@ -329,7 +329,7 @@ class Bochs:
 
 
 def registers_of(cpu: int, text: str) -> CpuRegisters:
-    """Return a CPU from what the command ``r`` prints of it. Raises DebuggerError."""
+    """Return a CPU from the output of the command ``r``. Raises DebuggerError."""
     words = {f"e{name}": int(value, 16) for name, value in (*_REGISTER.findall(text), *_FLAGS.findall(text))}
     try:
         return CpuRegisters(thread=cpu + 1, target=f"CPU{cpu}", cpu=cpu, **words)
@@ -338,7 +338,7 @@ def registers_of(cpu: int, text: str) -> CpuRegisters:
 
 
 def bytes_of(text: str, address: int, length: int) -> bytes:
-    """Memory from what ``xp /NNbx`` prints of it. Raises DebuggerError for anything but exactly that."""
+    """Return memory from the output of ``xp /NNbx``. Raises DebuggerError for any other text."""
     data = b""
     for row in map(_ROW.match, text.splitlines()):
         if row is not None and int(row[1], 16) == address + len(data):

@@ -1,4 +1,4 @@
-"""What a Bochs needs to run a kernel: the program and its firmware, its command line, its configuration."""
+"""What Bochs needs to run a kernel: the program and its firmware, its command line, its configuration."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from kgen.errors import SpecError
 from kgen.machine.platform import LaunchRequest
 from kgen.media.img import DISK_BYTES
 
-#: Where a distribution ships two, the first is the one with the debugger.
+#: The names of the program. Where a distribution has two, the first is the one with the debugger.
 BINARIES = ("bochs-debugger", "bochs")
 INSTALL_HINT = "install it with 'apt install bochs bochsbios vgabios' or 'dnf install bochs bochs-debugger'"
 #: Files of the package beside it, in the directory that Bochs calls BXSHARE.
 FIRMWARE = ("BIOS-bochs-latest", "VGABIOS-lgpl-latest")
 #: Bochs numbers 8-bit APIC ids from 0, and keeps the last two.
 MAX_CPUS = 254
-#: By I/O port, Bochs's name.
+#: Bochs's names of the serial ports, by I/O port.
 SERIAL_PORTS = {0x3F8: "com1", 0x2F8: "com2", 0x3E8: "com3", 0x2E8: "com4"}
 
-#: Names in the directory that Bochs runs in: whatever the path to it holds, the configuration's syntax is safe.
+#: Names in the directory that Bochs runs in. The configuration contains no path, which could have characters of its
+#: syntax.
 CONFIGURATION = "bochsrc"
 SERIAL = "serial.txt"
 #: By the name of the image's format.
 MEDIA = {"img": "disk.img", "iso": "cd.iso"}
 
-#: Emulated instructions a second, which is what Bochs's clock goes by. Few, because firmware and kernel wait for the
+#: Emulated instructions a second: Bochs's clock counts instructions. Few, because firmware and kernel wait for the
 #: clock; and a UART byte takes some hundred instructions, not thousands.
 INSTRUCTIONS_PER_SECOND = 4_000_000
 #: The default model. 'bochs --help cpu' lists them.
 CPU = "bx_generic"
-#: Of DISK_BYTES, exactly.
+#: Exactly the geometry of DISK_BYTES.
 CYLINDERS, HEADS, SECTORS = 512, 4, 17
 
 assert CYLINDERS * HEADS * SECTORS * 512 == DISK_BYTES
@@ -62,7 +63,7 @@ def unavailable(request: LaunchRequest) -> str | None:
 
 
 def command(request: LaunchRequest) -> tuple[str, ...]:
-    """Return the command line, to be run where the configuration is.
+    """Return the command line, to be run in the configuration's directory.
 
     Words of the user's own come last: each is a line of a configuration file, and a later line overrides an earlier
     one.
@@ -71,7 +72,7 @@ def command(request: LaunchRequest) -> tuple[str, ...]:
 
 
 def medium(request: LaunchRequest) -> str:
-    """See Platform. Raises SpecError for what Bochs does not boot from."""
+    """See Platform. Raises SpecError for a medium that Bochs does not boot from."""
     if request.boot in (None, "ide"):
         return "img"
     if request.boot == "cdrom":
@@ -80,9 +81,9 @@ def medium(request: LaunchRequest) -> str:
 
 
 def configuration(request: LaunchRequest) -> str:
-    """Return the configuration file (bochsrc(5)). It speaks of the image by its name in MEDIA.
+    """Return the configuration file (bochsrc(5)). It names the image as MEDIA does.
 
-    Nothing in it depends on the host's clock: the same kernel does the same in every run, to the instruction.
+    Nothing in it depends on the host's clock: the same kernel executes the same instructions in every run.
     """
     name = medium(request)
     disk = f"type=disk, path={MEDIA[name]}, mode=flat, cylinders={CYLINDERS}, heads={HEADS}, spt={SECTORS}"
@@ -90,7 +91,8 @@ def configuration(request: LaunchRequest) -> str:
     port = SERIAL_PORTS[request.serial_port]
     lines = (
         "config_interface: textconfig",
-        # The one display that every Bochs has and that needs none. It would wait half a minute for a viewer.
+        # The one display that every Bochs has and that needs no screen. Without the option it waits half a minute for a
+        # viewer.
         'display_library: rfb, options="timeout=0"',
         f"memory: guest={request.memory_mib}, host={request.memory_mib}",
         # fastboot: without the menu
@@ -105,7 +107,7 @@ def configuration(request: LaunchRequest) -> str:
         "ata0: enabled=1",
         f"ata0-master: {drive}",
         f"boot: {'disk' if name == 'img' else 'cdrom'}",
-        # The one kind that loses no byte, however late it is read. It takes none.
+        # The only mode that loses no byte, however late it is read. It accepts no input.
         f"{port}: enabled=1, mode=file, dev={SERIAL}",
         # It has no sound card to play on.
         "plugin_ctrl: speaker=0",

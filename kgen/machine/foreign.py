@@ -13,7 +13,7 @@ from kgen.machine.qmp import Qmp
 from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf, read
 
-#: Symbols without which nothing can be read.
+#: Symbols that are needed to read anything.
 NEEDED = ("results", "ram_cells", "text_version")
 
 
@@ -21,20 +21,20 @@ QMP_SECONDS = 10.0
 
 
 def must_be_an_address(text: str) -> None:
-    """Raise SpecError for what gdb would take for something else: a command to run, a serial device, an option."""
+    """Raise SpecError for a text that is no address to gdb, but a command to run, a serial device or an option."""
     if network_address(text) and not text.startswith(("-", "|")):
         return
     if not is_socket(text):
         raise SpecError(
             f"'{text}' is neither HOST:PORT nor a socket",
-            hint="give what QEMU's -gdb was given, such as localhost:1234",
+            hint="give the address of QEMU's -gdb, such as localhost:1234",
         )
 
 
 def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
-    """Return a kernel's file, and what it was built from.
+    """Return a kernel's ELF, and the request that it was built from.
 
-    Raises SpecError for any other file, and for one of another kgen: it is the wrong file that was named.
+    Raises SpecError for any other file, and for a kernel of another kgen: the user named the wrong file.
     """
     try:
         kernel = read(elf, name=name)
@@ -53,11 +53,12 @@ def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
 
 
 def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
-    """QEMU's control socket, which ``stack`` closes, and what it calls the state of the machine; None and "" without
-    one. To be asked first: connecting to a stub stops the machine, and few stubs tell whether it ran before.
+    """Return QEMU's control socket, which ``stack`` closes, and the machine's state in QEMU's words; None and ""
+    without a socket. Call this before connecting to a stub: the connection stops the machine, and few stubs report
+    whether it ran before.
 
-    Raises MachineError, and SpecError for "" (a variable that is not set): without it a machine that stands still would
-    be taken for one that runs.
+    Raises MachineError, and SpecError for "" (a variable that is not set): without the socket, a stopped machine would
+    be regarded as running.
     """
     if path is None:
         return None, ""
@@ -81,11 +82,11 @@ def _connect_control(path: str) -> Qmp:
 
 @contextmanager
 def left_in_order(leave: Callable[[], KgenError | None], how: Callable[[], str]) -> Iterator[None]:
-    """Leave a machine as it is to be left, whatever happens inside.
+    """Leave a machine as planned, whatever happens inside.
 
-    ``leave`` returns what went wrong, ``how`` says after it how the machine was left, "" where none was touched; an
-    error that is raised ends with that. What went wrong is raised where nothing failed before, or where a signal ends
-    us: a signal has no line that could say it.
+    ``leave`` returns what went wrong. After it, ``how`` returns how the machine was left, "" where none was touched; an
+    error that is raised ends with that. What went wrong is raised where nothing failed before, and where a signal ends
+    us, because a signal has no message that could contain it.
     """
     failure: BaseException | None = None
     try:
@@ -102,14 +103,14 @@ def left_in_order(leave: Callable[[], KgenError | None], how: Callable[[], str])
 
 
 def monitor_of(control: Qmp) -> Callable[[str], str]:
-    """Return what runs a line of QEMU's human monitor and returns what it prints. That raises MachineError."""
+    """Return a function that runs a line of QEMU's human monitor and returns its output. It raises MachineError."""
     return lambda line: str(control.execute("human-monitor-command", {"command-line": line}, QMP_SECONDS))
 
 
 def status_of(control: Qmp) -> str:
-    """QEMU's word for what the machine does: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
+    """Return QEMU's word for the machine's state: ``running``, ``paused``, ``prelaunch`` ... Raises MachineError."""
     answer = control.execute("query-status", {}, QMP_SECONDS)
     status = answer.get("status") if isinstance(answer, dict) else None
     if not isinstance(status, str) or not re.fullmatch(r"[a-z-]{1,40}", status):
-        raise control.failed("what QEMU answers to query-status names no state of a machine")
+        raise control.failed("QEMU's answer to query-status does not name a state of a machine")
     return status

@@ -1,8 +1,8 @@
 """gdb, driven through its machine interface (GDB/MI version 3).
 
 Every command carries its own token and has its own deadline. Records arrive in order and are kept until the command
-that waits for them looks, so that a stop which follows a result is never lost. Run control belongs to gdb alone:
-QMP's ``stop`` and ``cont`` would corrupt its view.
+that waits for them reads them, so a stop that follows a result is never lost. Run control belongs to gdb alone: QMP's
+``stop`` and ``cont`` would corrupt its view.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from kgen.resources import data_dir
 INSTALL_HINT = "install it with 'apt install gdb' or 'dnf install gdb', or name it with --gdb"
 #: Seconds for a command that only reads.
 COMMAND_SECONDS = 10.0
-#: After so long a CPU is asked again to stop, where the first time may have been lost.
+#: After so many seconds the machine is asked again to stop: the first request may have been lost.
 AGAIN_SECONDS = 0.1
-#: Bytes a command reads or writes, so that a slow line keeps each within its deadline.
+#: How many bytes one command reads or writes: few enough for its deadline on a slow line.
 READ_CHUNK = 4096
 WRITE_CHUNK = 1024
 
@@ -43,7 +43,7 @@ _NO_HOST = re.compile(r"cannot resolve|unknown host|not known|name resolution", 
 _NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
 _SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
 _LOOK_BEHIND = "see whether its machine is still there"
-#: A 64-bit stub seen by a gdb that took the 32-bit ELF's architecture.
+#: gdb's error where it uses the 32-bit ELF's architecture for a 64-bit stub.
 _WIDER = re.compile(r"'g' packet reply is too long")
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
 #: error of the accelerator.
@@ -63,27 +63,27 @@ class Stop:
 
     @property
     def fatal(self) -> str | None:
-        """Why the machine died, None where it can go on."""
+        """Why the machine cannot go on, None where it can."""
         return _FATAL_SIGNALS.get(self.signal)
 
 
 class _Pipe(io.FileIO):
-    """The read end of gdb's output, which records the end of file: the library below does not distinguish it."""
+    """The read end of gdb's output, which records the end of file: the library does not distinguish it."""
 
     eof = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return what is there, b"" when nothing is."""
+        """Return what has arrived, b"" for nothing."""
         data = super().read(-1 if size is None else size)
         self.eof |= data == b""
         return data or b""
 
 
 class GdbSession:
-    """A gdb process and, once connected, the machine behind it. A context manager that ends gdb."""
+    """A gdb process and, once connected, its machine. A context manager that ends gdb."""
 
     def __init__(self, child: Child, started_until: float) -> None:
-        """Not to be called directly; ``start`` makes the process."""
+        """Do not call this directly: ``start`` makes the process."""
         assert child.stdin is not None
         assert child.stdout is not None
         self._child = child
@@ -106,12 +106,12 @@ class GdbSession:
 
     @classmethod
     def start(cls, gdb: str = "gdb", *, deadline: float = 10.0) -> GdbSession:
-        """Start gdb and return at once, so that it loads while a machine boots.
+        """Start gdb and return at once: it loads while a machine boots.
 
-        ``deadline`` in seconds is for its first sign of life, which ``connect`` waits for. Raises DebuggerError when
+        ``deadline`` in seconds is for its first answer, which ``connect`` waits for. Raises DebuggerError when
         the program cannot be run.
         """
-        # None of the user's settings, no code that lies beside an ELF, no network, messages in English.
+        # No settings of the user, no code that is beside an ELF, no network, messages in English.
         command = [gdb, "-nx", "-q", "--interpreter=mi3"]
         # An internal error of gdb ends it, without a core in the user's directory.
         for setting in (
@@ -145,7 +145,7 @@ class GdbSession:
 
     @property
     def died(self) -> str | None:
-        """How gdb ended if it has, in one sentence, None while it lives."""
+        """How gdb ended, in one sentence, None while it lives."""
         return None if self._child.poll() is None else f"gdb {self._child.epitaph()}"
 
     @property
@@ -166,9 +166,9 @@ class GdbSession:
         timeout: float = COMMAND_SECONDS,
         architecture: str | None = None,
     ) -> None:
-        """Attach to the stub at a socket's path or HOST:PORT, which stops the machine; ``elf`` brings the symbols.
+        """Attach to the stub at a socket's path or HOST:PORT, which stops the machine; ``elf`` has the symbols.
 
-        ``architecture`` is needed by no QEMU: a 64-bit stub is recognised and asked again. Raises DebuggerError within
+        No QEMU needs ``architecture``: a 64-bit stub is recognised and asked again. Raises DebuggerError within
         ``timeout`` seconds: no stub listens or answers, or gdb has ended.
         """
         if self._connected:
@@ -179,7 +179,7 @@ class GdbSession:
             self._settings = None
         if elf is not None:
             self._command(f"-file-exec-and-symbols {_quote(str(elf))}", timeout)
-        # Shorter than our own deadline: when that strikes, the connection is known to have been accepted.
+        # Shorter than our own deadline: when that is over, the connection is known to have been accepted.
         self._command(f"-gdb-set tcp connect-timeout {max(1, int(timeout / 2))}", timeout)
         self._command(f"-gdb-set remotetimeout {max(2, int(timeout))}", timeout)
         self._architecture = architecture or self._architecture
@@ -190,7 +190,7 @@ class GdbSession:
         except _Refused as error:
             if architecture is not None or not _WIDER.search(error.message):
                 raise
-            # Kept for later connections: the gdb of today aborts when it meets this error twice.
+            # Kept for later connections: current gdbs abort when this error occurs twice.
             self._architecture = "i386:x86-64"
             self._command(f"-gdb-set architecture {self._architecture}", timeout)
             self._select(address, until)
@@ -228,7 +228,7 @@ class GdbSession:
                 raise DebuggerError(
                     f"{size} bytes at {at:#x} cannot be read", where=self._address, hint=hint
                 ) from error
-            # gdb reads from the ELF what a target that has gone cannot give.
+            # gdb reads from the ELF what it cannot read from a target that has ended.
             self._must_be_connected()
             chunk = b"".join(bytes.fromhex(block["contents"]) for block in blocks)
             if len(chunk) != size:
@@ -237,7 +237,7 @@ class GdbSession:
         return data
 
     def write_memory(self, address: int, data: bytes) -> None:
-        """Write bytes at a physical address. QEMU drops writes to i/o without a word."""
+        """Write bytes at a physical address. QEMU drops writes to i/o without an error."""
         self._must_be_stopped()
         for offset in range(0, len(data), WRITE_CHUNK):
             chunk = data[offset : offset + WRITE_CHUNK]
@@ -260,14 +260,14 @@ class GdbSession:
         return int(answer["value"], 0)
 
     def console(self, command: str, *, timeout: float = COMMAND_SECONDS) -> str:
-        """Run one command of gdb's command line and return what it prints."""
+        """Run one command of gdb's command line and return its output."""
         self._drain()
         self._console.clear()
         self._command(f"-interpreter-exec console {_quote(command)}", timeout)
         return "".join(self._console)
 
     def architecture(self) -> str:
-        """gdb's name for what the connected machine is. Raises DebuggerError."""
+        """Return gdb's name for the connected machine's architecture. Raises DebuggerError."""
         said = self.console("show architecture")
         named = re.findall(r'"([^"]+)"', said)
         if not named:
@@ -276,8 +276,8 @@ class GdbSession:
         return str(named[-1])
 
     def insert_breakpoint(self, location: str, *, hardware: bool, condition: str = "") -> None:
-        """Break at a place ("*0x100000", "*&name"), where a condition is given only if it holds then (gdb lets the CPUs
-        run on otherwise). Use a kind that the platform's ``breakpoints`` names."""
+        """Set a breakpoint at a place ("*0x100000", "*&name"). With a condition, gdb lets the CPUs run on where it does
+        not hold. Use a kind that the platform's ``breakpoints`` names."""
         self._must_be_stopped()
         only = f"-c {_quote(condition)} " if condition else ""
         self._weighs |= bool(condition)
@@ -301,8 +301,8 @@ class GdbSession:
         return self._stop
 
     def _insist(self, until: float) -> None:
-        """Ask again and again: while gdb weighs a breakpoint's condition the stub stands still, and an interrupt is
-        lost on it. ``until`` is on the monotonic clock."""
+        """Ask again and again: while gdb evaluates a breakpoint's condition, the machine is stopped and an interrupt is
+        lost. ``until`` is on the monotonic clock."""
         while time.monotonic() < until - AGAIN_SECONDS:
             with suppress(_Late):
                 self._await_stop(time.monotonic() + AGAIN_SECONDS, "")
@@ -318,13 +318,13 @@ class GdbSession:
         self._command("-exec-continue", COMMAND_SECONDS)
 
     def stopped(self) -> Stop | None:
-        """Return why the CPUs stand still, None while they run or when the machine is gone. Does not wait. Raises
+        """Return why the CPUs are stopped, None while they run or when the machine has ended. Does not wait. Raises
         DebuggerError when gdb died."""
         self._drain()
         return self._stop if self._connected and not self._running else None
 
     def wait_stopped(self, timeout: float) -> Stop:
-        """Wait until the CPUs stop of themselves: a breakpoint, a crash. Raises DebuggerError after ``timeout`` s."""
+        """Wait until the CPUs stop by themselves: a breakpoint, a crash. Raises DebuggerError after ``timeout`` s."""
         self._drain()
         self._must_be_connected()
         self._await_stop(time.monotonic() + timeout, f"still runs after {timeout:g} s")
@@ -341,8 +341,8 @@ class GdbSession:
     def close(self) -> None:
         """End gdb; a stopped machine stays stopped. May be called twice.
 
-        gdb is killed, not asked: on a polite end it would resume the machine. To leave the machine running, ``detach``:
-        a ``resume`` that the stub has not read yet is lost with the connection.
+        gdb is killed: at an orderly end it would resume the machine. To leave the machine running, use ``detach``: a
+        ``resume`` that the stub has not read yet is lost with the connection.
         """
         self._connected = False
         self._child.kill()
@@ -353,7 +353,7 @@ class GdbSession:
         self._connected = False
 
     def _select(self, address: str, until: float) -> None:
-        """Connect, and say in our words why it failed. ``until`` is on the monotonic clock."""
+        """Connect. Errors say in kgen's words why that failed. ``until`` is on the monotonic clock."""
         silent = f"{address} accepted the connection but does not answer as a gdb stub"
         self._log.clear()
         token = self._send(f"-target-select remote {address}")
@@ -381,7 +381,7 @@ class GdbSession:
             raise DebuggerError(f"{address} does not talk as a gdb stub", hint=f"gdb says: {text}") from error
 
     def _register_numbers(self) -> dict[str, int]:
-        """gdb's number of each register we show; a 64-bit stub has them under their 64-bit names."""
+        """Return gdb's number of each register that kgen shows; a 64-bit stub has them under their 64-bit names."""
         names: list[str] = self._command("-data-list-register-names", COMMAND_SECONDS)["register-names"]
         found = {}
         for name in _REGISTERS:
@@ -427,7 +427,7 @@ class GdbSession:
         return self._finish(self._send(text), text, time.monotonic() + timeout)
 
     def _send(self, text: str) -> int:
-        """Send one command; the token its result will carry."""
+        """Send one command. Return the token of its result."""
         if "\n" in text:
             raise DebuggerError("a command is one line", where=text.partition("\n")[0])
         self._token += 1
@@ -452,7 +452,7 @@ class GdbSession:
         assert record is not None
         payload = record["payload"] or {}
         if record["message"] == "error":
-            message = " ".join(str(payload.get("msg", "")).split()) or "gdb gives no reason"
+            message = " ".join(str(payload.get("msg", "")).split()) or "without a reason"
             if _GONE.search(message):
                 self._connected = self._running = False
                 raise _Gone(f"the target {self._address} is gone")
@@ -460,7 +460,7 @@ class GdbSession:
         return payload if isinstance(payload, dict) else {}
 
     def _drain(self) -> None:
-        """Take what gdb has said already."""
+        """Process the records that have arrived."""
         if select.select([self._alive()], [], [], 0)[0]:
             self._pump(time.monotonic())
 
@@ -470,7 +470,7 @@ class GdbSession:
         return self._pipe
 
     def _pump(self, until: float, text: str = "") -> None:
-        """Wait for records and note them. Raises _Late when none came by ``until``, DebuggerError when gdb died."""
+        """Wait for records and process them. Raises _Late when none came by ``until``, DebuggerError when gdb died."""
         watched: list[Any] = [self._alive()]
         if self._child.stderr_fd >= 0:
             watched.append(self._child.stderr_fd)
@@ -484,7 +484,7 @@ class GdbSession:
             raise self._dead()
 
     def _note(self, record: dict[str, Any]) -> None:
-        """Keep one record and follow what it says about the machine."""
+        """Keep one record and update the state of the machine by it."""
         kind, message, payload = record["type"], record["message"], record["payload"]
         if kind == "result":
             if record["token"] in self._results:
@@ -506,7 +506,7 @@ class GdbSession:
             self._connected = self._running = False
 
     def _dead(self) -> DebuggerError:
-        """Return the error for a gdb that has ended, with its last words."""
+        """Return the error for a gdb that has ended, with its last messages."""
         was_connected = self._connected
         self._connected = self._running = False
         self._child.wait(END_SECONDS)
@@ -515,7 +515,7 @@ class GdbSession:
             # gdb 13 does that when the connection ends while it reads the registers of a thread.
             return DebuggerError(f"gdb crashed; {_LOOK_BEHIND}", where=self._address)
         lines = self._child.stderr_lines()
-        # gdb 16 and 18 exit instead, and have nothing to say
+        # gdb 16 and 18 exit instead, without a message
         hint = lines[-1] if lines else _LOOK_BEHIND if was_connected else ""
         return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=hint)
 

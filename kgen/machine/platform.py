@@ -1,4 +1,4 @@
-"""Where a kernel can run, and what a machine is started with."""
+"""Where a kernel can run, and the request that starts a machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ COM1 = 0x3F8
 
 
 def setting_value(path: Path | str) -> str:
-    """Return a path as the value of one of QEMU's settings, which a comma would end."""
+    """Return a path as the value of one of QEMU's settings, with its commas doubled: a single one would end the
+    value."""
     return str(path).replace(",", ",,")
 
 
@@ -79,27 +80,28 @@ class LaunchRequest:
     paused: bool = False
 
 
-#: What may be chosen of a machine, by the names in LaunchRequest; a platform takes all of it, some or nothing.
+#: What the user may choose of a machine, by the names in LaunchRequest. A platform supports all, some or none of them.
 CHOICES = ("machine", "vga", "firmware", "cpu", "boot")
 
 
 class Supervisor(Protocol):
-    """Starts QEMU on another machine than this host and tells what that machine says of it."""
+    """Starts QEMU on another machine than this host, and returns what that machine reports on it."""
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when there is something for ``poll``."""
+        """Return the descriptor that is readable when ``poll`` has something to read."""
         ...
 
     def bring_up(self, started: Callable[[], bool]) -> None:
-        """Do what must be done until ``started`` says that QEMU has spoken. Raises MachineError naming the stage."""
+        """Start QEMU and return when ``started`` is true: QEMU has answered. Raises MachineError with the stage that
+        failed."""
         ...
 
     def poll(self) -> str:
-        """Take what has come; how QEMU has ended over there, "" while it runs."""
+        """Read what has arrived. Return how QEMU has ended on that machine, "" while it runs."""
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """Return what it is that runs QEMU: names and versions, for the observation's environment."""
+        """Return names and versions of what runs QEMU, for the observation's environment."""
         ...
 
     def kernel_log(self) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ class Supervisor(Protocol):
         ...
 
     def stop_trace(self) -> None:
-        """Keep what has been recorded; record no more."""
+        """Stop recording, and keep what has been recorded."""
         ...
 
     def read_trace(self, addresses: Collection[int]) -> tuple[TraceEvent, ...]:
@@ -115,7 +117,7 @@ class Supervisor(Protocol):
         ...
 
     def close(self) -> None:
-        """Hang up. May be called twice."""
+        """Disconnect. May be called twice."""
         ...
 
 

@@ -1,6 +1,6 @@
 """A running QEMU: its serial port, its control socket, the address of its debugger stub, and its end.
 
-Every channel is a socket that we make and QEMU inherits, so nothing depends on a free port or on who is faster.
+Every channel is a socket that kgen makes and QEMU inherits, so nothing depends on a free port or on timing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from kgen.machine.qmp import Qmp
 _MAX_SOCKET_PATH = 103
 _QMP_SECONDS = 5.0
 _SERIAL_CHUNK = 65536
-#: How often it is asked whether the program that was started still lives, in seconds.
+#: How often kgen checks whether the program that it started still lives, in seconds.
 _CHILD_SECONDS = 0.25
 #: The same where a channel has broken.
 _ENDING_SECONDS = 0.05
 _NO_QEMU = "is this a QEMU? check --qemu"
-#: QEMU's words for a board and a CPU model, or a property of theirs, that it does not know.
+#: QEMU's messages for an unknown board, an unknown CPU model, or an unknown property of one.
 _NO_MACHINE = re.compile(r"unsupported machine type|-machine\.[^ ]+' not found")
 _NO_CPU = re.compile(r"unable to find CPU model|-cpu\.[^ ]+' not found")
 #: QEMU's run states that the guest cannot leave (qapi/run-state.json), in words.
@@ -82,7 +82,7 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
         except OSError as error:
             raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
         undo.callback(child.stop)
-        # Only QEMU may hold its ends now, or its death would not show as the end of our channels.
+        # Only QEMU may hold its ends now: otherwise its death would not end our channels.
         for end in ours:
             end.close()
         supervisor: Supervisor | None = None
@@ -103,7 +103,7 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
 
 
 def _epitaph(child: Child, seconds: float = 0.0) -> str:
-    """Return how QEMU has ended, with its last words; "" while it runs. Wait at most so many seconds for its end."""
+    """Return how QEMU has ended, with its last messages; "" while it runs. Wait at most so many seconds for its end."""
     if child.wait(seconds) is None:
         return ""
     lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
@@ -114,8 +114,8 @@ class Machine:
     """A running machine and a context manager that ends it.
 
     ``pid`` and ``command`` are QEMU's, ``gdb_address`` is the path of its stub's socket. Where a platform runs QEMU on
-    another machine than this host, they are those of the outer one, and ``supervisor`` listens to that machine; all
-    else is the inner one's. Not for use by two threads.
+    another machine than this host, they belong to the outer QEMU, and ``supervisor`` listens to that machine;
+    everything else belongs to the inner QEMU. Not for use by two threads.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Machine:
         self._known_broken: frozenset[str] = frozenset()
         self._closed = False
         serial.setblocking(False)
-        # Events before the control session began are lost; what they led to is not.
+        # Events before the control session began are lost; the run state that they led to is not.
         self._look_at_status()
 
     def __enter__(self) -> Machine:
@@ -167,7 +167,7 @@ class Machine:
         """Return what the guest has sent, waiting at most ``timeout`` seconds for a first byte; b"" when none came.
 
         Raises GuestCrash, as soon as it is known, when the guest or QEMU has died and all it sent has been read;
-        ``eof`` is then set if QEMU's end of the line is closed.
+        ``eof`` is set then if QEMU's end of the line is closed.
         """
         self._must_be_open()
         until = time.monotonic() + timeout
@@ -177,7 +177,7 @@ class Machine:
                 return data
             reason = self.crashed()
             if reason:
-                # The guest's last bytes may have come between the two reads.
+                # The guest's last bytes may have arrived between the two reads.
                 last = self._take_serial()
                 if last:
                     return last
@@ -191,7 +191,7 @@ class Machine:
     def send_serial(self, data: bytes, timeout: float = 5.0) -> None:
         """Send bytes to the guest's serial port.
 
-        Raises MachineError when QEMU does not take them within ``timeout`` seconds, GuestCrash when it is gone.
+        Raises MachineError when QEMU does not read them within ``timeout`` seconds, GuestCrash when it has ended.
         """
         self._must_be_open()
         self._serial.settimeout(timeout)
@@ -216,7 +216,7 @@ class Machine:
             raise
 
     def hmp(self, line: str) -> str:
-        """Run one line of the human monitor ("info mtree -f") and return what it prints. Raises as ``qmp`` does."""
+        """Run one line of the human monitor ("info mtree -f") and return its output. Raises as ``qmp`` does."""
         return str(self.qmp("human-monitor-command", **{"command-line": line}))
 
     def query_status(self) -> str:
@@ -228,7 +228,8 @@ class Machine:
         return "i386:x86-64" if self.qmp("query-target")["arch"] == "x86_64" else None
 
     def forget_events(self) -> None:
-        """Drop the events that no caller has read: a caller that stops the machine thousands of times makes as many."""
+        """Drop the events that no caller has read: a caller that stops the machine thousands of times causes as
+        many."""
         self._qmp.forget()
 
     def crashed(self, *, broken: bool = False) -> str | None:
@@ -249,15 +250,16 @@ class Machine:
         return self._crash
 
     def close(self) -> None:
-        """End QEMU: ask it, SIGTERM, SIGKILL; then take its channels and files away. May be called twice."""
+        """End QEMU: by a request, SIGTERM, SIGKILL. Then close its channels and remove its files. May be called
+        twice."""
         if self._closed:
             return
         self._closed = True
         try:
-            # an outer machine holds nothing that it would have to write down
+            # an outer machine has no data that it would have to write before its end
             ask = None if self.supervisor else self._quit
             if ask and self._child.poll() is not None:
-                # a script that is gone may have given QEMU a session of its own
+                # a script that has ended may have started QEMU in a session of its own
                 ask()
             self._child.stop(ask)
         finally:
@@ -288,7 +290,7 @@ class Machine:
         return data
 
     def _wait(self, timeout: float) -> None:
-        """Wait for output or an event, then handle the events that came."""
+        """Wait for output or an event, then handle the events that arrived."""
         fds = [] if self.eof else [self._serial.fileno()]
         if self._child.stderr_fd >= 0:
             fds.append(self._child.stderr_fd)
@@ -317,7 +319,7 @@ class Machine:
             self._look_at_status()
 
     def _look_at_status(self) -> None:
-        """Ask for the run state, because a STOP event does not tell a debugger's stop from the end."""
+        """Ask for the run state, because a STOP event does not distinguish a debugger's stop from the end."""
         with contextlib.suppress(MachineError):
             status = self._qmp.execute("query-status", {}, self._seconds)["status"]
             if self._crash is None and status in _DEAD_STATES:
@@ -325,8 +327,8 @@ class Machine:
                 self._crash = _DEAD_STATES[status] + (f" ({said})" if said else "")
 
     def _await_end(self) -> None:
-        """Wait at most END_SECONDS for QEMU's end, or that of the guest inside. What still comes is listened to: where
-        another machine runs QEMU, that one reports its end."""
+        """Wait at most END_SECONDS for QEMU's end, or that of the guest inside. Output is still read meanwhile: where
+        another machine runs QEMU, that machine reports its end."""
         until = time.monotonic() + END_SECONDS
         while self._crash is None and (left := until - time.monotonic()) > 0:
             self._child.wait(min(left, _ENDING_SECONDS))
@@ -339,7 +341,7 @@ class Machine:
 
 @contextlib.contextmanager
 def _private_directory() -> Iterator[Path]:
-    """Yield a new private directory, whose path leaves room for a socket's name. It is removed at the end."""
+    """Yield a new private directory with a path short enough for a socket. It is removed at the end."""
     for base in (None, "/tmp"):
         with scratch(base) as directory:
             if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:
@@ -349,9 +351,9 @@ def _private_directory() -> Iterator[Path]:
 
 
 def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
-    """Return why QEMU did not start: its own first error line, or that it said nothing in time.
+    """Return why QEMU did not start: its first error line, or that it printed nothing in time.
 
-    A choice of the user's that QEMU does not know is a mistake in the request, a SpecError.
+    A choice of the user that QEMU does not know is an error in the request, a SpecError.
     """
     lines = child.stderr_lines()
     words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")

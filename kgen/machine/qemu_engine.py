@@ -30,14 +30,15 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
     with contextlib.ExitStack() as undo:
         with pinned:
             machine = undo.enter_context(launch(platform, request))
-        # gdb takes longer to start than the guest takes to boot: let it, while the guest runs. So with the versions.
+        # gdb takes longer to start than the guest takes to boot: it starts while the guest runs. So do the versions'
+        # programs.
         session = undo.enter_context(GdbSession.start(gdb))
         gather = undo.enter_context(gathering(machine.command[0], gdb))
         return QemuEngine(machine, session, platform.patience, gather, undo.pop_all())
 
 
 class QemuEngine:
-    """See ``engine.Engine``. ``machine`` and ``session`` are there for what only QEMU and gdb can do."""
+    """See ``engine.Engine``. ``machine`` and ``session`` are for what only QEMU and gdb can do."""
 
     def __init__(
         self, machine: Machine, session: GdbSession, patience: float, gather: Gather, ends: contextlib.ExitStack
@@ -48,7 +49,7 @@ class QemuEngine:
         self._gather = gather
         self._ends = ends
         self._inner: str | None = None
-        #: Whether gdb has been told to connect, so that it is connected unless something has broken.
+        #: Whether gdb was requested to connect: it is connected unless something has broken.
         self._debugged = False
         self.read_serial = machine.read_serial
 
@@ -90,7 +91,7 @@ class QemuEngine:
 
     def run_until(self, address: int, condition: str) -> None:
         session = self.freeze()
-        # of the kinds there are, the one that no accelerator refuses; it changes no byte of the guest
+        # the kind of breakpoint that no accelerator refuses; it changes no byte of the guest
         session.insert_breakpoint(f"*{address:#x}", hardware=True, condition=condition)
         session.resume()
 
@@ -108,11 +109,11 @@ class QemuEngine:
         return evidence
 
     def ask_to_stop(self, word: int) -> None:
-        # the machine goes on, where a debugger would halt it to write the word
+        # the machine keeps running; a debugger would stop it to write the word
         self.machine.send_serial(b"s")
 
     def facts(self) -> Mapping[str, Any]:
-        """Versions, QEMU's command line, what carries the guest out, and in which lab if in any."""
+        """Return versions, QEMU's command line, the accelerator, and the lab, if there is one."""
         found = dict(self.supervisor.facts()) if self.supervisor else {}
         inner = found.get("lab", {}).get("command", self.machine.command)
         return self._gather() | {"command": list(self.machine.command)} | accelerator(inner) | found
@@ -120,7 +121,7 @@ class QemuEngine:
     def let_in(self) -> None:
         if self.supervisor and self.session.connected:
             self._inner = self.session.architecture()
-        # the stub takes one client
+        # the stub serves one client
         self._debugged = False
         self.session.close()
 
@@ -130,5 +131,5 @@ class QemuEngine:
         # a stub at the end of a serial line is that of a machine inside, of which our monitor knows nothing
         wide = self._inner if self.supervisor else self.machine.gdb_architecture()
         told = ("-ex", f"set architecture {wide}") if wide else ()
-        # the listing lies beside the ELF; gdb itself stays where the person is, so that files it writes stay, too
+        # the listing is beside the ELF; gdb runs in the user's directory, where the files that it writes belong
         return ("gdb", "-d", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")

@@ -1,8 +1,8 @@
 """QEMU's control socket, through QEMU's own library, and the one place where a machine is waited for.
 
-The library is asyncio; its loop runs only inside our calls, so there is no thread, but where the caller's thread runs a
-loop already: asyncio refuses a second one in it. ``wait`` lets that loop watch other descriptors too: serial bytes,
-events and the end of QEMU wake the same wait.
+The library uses asyncio. Its loop runs only inside our calls, so no thread is needed, except where the caller's thread
+runs a loop already: asyncio refuses a second one in it. ``wait`` lets that loop watch other descriptors too: serial
+bytes, events and the end of QEMU wake the same wait.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _TOLD = 200
 
 
 class Qmp:
-    """A control session on a connected socket. ``events`` holds QMP events as they came, oldest first."""
+    """A control session on a connected socket. ``events`` holds QMP events in the order of their arrival."""
 
     def __init__(self, control: socket.socket, timeout: float, where: str = "") -> None:
-        """Greet QEMU and negotiate. QEMU answers when it has set the machine up. ``where`` is how errors call a socket
-        that the user named.
+        """Negotiate with QEMU, which answers when it has set the machine up. ``where`` names the socket in errors,
+        where the user named it.
 
         Raises MachineError when it does not answer within ``timeout`` seconds or hangs up; the socket is closed then.
         """
         from qemu.qmp import QMPClient, QMPError  # 66 ms, spent while QEMU starts
 
-        # We report the death of QEMU; the library would print to the terminal.
+        # kgen reports the death of QEMU; the library would print to the terminal.
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
         self.events: list[Mapping[str, Any]] = []
         # events that no caller has waited for so far
@@ -63,7 +63,7 @@ class Qmp:
             raise
 
     def failed(self, what: str) -> MachineError:
-        """Return the error that says so, with its place and what to do."""
+        """Return the error with its place and what to do."""
         hint = "check --qmp, which QEMU serves to one at a time" if self._where else ""
         return MachineError(what, where=self._where, hint=hint)
 
@@ -78,7 +78,7 @@ class Qmp:
         Raises MachineError when QEMU refuses, has ended, or does not answer.
         """
         if not self.alive:
-            raise self.failed(f"QEMU is gone, so it cannot be asked for {command}")
+            raise self.failed(f"QEMU has ended, so it cannot be asked for {command}")
         try:
             return self._run(self._execute, command, dict(arguments), timeout)
         except asyncio.TimeoutError as error:
@@ -88,7 +88,7 @@ class Qmp:
 
     def wait(self, timeout: float, fds: Sequence[int] = ()) -> None:
         """Wait until a descriptor is readable, an event has come, or QEMU has hung up; at most ``timeout`` seconds."""
-        # What has arrived must not be missed for want of time to parse it, not even by a call that does not wait.
+        # Time to parse what has arrived is never cut short, not even in a call that does not wait.
         arrived, _, _ = select.select([self._control], [], [], 0) if self.alive else ([], [], [])
         self._run(self._wait, max(timeout, _PARSE_SECONDS if arrived else 0.0), fds)
 
@@ -103,7 +103,7 @@ class Qmp:
             self._end_loop(hang_up=True)
 
     def _run(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Let the loop carry this out, less where a signal's handler raises something meanwhile."""
+        """Run this in the loop. A signal's handler that raises an exception meanwhile ends it."""
 
         running: list[asyncio.Task[T]] = []
 
@@ -116,7 +116,7 @@ class Qmp:
             try:
                 return self._until_done(running[0])
             finally:
-                # here and not at the return: what a handler raises while asyncio forgets a task is lost
+                # here and not at the return: an exception that a handler raises while asyncio drops a task is lost
                 running.clear()
 
     def _until_done(self, task: asyncio.Task[T]) -> T:
@@ -124,7 +124,7 @@ class Qmp:
             asyncio.get_running_loop()
         except RuntimeError:
             return self._loop.run_until_complete(task)
-        # asyncio takes one loop a thread
+        # asyncio allows one loop in each thread
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(self._loop.run_until_complete, task).result()
 
@@ -135,7 +135,8 @@ class Qmp:
         return client
 
     def _take(self, event: Mapping[str, Any]) -> bool:
-        """Return whether the library shall keep an event. It would keep every one for ever, so it keeps none: we do."""
+        """Return whether the library must keep an event. It would keep all of them for ever, so it keeps none: kgen
+        does."""
         self._fresh.append(dict(event))
         self._came.set()
         return False
@@ -170,8 +171,8 @@ class Qmp:
     def _end_loop(self, *, hang_up: bool = False) -> None:
         """Close the connection if requested, end the library's tasks, and close the loop.
 
-        A signal waits until that is done, which is bounded: tasks of a loop that was left half closed would be told
-        about at the end of the program.
+        Signals are held back until then, which takes a bounded time: asyncio would report the tasks of a loop that was
+        not closed at the end of the program.
         """
         with signals_held():
             try:
@@ -199,7 +200,7 @@ def _reason(error: BaseException) -> str:
     while (inner := getattr(cause, "exc", None)) is not None:
         cause = inner
     text = str(error).strip()
-    if text.endswith(":") and cause is not None and not str(cause):  # the library's own checks say nothing
+    if text.endswith(":") and cause is not None and not str(cause):  # the library's own checks have no message
         text += " what came is no answer that QEMU gives"
     shown = "".join(each if each.isprintable() or each.isspace() else "?" for each in text)
     return quoted(" ".join(shown.split()), _TOLD) or type(error).__name__

@@ -1,9 +1,9 @@
 """A client of QEMU's gdb stub that controls single CPUs, thousands of times.
 
-gdb does the same with ``set scheduler-locking on``, but asks for far more at every stop, and what it remembers of the
-machine is wrong once the machine has been put back to an earlier state. So where only that is wanted, this speaks the
-few packets of the GDB remote serial protocol (gdb's manual, appendix E) that it takes. Each question has its own
-deadline, whatever number of packets answers it, and every answer has a bound.
+gdb does the same with ``set scheduler-locking on``, but reads far more at every stop, and its caches are wrong once the
+machine has been put back to an earlier state. This client uses the few packets of the GDB remote serial protocol (gdb's
+manual, appendix E) that are needed. Each question has its own deadline, however many packets answer it, and the length
+of every answer is limited.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ READ_CHUNK = 2000
 MAX_PACKET = 1 << 16
 #: More threads than any machine has CPUs.
 MAX_THREADS = 4096
-#: The most that the monitor behind the stub may say to one line, in bytes.
+#: The longest answer of the stub's monitor to one line, in bytes.
 MAX_TEXT = 1 << 20
 _STOP = re.compile(r"T([0-9a-f]{2})(?:.*?thread:(?:p[0-9a-f]+\.)?([0-9a-f]+);)?")
-#: QEMU's stub says so when the machine cannot go on.
+#: The stops that QEMU's stub reports when the machine cannot go on.
 _DEAD = {3: "the guest shut down or triple-faulted", 6: "the accelerator met an internal error"}
 #: The registers in the order of the stub's ``g`` packet, 32 bits each, and that of a 64-bit machine, where r8 to r15
 #: come between EDI's and EIP's.
@@ -47,7 +47,7 @@ _INTERRUPT = b"\x03"
 _TOLD = 80
 _NO_STUB = "does a gdb stub listen there, such as QEMU's -gdb?"
 _BUSY = "is another debugger connected?"
-#: QEMU's process, the only one, to which a packet may be sent whether or not QEMU goes on to name it.
+#: QEMU's only process. A packet may name it, whether or not QEMU does so in its answers.
 _PROCESS = "1"
 UNKNOWN = "it is not known whether the machine runs"
 
@@ -91,10 +91,10 @@ class Halt:
 
 
 class Stub:
-    """A connection to a stub, whose machine is stopped whenever nothing waits for it. A context manager.
+    """A connection to a stub. Its machine is stopped, except while a call waits for a stop. A context manager.
 
-    Threads are the stub's numbers of CPUs, from 1. ``wide`` is set where the machine is a 64-bit one. ``announced``
-    tells that the stub spoke of a stop before it was asked anything: so the machine ran until we came.
+    Threads are the stub's numbers of CPUs, from 1. ``wide`` is set where the machine is a 64-bit one. ``announced`` is
+    true where the stub reported a stop before the first question: then the machine ran until kgen connected.
     """
 
     def __init__(self, address: str | Path, *, wide: bool = False, timeout: float = ANSWER_SECONDS) -> None:
@@ -133,7 +133,7 @@ class Stub:
         try:
             if network:
                 found = socket.create_connection(network, self._timeout)
-                # a packet waits for no other: each is answered before the next is sent
+                # no delay to collect packets: each is answered before the next is sent
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return found
             found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -148,14 +148,14 @@ class Stub:
             raise DebuggerError(f"no stub answers: {error.strerror or error}", where=self._where) from error
 
     def go(self) -> None:
-        """Let the machine run, all CPUs. Nothing may be asked until it has stopped again."""
+        """Let all CPUs of the machine run. No question is allowed until it has stopped again."""
         self._send("c")
         self._runs = True
 
     def interrupt(self) -> None:
-        """Stop the running machine, and wait until it stands."""
+        """Stop the running machine, and wait until it has stopped."""
         self._send_bytes(_INTERRUPT)
-        # Of two stops at once, by us and by another debugger, the stub reports one.
+        # Of two stops at the same time, kgen's and another debugger's, the stub reports one.
         self._halt(self._receive(_Question.now("the machine did not stop", self._timeout)))
 
     def halted(self, timeout: float) -> bool:
@@ -176,17 +176,17 @@ class Stub:
         sent even then, and the stub obeys when it answers again."""
         detach = f"D;{self._process}" if self._process else "D"
         if self._runs:
-            # QEMU takes a packet from a running machine's debugger for an interrupt, whatever is in it.
+            # QEMU reads any packet from a running machine's debugger as an interrupt.
             try:
                 self.interrupt()
             except DebuggerError:
-                # The interrupt stands in its queue. With nothing after it the machine would stop for good.
+                # The interrupt is in its queue. With nothing after it, the machine would stay stopped.
                 self._send(detach)
                 raise
         self._expect(detach, "OK")
 
     def monitor(self, line: str) -> str:
-        """Return what the emulator's monitor answers to a line, "" where the stub has none."""
+        """Return the answer of the emulator's monitor to a line, "" where the stub has none."""
         question = _Question.now(f"the stub did not answer '{line}'", self._timeout)
         text = b""
         self._send("qRcmd," + line.encode().hex())
@@ -197,11 +197,11 @@ class Stub:
         return text.decode("utf-8", "replace")
 
     def step(self, thread: int) -> Halt:
-        """Let one CPU carry out one instruction while the others stand still."""
+        """Let one CPU carry out one instruction while the others are stopped."""
         return self._resume(f"vCont;s:{thread:x}", ANSWER_SECONDS)
 
     def run(self, threads: Collection[int], timeout: float) -> Halt:
-        """Let these CPUs run, and no others, until one of them comes to a breakpoint.
+        """Let only these CPUs run, until one of them reaches a breakpoint.
 
         Raises DebuggerError where none does within ``timeout`` seconds, GuestCrash where the guest dies.
         """
@@ -235,7 +235,7 @@ class Stub:
         return data
 
     def write_u32(self, address: int, value: int) -> None:
-        """Write a word of RAM; QEMU drops writes to i/o without a word."""
+        """Write a word of RAM; QEMU drops writes to i/o without an error."""
         self._expect(f"M{address:x},4:{value.to_bytes(4, 'little').hex()}", "OK")
 
     def insert_breakpoints(self, addresses: Collection[int]) -> None:
@@ -249,12 +249,12 @@ class Stub:
             self._expect(f"z0,{address:x},1", "OK")
 
     def _thread_numbers(self) -> tuple[int, ...]:
-        question = _Question.now("the stub did not tell its threads", self._timeout)
+        question = _Question.now("the stub did not report its threads", self._timeout)
         found: list[int] = []
         answer = self._ask("qfThreadInfo", question)
         self._process = ""
         while answer.startswith("m"):
-            # QEMU goes on to name the process, too, once a debugger has asked for that: gdb does.
+            # QEMU names the process too, once a debugger has asked for that: gdb does.
             try:
                 for name in answer[1:].split(","):
                     process, _, number = name.rpartition(".")
@@ -268,16 +268,16 @@ class Stub:
         return tuple(sorted(found))
 
     def _abandon(self) -> str:
-        """Let a machine run whose stub does not answer, as far as possible. Returns how it was left, in words."""
+        """Let a machine run, as far as possible, whose stub does not answer. Return how it was left, in words."""
         try:
             if self.announced:
                 self.leave()
                 return "the machine was left running"
             if not self._came:
-                # QEMU keeps a second debugger waiting, even one that has hung up; when the first has left, it takes the
-                # second one in, which stops the machine, and reads what that one has left behind.
+                # QEMU keeps a second debugger waiting, even one that has disconnected. When the first has left, it
+                # accepts the second one, which stops the machine, and reads what that one had sent.
                 self._send(f"D;{self._process}")
-                return "if it takes this connection in later, it is to let the machine run"
+                return "if it accepts this connection later, it is requested to let the machine run"
         except Ended:
             return ""
         except KgenError:
@@ -285,7 +285,7 @@ class Stub:
         return UNKNOWN
 
     def _resume(self, packet: str, timeout: float) -> Halt:
-        question = _Question.now("no CPU came to where it is to stop", timeout)
+        question = _Question.now("no CPU reached a breakpoint", timeout)
         self._send(packet)
         return self._halt(self._receive(question))
 
@@ -295,7 +295,7 @@ class Stub:
             if answer[:1] in ("W", "X"):
                 raise Ended(f"the machine ended: {_cut(answer)}", where=self._where)
             # it may still run
-            raise self._failed(f"the stub says {_cut(answer)} where the machine is to stop", _NO_STUB)
+            raise self._failed(f"the stub says {_cut(answer)} where a stop was expected", _NO_STUB)
         self._runs = False
         if int(match[1], 16) in _DEAD:
             raise GuestCrash(_DEAD[int(match[1], 16)], where=self._where)
@@ -326,7 +326,7 @@ class Stub:
         try:
             self._socket.sendall(data)
         except TimeoutError as error:
-            raise self._failed(f"the stub took in nothing for {self._timeout:g} s", _BUSY) from error
+            raise self._failed(f"the stub read nothing for {self._timeout:g} s", _BUSY) from error
         except OSError as error:
             raise self._gone() from error
 
@@ -335,7 +335,7 @@ class Stub:
         tried = False
         while (packet := self._packet(question)) is None:
             left = question.left
-            # What has arrived is read once even when the time is over: this process may have been delayed.
+            # What has arrived is read once even after the deadline: this process may have been delayed.
             if (tried and left <= 0) or not select.select([self._socket], [], [], max(0.0, left))[0]:
                 raise self._late(question)
             self._data += self._read()
@@ -343,10 +343,10 @@ class Stub:
         return packet
 
     def _packet(self, question: _Question) -> str | None:
-        """Return the first whole packet of what has come, None where there is none yet.
+        """Return the first complete packet that has arrived, None where there is none yet.
 
-        One that was damaged is asked for again, as the protocol wants it; it is never acknowledged unseen, since we ask
-        for no mode without.
+        A damaged packet is requested again, as the protocol demands. Packets are always acknowledged, because kgen does
+        not ask for the mode without acknowledgements.
         """
         while (start := self._data.find(b"$")) >= 0:
             end = self._data.find(b"#", start)
@@ -365,7 +365,7 @@ class Stub:
             self._acknowledge(b"-", question)
             if question.left <= 0:
                 raise self._late(question)
-        self._data = b""  # acknowledgements, and what is no packet
+        self._data = b""  # acknowledgements, and bytes outside packets
         return None
 
     def _acknowledge(self, sign: bytes, question: _Question) -> None:
@@ -385,9 +385,9 @@ class Stub:
     def _late(self, question: _Question) -> _Late:
         what, hint = f"{question.complaint} within {question.seconds:g} s", question.hint
         if self._refused:
-            hint = "its packets came with wrong checksums: look at what lies between"
+            hint = "its packets had wrong checksums: check the connection"
         elif self._came and hint == _BUSY:
-            hint = f"what came is no packet: {_NO_STUB}"
+            hint = f"the answer is no packet: {_NO_STUB}"
         return _Late(what, where=self._where, hint=hint or "is its host busy, or the emulator held up?")
 
     def _failed(self, what: str, hint: str = "") -> DebuggerError:

@@ -194,7 +194,9 @@ def test_a_machine_that_another_debugger_holds_runs_on_when_that_one_leaves(work
     """QEMU takes us in after the other has left, when we are long gone, and stops the machine for us."""
     with Stub(working.gdb) as other:
         other.go()
-        assert_line(watch(working, "--timeout", "1"), 9, "is another debugger connected?", "it is to let the machine")
+        assert_line(
+            watch(working, "--timeout", "1"), 9, "is another debugger connected?", "it is requested to let the machine"
+        )
         other.leave()
     assert LEFT_RUNNING in watch(working, "--once").output  # taken in after our first connection
 

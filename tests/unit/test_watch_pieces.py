@@ -392,7 +392,7 @@ def control_socket(path: Path, answer: str, events: str = "") -> Iterator[None]:
 @pytest.mark.parametrize("answer", ["{}", "[1]", '"x"', "null", "1", '{"status": 7}', '{"status": "\\u001b[31mno"}'])
 def test_a_control_socket_that_answers_in_another_shape_is_one_line(tmp_path: Path, answer: str) -> None:
     path = tmp_path / "qmp"
-    words = "names no state of a machine; check --qmp"
+    words = "does not name a state of a machine; check --qmp"
     with control_socket(path, answer), ExitStack() as stack, pytest.raises(MachineError, match=words) as failure:
         ask_control(stack, str(path))
     assert failure.value.where == str(path)
