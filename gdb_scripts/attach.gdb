@@ -1,9 +1,9 @@
-# Settings for looking at a kgen kernel, sourced by kgen before it connects and fit for a person's own gdb:
+# Settings for a gdb that looks at a kgen kernel. kgen sources them before it connects; they suit any gdb of the user:
 #
 #     gdb -x gdb_scripts/attach.gdb kernel.elf
 #     (gdb) target remote PATH-OR-HOST:PORT
 #
-# With qemu-system-x86_64 say `set architecture i386:x86-64` before `target remote`; qemu-system-i386 needs nothing.
+# With qemu-system-x86_64 use `set architecture i386:x86-64` before `target remote`; qemu-system-i386 needs nothing.
 # Leave with `disconnect`: the machine stays as it is. `detach` and `quit` let it run on.
 
 # Never wait for a key to be pressed.
@@ -16,10 +16,10 @@ set height 0
 set non-stop off
 set mi-async on
 
-# That no stub listens is an answer, not a reason to try again for fifteen seconds.
+# Where no stub listens, report it at once: do not try again for fifteen seconds.
 set tcp auto-retry off
 
-# Other CPUs and devices change memory under gdb: read what is there, not what was there.
+# Other CPUs and devices change memory while gdb looks: always read it anew.
 set stack-cache off
 set code-cache off
 set trust-readonly-sections off
