@@ -190,7 +190,7 @@ def test_what_is_said_agrees(at_token: Terminal) -> None:
     assert f"witness[{int(number) + 1}]" not in whole
     assert "phase[1]" in whole
     assert f"cell {cell} at " in gdb.ask(f"kgen cell {cell}")
-    assert "by QEMU's word: io (" in gdb.ask("kgen cell")
+    assert "according to QEMU: io (" in gdb.ask("kgen cell")
     # the round of the violation counts, as at the scene of 'kgen verify --stop-on-violation'
     judged = gdb.ask("kgen judge")
     assert re.match(rf"NOT_ATOMIC: 1 {kind} in {round_} rounds? of mov-mov\.32 on vga-text\n", judged)

@@ -67,7 +67,7 @@ def test_gdb_takes_the_inner_machine_over(tmp_path: Path) -> None:
         assert re.search(r"^  done: 300 of 300 rounds judged$", said, re.MULTILINE)
         assert re.search(r"^  VIOLATED: \d+ (?:lost|duplicate)", said, re.MULTILINE)
         assert len(re.findall(r"gdb's thread [123]\)", gdb.ask("kgen cpus"))) == 3
-        assert "by QEMU's word: io (" in gdb.ask("kgen cell")
+        assert "according to QEMU: io (" in gdb.ask("kgen cell")
         assert gdb.ask("kgen judge").startswith("NOT_ATOMIC: ")
         proof = gdb.ask("kgen freeze-proof")
         assert "the run is over" in proof
