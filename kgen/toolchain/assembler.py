@@ -1,7 +1,7 @@
 """The assembler: ``assemble(Source) -> Assembly``. The only module that imports keystone.
 
-Keystone sees one instruction at a time, with numbers in place of symbols. Labels, directives, branches and layout are
-our own, so every byte has a line and every error a place. Each emitted instruction is checked by another decoder.
+Keystone sees instructions alone, with numbers in place of symbols. Labels, directives, branches and layout are our
+own, so every byte has a line and every error a place. Each emitted instruction is checked by another decoder.
 
 The dialect: statements.py (lines, labels, operands), expressions.py (constants), directives.py, encodings.py (the
 instructions that are not left to keystone).
@@ -9,13 +9,14 @@ instructions that are not left to keystone).
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kgen.errors import AsmError
 from kgen.toolchain.assembly import Assembly, Line, Section, Source, Symbol, SymbolKind
-from kgen.toolchain.decoder import Checker, operand_width
+from kgen.toolchain.decoder import Checker, operand_width, says_the_same
 from kgen.toolchain.directives import Builder
 from kgen.toolchain.encodings import (
     DESCRIPTOR_TABLES,
@@ -85,6 +86,10 @@ _CHECKED: set[tuple[int, str]] = set()
 _REMEMBERED = 1 << 16
 
 
+#: An instruction with the values of its operands and the mode it is for.
+_Wanted = tuple[Instruction, Sequence[int], int]
+
+
 class _Encoder:
     """Instructions to bytes: each text once a mode, checked when asked for."""
 
@@ -95,6 +100,44 @@ class _Encoder:
         if len(self._encoded) > _REMEMBERED:
             self._encoded.clear()
             self._checked.clear()
+
+    def prepare(self, wanted: Iterable[_Wanted]) -> None:
+        """Encode and check many instructions at once: keystone takes ten times as long for one at a time.
+
+        What is not found to mean what it should is left to ``encode``, which says why.
+        """
+        modes: dict[int, dict[str, _Wanted]] = {}
+        for entry in wanted:
+            instruction, values, mode = entry
+            text = render(instruction, values)
+            if (mode, text) not in self._encoded:
+                modes.setdefault(mode, {})[text] = entry
+        for mode, entries in modes.items():
+            texts = [text for text, entry in entries.items() if self._is_for_keystone(*entry)]
+            try:
+                parts = self.checker.split(mode, self._keystone("\n".join(texts), mode)) if texts else []
+            except AsmError:
+                continue
+            if len(parts) == len(texts):
+                for text, (data, decoded) in zip(texts, parts, strict=True):
+                    self._take(text, entries[text], data, decoded)
+
+    def _is_for_keystone(self, instruction: Instruction, values: Sequence[int], mode: int) -> bool:
+        try:
+            return self._wrapped(instruction, values, mode) is None
+        except AsmError:
+            return False
+
+    def _take(self, text: str, entry: _Wanted, data: bytes, decoded: str) -> None:
+        """Remember one instruction's bytes, which the decoder reads as ``decoded``, if that is what was wanted."""
+        instruction, values, mode = entry
+        if not says_the_same(instruction, text, mode, data, decoded):
+            try:
+                self.checker.check(instruction, values, mode, data)
+            except AsmError:
+                return
+        self._encoded[mode, text] = data
+        self._checked.add((mode, text))
 
     def encode(self, instruction: Instruction, values: Sequence[int], mode: int, *, check: bool) -> bytes:
         """Return the bytes; with ``check`` they are known to mean what the instruction says. Raises AsmError."""
@@ -149,22 +192,15 @@ class _Encoder:
 
 def _relax(layout: Layout, encoder: _Encoder) -> None:
     """Settle all sizes: branches start short and only grow, other statements follow the values of their symbols."""
-    variable: list[Item] = []
-    for item in layout.items:
-        if item.kind == "branch":
-            variable.append(item)
-        elif item.kind == "instruction":
-            if all(isinstance(value, int) for value in item.values):
-                item.data = _bytes_of(item, layout, encoder)
-                item.size = len(item.data)
-            else:
-                variable.append(item)
-    sizes: dict[tuple[int, str], int] = {}
+    _encode_constant(layout, encoder)
+    branches = [item for item in layout.items if item.kind == "branch"]
+    others = [item for item in layout.items if item.kind == "instruction" and item.data is None]
+    sizes: dict[_Shape, int] = {}
     for round_number in range(MAX_ROUNDS):
         trouble = layout.settle()
         moved = False
-        for item in variable:
-            size = _branch_size(item, layout) if item.kind == "branch" else _size(item, layout, encoder, sizes)
+        found = [_branch_size(item, layout) for item in branches] + _sizes(others, layout, encoder, sizes)
+        for item, size in zip([*branches, *others], found, strict=True):
             if size > item.size or (size < item.size and round_number < _FREE_ROUNDS):
                 item.size, moved = size, True
         if not moved:
@@ -172,6 +208,26 @@ def _relax(layout: Layout, encoder: _Encoder) -> None:
                 raise trouble
             return
     raise AsmError("sizes do not settle")
+
+
+def _encode_constant(layout: Layout, encoder: _Encoder) -> None:
+    """Encode the instructions that no symbol's value changes. Statements of one text share their instruction."""
+    items = [
+        item
+        for item in layout.items
+        if item.kind == "instruction" and all(isinstance(value, int) for value in item.values)
+    ]
+    first = {(item.mode, id(item.instruction)): item for item in reversed(items)}
+    for item in first.values():
+        _settle_values(item, layout)
+    encoder.prepare(_wanted(first.values()))
+    known: dict[tuple[int, int], bytes] = {}
+    for item in items:
+        key = (item.mode, id(item.instruction))
+        if key not in known:
+            known[key] = _bytes_of(item, layout, encoder)
+        item.data = known[key]
+        item.size = len(item.data)
 
 
 def _branch_size(item: Item, layout: Layout) -> int:
@@ -182,17 +238,50 @@ def _branch_size(item: Item, layout: Layout) -> int:
     return branch_size(mnemonic, item.mode, item.near)
 
 
-def _size(item: Item, layout: Layout, encoder: _Encoder, sizes: dict[tuple[int, str], int]) -> int:
-    """Return the size with the present values; statements alike but for values of like magnitude share one answer."""
-    assert item.instruction is not None
+#: An instruction and its mode, and of each operand's value between which limits it lies.
+_Shape = tuple[int, int, tuple[int, ...]]
+
+
+def _sizes(items: Sequence[Item], layout: Layout, encoder: _Encoder, known: dict[_Shape, int]) -> list[int]:
+    """Return the sizes with the present values; statements alike but for values of like magnitude share one answer."""
+    shapes = [_shape(item, layout) for item in items]
+    new = {shape: item for item, shape in zip(items, shapes, strict=True) if shape not in known}
+    encoder.prepare(_wanted(new.values()))
+    found = []
+    for item, shape in zip(items, shapes, strict=True):
+        if shape is not None and shape not in known:
+            assert item.instruction is not None
+            assert item.settled is not None
+            # values still move; if they stay wrong the emission says so
+            with contextlib.suppress(AsmError):
+                known[shape] = len(encoder.encode(item.instruction, item.settled, item.mode, check=False))
+        found.append(item.size if shape is None else known.get(shape, item.size))
+    return found
+
+
+def _shape(item: Item, layout: Layout) -> _Shape | None:
+    """Note the present values, and return what the size depends on; None where a value does not fit."""
+    _settle_values(item, layout)
+    if item.settled is None:
+        return None
+    return item.mode, id(item.instruction), tuple([bisect_right(_SIZE_LIMITS, value) for value in item.settled])
+
+
+def _settle_values(item: Item, layout: Layout) -> None:
+    """Note the present values of an instruction's operands, None where one does not fit."""
     try:
-        values = _operand_values(item, layout)
-        shape = (item.mode, render(item.instruction, [f"#{bisect_right(_SIZE_LIMITS, value)}" for value in values]))
-        if shape not in sizes:
-            sizes[shape] = len(encoder.encode(item.instruction, values, item.mode, check=False))
-        return sizes[shape]
+        item.settled = _operand_values(item, layout)
     except AsmError:
-        return item.size  # values still move; if they stay wrong the emission says so
+        item.settled = None
+
+
+def _wanted(items: Iterable[Item]) -> list[_Wanted]:
+    """Return what the encoder is to prepare for these."""
+    return [
+        (item.instruction, item.settled, item.mode)
+        for item in items
+        if item.instruction is not None and item.settled is not None
+    ]
 
 
 def _evaluate(item: Item, expression: Expression, layout: Layout) -> int:
@@ -228,6 +317,7 @@ def _operand_values(item: Item, layout: Layout) -> list[int]:
 
 def _emit(layout: Layout, encoder: _Encoder) -> tuple[Line, ...]:
     lines = []
+    encoder.prepare(_wanted(item for item in layout.items if item.data is None))
     for item in layout.items:
         data = _bytes_of(item, layout, encoder)
         if len(data) != item.size and item.area.flags != "awn":
@@ -262,7 +352,8 @@ def _bytes(item: Item, layout: Layout, encoder: _Encoder) -> bytes:
         data = encode_branch(mnemonic, item.mode, item.near, item.run, target)
         encoder.checker.check_branch(mnemonic, item.mode, data, item.run, target)
     else:
-        data = encoder.encode(item.instruction, _operand_values(item, layout), item.mode, check=True)
+        values = _operand_values(item, layout) if item.settled is None else item.settled
+        data = encoder.encode(item.instruction, values, item.mode, check=True)
     return data
 
 

@@ -6,6 +6,7 @@ Keystone mis-assembles some statements silently, so nothing it (or our own encod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,11 @@ _SIZE_NEEDED = frozenset("shl sal shr sar rol ror rcl rcr movzx movsx movsxd crc
 #: The decoder may give the two operands of these in the other order, which means the same.
 _COMMUTATIVE = frozenset(("xchg", "test"))
 _SHIFTS = frozenset("shl sal shr sar rol ror rcl rcr".split())
+#: Bytes before an opcode that change what it means, or nothing that the decoder's text says.
+_PREFIX_BYTES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+#: A number as the decoder writes it, and one that it writes without 0x.
+_NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d)\Z", re.ASCII)
+_DIGIT = re.compile(r"\b0x(\d)\b", re.ASCII)
 #: A width in bits that no operand of a far jump can be mistaken in.
 _EXACT = 64
 
@@ -138,6 +144,26 @@ def _memory_size(instruction: Instruction) -> int:
     return registers[0] if general else 0
 
 
+def says_the_same(instruction: Instruction, text: str, mode: int, data: bytes, decoded: str) -> bool:
+    """Return whether the decoder's text of the bytes is the instruction's own, letter by letter, and nothing can be
+    different that the text does not say. Otherwise only :meth:`Checker.check` knows.
+
+    The text names the operation, and each operand with its registers, its number and the size of what is in memory.
+    Prefixes may change more than it says, or nothing that it says; and without operands only they give a size. So no
+    instruction with a prefix is believed here, of 64-bit code none at all, and memory has a size as written, which only
+    LEA does without.
+    """
+    operands = instruction.operands
+    return (
+        _DIGIT.sub(r"\1", text) == decoded
+        and mode != 64
+        and data[0] not in _PREFIX_BYTES
+        and instruction.mnemonic not in _NAMED_SIZES
+        and bool(operands)
+        and (instruction.mnemonic == "lea" or all(operand.size for operand in operands if isinstance(operand, Memory)))
+    )
+
+
 def disassemble(data: bytes, address: int) -> tuple[int, str]:
     """Length in bytes and text of the first instruction in the bytes, read as 32-bit code at ``address``; (0, "") where
     they are none."""
@@ -174,8 +200,9 @@ class Checker:
         import capstone.x86
 
         self._capstone: Any = capstone
-        self._decoders: dict[int, Any] = {}
+        self._decoders: dict[tuple[int, bool], Any] = {}
         self._decoded: dict[tuple[int, bytes], Any] = {}
+        self._branches: dict[tuple[int, bytes], tuple[str, int] | None] = {}
 
     def check(self, instruction: Instruction, values: Sequence[int], mode: int, data: bytes) -> None:
         """Raise AsmError unless the bytes are this instruction with these operand values (see ``values_of``)."""
@@ -203,6 +230,10 @@ class Checker:
 
     def check_branch(self, mnemonic: str, mode: int, data: bytes, address: int, target: int) -> None:
         """Raise AsmError unless the bytes, run at ``address``, are that branch to ``target``."""
+        read = self._read_branch(mode, data)
+        name = _ALIASES.get(mnemonic, mnemonic)
+        if read is not None and read[0] == name and not (read[1] + address - target) % (1 << mode):
+            return
         found = self._decode(mode, data)
         self._check_name(Instruction((), mnemonic, ()), found, data)
         if found.prefix[2]:
@@ -211,23 +242,46 @@ class Checker:
         if (reached - target) % (1 << mode):
             raise _mismatch("branch target", data, found)
 
+    def _read_branch(self, mode: int, data: bytes) -> tuple[str, int] | None:
+        """Return a branch's common name and where it goes from address 0, by the decoder's text alone. None where that
+        is not the whole of it: for what has a prefix, for 64-bit code, and for what is no branch."""
+        if mode == 64 or data[0] in _PREFIX_BYTES:
+            return None
+        if (mode, data) not in self._branches:
+            found = self.split(mode, data)
+            name, _, operand = found[0][1].partition(" ") if len(found) == 1 else ("", "", "")
+            whole = _NUMBER.match(operand) is not None
+            self._branches[mode, data] = (_ALIASES.get(name, name), int(operand, 0)) if whole else None
+        return self._branches[mode, data]
+
+    def split(self, mode: int, data: bytes) -> list[tuple[bytes, str]]:
+        """Return the bytes of each instruction with the decoder's text, as if at address 0; [] where not all the bytes
+        are instructions."""
+        parts = []
+        end = 0
+        for at, size, mnemonic, operands in self._decoder(mode, detail=False).disasm_lite(data, 0):
+            end = at + size
+            parts.append((data[at:end], f"{mnemonic} {operands}" if operands else mnemonic))
+        return parts if end == len(data) else []
+
     def _decode(self, mode: int, data: bytes) -> Any:
         """Return the one instruction in the bytes, decoded as if at address 0. Raises AsmError."""
         found = self._decoded.get((mode, data))
         if found is None:
-            decoder = self._decoder(mode)
+            decoder = self._decoder(mode, detail=True)
             decoded = list(decoder.disasm(data, 0))
             if len(decoded) != 1 or decoded[0].size != len(data):
                 raise AsmError(f"emitted bytes {data.hex(' ')} are not one instruction")
             found = self._decoded[mode, data] = _Decoded.of(decoded[0], decoder.reg_name)
         return found
 
-    def _decoder(self, mode: int) -> Any:
-        if mode not in self._decoders:
+    def _decoder(self, mode: int, *, detail: bool) -> Any:
+        """Return capstone for that mode; without details it takes a fifth of the time."""
+        if (mode, detail) not in self._decoders:
             decoder = self._capstone.Cs(self._capstone.CS_ARCH_X86, getattr(self._capstone, f"CS_MODE_{mode}"))
-            decoder.detail = True
-            self._decoders[mode] = decoder
-        return self._decoders[mode]
+            decoder.detail = detail
+            self._decoders[mode, detail] = decoder
+        return self._decoders[mode, detail]
 
     def _check_name(self, instruction: Instruction, found: Any, data: bytes) -> None:
         words = [_ALIASES.get(word, word) for word in found.mnemonic.split()]

@@ -6,6 +6,8 @@ independent decoder like every other instruction. Pure; ``mode`` is 16, 32 or 64
 
 from __future__ import annotations
 
+import functools
+
 from kgen.errors import AsmError
 
 #: Condition code suffixes by their number in the opcode (SDM volume 1, appendix B). The first is the common name.
@@ -29,6 +31,7 @@ def can_grow(mnemonic: str) -> bool:
     return mnemonic == "jmp" or mnemonic in _JUMPS
 
 
+@functools.cache
 def branch_size(mnemonic: str, mode: int, near: bool) -> int:
     """Return the length in bytes of a branch to an address."""
     return len(encode_branch(mnemonic, mode, near, 0, 0))

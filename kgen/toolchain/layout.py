@@ -49,6 +49,8 @@ class Item:
     argument: Expression = 0
     #: The expressions of data and operands.
     values: tuple[Expression, ...] = ()
+    #: The operands' values with the last addresses, None where they are not known or do not fit.
+    settled: list[int] | None = None
     fill: int = 0
     width: int = 0
     #: What the statement defines.
