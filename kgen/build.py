@@ -182,6 +182,6 @@ def _let_run(path: Path) -> None:
 def _sha256_sparse(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
+        while chunk := file.read(1 << 16):
             digest.update(chunk)
     return digest.hexdigest()

@@ -99,7 +99,7 @@ def fat12(files: Mapping[str, bytes], *, label: str, serial: int, hidden: int, a
             at = (starts[folder] - 2) * SECTOR
             data[at : at + len(table)] = table
     boot = _boot_sector(_packed(label), serial, hidden)
-    return Volume(boot + _FATS * _packed_fat(fat) + root + bytes(data), offsets)
+    return Volume(b"".join([boot, _FATS * _packed_fat(fat), root, data]), offsets)
 
 
 def _offset(cluster: int) -> int:

@@ -47,7 +47,7 @@ class Symbol:
     kind: SymbolKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """Bytes that one source line emitted."""
 

@@ -36,7 +36,7 @@ class Area:
     size: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Item:
     """The place of one statement."""
 

@@ -38,14 +38,14 @@ _OPERATORS = frozenset("+ - * / % & | ~ << >> ( , [ :".split())
 _FILE_MARKER = re.compile(r"\s*;@\s*(\S+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Register:
     """A register operand, in lower case."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
     """``SIZE ptr SEGMENT:[base + index*scale + displacement]``."""
 
@@ -59,7 +59,7 @@ class Memory:
     displacement: Expression
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Immediate:
     """A value: a number, or the address or constant of a symbol."""
 
@@ -69,7 +69,7 @@ class Immediate:
 Operand = Register | Memory | Immediate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """One machine instruction as written; everything but symbols in lower case."""
 
@@ -78,7 +78,7 @@ class Instruction:
     operands: tuple[Operand, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Directive:
     """An assembler directive."""
 
@@ -88,7 +88,7 @@ class Directive:
     arguments: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Statement:
     """One source line."""
 
