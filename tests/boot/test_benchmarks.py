@@ -12,6 +12,7 @@ from running import DEADLINE, environment
 ROWS = (
     "kgen build --instr xchg, a process of its own",
     "kgen --help",
+    "  with nothing in the cache",
     "qemu-tcg, qboot: start to first serial byte",
     "token experiment, qemu-tcg thread=multi",
     "the original's loop, beside it",
