@@ -175,16 +175,19 @@ def from_log(log: Log) -> Record | None:
     probes = dict(each("probe", lambda line: (line.number("phase"), line)))
     counts = each("count", _count)
     styles = each("live", _live)
-    phases = each(
-        "result",
-        lambda line: _phase(
-            line,
-            announced,
-            probes,
-            tuple(count for phase, count in counts if phase == line.number("phase")),
-            _by_style({style: live for phase, style, live in styles if phase == line.number("phase")}),
-        ),
-    )
+    counts_of: dict[int, list[Count]] = {}
+    for phase, count in counts:
+        counts_of.setdefault(phase, []).append(count)
+    styles_of: dict[int, dict[Style, Live]] = {}
+    for phase, style, live in styles:
+        styles_of.setdefault(phase, {})[style] = live
+
+    def phase_of(line: Line) -> PhaseRecord:
+        index = line.number("phase")
+        counted, styled = tuple(counts_of.get(index, ())), _by_style(styles_of.get(index, {}))
+        return _phase(line, announced, probes, counted, styled)
+
+    phases = each("result", phase_of)
     boot = each(
         "boot",
         lambda line: (

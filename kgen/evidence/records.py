@@ -26,6 +26,9 @@ FINAL_STATES = frozenset(KernelState) - {KernelState.BOOTING, KernelState.STARTI
 #: The channel of a record that was rebuilt from a result code (kgen.offline.result_code).
 ABRIDGED = "code"
 
+#: The kinds of violations, as the fields that count them are called.
+_KINDS = tuple(kind.name.lower() for kind in ViolationKind)
+
 
 @dataclass(frozen=True)
 class Count:
@@ -101,12 +104,12 @@ class PhaseRecord:
     @property
     def violations(self) -> dict[str, int]:
         """Violations by kind, in lower case, every kind present."""
-        return {kind.name.lower(): getattr(self, kind.name.lower()) for kind in ViolationKind}
+        return {name: getattr(self, name) for name in _KINDS}
 
     @property
     def total(self) -> int:
         """All violations."""
-        return sum(self.violations.values())
+        return sum(getattr(self, name) for name in _KINDS)
 
     @property
     def row(self) -> tuple[int, int, int, int]:

@@ -8,11 +8,13 @@ rows too, which are for people and keep the original program's exact form.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from kgen.errors import ProtocolError
 
@@ -165,6 +167,12 @@ _WIDTHS: Mapping[str, Mapping[str, int]] = {kind: _widths(kind) for kind in RECO
 
 def parse_line(text: str, offset: int = 0) -> Line | None:
     """Return a native line with a right CRC that the guest's printer can make exactly so, otherwise None."""
+    read = _kept(text) if len(text) <= _KEPT_LENGTH else _read(text)
+    return None if read is None else Line(*read, offset)
+
+
+def _read(text: str) -> tuple[int, str, Mapping[str, str]] | None:
+    """Return the number, the kind and the fields of a native line."""
     match = _LINE.fullmatch(text)
     if match is None or match[2] not in RECORDS:
         return None
@@ -173,7 +181,13 @@ def parse_line(text: str, offset: int = 0) -> Line | None:
     fields = _PATTERNS[match[2]].fullmatch(match[3])
     if fields is None or any(int(fields[name]) >> bits for name, bits in _WIDTHS[match[2]].items()):
         return None
-    return Line(int(match[1]), match[2], fields.groupdict(), offset)
+    return int(match[1]), match[2], MappingProxyType(fields.groupdict())
+
+
+#: A log is read several times before there is a verdict on it: as it was captured, without what a terminal added, and
+#: case by case. What its lines say is kept, of lines that are no longer than the guest's usual ones.
+_kept = functools.lru_cache(maxsize=2048)(_read)
+_KEPT_LENGTH = 1024
 
 
 def is_foreign(text: str) -> bool:
@@ -235,7 +249,7 @@ def _parse_run(text: str, base: int) -> Log:
     header = False
     for raw in text.split("\n"):
         line = parse_line(raw, base + offset)
-        row = parse_row(raw)
+        row = None if line is not None else parse_row(raw)
         whole = offset + len(raw) < len(text)
         if line is not None and whole:
             if line.sequence != len(lines):

@@ -111,11 +111,12 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
         known = ", ".join(f"{port:#x}" for port in ports)
         raise SpecError(f"serial port {spec.serial_port:#x}", hint=f"on {kit.product} give one of {known}")
     fitting = tuple(case for case in spec.cases if not _missing(kit, case))
+    kept = frozenset(fitting)
     if not fitting:
         missing = ", ".join(sorted(_missing(kit, spec.case)))
         where = resolve_target(spec.case.target).name
         raise SpecError(f"{kit.product} has no {missing}", where=where, hint="choose a target such as vga-text")
-    left_out = tuple(case.id for case in spec.cases if case not in fitting)
+    left_out = tuple(case.id for case in spec.cases if case not in kept)
     spec = replace(spec, case=fitting[0], more=fitting[1:])
     digest = spec.digest()
     facts = Facts(

@@ -86,13 +86,13 @@ class Run:
         """Whether the machine was frozen in this case."""
         return self.number == len(self.spec.cases) - 1
 
-    @property
+    @functools.cached_property
     def told(self) -> Phase:
         """The phase whose violations a verdict counts: the case, or the one that stands in where only that has any."""
         only = self.stands_in and not any(self._kinds(self.case).values()) and any(self._kinds(self.weighed).values())
         return self.weighed if only else self.case
 
-    @property
+    @functools.cached_property
     def witnesses(self) -> tuple[Witness, ...]:
         """The witnesses of ``told``."""
         return tuple(witness for witness in self.record.witnesses if witness.phase == self.told.index)

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kgen.evidence.from_memory import from_memory
 from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence
 from kgen.evidence.observation import SERIAL_ONLY, Observation
+from kgen.evidence.records import Record
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
 from kgen.kernel.render import tasks
@@ -51,23 +52,35 @@ class Recording:
 
     def observed(self, log: bytes | None = None, block: bytes | None = None) -> Observation:
         """What kgen makes of both channels, either of them exchanged for another."""
-        parsed = parse_log(self.log if log is None else log)
+        serial, rows = _serial(self.log if log is None else log)
         return Observation(
             platform=self.platform,
-            serial=from_log(parsed),
-            memory=from_memory(self.layout, self.block if block is None else block),
+            serial=serial,
+            memory=_memory(self.layout, self.block if block is None else block),
             path=self.path,
             paths=self.paths,
             crash=self.crash,
             cut=self.cut,
             cells=self.cells,
-            rows=parsed.rows,
+            rows=rows,
         )
 
     def alone(self, log: bytes | None = None) -> Observation:
         """What kgen makes of the log where that is all there is."""
         observation = self.observed(log)
         return replace(observation, platform=SERIAL_ONLY, memory=None, path=NOT_ASKED, paths={}, cells=())
+
+
+@lru_cache(maxsize=64)
+def _serial(log: bytes) -> tuple[Record | None, tuple[tuple[int, int, int, int], ...]]:
+    """What a log says. Tests judge the same log alone and beside memory, and case by case."""
+    parsed = parse_log(log)
+    return from_log(parsed), parsed.rows
+
+
+@lru_cache(maxsize=64)
+def _memory(layout: ResultsLayout, block: bytes) -> Record:
+    return from_memory(layout, block)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import replace
 
 import pytest
 from draws import draws
@@ -164,6 +165,24 @@ def test_sentences_for_people_belong_to_the_log(name: str) -> None:
         assert log.said == ("" if fault else sentence)
     other = body.replace("12", "13").replace(" or so", "").replace("10a0ff", "10a0fe")
     assert "checksum over the whole log" in parse_log(f"{other}{end}\n".encode()).fault
+
+
+def test_a_line_that_was_read_before_is_read_the_same() -> None:
+    """What a line says is kept: it cannot be changed, is of this text alone, and holds for lines of any length."""
+    text = checked(f"kgen:0 boot {_BOOT}")
+    first, second = parse_line(text), parse_line(text, 7)
+    assert first is not None
+    assert second == replace(first, offset=7)
+    with pytest.raises(TypeError):
+        first.fields["case"] = "other"  # type: ignore[index]
+    for damaged in (text.replace("case=c", "case=d"), text[:-1], f" {text}"):
+        assert parse_line(damaged) is None
+    long = checked(f"kgen:0 boot {_BOOT.replace('case=c', 'case=' + 'c' * 5000)}")
+    for _ in range(2):
+        line = parse_line(long)
+        assert line is not None
+        assert line.text("case") == "c" * 5000
+        assert parse_line(long.replace("c" * 5000, "c" * 4999)) is None
 
 
 def test_an_empty_log() -> None:

@@ -74,8 +74,14 @@ class _Part:
 
 def _whole(parts: Sequence[_Part], enclosed: Sequence[Enclosed], limit: int) -> str:
     lines: list[str] = []
+    size = 0
     for part in parts:
-        lines += [*_report(part, limit), ""]
+        added = [*_report(part, limit), ""]
+        lines += added
+        size += sum(_size(line) + 1 for line in added)
+        if size > MAX_BYTES:
+            # too long already: what would follow does not matter
+            break
     return "\n".join([*lines, *_attachments(enclosed)]) + "\n"
 
 
