@@ -6,6 +6,7 @@ tests/soak/soak_ci_examples.py runs them in their own tools.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,30 +33,40 @@ def _monitor(job: Path) -> Mapping[str, str]:
     }
 
 
+#: What a pattern may not have in it for a match in some text to be one in a longer text too.
+_ENDS = re.compile(r"(?<!\[)[$^]|\\[AZbB]|\(\?<?!")
+
+
 def _watched(job: Path, log: bytes, step: int) -> tuple[list[tuple[str, str]], bool]:
     """What LAVA makes of a log that comes ``step`` bytes at a time: results by case, and whether it saw the end.
 
     Like pexpect: whenever something has come, the pattern that matches first in what has not been used yet, and of two
-    that match at one place the first; what was matched, and all before it, is used up.
+    that match at one place the first; what was matched, and all before it, is used up. With which step there first is a
+    match is found by halving: more text does not take one away.
     """
     monitor = _monitor(job)
+    assert not any(_ENDS.search(monitor[name]) for name in ("start", "end", "pattern"))
     text = log.decode("latin-1")
     waiting = [re.compile(monitor["start"], re.DOTALL)]
     found: list[tuple[str, str]] = []
-    buffer = ""
-    for at in range(0, len(text), step):
-        buffer += text[at : at + step]
-        while matches := [match for each in waiting if (match := each.search(buffer))]:
-            match = min(matches, key=lambda each: each.start())
-            buffer = buffer[match.end() :]
-            if len(waiting) == 1:
-                waiting = [re.compile(monitor[name], re.DOTALL) for name in ("end", "pattern")]
-            elif match.re is waiting[0]:
-                return found, True
-            else:
-                fields = match.groupdict()
-                found.append((fields["test_case_id"], monitor[fields["result"]]))
-    return found, False
+    used, steps, all_steps = 0, 1, -(-len(text) // step)
+
+    def matches(steps: int) -> list[re.Match[str]]:
+        return [match for each in waiting if (match := each.search(text, used, steps * step))]
+
+    while True:
+        steps = bisect_left(range(all_steps + 1), 1, lo=steps, key=lambda steps: bool(matches(steps)))
+        if steps > all_steps:
+            return found, False
+        match = min(matches(steps), key=lambda each: each.start())
+        used = match.end()
+        if len(waiting) == 1:
+            waiting = [re.compile(monitor[name], re.DOTALL) for name in ("end", "pattern")]
+        elif match.re is waiting[0]:
+            return found, True
+        else:
+            fields = match.groupdict()
+            found.append((fields["test_case_id"], monitor[fields["result"]]))
 
 
 def _expected(lines: list[str]) -> list[tuple[str, str]]:
