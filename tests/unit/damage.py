@@ -27,12 +27,31 @@ def damaged(document: Any, place: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
-def everywhere(document: Any, readable: Callable[[Any], bool]) -> Any:
-    """The document with EVIL in every text that may hold anything, which is where it is still ``readable``."""
-    for place in places(document):
-        found = document
-        for key in place:
-            found = found[key]
-        if isinstance(found, str) and readable(changed := damaged(document, place, EVIL)):
+def everywhere(document: Any, readable: Callable[[Any], bool], *, singly: bool = False) -> Any:
+    """The document with EVIL in every text that may hold anything, which is where it is still ``readable``.
+
+    Texts in one place of every entry of a list are tried together, or ``singly``.
+    """
+    texts = [place for place in places(document) if isinstance(at(document, place), str)]
+    alike: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for place in texts:
+        alike.setdefault(tuple(key for key in place if singly or isinstance(key, str)), []).append(place)
+    for group in alike.values():
+        if readable(changed := all_damaged(document, group)):
             document = changed
     return document
+
+
+def at(document: Any, place: tuple[Any, ...]) -> Any:
+    """What stands in a place."""
+    for key in place:
+        document = document[key]
+    return document
+
+
+def all_damaged(document: Any, chosen: list[tuple[Any, ...]]) -> Any:
+    """A copy with EVIL in all of these places."""
+    copy = json.loads(json.dumps(document))
+    for place in chosen:
+        at(copy, place[:-1])[place[-1]] = EVIL
+    return copy

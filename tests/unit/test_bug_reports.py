@@ -63,9 +63,8 @@ def is_readable(value: Any) -> bool:
     return True
 
 
-@cache
-def hostile() -> tuple[read.Run, ...]:
-    """A result that says EVIL wherever a result may say anything."""
+def much_said() -> Any:
+    """A result with all that a result may say."""
     value = json.loads(written("kvm-lost"))
     value["observation"]["environment"] = {
         "host": {"system": "", "kernel": "", "cpu": "", "cpus": 2, "microcode": ""},
@@ -77,7 +76,18 @@ def hostile() -> tuple[read.Run, ...]:
     }
     value["invocation"] = ["kgen", "verify", "", "--cpu", "", "--", ""]
     value["verdict"]["notes"] = [""]
-    return runs_in(everywhere(value, is_readable))
+    return value
+
+
+@cache
+def hostile() -> tuple[read.Run, ...]:
+    """A result that says EVIL wherever a result may say anything."""
+    return runs_in(everywhere(much_said(), is_readable))
+
+
+@pytest.mark.soak
+def test_the_hostile_result_leaves_out_no_text() -> None:
+    assert everywhere(much_said(), is_readable) == everywhere(much_said(), is_readable, singly=True)
 
 
 def with_verdict(kind: VerdictKind) -> tuple[read.Run, ...]:
