@@ -8,12 +8,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from kgen.build import build, write
+from kgen.build import Kernel, build, write
 from kgen.spec import Case
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.spec.suites import load
@@ -59,12 +61,14 @@ DIGESTS = {
     ),
 }
 
+#: Builds each specification into the directory that follows it.
 BUILD = """
 import sys
 from pathlib import Path
 from kgen.build import build, write
 from kgen.spec import KernelSpec
-write(build(KernelSpec.from_json(sys.argv[1])), Path(sys.argv[2]))
+for spec, directory in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    write(build(KernelSpec.from_json(spec)), Path(directory))
 """
 
 
@@ -86,8 +90,14 @@ def digests(directory: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
 
 
-def elsewhere(directory: Path, spec: KernelSpec, seed: str, repository: Path) -> dict[str, str]:
-    """The kernel built by another process, in another directory, locale, time zone and hash seed."""
+@cache
+def built(spec: KernelSpec) -> Kernel:
+    """A kernel that several tests look at."""
+    return build(spec)
+
+
+def elsewhere(directory: Path, specs: Sequence[KernelSpec], seed: str, repository: Path) -> list[dict[str, str]]:
+    """The kernels built by another process, in another directory, locale, time zone and hash seed."""
     where = directory / f"a place {seed}"
     where.mkdir()
     changed = {
@@ -99,24 +109,29 @@ def elsewhere(directory: Path, spec: KernelSpec, seed: str, repository: Path) ->
         "XDG_CACHE_HOME": str(where),
     }
     environment = {**os.environ, **changed}
-    command = [sys.executable, "-c", BUILD, spec.to_json(), str(where / "out")]
+    outputs = [where / f"out {number}" for number in range(len(specs))]
+    asked = [word for spec, output in zip(specs, outputs, strict=True) for word in (spec.to_json(), str(output))]
+    command = [sys.executable, "-c", BUILD, *asked]
     done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return digests(where / "out")
+    return [digests(output) for output in outputs]
 
 
-@pytest.mark.parametrize("spec", [KernelSpec(Case("xchg")), smoke()], ids=lambda spec: spec.name)
-def test_equal_bytes_everywhere(spec: KernelSpec, tmp_path: Path, repository: Path) -> None:
-    write(build(spec), tmp_path / "here")
-    here = digests(tmp_path / "here")
-    assert set(here) == {"kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json"}
-    assert elsewhere(tmp_path, spec, "1", repository) == here
-    assert elsewhere(tmp_path, spec, "4711", repository) == here
+def test_equal_bytes_everywhere(tmp_path: Path, repository: Path) -> None:
+    """Of one case and of a suite, in either order: what was built before changes nothing."""
+    specs = [KernelSpec(Case("xchg")), smoke()]
+    here = []
+    for spec in specs:
+        write(built(spec), tmp_path / spec.name)
+        here.append(digests(tmp_path / spec.name))
+        assert set(here[-1]) == {"kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json"}
+    assert elsewhere(tmp_path, specs, "1", repository) == here
+    assert elsewhere(tmp_path, specs[::-1], "4711", repository) == here[::-1]
 
 
 def test_no_trace_of_the_machine(tmp_path: Path, repository: Path) -> None:
     """No absolute path, no user, no host, no time of day in anything that is written."""
-    write(build(KernelSpec(Case("xchg"))), tmp_path)
+    write(built(KernelSpec(Case("xchg"))), tmp_path)
     traces = {str(repository), str(tmp_path), str(Path.home()), sys.prefix, os.uname().nodename}
     for name in ("kernel.elf", "kernel.elf-gdb.py", "kernel.img", "kernel.s", "manifest.json"):
         data = (tmp_path / name).read_bytes()
@@ -127,7 +142,7 @@ def test_no_trace_of_the_machine(tmp_path: Path, repository: Path) -> None:
 
 
 def test_the_manifest_fits_the_files(tmp_path: Path) -> None:
-    kernel = build(KernelSpec(Case("xchg")))
+    kernel = built(KernelSpec(Case("xchg")))
     write(kernel, tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     found = digests(tmp_path)
@@ -139,6 +154,6 @@ def test_the_manifest_fits_the_files(tmp_path: Path) -> None:
 
 def test_the_build_id_is_that_of_the_bytes() -> None:
     """Another text, another id; the same text, the same."""
-    ids = {build(spec).elf.build_id for spec, *_ in DIGESTS.values()}
+    ids = {built(spec).elf.build_id for spec, *_ in DIGESTS.values()}
     assert len(ids) == len(DIGESTS)
     assert build(KernelSpec(Case("xchg"))).elf.build_id in ids
