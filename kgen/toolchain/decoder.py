@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kgen.errors import AsmError
-from kgen.toolchain.encodings import CONDITIONS, DESCRIPTOR_TABLES
+from kgen.toolchain.encodings import CONDITIONS, DESCRIPTOR_TABLES, REPEATS
 from kgen.toolchain.statements import (
     GENERAL_REGISTERS,
     REGISTERS,
@@ -84,6 +84,17 @@ _NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d)\Z", re.ASCII)
 _DIGIT = re.compile(r"\b0x(\d)\b", re.ASCII)
 #: A width in bits that no operand of a far jump can be mistaken in.
 _EXACT = 64
+_LOCK, _REPNE, _REP = 0xF0, 0xF2, 0xF3
+#: The legacy prefixes, by their group (SDM volume 2, 2.1.1): an instruction has at most one of each.
+_PREFIX_GROUPS: dict[int, int] = {
+    **dict.fromkeys((_LOCK, _REPNE, _REP), 1),
+    **dict.fromkeys((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65), 2),
+    0x66: 3,
+    0x67: 4,
+}
+#: Opcode FF: the reg fields of ModRM that make it a far call and a far jump (SDM volume 2, opcode extensions, group 5).
+#: Capstone calls them like the near ones in 32-bit and 64-bit code.
+_GROUP_5, _FAR = 0xFF, (3, 5)
 
 
 def check_form(instruction: Instruction) -> None:
@@ -208,6 +219,7 @@ class Checker:
         """Raise AsmError unless the bytes are this instruction with these operand values (see ``values_of``)."""
         found = self._decode(mode, data)
         self._check_name(instruction, found, data)
+        self._check_prefixes(instruction, mode, found, data)
         _, segment_prefix, operand_prefix, address_prefix = found.prefix
         operands = instruction.operands
         if (segment_prefix or address_prefix) and not any(isinstance(operand, Memory) for operand in operands):
@@ -236,6 +248,7 @@ class Checker:
             return
         found = self._decode(mode, data)
         self._check_name(Instruction((), mnemonic, ()), found, data)
+        self._check_prefixes(Instruction((), mnemonic, ()), mode, found, data)
         if found.prefix[2]:
             raise _mismatch("operand size", data, found)
         reached = found.operands[0].imm + address
@@ -288,6 +301,30 @@ class Checker:
         expected = [_ALIASES.get(word, word) for word in (*instruction.prefixes, instruction.mnemonic)]
         if words != expected:
             raise _mismatch("mnemonic", data, found)
+
+    def _check_prefixes(self, instruction: Instruction, mode: int, found: Any, data: bytes) -> None:
+        """Raise AsmError for prefixes that are not written, and for a far branch: capstone leaves out what a CPU
+        refuses (LOCK before REP) or ignores (REP before MOV), and calls a far branch like a near one.
+        """
+        length = next((at for at, byte in enumerate(data) if byte not in _PREFIX_GROUPS), len(data))
+        prefixes, rest = data[:length], data[length:]
+        groups = [_PREFIX_GROUPS[byte] for byte in prefixes]
+        if len(set(groups)) < len(groups):
+            raise _mismatch("prefix", data, found)
+        expected = {_LOCK if prefix == "lock" else REPEATS[prefix][0] for prefix in instruction.prefixes}
+        unwritten = {byte for byte in prefixes if _PREFIX_GROUPS[byte] == 1} - expected
+        if not expected <= set(prefixes) or _LOCK in unwritten:
+            raise _mismatch("prefix", data, found)
+        # F2 and F3 are part of some opcodes: without them those are another instruction, or none
+        if unwritten and self._mnemonic(mode, bytes(set(prefixes) - unwritten) + rest) == found.mnemonic:
+            raise _mismatch("prefix", data, found)
+        opcode = rest[1:] if mode == 64 and rest[0] & 0xF0 == 0x40 else rest
+        if opcode[0] == _GROUP_5 and (opcode[1] >> 3) & 7 in _FAR:
+            raise _mismatch("kind of branch", data, found)
+
+    def _mnemonic(self, mode: int, data: bytes) -> str:
+        """Return what capstone calls the first instruction in the bytes, "" where they are none."""
+        return next((str(mnemonic) for _, _, mnemonic, _ in self._decoder(mode).disasm_lite(data, 0, 1)), "")
 
     def _check_operands(
         self, instruction: Instruction, values: Sequence[int], mode: int, data: bytes, found: Any

@@ -224,6 +224,30 @@ def test_the_comment_is_not_part_of_the_statement() -> None:
         (32, "cli", "0f", "not one instruction"),
         (32, "cli", "", "not one instruction"),
         (32, "jz 0", "75 fe", "wrong mnemonic"),
+        # what a CPU refuses, ignores, or takes for another branch, and capstone leaves out
+        (32, "call dword ptr [ebx]", "ff 1b", "wrong kind of branch"),
+        (32, "jmp dword ptr [ebx]", "ff 2b", "wrong"),
+        (64, "call qword ptr [rbx]", "ff 1b", "wrong kind of branch"),
+        (64, "call qword ptr [r8]", "41 ff 18", "wrong kind of branch"),
+        (64, "jmp qword ptr [rbx]", "ff 2b", "wrong kind of branch"),
+        (32, "rep stosd", "f0 f3 ab", "wrong prefix"),
+        (32, "rep stosd", "f3 f0 ab", "not one instruction"),
+        (32, "rep stosd", "f3 f3 ab", "wrong prefix"),
+        (32, "rep stosd", "f2 f3 ab", "wrong prefix"),
+        (32, "pause", "f0 f3 90", "wrong prefix"),
+        (32, "pause", "f3 f3 90", "wrong prefix"),
+        (32, "xchg [ebx], eax", "f2 87 03", "wrong"),
+        (32, "xchg [ebx], eax", "f3 87 03", "wrong"),
+        (32, "xchg ebx, eax", "f3 87 d8", "wrong prefix"),
+        (32, "xchg ebx, eax", "f2 93", "wrong prefix"),
+        (32, "mov [ebx], eax", "f2 89 03", "wrong prefix"),
+        (32, "mov [ebx], eax", "f3 89 03", "wrong prefix"),
+        (32, "mov dword ptr [ebx], 1", "f3 c7 03 01 00 00 00", "wrong prefix"),
+        (32, "inc eax", "f2 40", "wrong prefix"),
+        (32, "lock cmpxchg [ebx], ecx", "f0 f3 0f b1 0b", "wrong"),
+        (32, "cmpxchg [ebx], ecx", "f3 0f b1 0b", "wrong prefix"),
+        (32, "mov es:[ebx], eax", "2e 26 89 03", "wrong prefix"),
+        (64, "lock add [rbx], rax", "48 f0 01 03", "wrong"),
     ],
 )
 def test_the_checker_refuses_other_bytes(mode: int, statement: str, data: str, fragment: str) -> None:
@@ -234,10 +258,33 @@ def test_the_checker_refuses_other_bytes(mode: int, statement: str, data: str, f
         Checker().check(parsed.body, values, mode, bytes.fromhex(data))
 
 
+@pytest.mark.parametrize(
+    ("statement", "data"),
+    [
+        ("pause", "f3 90"),
+        ("popcnt eax, ecx", "f3 0f b8 c1"),
+        ("tzcnt eax, ecx", "f3 0f bc c1"),
+        ("movss xmm0, dword ptr [ebx]", "f3 0f 10 03"),
+        ("movsd xmm0, qword ptr [ebx]", "f2 0f 10 03"),
+        ("crc32 eax, cx", "66 f2 0f 38 f1 c1"),
+        ("repne scasb", "f2 ae"),
+        ("lock add es:[ebx], ax", "66 26 f0 01 03"),
+        ("call dword ptr [ebx]", "ff 13"),
+        ("jmp dword ptr [ebx]", "ff 23"),
+    ],
+)
+def test_the_checker_takes_prefixes_that_are_written_or_part_of_the_opcode(statement: str, data: str) -> None:
+    (parsed,) = parse_source(Source("kernel.s", statement))
+    assert isinstance(parsed.body, Instruction)
+    values = [value for value in values_of(parsed.body) if isinstance(value, int)]
+    Checker().check(parsed.body, values, 32, bytes.fromhex(data))
+
+
 def test_the_checker_follows_branches() -> None:
     checker = Checker()
     checker.check_branch("jnz", 32, b"\x75\x10", 0x1000, 0x1012)
-    for mode, data, target in ((32, "75 10", 0x1013), (32, "66 0f 85 10 00", 0x1015), (32, "74 10", 0x1012)):
+    wrong = ((32, "75 10", 0x1013), (32, "66 0f 85 10 00", 0x1015), (32, "74 10", 0x1012), (32, "f3 75 10", 0x1013))
+    for mode, data, target in wrong:
         with pytest.raises(AsmError, match="wrong"):
             checker.check_branch("jnz", mode, bytes.fromhex(data), 0x1000, target)
 
