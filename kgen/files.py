@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from kgen.errors import OutputError, SpecError
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 STDOUT = STDIN = "-"
 #: No kernel and no log of ours is as long, in bytes; /dev/zero is longer.
 MAX_INPUT = 256 << 20
+#: Bytes that are read at a time.
+_PIECE = 1 << 20
 
 
 def check_writable(path: Path | None, *inputs: Path | None) -> None:
@@ -145,7 +147,7 @@ def read_or_stdin(path: Path, limit: int) -> tuple[bytes, str]:
     if str(path) == STDIN:
         _check_open(sys.stdin, "standard input")
         # in whole, as bytes: no text is decoded, no line end changed
-        return sys.stdin.buffer.read(limit + 1), "standard input"
+        return _pieces(sys.stdin.buffer, limit + 1), "standard input"
     return _read(path, limit), str(path)
 
 
@@ -153,9 +155,19 @@ def _read(path: Path, limit: int) -> bytes:
     """Return a file's bytes, one more than ``limit`` where it is longer. Raises SpecError."""
     try:
         with path.open("rb") as file:
-            return file.read(limit + 1)
+            return _pieces(file, limit + 1)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _pieces(file: BinaryIO, limit: int) -> bytes:
+    """Return what a file holds, at most ``limit`` bytes. Python would provide memory for as many at once."""
+    pieces: list[bytes] = []
+    left = limit
+    while left and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def bounded(data: bytes, limit: int, where: str, what: str = "a kernel or a serial log") -> bytes:

@@ -22,6 +22,9 @@ CANNOT_TELL = 125
 TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
 
 
+NO_MEMORY = "there is not enough memory for this; raise the limit (ulimit -v), or give it a smaller file"
+
+
 def say_error(line: str) -> None:
     """Print the one line about the exception that is being handled, and where it was raised if that is asked for."""
     if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
@@ -95,6 +98,9 @@ def _told(error: BaseException) -> int | None:
     if isinstance(error, click.UsageError):
         say_error(_usage(error))
         return error.exit_code
+    if isinstance(error, MemoryError):
+        say_error(NO_MEMORY)
+        return KgenError.exit_code
     if isinstance(error, OSError):
         say_os_error(error)
         return KgenError.exit_code

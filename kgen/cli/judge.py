@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ Exit codes:
 
 Of several runs in one log, or several kernels in one dump, the worst decides.
 """
+#: More runs are counted by their verdicts.
+_LISTED = 16
 _SEEN = "What was seen"
 _KERNEL = "The kernel, where the log or the dump has lost what it was asked"
 
@@ -158,4 +161,8 @@ def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:
     """Print the sum of several runs."""
     total = worst([run.kind for run in runs])
     each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)
+    if len(runs) > _LISTED:
+        kinds = Counter(run.kind for run in runs)
+        first = next(run for run in runs if run.kind is total)
+        each = f"{', '.join(f'{count} {kind.name}' for kind, count in kinds.items())}; first {first.where}"
     Printer(console).line(f"{total.name}: the worst of {each}", STYLES.get(total, "bold yellow"))

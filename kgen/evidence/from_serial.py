@@ -173,21 +173,22 @@ def from_log(log: Log) -> Record | None:
         return None
     announced = dict(each("phase", lambda line: (line.number("index"), line)))
     probes = dict(each("probe", lambda line: (line.number("phase"), line)))
-    counts = each("count", _count)
-    styles = each("live", _live)
-    counts_of: dict[int, list[Count]] = {}
-    for phase, count in counts:
-        counts_of.setdefault(phase, []).append(count)
-    styles_of: dict[int, dict[Style, Live]] = {}
-    for phase, style, live in styles:
-        styles_of.setdefault(phase, {})[style] = live
-
-    def phase_of(line: Line) -> PhaseRecord:
-        index = line.number("phase")
-        counted, styled = tuple(counts_of.get(index, ())), _by_style(styles_of.get(index, {}))
-        return _phase(line, announced, probes, counted, styled)
-
-    phases = each("result", phase_of)
+    counts: dict[int, list[Count]] = {}
+    for phase, count in each("count", _count):
+        counts.setdefault(phase, []).append(count)
+    styles: dict[int, dict[Style, Live]] = {}
+    for phase, style, live in each("live", _live):
+        styles.setdefault(phase, {})[style] = live
+    phases = each(
+        "result",
+        lambda line: _phase(
+            line,
+            announced,
+            probes,
+            tuple(counts.get(line.number("phase"), ())),
+            _by_style(styles.get(line.number("phase"), {})),
+        ),
+    )
     boot = each(
         "boot",
         lambda line: (

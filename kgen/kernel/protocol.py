@@ -12,7 +12,7 @@ import functools
 import itertools
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -140,6 +140,8 @@ _TAP = re.compile(r"TAP version 14|1\.\.[0-9]+|(?:not )?ok [0-9]+ - [^ ]+(?: # S
 _SENTENCE = re.compile("|".join(_sentence_pattern(text) for text in SENTENCES.values()))
 #: The start of a kernel's log. Firmware may have left the cursor in the middle of a line.
 _START = re.compile(LINE_PREFIX + "0 boot ")
+#: Line ends with carriage returns. No search begins inside a sequence of them, which could be a whole file.
+_LINE_ENDS = re.compile(r"(?<!\r)\r+\n")
 #: Text that looks like a line of the guest's, whole or not.
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
 
@@ -217,7 +219,7 @@ def parse_log(data: bytes) -> Log:
     not reach its end, or that shows violations, makes the log not intact, whatever followed it. Line ends are LF or
     CR LF.
     """
-    text = re.sub("\r+\n", "\n", data.decode("latin-1"))
+    text = _LINE_ENDS.sub("\n", data.decode("latin-1"))
     starts = [match.start() for match in _START.finditer(text)] or [max(text.find(LINE_PREFIX), 0)]
     earlier = "the log begins in the middle" if _OURS.search(text, 0, starts[0]) else ""
     for start, end in itertools.pairwise(starts):
@@ -240,14 +242,70 @@ def _shows_violations(log: Log) -> bool:
     return any(line.kind == "witness" and line.text("phase") not in powers for line in log.lines)
 
 
+Row = tuple[int, int, int, int]
+
+
+class Rows:
+    """The rows of a table, of which a day's log has a million.
+
+    After the first ``ALL`` a row is left out where it is ``plain`` and counts neither backwards from the row before it
+    nor beyond the one after it. So what is kept is plain, and counts forwards, if and only if all rows do.
+    """
+
+    ALL = 1000
+
+    def __init__(self, plain: Callable[[Row], bool]) -> None:
+        self.kept: list[Row] = []
+        self._plain = plain
+
+    def add(self, row: Row) -> None:
+        """Take the next row."""
+        if len(self.kept) > self.ALL:
+            before, last = self.kept[-2:]
+            if self._plain(last) and forwards(before, last) and forwards(last, row):
+                self.kept.pop()
+        self.kept.append(row)
+
+
+def forwards(earlier: Row, later: Row) -> bool:
+    """Return whether no counter goes back from one row to another."""
+    return earlier[0] <= later[0] and earlier[1] <= later[1] and earlier[2] <= later[2]
+
+
+def _adds_up(row: Row) -> bool:
+    return row[3] == row[0] - row[1] - row[2]
+
+
+class _Checksum:
+    """The CRC-32 of the beginning of a text, whose end only moves forwards: no character is taken twice."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._value, self._end = text, 0, 0
+
+    def up_to(self, end: int) -> str:
+        """Return it as the guest prints it."""
+        self._value = zlib.crc32(self._text[self._end : end].encode("latin-1"), self._value)
+        self._end = end
+        return f"{self._value:08x}"
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield what ``text.split("\\n")`` returns, without a list of it: that of short lines is five times the text."""
+    at = 0
+    while (end := text.find("\n", at)) >= 0:
+        yield text[at:end]
+        at = end + 1
+    yield text[at:]
+
+
 def _parse_run(text: str, base: int) -> Log:
     """Return one run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
     lines: list[Line] = []
-    rows: list[tuple[int, int, int, int]] = []
+    rows, checksum = Rows(_adds_up), _Checksum(text)
     fault = said = ""
     offset = closed = 0
     header = False
-    for raw in text.split("\n"):
+    for raw in lines_of(text):
         line = parse_line(raw, base + offset)
         row = None if line is not None else parse_row(raw)
         whole = offset + len(raw) < len(text)
@@ -258,12 +316,12 @@ def _parse_run(text: str, base: int) -> Log:
             if line.kind == "end":
                 break
             if line.kind == "done":
-                if line.fields["log"] != f"{zlib.crc32(text[:offset].encode('latin-1')):08x}":
+                if line.fields["log"] != checksum.up_to(offset):
                     fault = fault or f"the checksum in line {line.sequence} does not match"
                 elif not fault and lines[0].kind == "boot" and line.fields["case"] == str(closed):
                     closed += 1
         elif row is not None and header:
-            rows.append(row)
+            rows.add(row)
         elif raw == TABLE_HEADER:
             header = True
         elif _TAP.fullmatch(raw) and whole:
@@ -278,8 +336,8 @@ def _parse_run(text: str, base: int) -> Log:
         fault = fault or "the first line is missing"
     elif lines[-1].kind != "end":
         fault = fault or "the closing line is missing"
-    elif lines[-1].fields["log"] != f"{zlib.crc32(text[:offset].encode('latin-1')):08x}":
+    elif lines[-1].fields["log"] != checksum.up_to(offset):
         fault = fault or "the checksum over the whole log does not match"
     elif _OURS.search(text, offset + len(raw) + 1):
         fault = fault or "there is more after the closing line"
-    return Log(tuple(lines), tuple(rows), not fault, fault, closed, said)
+    return Log(tuple(lines), tuple(rows.kept), not fault, fault, closed, said)

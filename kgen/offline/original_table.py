@@ -11,14 +11,11 @@ that waits for a lost token for ever leaves the same log as one that was watched
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from kgen.kernel.protocol import TABLE_HEADER, parse_row
+from kgen.kernel.protocol import TABLE_HEADER, Row, Rows, forwards, lines_of, parse_row
 from kgen.verdict.model import Verdict, VerdictKind
-
-Row = tuple[int, int, int, int]
+from kgen.wording import plural
 
 #: The program's counters may be 32 bits wide, and go round.
 _WRAP = 1 << 32
@@ -26,13 +23,19 @@ NOT_NATIVE = (
     "the log has a table and no kgen: lines, as that of the original program: nothing in it has a checksum, and which "
     "instruction on which memory it is of is not said"
 )
+#: The same of a log of ours that holds not one whole line, of which ``{}`` there are.
+DAMAGED = (
+    "the log has a table and {}, none of which is whole: a kgen kernel printed it, but nothing that is left has a "
+    "checksum, and which instruction on which memory it is of cannot be read; capture the log again"
+)
 
 
 @dataclass(frozen=True)
 class Table:
     """The original's table, as a log has it."""
 
-    #: The rows from one start of the program to the next.
+    #: The rows from one start of the program to the next, without those of a long one that say no more than their
+    #: neighbours (``Rows``).
     runs: tuple[tuple[Row, ...], ...]
     #: How many lines look like rows and are none, or have columns that contradict each other or the rows beside them.
     #: They are no evidence.
@@ -44,28 +47,60 @@ class Table:
         return tuple(row for run in self.runs for row in run)
 
 
+class _Start:
+    """The rows of one start of the program, one after the other.
+
+    Those count that fit the rows beside them: counters do not go back, unless it is all of them, which is a new start
+    without its header.
+    """
+
+    def __init__(self) -> None:
+        self.rows = Rows(_no_duplicate)
+        self.left_out = 0
+        self._last: Row | None = None
+        self._fits = True
+
+    def add(self, row: Row) -> None:
+        """Take the next row."""
+        fits = self._last is None or _fit(self._last, row)
+        self._decide(fits)
+        self._last, self._fits = row, fits
+
+    def close(self, kept: list[tuple[Row, ...]]) -> int:
+        """Put the rows to those of the starts before, if there are any. Returns how many were left out."""
+        self._decide(True)
+        if self.rows.kept:
+            kept.append(tuple(self.rows.kept))
+        return self.left_out
+
+    def _decide(self, fits: bool) -> None:
+        """Keep the last row where it fits the one before it, and ``fits`` the one after it."""
+        if self._last is None:
+            return
+        if self._fits and fits:
+            self.rows.add(self._last)
+        else:
+            self.left_out += 1
+
+
 def read(text: str) -> Table | None:
     """Return the table in a cleaned log (capture.clean), None where there is not one readable row. Never raises."""
-    runs: list[list[Row]] = [[]]
-    unreadable = 0
-    whole = text.endswith("\n")
-    lines = text.split("\n")
-    last = len(lines) - 1
-    for number, line in enumerate(lines):
+    kept: list[tuple[Row, ...]] = []
+    start = _Start()
+    unreadable = at = 0
+    for line in lines_of(text):
+        at += len(line) + 1
         if line == TABLE_HEADER:
-            runs.append([])
+            unreadable += start.close(kept)
+            start = _Start()
         elif line.startswith("counts:"):
             row = parse_row(line)
             # a number that was cut off is another number
-            if row is None or (number == last and not whole) or not _adds_up(row):
+            if row is None or at > len(text) or not _adds_up(row):
                 unreadable += 1
             else:
-                runs[-1].append(row)
-    kept = []
-    for run in runs:
-        steady = _steady(run)
-        unreadable += len(run) - len(steady)
-        kept += [steady] if steady else []
+                start.add(row)
+    unreadable += start.close(kept)
     return Table(tuple(kept), unreadable) if kept else None
 
 
@@ -78,10 +113,13 @@ def difference(row: Row) -> int:
     return found - _WRAP if found >= _WRAP // 2 else found
 
 
-def judge_table(table: Table) -> Verdict:
-    """Return the verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure."""
+def judge_table(table: Table, damaged: int = 0) -> Verdict:
+    """Return the verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure.
+
+    ``damaged`` is the number of lines beside it that a kgen kernel has begun.
+    """
     rows = table.rows
-    notes = [NOT_NATIVE]
+    notes = [DAMAGED.format(plural(damaged, "kgen: line")) if damaged else NOT_NATIVE]
     if table.unreadable:
         notes.append(f"{table.unreadable} rows are unreadable or contradict themselves; they were left out")
     worst = min(rows, key=difference)
@@ -115,17 +153,10 @@ def _adds_up(row: Row) -> bool:
     return made == row[3] or (max(row[:3]) < _WRAP and (made - row[3]) % _WRAP == 0 and -_WRAP < row[3] < _WRAP)
 
 
-def _steady(run: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows of one start that fit those beside them: counters do not go back, unless it is all of them, which
-    is a new start without its header.
-    """
-    back = [all(later[i] <= earlier[i] for i in range(3)) for earlier, later in pairwise(run)]
-    kept = []
-    for at, row in enumerate(run):
-        before = run[at - 1] if at and not back[at - 1] else None
-        after = run[at + 1] if at + 1 < len(run) and not back[at] else None
-        falls = before is not None and any(row[i] < before[i] for i in range(3))
-        rises = after is not None and any(row[i] > after[i] for i in range(3))
-        if not falls and not rises:
-            kept.append(row)
-    return tuple(kept)
+def _no_duplicate(row: Row) -> bool:
+    return difference(row) >= 0
+
+
+def _fit(earlier: Row, later: Row) -> bool:
+    """Return whether one row can follow another: no counter goes back, or none goes on."""
+    return forwards(earlier, later) or forwards(later, earlier)

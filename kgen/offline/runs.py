@@ -6,6 +6,7 @@ verdict (its Test Anything lines) is not used: everything is computed again, by 
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import re
@@ -20,7 +21,7 @@ from kgen.evidence.mtree import NOT_ASKED
 from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY, Observation
 from kgen.evidence.records import Record
 from kgen.kernel.plan import phases
-from kgen.kernel.protocol import Log, is_foreign, parse_log
+from kgen.kernel.protocol import LINE_PREFIX, Log, is_foreign, lines_of, parse_line, parse_log
 from kgen.offline import file_kind, loader_messages, memory_dump, original_table, serial_log
 from kgen.report.results.model import Run as ResultRun
 from kgen.report.results.model import run_of_one_boot
@@ -37,6 +38,10 @@ from kgen.wording import quoted
 NAME_IT = "name the kernel with --elf or --manifest"
 _BUILD_SHOWN = 12
 _LINE_SHOWN = 40
+#: More runs than these in one log are not judged: the machine of so many starts resets again and again.
+MAX_RUNS = 1000
+#: How a line of the guest begins, whole or not.
+_BEGUN = re.compile(r"kgen:[0-9]")
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,45 @@ def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
     Never raises.
     """
     cleaned = serial_log.clean(data)
-    pieces = serial_log.split(cleaned.text)
-    if not pieces:
-        verdict = Verdict(VerdictKind.ERROR, _nothing(data, cleaned.text))
+    pieces = _with_broken_joined(serial_log.split(cleaned.text))
+    if not pieces or len(pieces) > MAX_RUNS:
+        why = _too_many(len(pieces)) if pieces else _nothing(data, cleaned.text)
+        verdict = Verdict(VerdictKind.ERROR, why)
         return (Run("", None, _seen(None, data.decode("latin-1")), verdict, cleaned.notes),)
     whole = data.decode("latin-1") if len(pieces) == 1 else None
-    runs = [_run(piece, piece if whole is None else whole, named) for piece in pieces]
+    runs = [
+        _broken(piece if whole is None else whole) if broken else _run(piece, piece if whole is None else whole, named)
+        for piece, broken in pieces
+    ]
     of = f" of {len(runs)}" if len(runs) > 1 else ""
     return tuple(
         replace(run, where=f"run {number}{of}" if of else "", notes=run.notes + cleaned.notes)
         for number, run in enumerate(runs, 1)
+    )
+
+
+def _with_broken_joined(pieces: Sequence[str]) -> list[tuple[str, bool]]:
+    """Return the runs in a log, each with whether it is broken: it holds not one whole line.
+
+    Broken ones that follow each other are one: of none of them more can be said.
+    """
+    made: list[tuple[str, bool]] = []
+    for broken, group in itertools.groupby(pieces, lambda piece: not any(map(_is_whole, lines_of(piece)))):
+        texts = list(group)
+        made += [("".join(texts), True)] if broken else [(text, False) for text in texts]
+    return made
+
+
+def _is_whole(line: str) -> bool:
+    """Return whether a line is of the table, or ends as one that a guest of this or another version prints."""
+    own = line[line.find(LINE_PREFIX) :] if LINE_PREFIX in line else ""
+    return "counts:" in line or (bool(own) and (parse_line(own) is not None or is_foreign(own)))
+
+
+def _too_many(count: int) -> str:
+    return (
+        f"the log holds {count} starts of a kernel, and at most {MAX_RUNS} are judged; does the machine reset again "
+        "and again? give the part of the log that is meant"
     )
 
 
@@ -145,6 +179,12 @@ def _nothing(data: bytes, text: str) -> str:
     return "no line of a kgen kernel is in the log; was it the kernel's image that was booted?"
 
 
+def _broken(shown: str) -> Run:
+    """Return a run of which nothing is whole."""
+    reason = "nothing but broken lines of a kernel is left of the log"
+    return Run("", None, _seen(None, shown), Verdict(VerdictKind.INCONCLUSIVE, reason))
+
+
 def _run(text: str, shown: str, named: Named | None) -> Run:
     """Return one run of a log. ``shown`` is what the result keeps as the log."""
     log, notes = _read(text)
@@ -154,10 +194,8 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
         table = None if foreign else original_table.read(text)
         if table is not None:
             seen = replace(_seen(None, shown), rows=table.rows)
-            return Run("", None, seen, original_table.judge_table(table))
-        reason = foreign or "nothing but broken lines of a kernel is left of the log"
-        kind = VerdictKind.ERROR if foreign else VerdictKind.INCONCLUSIVE
-        return Run("", None, _seen(None, shown), Verdict(kind, reason))
+            return Run("", None, seen, original_table.judge_table(table, len(_BEGUN.findall(text))))
+        return Run("", None, _seen(None, shown), Verdict(VerdictKind.ERROR, foreign)) if foreign else _broken(shown)
     seen = replace(_seen(record, shown), rows=log.rows)
     foreign = _foreign(text, log)
     if foreign:
@@ -190,7 +228,7 @@ def _read(text: str) -> tuple[Log, tuple[str, ...]]:
     is whole; the notes report it.
     """
     log = parse_log(text.encode("latin-1"))
-    if log.intact:
+    if log.intact or not log.lines:
         return log, ()
     kept, others = serial_log.without_others(text)
     whole = parse_log(kept.encode("latin-1"))
@@ -227,7 +265,7 @@ def _version_note(log: Log) -> tuple[str, ...]:
 
 def _foreign(text: str, log: Log) -> str:
     """Return how a log shows that another kgen's kernel printed it, "" where it does not."""
-    line = next((line for line in text.split("\n") if line.startswith("kgen:") and is_foreign(line)), "")
+    line = next((line for line in lines_of(text) if line.startswith("kgen:") and is_foreign(line)), "")
     if line:
         told = re.search(r"^kgen:0 boot (?:.* )?version=([^ ]+)", text, re.MULTILINE)
         return _of_another(told[1] if told else "", f"its line '{' '.join(line.split()[:2])}' is in another form")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line
+from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line, parse_row
 from kgen.wording import quoted
 
 #: A line of the guest that a terminal has broken is made of at most so many pieces.
@@ -30,6 +30,8 @@ _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*(?!kgen:|counts:)[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
     r"|[()*+#%][0-9A-Za-z]|[78=>cDEHMNOZ])"
 )
+#: No search begins inside a sequence of carriage returns, which could be a whole file.
+_LINE_ENDS = re.compile(r"(?:(?<!\r)\r+)?\n\r*")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = re.compile(LINE_PREFIX + "0 boot ")
 _END = re.compile(rf"^{LINE_PREFIX}[0-9]+ end [^\n]*\n?", re.MULTILINE)
@@ -64,7 +66,7 @@ def clean(data: bytes) -> Capture:
     notes: list[str] = []
     text = _ESCAPES.sub("", _decoded(data, notes))
     text = _CONTROLS.sub("", text)
-    text = re.sub(r"\r*\n\r*", "\n", text) if "\n" in text else text.replace("\r", "\n")
+    text = _LINE_ENDS.sub("\n", text) if "\n" in text else text.replace("\r", "\n")
     lines = [line for line in (each.rstrip(" \t") for each in text.split("\n")) if line]
     if LINE_PREFIX in text or "counts:" in text:
         lines = [_tabbed(line) for line in _unwrapped(_bare(lines, notes), notes)]
@@ -204,7 +206,7 @@ def _joined(lines: list[str], at: int) -> tuple[int, str]:
 
 def _tabbed(line: str) -> str:
     """Return a line of the table whose tabs became blanks, as it was."""
-    if not line.startswith("counts:"):
+    if not line.startswith("counts:") or parse_row(line) is not None:
         return line
     if line.split() == TABLE_HEADER.split():
         return TABLE_HEADER

@@ -580,25 +580,56 @@ def test_the_systems_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (code, stderr) == (9, f"kgen: error: {tmp_path / 'x'}: No space left on device\n")
 
 
-#: A Ctrl-C just when the library that reads the command line is looked for.
-_INTERRUPTED_IMPORT = """
+#: Something that happens just when a module is looked for.
+_WHILE_IMPORTING = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
 
-class Interrupt(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "click":
-            os.kill(os.getpid(), signal.SIGINT)
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
 
-sys.meta_path.insert(0, Interrupt())
+def too_little():
+    raise MemoryError
+
+class Trouble(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            {trouble}()
+
+sys.meta_path.insert(0, Trouble())
 from kgen.__main__ import run
 run()
 """
 
 
-def test_ctrl_c_while_it_is_imported() -> None:
-    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "kgen: interrupted\n")
+def while_importing(module: str, trouble: str) -> tuple[int, str, str]:
+    """What kgen comes to where that happens while the module is imported."""
+    script = _WHILE_IMPORTING.format(module=module, trouble=trouble)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("module", ["click", "difflib"])
+def test_ctrl_c_while_it_is_imported(module: str) -> None:
+    """Of what the command line needs, and of what all of kgen needs."""
+    assert while_importing(module, "interrupted") == (130, "", "kgen: interrupted\n")
+
+
+def test_too_little_memory_for_the_imports() -> None:
+    code, stdout, stderr = while_importing("click", "too_little")
+    assert (code, stdout) == (9, "")
+    assert stderr == "kgen: error: there is not enough memory to start; raise the limit (ulimit -v)\n"
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("kgen.build.build", exhausted)
+    code, stdout, stderr = invoke(*BUILD, "-o", str(tmp_path))
+    assert (code, stdout) == (9, "")
+    assert stderr.startswith("kgen: error: there is not enough memory for this; raise the limit (ulimit -v)")
+    assert stderr.count("\n") == 1
 
 
 def test_ctrl_c_while_it_builds(tmp_path: Path) -> None:

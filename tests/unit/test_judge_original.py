@@ -108,6 +108,18 @@ def test_the_table_of_a_kgen_log_is_read_as_one() -> None:
         assert judged(b"".join(rows).replace(b"\t", b"   ")).kind is kind
 
 
+def test_lines_of_a_kernel_that_are_damaged_are_named() -> None:
+    """They are there, so it is not the original program's log."""
+    lines = [line.replace(b"crc=", b"crc-") for line in load("kvm-lost").log.splitlines(keepends=True)]
+    damaged = sum(line.startswith(b"kgen:") for line in lines)
+    verdict = judged(b"".join(lines))
+    assert verdict.kind is judged(b"".join(line for line in lines if line.startswith(b"counts:"))).kind
+    assert f"a table and {damaged} kgen: lines, none of which is whole" in verdict.notes[0]
+    assert "no kgen: lines" not in str(verdict.notes)
+    (one,) = [line for line in lines if line.startswith(b"kgen:0 ")]
+    assert "a table and 1 kgen: line, none" in judged(one + log(*CLEAN)).notes[0]
+
+
 _COUNT = st.integers(0, 2**34)
 
 
