@@ -23,14 +23,20 @@ _NOT_FOUND = (
 )
 
 
-def _trusted(path):
-    """Return whether a script and its directory belong to this user or to root: another user's script is not run."""
-    owners = (0, os.getuid()) if hasattr(os, "getuid") else ()
-    try:
-        found = [os.stat(each) for each in (path, os.path.dirname(path))]
-    except OSError:
-        return False
-    return all(not owners or (each.st_uid in owners and not each.st_mode & 0o002) for each in found)
+def _changeable(checkout):
+    """Return what of a checkout another user may change, "" where nothing: its commands are then not run."""
+    if not hasattr(os, "getuid"):
+        return ""
+    parts = ("", "gdb_scripts", "gdb_scripts/kgen.py", "kgen", "kgen/__init__.py", "kgen/gdbside")
+    for path in (os.path.join(checkout, part) if part else checkout for part in parts):
+        try:
+            found = os.stat(path)
+        except OSError:
+            return path
+        # whoever is in its group is another user as well
+        if found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022:
+            return path
+    return ""
 
 
 def _script():
@@ -42,8 +48,11 @@ def _script():
         # build/CASE/kernel.elf in a checkout
         above = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(objfile.filename))))
         near = os.path.join(above, "gdb_scripts", "kgen.py")
-        if os.path.isfile(near) and _trusted(near):
-            return near
+        if os.path.isfile(near):
+            changeable = _changeable(above)
+            if not changeable:
+                return near
+            print(f"kgen: {near!r} is not run, because another user or a group may change {changeable!r}")
     program = shutil.which("kgen")
     if program is None:
         return ""
