@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from kgen.wording import visible
+
 #: 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -30,10 +32,10 @@ class KgenError(Exception):
 
     @property
     def line(self) -> str:
-        """The whole error as one line of text."""
+        """The whole error as one line of text, which a terminal may show whatever its parts are."""
         text = f"{self.where}: {self.message}" if self.where else self.message
         text = f"{text}; {self.hint}" if self.hint else text
-        return " ".join(text.split())
+        return visible(" ".join(text.split()))
 
 
 class SpecError(KgenError):

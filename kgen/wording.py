@@ -35,6 +35,20 @@ def printable(line: str, instead: Callable[[str], str] = lambda char: "\ufffd") 
     return "".join(char if char.isprintable() or char == "\t" else instead(char) for char in line)
 
 
+def visible(text: str) -> str:
+    """Return text from elsewhere (a file, its name, a stub, a guest) as it may go to a terminal: what that would obey
+    is shown in ASCII as Python writes it, ``\\x1b``. Tabs and line ends stay.
+
+    Everything that kgen prints for people goes through here.
+    """
+    return "\n".join(printable(line, _escape) for line in text.split("\n"))
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 #: How much of a value stands in a sentence.
 _SHOWN = 40
 

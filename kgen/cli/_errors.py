@@ -13,6 +13,7 @@ import click
 from kgen.errors import INTERRUPTED, KgenError
 from kgen.files import discard
 from kgen.host.signals import Terminated, ended_by
+from kgen.wording import visible
 
 #: Exit code for ``git bisect run``: this revision cannot be tested.
 CANNOT_TELL = 125
@@ -31,7 +32,7 @@ def say_error(line: str) -> None:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"kgen: error: {line}", err=True)
+    click.echo(f"kgen: error: {visible(line)}", err=True)
 
 
 def stdout_fails() -> bool:

@@ -9,6 +9,7 @@ import click
 
 from kgen.build import build, write
 from kgen.cli._options import CaseOptions, GroupedCommand, case_options, file_name, option
+from kgen.cli._paths import named
 from kgen.errors import unknown
 from kgen.media import formats
 
@@ -44,7 +45,7 @@ def COMMAND(asked: CaseOptions, output: Path | None, format_lists: tuple[str, ..
     chosen = _chosen(format_lists)
     directory = output or Path("build") / spec.name.replace(":", ".")
     for path in write(build(spec), directory, chosen):
-        click.echo(path)
+        click.echo(named(path))
 
 
 def _chosen(lists: Sequence[str]) -> tuple[str, ...]:

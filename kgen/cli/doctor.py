@@ -9,6 +9,7 @@ from kgen.errors import KgenError
 from kgen.files import check_program
 from kgen.run.doctor import examine
 from kgen.run.options import Options
+from kgen.wording import visible
 
 _RUN = "The tools"
 
@@ -27,6 +28,6 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
     works = False
     for finding in examine(Options(qemu=qemu, gdb=gdb)):
         # each as soon as it is known: a boot takes a moment
-        click.echo(f"{finding.subject:<10} {finding.state:<12} {finding.detail}")
+        click.echo(f"{finding.subject:<10} {finding.state:<12} {visible(finding.detail)}")
         works |= finding.platform and finding.state == "ok"
     return 0 if works else KgenError.exit_code

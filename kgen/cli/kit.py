@@ -8,6 +8,7 @@ import click
 
 from kgen.build import build, write
 from kgen.cli._options import CaseOptions, GroupedCommand, case_options, file_name, option
+from kgen.cli._paths import named
 from kgen.errors import unknown
 from kgen.kits import check_folder, files, fitted, kits
 from kgen.kits._text import unproven
@@ -46,4 +47,4 @@ def COMMAND(name: str, asked: CaseOptions, output: Path | None) -> None:
     directory = output or Path("build") / spec.name.replace(":", ".") / f"kit-{name}"
     check_folder(kit, directory)
     for path in write(build(spec), directory, kit.formats, more=files(kit, facts)):
-        click.echo(path)
+        click.echo(named(path))

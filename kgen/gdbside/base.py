@@ -17,7 +17,7 @@ _VARIABLE = "KGEN_TRACEBACK"
 def printable(text: str) -> str:
     """Return text with ASCII in place of control characters: guests and files may be hostile to a terminal, and gdb can
     print ASCII in any locale."""
-    return wording.printable(text, lambda char: f"\\x{ord(char):02x}")
+    return wording.visible(text)
 
 
 def say(lines: Iterable[str] | str) -> None:

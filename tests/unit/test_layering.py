@@ -19,8 +19,9 @@ import pytest
 #: From the bottom up. A module imports only from layers below its own and from its own package;
 #: a name stands for a module, or for a package with all its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("wording",),
     ("errors",),
-    ("resources", "registry", "wording", "files"),
+    ("resources", "registry", "files"),
     ("instructions", "toolchain"),
     ("targets", "experiments"),
     ("spec",),

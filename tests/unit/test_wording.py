@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kgen.wording import fitting, plural, printable, quoted
+from kgen.wording import fitting, plural, printable, quoted, visible
 
 
 @pytest.mark.parametrize("length", range(8))
@@ -37,3 +37,11 @@ def test_what_stands_for_a_control_character_may_be_chosen() -> None:
 )
 def test_a_number_of_things(count: int, what: str, said: str) -> None:
     assert plural(count, what) == said
+
+
+def test_no_terminal_obeys_what_is_visible() -> None:
+    assert visible("a\tb\nc") == "a\tb\nc"
+    assert visible("\x1b[31mred\x07\x9b1m\r\u202e\udcff\U000e0001") == (
+        r"\x1b[31mred\x07\x9b1m\x0d\u202e\udcff" + r"\U000e0001"
+    )
+    assert visible("caf\u00e9 \u2264 \U0001f600") == "caf\u00e9 \u2264 \U0001f600"

@@ -18,7 +18,7 @@ from kgen.report.text.scene import scene_lines
 from kgen.spec import KernelSpec
 from kgen.spec.case import resolve_target
 from kgen.verdict.model import POWER_MINIMUM, ControlResult, Verdict, VerdictKind
-from kgen.wording import fact, plural, printable
+from kgen.wording import fact, plural, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,22 +111,23 @@ def bound_words(bound: float) -> str:
 def as_text(tell: Callable[[Console], None]) -> str:
     """Return what ``tell`` prints, without colours.
 
-    A result may come from an untrusted source: characters that a terminal would obey are replaced.
+    A result may come from an untrusted source: characters that a terminal would obey are made visible.
     """
     from rich.console import Console
 
     file = io.StringIO()
     tell(Console(file=file, width=120, color_system=None, highlight=False))
-    return "\n".join(printable(line) for line in file.getvalue().split("\n"))
+    return visible(file.getvalue())
 
 
 class Printer:
-    """Prints plain lines: markup in them is not interpreted, and no line is wrapped."""
+    """Prints plain lines: markup in them is not interpreted, no line is wrapped, and no terminal obeys them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def line(self, text: str, style: str | None = None) -> None:
+        text = visible(text)
         if style is None:
             # not through rich, which would turn the table's tabs into blanks
             self._console.file.write(f"{text}\n")
