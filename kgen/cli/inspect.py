@@ -26,7 +26,7 @@ _READING = "The machine"
 @click.command("inspect", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("kernel", type=click.Path(path_type=Path), metavar="KERNEL.ELF")
 @click.argument("address", metavar="HOST:PORT|SOCKET")
-@option(_READING, "--qmp", metavar="SOCKET", help="QEMU's control socket, to attest the path.")
+@option(_READING, "--qmp", metavar="HOST:PORT|SOCKET", help="QEMU's control socket, to attest the path.")
 @option(_READING, "--serial", type=click.Path(path_type=Path), metavar="FILE", help="Its serial log.")
 @option(
     _READING,

@@ -38,7 +38,7 @@ def _percent(text: str) -> float:
 @click.command("watch", cls=GroupedCommand, epilog=_EXAMPLES)
 @click.argument("address", metavar="HOST:PORT|SOCKET")
 @click.argument("kernel", type=click.Path(path_type=Path), metavar="KERNEL.ELF")
-@option(_READING, "--qmp", metavar="SOCKET", help="QEMU's control socket, to tell whether the machine ran.")
+@option(_READING, "--qmp", metavar="HOST:PORT|SOCKET", help="QEMU's control socket, to tell whether the machine ran.")
 @option(_READING, "--continue", "resume", is_flag=True, help="Let a machine run that was found stopped.")
 @option(
     _READING,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from kgen.errors import KgenError, LinkError, MachineError, SpecError, ending_with
+from kgen.machine import greeting
 from kgen.machine.address import is_socket, network_address
 from kgen.machine.qmp import Qmp
 from kgen.spec import KernelSpec
@@ -18,6 +19,8 @@ NEEDED = ("results", "ram_cells", "text_version")
 
 
 QMP_SECONDS = 10.0
+#: No stub's greeting is longer, in bytes.
+_GREETING = 4096
 
 
 def must_be_an_address(text: str) -> None:
@@ -53,8 +56,8 @@ def kernel_of(elf: bytes, name: str) -> tuple[LoadedElf, KernelSpec]:
 
 
 def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
-    """Return QEMU's control socket, which ``stack`` closes, and the machine's state in QEMU's words; None and ""
-    without a socket. Call this before connecting to a stub: the connection stops the machine, and few stubs report
+    """Return QEMU's control socket, at HOST:PORT or a path, which ``stack`` closes, and the machine's state in QEMU's
+    words; None and "" without a socket. Call this before connecting to a stub: that stops the machine, and few report
     whether it ran before.
 
     Raises MachineError, and SpecError for "" (a variable that is not set): without the socket, a stopped machine would
@@ -70,14 +73,23 @@ def ask_control(stack: ExitStack, path: str | None) -> tuple[Qmp | None, str]:
 def _connect_control(path: str) -> Qmp:
     if not path:
         raise SpecError("names nothing", where="qmp", hint="name QEMU's control socket, or leave it out")
-    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        control.settimeout(QMP_SECONDS)
-        control.connect(path)
+        control = greeting.connected(path, QMP_SECONDS)
     except OSError as error:
-        control.close()
         raise MachineError(f"no QEMU answers: {error.strerror or error}", where=path, hint="check --qmp") from error
-    return Qmp(control, QMP_SECONDS, path)
+    kind = greeting.peek(control, QMP_SECONDS)
+    if kind in ("", greeting.CONTROL):
+        return Qmp(control, QMP_SECONDS, path)
+    what, hint = greeting.instead_of_control(kind)
+    with control, contextlib.suppress(OSError):
+        if kind == greeting.STUB:
+            # it has stopped the machine for us, and said so: a machine that ran. What is left unread resets the
+            # connection, and what was sent with it
+            control.recv(_GREETING)
+            control.sendall(b"+$D;1#b0")
+            control.settimeout(1.0)
+            control.recv(_GREETING)
+    raise MachineError(what, where=path, hint=hint)
 
 
 @contextmanager

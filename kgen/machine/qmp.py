@@ -47,7 +47,8 @@ class Qmp:
         # events that no caller has waited for so far
         self._fresh: list[Mapping[str, Any]] = []
         self._came = asyncio.Event()
-        self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError)
+        # asyncio raises a ValueError for a line that is longer than the library's buffer
+        self._failures = (QMPError, EOFError, OSError, asyncio.TimeoutError, ValueError)
         self._control = control
         self._where = where
         self._loop = asyncio.new_event_loop()

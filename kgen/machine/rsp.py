@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kgen.errors import DebuggerError, GuestCrash, KgenError, ending_with
-from kgen.machine.address import is_socket, network_address
+from kgen.machine import greeting
 from kgen.machine.registers import CpuRegisters
 
 #: Deadline in seconds for an answer that the stub sends at once. Generous: a busy host is slow.
@@ -54,6 +54,10 @@ UNKNOWN = "it is not known whether the machine runs"
 
 class Ended(GuestCrash):
     """The machine has ended: its emulator reported the exit or closed the connection."""
+
+
+class _NoStub(DebuggerError):
+    """What listens there is something else: no machine was touched."""
 
 
 class _Late(DebuggerError):
@@ -116,7 +120,7 @@ class Stub:
                 self._receive(question)
             self.numbers = self._thread_numbers()
         except BaseException as error:
-            left = self._abandon()
+            left = "" if isinstance(error, _NoStub) else self._abandon()
             self._socket.close()
             if isinstance(error, KgenError):
                 raise ending_with(error, left) from error
@@ -129,21 +133,8 @@ class Stub:
         self._socket.close()
 
     def _connect(self, address: str) -> socket.socket:
-        network = None if is_socket(address) else network_address(address)
         try:
-            if network:
-                found = socket.create_connection(network, self._timeout)
-                # no delay to collect packets: each is answered before the next is sent
-                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return found
-            found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                found.settimeout(self._timeout)
-                found.connect(address)
-            except BaseException:
-                found.close()
-                raise
-            return found
+            return greeting.connected(address, self._timeout)
         except OSError as error:
             raise DebuggerError(f"no stub answers: {error.strerror or error}", where=self._where) from error
 
@@ -339,6 +330,11 @@ class Stub:
             if (tried and left <= 0) or not select.select([self._socket], [], [], max(0.0, left))[0]:
                 raise self._late(question)
             self._data += self._read()
+            if not self._came:
+                kind = greeting.kind_of(self._data)
+                if kind not in ("", greeting.STUB):
+                    what, hint = greeting.instead_of_a_stub(kind)
+                    raise _NoStub(what, where=self._where, hint=hint)
             self._came = tried = True
         return packet
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from kgen import __version__
 from kgen.build import build
-from kgen.errors import KgenError
+from kgen.errors import DebuggerError, KgenError
 from kgen.evidence.from_serial import from_log
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence, ask
 from kgen.evidence.observation import Observation
@@ -17,6 +17,7 @@ from kgen.host.environment import gathering
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.protocol import parse_log
+from kgen.machine import greeting
 from kgen.machine.foreign import ask_control, kernel_of, left_in_order, monitor_of, must_be_an_address, status_of
 from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
@@ -26,6 +27,8 @@ from kgen.toolchain.elf_reader import LoadedElf
 
 #: How many words are read from QEMU's monitor by one command.
 _WORDS = 1024
+#: How long something that is no stub may take to greet, in seconds.
+_GREETING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,14 @@ class _Held:
         except Unreachable:
             self.left = ""
             raise
+        except DebuggerError as error:
+            self.session.close()  # it may still hold the connection, and others wait for it
+            kind = greeting.listening(wanted.address, _GREETING_SECONDS)
+            if kind in ("", greeting.STUB):
+                raise
+            self.left = ""
+            what, hint = greeting.instead_of_a_stub(kind)
+            raise DebuggerError(what, where=wanted.address, hint=hint) from error
 
     def leave(self) -> KgenError | None:
         """Leave it as it is to be left. Returns what went wrong, if anything did."""
