@@ -76,6 +76,7 @@ function Test-End {
         return $false
     }
     try {
+        $script:said = $file.Length
         $reader = New-Object System.IO.StreamReader($file, [System.Text.Encoding]::ASCII)
         return ($reader.ReadToEnd() -match $end)
     } finally {
@@ -88,7 +89,13 @@ function Wait-End([scriptblock]$alive) {
     Write-Host 'waiting for the end of the run; its log is serial.txt'
     $clock = [System.Diagnostics.Stopwatch]::StartNew()
     $tries = 0
+    $warned = $false
+    $script:said = 0
     while (-not (Test-End)) {
+        if (-not $warned -and $script:said -eq 0 -and $clock.Elapsed.TotalSeconds -gt 60) {
+            $warned = $true
+            Write-Warning 'serial.txt is empty: is its file the port that the kernel writes to?'
+        }
         if ($clock.Elapsed.TotalSeconds -gt $seconds) { Stop-Late }
         Start-Sleep -Seconds 1
         $tries = $tries + 1

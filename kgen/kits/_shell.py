@@ -51,18 +51,31 @@ has_ended() {
 
 wait_for_end() {
     echo 'waiting for the end of the run; its log is serial.txt'
-    left=$seconds
+    begun=$(date +%s)
+    heard=$begun
+    size=0
     until has_ended; do
         if ! machine_runs; then
             sleep 1
             has_ended && break
             die 'the machine has ended before the run; judge the log so far: kgen judge serial.txt'
         fi
-        if [ "$left" -le 0 ]; then
+        now=$(date +%s)
+        if [ $((now - begun)) -ge "$seconds" ]; then
             die "no end of the run in $seconds s (KGEN_SECONDS=N waits longer); the log so far: kgen judge serial.txt"
         fi
+        before=$size
+        size=0
+        [ ! -f serial.txt ] || size=$(($(wc -c <serial.txt)))
+        if [ "$size" -ne "$before" ]; then
+            heard=$now
+        elif [ -n "$heard" ] && [ $((now - heard)) -ge 60 ]; then
+            heard='' # reported once
+            what='serial.txt is empty: is its file the port that the kernel writes to?'
+            [ "$size" -eq 0 ] || what='nothing has come for 60 s.'
+            echo "@SCRIPT@: $what Is the machine still running?" >&2
+        fi
         sleep 1
-        left=$((left - 1))
     done
     sleep 2 # for the rest of its last line and what follows it
     echo 'the run has ended; judge it with: kgen judge serial.txt'
@@ -98,4 +111,4 @@ def script(
         script=name,
         most=most,
     )
-    return head + (fill(_WAIT, seconds=facts.seconds) if waits else "") + body
+    return head + (fill(_WAIT, seconds=facts.seconds, script=name) if waits else "") + body

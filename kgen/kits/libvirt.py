@@ -149,7 +149,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 *debugger(STUB_PORT),
                 ("Judge", JUDGE),
                 ("Memory", f"virsh -c {URI} dump {facts.name} memory.elf --memory-only --live"),
-                ("", "kgen judge --memory memory.elf"),
+                ("", "kgen judge serial.txt --memory memory.elf"),
                 ("Stop", "sh stop.sh"),
                 ("Settings", WAIT),
                 ("", f"LIBVIRT_DEFAULT_URI=URI in the environment: another libvirt than {URI}."),

@@ -107,7 +107,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Serial log", "serial.txt in this folder. The screen: the machine's console in the web interface."),
                 *debugger(STUB_PORT, "on the node: "),
                 ("Judge", JUDGE),
-                ("Memory", "dump-guest-memory FILE in 'qm monitor VMID'; kgen judge --memory FILE"),
+                ("Memory", "dump-guest-memory FILE in 'qm monitor VMID'; kgen judge serial.txt --memory FILE"),
                 ("Stop", "sh stop.sh removes the machine and its copy of the disk."),
                 ("Settings", WAIT),
             ],

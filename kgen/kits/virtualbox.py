@@ -214,7 +214,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 *debugger(STUB_PORT, "VirtualBox 7: "),
                 ("Judge", JUDGE),
                 ("Memory", f"VBoxManage debugvm {facts.name} dumpvmcore --filename=memory.elf"),
-                ("", "kgen judge --memory memory.elf"),
+                ("", "kgen judge serial.txt --memory memory.elf"),
                 ("Stop", "sh stop.sh (Windows: stop.cmd) removes the machine from VirtualBox."),
                 ("Hosts", "x86 only, no Apple silicon. On Windows VirtualBox may itself run on Hyper-V (a turtle in"),
                 ("", "the status bar): then Hyper-V is what is measured."),

@@ -257,8 +257,9 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Judge", JUDGE),
                 (
                     "Memory",
-                    "suspend the machine (vmrun suspend kernel.vmx); kgen judge --memory FILE.vmem; then stop it.",
+                    "suspend the machine (vmrun suspend kernel.vmx), judge it, then stop it:",
                 ),
+                ("", "kgen judge serial.txt --memory FILE.vmem"),
                 ("Stop", "sh stop.sh (Windows: stop.cmd), suspended or not. VMware keeps nothing outside this folder."),
                 ("Hosts", "x86 only, no Apple silicon. On Windows VMware may itself run on Hyper-V, where that is"),
                 ("", "turned on: then Hyper-V is what is measured."),

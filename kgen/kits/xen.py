@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kgen.kernel.parameters import LOAD_ADDRESS
 from kgen.kits import Facts, Kit, _shell
 from kgen.kits._text import JUDGE, WAIT, fill, readme
 
 PRODUCT = "Xen"
 STUB_PORT = 9999
+#: Where the kernel's memory begins, and as much of it as the largest kernel takes, for QEMU's monitor.
+_START, _SIZE = f"{LOAD_ADDRESS:#x}", "0x200000"
 
 _CFG = """\
 # kgen: @CASE@
 # run.sh adds disk and serial, which need absolute paths; by hand they are
-#   disk = [ "format=raw, vdev=hda, access=rw, target=/DIRECTORY/kernel.img" ]
+#   disk = [ "format=raw, vdev=hda, access=rw, backendtype=qdisk, target=/DIRECTORY/kernel.img" ]
 #   serial = @SERIAL@
 name = "@NAME@"
 uuid = "@UUID@"
@@ -68,7 +71,7 @@ trap 'exit 1' HUP INT TERM
 printf '%s\\n' "$directory" >machine-made.txt
 ln -s "$(pwd -P)" "$directory/kit"
 put_old_log_away
-xl create xl.cfg "disk=['format=raw, vdev=hda, access=rw, target=$directory/kit/kernel.img']" \\
+xl create xl.cfg "disk=['format=raw, vdev=hda, access=rw, backendtype=qdisk, target=$directory/kit/kernel.img']" \\
     "serial=@SERIAL@"
 trap - EXIT HUP INT TERM
 wait_for_end
@@ -136,6 +139,11 @@ def texts(facts: Facts) -> Mapping[str, str]:
                     "",
                     f"or elsewhere: ssh -L {STUB_PORT}:localhost:{STUB_PORT} DOM0; then the same, with both files.",
                 ),
+                ("", "Where Xen was built without gdbsx (Debian's is): see Memory."),
+                ("Memory", f"as root in dom0: xl pause {facts.name}"),
+                ("", f"xl qemu-monitor-command {facts.name} 'pmemsave {_START} {_SIZE} \"/root/kgen.mem\"'"),
+                ("", "kgen judge serial.txt --memory /root/kgen.mem; it takes some seconds a MiB."),
+                ("", f"To let it go on: xl unpause {facts.name}"),
                 ("Judge", JUDGE),
                 ("Stop", "sh stop.sh"),
                 ("Settings", WAIT),

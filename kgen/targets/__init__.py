@@ -52,6 +52,11 @@ class MemoryTarget:
             object.__setattr__(self, "page_offset", self.address % 4096)
 
     @property
+    def sought(self) -> str:
+        """Where the kernel looks for it, in words, "" where its place is known: ``pci_find`` searches bus 0 alone."""
+        return "on PCI bus 0, the only one that is searched" if "call pci_find" in self.setup else ""
+
+    @property
     def reach(self) -> int:
         """How many bytes from the first cell on there are at the most."""
         return max(self.size, self.extent)

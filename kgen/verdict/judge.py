@@ -68,7 +68,7 @@ def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
     case = run.case_record
     place = run.case.target.name
     if case and case.status is PhaseStatus.ABSENT:
-        yield VerdictKind.SKIP, f"the machine has no {place}"
+        yield VerdictKind.SKIP, f"the machine has no {place} {run.case.target.sought}".rstrip()
     ends = {run.found[phase.index].status for phase in (run.weighed, run.case) if phase.index in run.found}
     if ends & {PhaseStatus.NO_STORAGE, PhaseStatus.UNSTABLE}:
         yield VerdictKind.NO_STORAGE, f"the cells at {place} do not hold what is written to them"

@@ -805,3 +805,62 @@ def test_a_folder_of_another_kit_is_left_alone(tmp_path: Path) -> None:
     assert sorted((tmp_path / "xen").iterdir()) == before
     (tmp_path / "usb" / "README.txt").write_text("somebody's own\n")
     check_folder(KITS["xen"], tmp_path / "usb")
+
+
+#: A clock that goes on by so many seconds each time it is asked, and a machine that never ends.
+_CLOCK = '#!/bin/sh\nread -r now <"$STATE/now"\necho $((now + %d)) >"$STATE/now"\necho "$now"\n'
+
+
+def _waits(stage: Stage, seconds: int, step: int) -> tuple[str, int]:
+    """What a script says that waits in vain on such a clock, and how often it sleeps."""
+    (stage.state / "now").write_text("1000\n")
+    put(stage.programs / "date", _CLOCK % step)
+    put(stage.programs / "sleep", '#!/bin/sh\necho sleep >>"$STATE/slept"\n')
+    more = {"NOTES": str(stage.notes), "STATE": str(stage.state), "KGEN_SECONDS": str(seconds)}
+    done = run("sh", str(stage.kit / "run.sh"), where=stage.kit, path=stage.programs, **more)
+    assert done.returncode == 1
+    assert f"no end of the run in {seconds} s" in done.stderr
+    return done.stderr, len((stage.state / "slept").read_text().splitlines())
+
+
+@needs_sh
+@pytest.mark.parametrize("step", [1, 50])
+def test_the_deadline_is_of_the_clock_and_not_of_turns(step: int, tmp_path: Path) -> None:
+    """A turn takes longer than its sleep where the product's program is slow to answer."""
+    stage = Stage("virtualbox", tmp_path)
+    program = stage.programs / TOOLS["virtualbox"]
+    program.write_text(program.read_text().replace(_END, "kgen:3 count phase=0"))
+    _, slept = _waits(stage, 100, step)
+    assert 100 // step - 2 <= slept <= 100 // step
+
+
+@needs_sh
+@pytest.mark.parametrize(("said", "words"), [("", "serial.txt is empty"), ("panic", "nothing has come for 60 s")])
+def test_a_log_that_stays_silent_is_reported_once(said: str, words: str, tmp_path: Path) -> None:
+    stage = Stage("virtualbox", tmp_path)
+    program = stage.programs / TOOLS["virtualbox"]
+    program.write_text(program.read_text().replace(f"echo '{_END}'", f"printf '{said}'"))
+    stderr, _ = _waits(stage, 300, 10)
+    assert stderr.count(words) == 1
+    assert stderr.count("Is the machine still running?") == 1
+
+
+@pytest.mark.parametrize("name", KITS)
+def test_a_dump_is_judged_with_its_log(name: str) -> None:
+    """The two are compared, and without the log nothing can be ATOMIC."""
+    assert "judge --memory" not in texts(name)["NOTES.txt"]
+
+
+def test_the_notes_on_xen_name_what_distributions_have() -> None:
+    found = texts("xen")
+    assert "backendtype=qdisk" in found["run.sh"]
+    assert "backendtype=qdisk" in found["xl.cfg"]
+    assert 'pmemsave 0x100000 0x200000 "' in found["NOTES.txt"]
+    assert "built without gdbsx" in found["NOTES.txt"]
+
+
+@pytest.mark.parametrize("cpus", [3, KITS["xen"].max_cpus])
+def test_the_largest_kernel_is_within_the_memory_that_the_notes_on_xen_save(cpus: int) -> None:
+    case = Case.from_id("xchg.32.vga-text.token.cpus128" if cpus == 128 else "xchg.32.vga-text.token")
+    kernel = build(KernelSpec(case))
+    assert max(part.address + part.size for part in kernel.assembly.sections) < 0x100000 + 0x200000

@@ -160,7 +160,9 @@ def test_a_machine_without_the_target() -> None:
     nothing = {"rounds": 0, "judged": 0, "lost": 0, "events": 0, "address": 0, "ticks": 0}
     absent = phase(index, status=PhaseStatus.ABSENT, counts=tuple(Count(cpu, 0, 0, 0) for cpu in range(3)), **nothing)
     assert kinds(absent(SEEN)) == [VerdictKind.ATOMIC, VerdictKind.SKIP, VerdictKind.ATOMIC, VerdictKind.ATOMIC]
-    assert judge(GOOD.spec, absent(SEEN), FRAMEBUFFER).reason == "the machine has no framebuffer"
+    assert judge(GOOD.spec, absent(SEEN), FRAMEBUFFER).reason == (
+        "the machine has no framebuffer on PCI bus 0, the only one that is searched"
+    )
 
 
 def test_a_cpu_that_did_not_park_is_its_cases_error() -> None:
