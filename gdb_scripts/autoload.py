@@ -33,7 +33,7 @@ def _changeable(checkout):
             found = os.stat(path)
         except OSError:
             return path
-        # the members of its group are other users
+        # members of its group are other users as well
         if found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022:
             return path
     return ""

@@ -68,7 +68,7 @@ def peek(connection: socket.socket, timeout: float) -> str:
 
 
 def listening(address: str, timeout: float) -> str:
-    """Return what listens there, "" where that is not known. A stub stops its machine for whoever connects."""
+    """Return what listens there, "" where that is not known. A stub stops its machine at each connection."""
     try:
         with connected(address, timeout) as connection:
             return peek(connection, timeout)
