@@ -104,8 +104,10 @@ esac
 
 # The question starts a program, so it is not asked every second. Not every product lists what it runs.
 listed=no
+turns=0
 machine_runs() {
-    [ "$listed" = no ] || [ $((left % 10)) -ne 0 ] || is_listed
+    turns=$((turns + 1))
+    [ "$listed" = no ] || [ $((turns % 10)) -ne 0 ] || is_listed
 }
 
 # VMware would ask what to do with an existing log.

@@ -17,7 +17,7 @@ from kgen.machine.address import is_socket, network_address
 #: How long the rest of a greeting may take that has begun, in seconds.
 _REST = 0.5
 #: As much of a greeting is looked at, in bytes.
-_HEAD = 256
+HEAD = 256
 _STOPPED = re.compile(rb"\+*\$[TS][0-9a-f]{2}")
 CONTROL, MONITOR, STUB = "QEMU's control socket", "QEMU's monitor for people", "a gdb stub"
 #: What QEMU's command line calls them.
@@ -57,7 +57,7 @@ def peek(connection: socket.socket, timeout: float) -> str:
     head = b""
     with contextlib.suppress(OSError):
         while select.select([connection], [], [], max(0.0, until - time.monotonic()))[0]:
-            more = connection.recv(_HEAD, socket.MSG_PEEK)
+            more = connection.recv(HEAD, socket.MSG_PEEK)
             if kind_of(more) or not more or time.monotonic() >= until:
                 return kind_of(more)
             if not head:

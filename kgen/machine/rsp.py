@@ -107,7 +107,9 @@ class Stub:
         self._wide = wide
         self._where = str(address)
         self._data = b""
-        self._came = self._refused = False
+        #: The first bytes that came.
+        self._head = b""
+        self._refused = False
         self._timeout = timeout
         self._process = _PROCESS
         self._runs = self.announced = False
@@ -264,7 +266,7 @@ class Stub:
             if self.announced:
                 self.leave()
                 return "the machine was left running"
-            if not self._came:
+            if not self._head:
                 # QEMU keeps a second debugger waiting, even one that has disconnected. When the first has left, it
                 # accepts the second one, which stops the machine, and reads what that one had sent.
                 self._send(f"D;{self._process}")
@@ -329,13 +331,16 @@ class Stub:
             # What has arrived is read once even after the deadline: this process may have been delayed.
             if (tried and left <= 0) or not select.select([self._socket], [], [], max(0.0, left))[0]:
                 raise self._late(question)
-            self._data += self._read()
-            if not self._came:
-                kind = greeting.kind_of(self._data)
+            data = self._read()
+            self._data += data
+            if len(self._head) < greeting.HEAD:
+                # a greeting may come in pieces
+                self._head += data
+                kind = greeting.kind_of(self._head)
                 if kind not in ("", greeting.STUB):
                     what, hint = greeting.instead_of_a_stub(kind)
                     raise _NoStub(what, where=self._where, hint=hint)
-            self._came = tried = True
+            tried = True
         return packet
 
     def _packet(self, question: _Question) -> str | None:
@@ -382,7 +387,7 @@ class Stub:
         what, hint = f"{question.complaint} within {question.seconds:g} s", question.hint
         if self._refused:
             hint = "its packets had wrong checksums: check the connection"
-        elif self._came and hint == _BUSY:
+        elif self._head and hint == _BUSY:
             hint = f"the answer is no packet: {_NO_STUB}"
         return _Late(what, where=self._where, hint=hint or "is its host busy, or the emulator held up?")
 

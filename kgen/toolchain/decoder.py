@@ -77,8 +77,6 @@ _SIZE_NEEDED = frozenset("shl sal shr sar rol ror rcl rcr movzx movsx movsxd crc
 #: The decoder may give the two operands of these in the other order, which means the same.
 _COMMUTATIVE = frozenset(("xchg", "test"))
 _SHIFTS = frozenset("shl sal shr sar rol ror rcl rcr".split())
-#: Bytes before an opcode that change what it means, or nothing that the decoder's text says.
-_PREFIX_BYTES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 #: A number as the decoder writes it, and one that it writes without 0x.
 _NUMBER = re.compile(r"(?:0x[0-9a-f]+|\d)\Z", re.ASCII)
 _DIGIT = re.compile(r"\b0x(\d)\b", re.ASCII)
@@ -168,11 +166,17 @@ def says_the_same(instruction: Instruction, text: str, mode: int, data: bytes, d
     return (
         _DIGIT.sub(r"\1", text) == decoded
         and mode != 64
-        and data[0] not in _PREFIX_BYTES
+        and data[0] not in _PREFIX_GROUPS
+        and not _is_far(data)
         and instruction.mnemonic not in _NAMED_SIZES
         and bool(operands)
         and (instruction.mnemonic == "lea" or all(operand.size for operand in operands if isinstance(operand, Memory)))
     )
+
+
+def _is_far(data: bytes) -> bool:
+    """Return whether an instruction without prefixes is an indirect far branch, for which capstone has no own name."""
+    return data[0] == _GROUP_5 and len(data) > 1 and (data[1] >> 3) & 7 in _FAR
 
 
 def disassemble(data: bytes, address: int) -> tuple[int, str]:
@@ -258,7 +262,7 @@ class Checker:
     def _read_branch(self, mode: int, data: bytes) -> tuple[str, int] | None:
         """Return a branch's common name and where it goes from address 0, by the decoder's text alone. None where that
         is not the whole of it: for what has a prefix, for 64-bit code, and for what is no branch."""
-        if mode == 64 or data[0] in _PREFIX_BYTES:
+        if mode == 64 or data[0] in _PREFIX_GROUPS:
             return None
         if (mode, data) not in self._branches:
             found = self.split(mode, data)
@@ -318,13 +322,14 @@ class Checker:
         # F2 and F3 are part of some opcodes: without them those are another instruction, or none
         if unwritten and self._mnemonic(mode, bytes(set(prefixes) - unwritten) + rest) == found.mnemonic:
             raise _mismatch("prefix", data, found)
-        opcode = rest[1:] if mode == 64 and rest[0] & 0xF0 == 0x40 else rest
-        if opcode[0] == _GROUP_5 and (opcode[1] >> 3) & 7 in _FAR:
+        if _is_far(rest[1:] if mode == 64 and rest[0] & 0xF0 == 0x40 else rest):
             raise _mismatch("kind of branch", data, found)
 
     def _mnemonic(self, mode: int, data: bytes) -> str:
         """Return what capstone calls the first instruction in the bytes, "" where they are none."""
-        return next((str(mnemonic) for _, _, mnemonic, _ in self._decoder(mode).disasm_lite(data, 0, 1)), "")
+        return next(
+            (str(mnemonic) for _, _, mnemonic, _ in self._decoder(mode, detail=False).disasm_lite(data, 0, 1)), ""
+        )
 
     def _check_operands(
         self, instruction: Instruction, values: Sequence[int], mode: int, data: bytes, found: Any

@@ -855,7 +855,7 @@ def test_the_notes_on_xen_name_what_distributions_have() -> None:
     found = texts("xen")
     assert "backendtype=qdisk" in found["run.sh"]
     assert "backendtype=qdisk" in found["xl.cfg"]
-    assert 'pmemsave 0x100000 0x200000 "' in found["NOTES.txt"]
+    assert 'pmemsave 0x100000 0x200000 \\"$PWD/kgen.mem\\"' in found["NOTES.txt"]
     assert "built without gdbsx" in found["NOTES.txt"]
 
 
