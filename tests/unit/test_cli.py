@@ -625,7 +625,7 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("kgen.build.build", exhausted)
+    monkeypatch.setattr("kgen.cli.build.build", exhausted)
     code, stdout, stderr = invoke(*BUILD, "-o", str(tmp_path))
     assert (code, stdout) == (9, "")
     assert stderr.startswith("kgen: error: there is not enough memory for this; raise the limit (ulimit -v)")
