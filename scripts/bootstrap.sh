@@ -60,6 +60,11 @@ missing_packages() {
     echo "$packages"
 }
 
+# End, naming the packages, where this user may not install any.
+must_be_able_to_install() {
+    [ "$(id -u)" -eq 0 ] || have sudo || die "not root, and there is no sudo; run as root: apt-get install $*"
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -73,14 +78,41 @@ apt_install() {
         install --no-install-recommends "$@"
 }
 
+update_lists() {
+    as_root apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || die "apt-get update failed; is there a network?"
+}
+
+# The distribution has this package. Reads apt's lists and asks no registry.
+apt_has() {
+    [ -n "$(apt-cache madison "$1" 2>/dev/null)" ]
+}
+
+# Print those of the tests' packages that the distribution has, and say of the others that it has them not. What kgen
+# itself needs is printed in any case: apt-get says of it what is wrong.
+available_packages() {
+    # a fresh system has no lists; one that has lists has QEMU in them
+    apt_has qemu-system-x86 || update_lists
+    for package in "$@"; do
+        case $package in
+            qemu-system-x86 | gdb | binutils | qemu-system-data) echo "$package" ;;
+            *)
+                if apt_has "$package"; then
+                    echo "$package"
+                else
+                    echo "kgen: this system's package lists have no $package; tests that need it will be skipped" >&2
+                fi
+                ;;
+        esac
+    done
+}
+
 # Install Debian packages; the package lists are fetched only when the ones at hand do not do.
 install_debian() {
-    [ "$(id -u)" -eq 0 ] || have sudo || die "not root, and there is no sudo; run as root: apt-get install $*"
     echo "kgen: installing with apt-get: $*" >&2
     if apt-get -q -s install --no-install-recommends "$@" >/dev/null 2>&1 && apt_install "$@" >&2; then
         return 0
     fi
-    as_root apt-get -q -o DPkg::Lock::Timeout=300 update >&2 || die "apt-get update failed; is there a network?"
+    update_lists
     apt_install "$@" >&2 || die "apt-get could not install: $*"
 }
 
@@ -91,6 +123,7 @@ install_browser() {
         ! have "$name" || return 0
     done
     if have apt-get && apt-cache show chromium-headless-shell >/dev/null 2>&1; then
+        must_be_able_to_install chromium-headless-shell
         install_debian chromium-headless-shell
     fi
 }
@@ -100,9 +133,16 @@ install_tools() {
     [ -n "$packages" ] || return 0
     if have apt-get; then
         # shellcheck disable=SC2086 # one word a package
+        must_be_able_to_install $packages
+        # shellcheck disable=SC2086
+        packages=$(available_packages $packages)
+        [ -n "$packages" ] || return 0
+        # shellcheck disable=SC2086
         install_debian $packages
-        packages=$(missing_packages "$1")
-        [ -z "$packages" ] || die "still missing after apt-get:$packages"
+        missing=" $(missing_packages "$1") "
+        for package in $packages; do
+            case $missing in *" $package "*) die "still missing after apt-get: $package" ;; esac
+        done
     elif have dnf; then
         die "QEMU, gdb or readelf is missing; run: sudo dnf install qemu-system-x86 gdb binutils"
     elif have pacman; then
@@ -154,7 +194,9 @@ make_venv() {
     # Debian splits ensurepip off; without it the interpreter has venv but cannot put pip into one.
     if ! "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
         have apt-get || die "$python has no ensurepip; install your distribution's python3-venv"
-        install_debian "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+        venv=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+        must_be_able_to_install "$venv"
+        install_debian "$venv"
     fi
     echo "kgen: making .venv with $("$python" --version)" >&2
     "$python" -m venv --clear .venv || die "$python -m venv failed"

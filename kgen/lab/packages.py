@@ -14,6 +14,9 @@ from kgen.host.process import finish
 #: Kernels by Debian's and Ubuntu's names, the one that boots fastest first. All are metapackages.
 KERNELS = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual", "linux-image-generic")
 BUSYBOX = ("busybox-static",)
+#: What a metapackage's parts are called. Debian's kernels from 7.2 on are split: linux-image-* depends on
+#: linux-binary-*, which holds the kernel, and on linux-modules-*.
+_KERNEL_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
 _ASK_SECONDS = 60.0
 _DOWNLOAD_SECONDS = 900.0
 _UNPACK_SECONDS = 300.0
@@ -65,7 +68,7 @@ class Apt:
         found: list[Package] = []
         while wanted:
             name = wanted.pop(0)
-            if name.startswith(("linux-image-", "linux-modules-")) and name not in [entry.name for entry in found]:
+            if name.startswith(_KERNEL_PARTS) and name not in [entry.name for entry in found]:
                 package = self.find([name])
                 found.append(package)
                 wanted += package.depends

@@ -31,6 +31,8 @@ FIRMWARE = (
     "vgabios-stdvga.bin",
 )
 BUSYBOX = "/bin/busybox"
+#: Where packages have the kernel: from Debian's split ones on (Linux 7.2) it lies beside its modules.
+_KERNEL_PLACES = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
 _ASK_SECONDS = 20.0
 _INNER = "/usr/bin/qemu-system-x86_64"
 _DATA = "/usr/share/qemu"
@@ -120,10 +122,12 @@ def bzimage(path: Path) -> bytes:
 
 
 def find_kernel(tree: Path) -> Path:
-    """Return the kernel in an unpacked package. Raises SpecError."""
-    found = sorted(tree.glob("boot/vmlinuz-*"))
+    """Return the kernel in unpacked packages. Raises SpecError."""
+    found = [path for place in _KERNEL_PLACES for path in sorted(tree.glob(place)) if path.is_file()]
     if not found:
-        raise SpecError("holds no boot/vmlinuz", where=str(tree))
+        hint = "give --kernel (and --modules) of your own"
+        what = f"the distribution's packages hold no {' or '.join(_KERNEL_PLACES)}"
+        raise SpecError(what, where=str(tree), hint=hint)
     return found[0]
 
 

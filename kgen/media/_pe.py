@@ -21,6 +21,8 @@ _RELOCATIONS = 5  # the number of their entry among the data directories
 _DIRECTORIES = 16
 _NX_COMPATIBLE = 0x100
 _RELOC_ABSOLUTE = 0  # a relocation that changes nothing
+#: Packed structures have this layout in every Python; from 3.14 on they must say so.
+_LAYOUT = "ms"
 
 
 class Machine(IntEnum):
@@ -43,6 +45,7 @@ class Access(IntFlag):
 
 class _FileHeader(LittleEndianStructure):
     _pack_ = 1
+    _layout_ = _LAYOUT
     _fields_ = (
         ("Signature", c_char * 4),
         ("Machine", c_uint16),
@@ -57,11 +60,13 @@ class _FileHeader(LittleEndianStructure):
 
 class _DataDirectory(LittleEndianStructure):
     _pack_ = 1
+    _layout_ = _LAYOUT
     _fields_ = (("VirtualAddress", c_uint32), ("Size", c_uint32))
 
 
 class _SectionHeader(LittleEndianStructure):
     _pack_ = 1
+    _layout_ = _LAYOUT
     _fields_ = (
         ("Name", c_char * 8),
         ("VirtualSize", c_uint32),
@@ -108,7 +113,7 @@ def _optional_header(wide: bool) -> type[LittleEndianStructure]:
         ("NumberOfRvaAndSizes", c_uint32),
         ("DataDirectory", _DataDirectory * _DIRECTORIES),
     )
-    return type("OptionalHeader", (LittleEndianStructure,), {"_pack_": 1, "_fields_": fields})
+    return type("OptionalHeader", (LittleEndianStructure,), {"_pack_": 1, "_layout_": _LAYOUT, "_fields_": fields})
 
 
 @dataclass(frozen=True)

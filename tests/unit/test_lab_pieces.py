@@ -92,6 +92,45 @@ def test_what_is_no_package(text: str) -> None:
     assert packages.parse(text) is None
 
 
+#: What Debian sid's kernel packages depended on in November 2026: kernel and modules have packages of their own.
+_SPLIT = {
+    "linux-image-cloud-amd64": "linux-base-cloud-amd64 (= 7.2.13-1), linux-image-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)",
+    "linux-image-7.2.13+deb14-cloud-amd64": "dracut | initramfs-tools (>= 0.120+deb8u2) | linux-initramfs-tool, "
+    "linux-base-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), linux-binary-7.2.13+deb14-cloud-amd64 (= 7.2.13-1), "
+    "linux-modules-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)",
+    "linux-binary-7.2.13+deb14-cloud-amd64": "linux-base-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)",
+    "linux-modules-7.2.13+deb14-cloud-amd64": "linux-base-7.2.13+deb14-cloud-amd64 (= 7.2.13-1)",
+}
+
+
+def test_the_packages_of_a_split_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(_: packages.Apt, name: str) -> packages.Package | None:
+        text = f"Package: {name}\nVersion: 7.2.13-1\nDepends: {_SPLIT.get(name)}\nSize: 1\n"
+        return packages.parse(text) if name in _SPLIT else None
+
+    monkeypatch.setattr(packages.shutil, "which", lambda name: name)
+    monkeypatch.setattr(packages.Apt, "_show", show)
+    found = [package.name for package in packages.Apt(tmp_path).kernel()]
+    assert found == [
+        "linux-image-7.2.13+deb14-cloud-amd64",
+        "linux-binary-7.2.13+deb14-cloud-amd64",
+        "linux-modules-7.2.13+deb14-cloud-amd64",
+    ]
+
+
+@pytest.mark.parametrize("place", ["boot/vmlinuz-6.1.0-1", "usr/lib/modules/7.2.13+deb14/vmlinuz"])
+def test_the_kernel_of_a_package(tmp_path: Path, place: str) -> None:
+    kernel = tmp_path / place
+    kernel.parent.mkdir(parents=True)
+    kernel.touch()
+    assert recipe.find_kernel(tmp_path) == kernel
+
+
+def test_packages_without_a_kernel(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"hold no boot/vmlinuz-\* or .*modules.*; give --kernel"):
+        recipe.find_kernel(tmp_path)
+
+
 def module(depends: str) -> bytes:
     """A relocatable ELF64 file whose only section beside the names is .modinfo (System V ABI, chapter 4)."""
     info = f"license=GPL\0depends={depends}\0name=x\0".encode()

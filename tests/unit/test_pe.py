@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kgen.media import ImageFormat, Payload
+from kgen.media import ImageFormat, Payload, _pe
 from kgen.media._pe import Machine
 from kgen.media._uefi import GUIDS, offsets
 from kgen.media.efi import application
@@ -22,6 +23,22 @@ LOAD = 0x100000
 KERNEL = Payload(bytes(range(256)) * 33 + b"!", LOAD, LOAD + 12, LOAD + 0x8000)
 PAGE = 4096
 CODE, EXECUTE, WRITE = 0x20, 0x20000000, 0x80000000
+
+
+def test_packed_structures_name_their_layout() -> None:
+    """Python 3.14 warns of those that do not, and 3.19 refuses them."""
+    source = Path(_pe.__file__).read_text(encoding="utf-8")
+    packed = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef | ast.Dict)]
+    names = [_names(node) & {"_pack_", "_layout_"} for node in packed]
+    assert [found for found in names if found] == [{"_pack_", "_layout_"}] * 4
+
+
+def _names(node: ast.ClassDef | ast.Dict) -> set[str]:
+    """The names that a class or a dictionary gives values."""
+    if isinstance(node, ast.Dict):
+        return {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    targets = [target for line in node.body if isinstance(line, ast.Assign) for target in line.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 @pytest.fixture(scope="module", params=list(Machine), ids=lambda machine: machine.name)
