@@ -21,6 +21,7 @@ from kgen.lab.console import Console
 from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
 from kgen.lab.packages import Apt, Package
 from kgen.lab.recipe import BUSYBOX, Choice, Recipe, find_busybox, find_kernel, made_by, recipe
+from kgen.machine import qemu_words
 from kgen.machine.qmp import Qmp
 
 #: The first boot's deadline in seconds, and the saved state's.
@@ -259,7 +260,7 @@ def _save(lab: Lab, control: Qmp, stack: contextlib.ExitStack) -> None:
 
 
 def _last_words(child: Child) -> str:
-    lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
+    lines = qemu_words.causes(child.stderr_lines())[-3:]
     return f"QEMU {child.epitaph()}" + (f": {' / '.join(lines)}" if lines else "")
 
 

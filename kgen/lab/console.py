@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from kgen.errors import MachineError, MachineStuck
 from kgen.host.process import END_SECONDS
+from kgen.machine import qemu_words
 
 #: Lines kept for the message of a stage that failed.
 LAST_LINES = 40
@@ -140,7 +141,7 @@ class Console:
         if word == "said":
             self._said.append(rest)
         elif word == "ended":
-            lines = [line for line in self._said if "warning:" not in line][-SHOWN_LINES:]
+            lines = qemu_words.causes(self._said)[-SHOWN_LINES:]
             self.ended = f"ended with status {rest}" + (f": {' / '.join(lines)}" if lines else "")
         elif word == "linux":
             self.linux = rest

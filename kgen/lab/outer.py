@@ -52,7 +52,7 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
         parts += ["-chardev", f"{backend},id=kgen-{number}"]
         parts += ["-device", f"isa-serial,iobase={port:#x},irq={irq},index={number},chardev=kgen-{number}"]
     if lines and lines.qmp is not None:
-        parts += ["-chardev", f"socket,id=kgen-outer,fd={lines.qmp}", "-mon", "chardev=kgen-outer,mode=control"]
+        parts += ["-chardev", f"socket,id=kgen-outer,fd={lines.qmp}", "-qmp", "chardev:kgen-outer"]
     if restore:
         parts += ["-incoming", f"exec:cat {shlex.quote(str(lab.state))}"]
     return tuple(parts)

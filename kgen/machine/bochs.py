@@ -46,7 +46,8 @@ _VERSION = re.compile(r"Bochs x86 Emulator \S+")
 #: Stopped, Bochs shows the next instruction of every CPU.
 _CPU = re.compile(r"^\((\d+)\) \[", re.MULTILINE)
 _REGISTER = re.compile(r"^r([abcd]x|[sb]p|[sdi][ip])\s*: [0-9a-f]{8}_([0-9a-f]{8})$", re.MULTILINE)
-_FLAGS = re.compile(r"^e(flags) 0x([0-9a-f]{8})", re.MULTILINE)
+#: Bochs 2.7 prints "eflags 0x00000002: id ...", 3.0 "eflags: 0x00000002: id ...".
+_FLAGS = re.compile(r"^e(flags):? 0x([0-9a-f]{8})", re.MULTILINE)
 _ROW = re.compile(r"^0x([0-9a-f]{16}) <[^>]*>:((?:\s+0x[0-9a-f]{2})+)\s*$")
 _LAST_WORDS = "Bochs is exiting with the following message:"
 _TOO_MANY = "too many registered timers"

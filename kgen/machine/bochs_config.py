@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 from kgen.errors import SpecError
+from kgen.host.process import finish
 from kgen.machine.platform import LaunchRequest
 from kgen.media.img import DISK_BYTES
 
@@ -31,8 +34,12 @@ MEDIA = {"img": "disk.img", "iso": "cd.iso"}
 #: Emulated instructions a second: Bochs's clock counts instructions. Few, because firmware and kernel wait for the
 #: clock; and a UART byte takes some hundred instructions, not thousands.
 INSTRUCTIONS_PER_SECOND = 4_000_000
-#: The default model. 'bochs --help cpu' lists them.
-CPU = "bx_generic"
+#: The default model is the first of these that 'bochs --help cpu' lists: Bochs 3 has no bx_generic.
+CPUS = ("bx_generic", "corei7_skylake_x")
+#: From Bochs 3.0 on the debugger has to be asked for; an older Bochs does not know the word.
+DEBUGGER = "-debugger"
+#: For Bochs to print its help.
+_HELP_SECONDS = 10.0
 #: Exactly the geometry of DISK_BYTES.
 CYLINDERS, HEADS, SECTORS = 512, 4, 17
 
@@ -42,6 +49,24 @@ assert CYLINDERS * HEADS * SECTORS * 512 == DISK_BYTES
 def find_binary() -> str | None:
     """Return the path of the Bochs to run, None when there is none."""
     return next((path for path in map(shutil.which, BINARIES) if path), None)
+
+
+def default_cpu(models: str) -> str:
+    """Return the model to take where the user names none, from what ``bochs --help cpu`` prints."""
+    lines = {line.strip() for line in models.splitlines()}
+    return next((name for name in CPUS if name in lines), CPUS[0])
+
+
+def switches(usage: str) -> tuple[str, ...]:
+    """Return the words that start the debugger, from what ``bochs --help`` prints."""
+    return (DEBUGGER,) if re.search(rf"^\s*{DEBUGGER}\s", usage, re.MULTILINE) else ()
+
+
+@functools.cache
+def _help(*topic: str) -> str:
+    """Return what this host's Bochs prints about itself, "" where there is none."""
+    binary = find_binary()
+    return finish((binary, "--help", *topic), _HELP_SECONDS).text if binary else ""
 
 
 def unavailable(request: LaunchRequest) -> str | None:
@@ -68,7 +93,7 @@ def command(request: LaunchRequest) -> tuple[str, ...]:
     Words of the user's own come last: each is a line of a configuration file, and a later line overrides an earlier
     one.
     """
-    return (find_binary() or BINARIES[-1], "-q", "-unlock", "-f", CONFIGURATION, *request.extra)
+    return (find_binary() or BINARIES[-1], "-q", *switches(_help()), "-unlock", "-f", CONFIGURATION, *request.extra)
 
 
 def medium(request: LaunchRequest) -> str:
@@ -101,7 +126,7 @@ def configuration(request: LaunchRequest) -> str:
         "pci: enabled=1, chipset=i440fx, slot1=pcivga",
         "vga: extension=vbe, realtime=0",
         # A triple fault must be reported, not restart the guest.
-        f"cpu: model={request.cpu or CPU}, count={request.cpus}, reset_on_triple_fault=0",
+        f"cpu: model={request.cpu or default_cpu(_help('cpu'))}, count={request.cpus}, reset_on_triple_fault=0",
         f"cpu: ips={INSTRUCTIONS_PER_SECOND}",
         "clock: sync=none, time0=946684800",
         "ata0: enabled=1",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import select
 import socket
 import time
@@ -21,6 +20,7 @@ from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable
 from kgen.evidence.observation import EMULATION_FAILURE
 from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import scratch
+from kgen.machine import qemu_words
 from kgen.machine.platform import Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
 
@@ -33,9 +33,6 @@ _CHILD_SECONDS = 0.25
 #: The same where a channel has broken.
 _ENDING_SECONDS = 0.05
 _NO_QEMU = "is this a QEMU? check --qemu"
-#: QEMU's messages for an unknown board, an unknown CPU model, or an unknown property of one.
-_NO_MACHINE = re.compile(r"unsupported machine type|-machine\.[^ ]+' not found")
-_NO_CPU = re.compile(r"unable to find CPU model|-cpu\.[^ ]+' not found")
 #: QEMU's run states that the guest cannot leave (qapi/run-state.json), in words.
 _DEAD_STATES = {
     "shutdown": "the guest shut down or reset itself; a triple fault does that",
@@ -106,7 +103,7 @@ def _epitaph(child: Child, seconds: float = 0.0) -> str:
     """Return how QEMU has ended, with its last messages; "" while it runs. Wait at most so many seconds for its end."""
     if child.wait(seconds) is None:
         return ""
-    lines = [line for line in child.stderr_lines() if "warning:" not in line][-3:]
+    lines = qemu_words.causes(child.stderr_lines())[-3:]
     return f"QEMU {child.epitaph()}" + (f": {' / '.join(lines)}" if lines else "")
 
 
@@ -335,7 +332,7 @@ class Machine:
             self._wait(0)
 
     def _first_words(self) -> str:
-        lines = self.stderr
+        lines = qemu_words.causes(self.stderr)
         return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
 
 
@@ -353,16 +350,25 @@ def _private_directory() -> Iterator[Path]:
 def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:
     """Return why QEMU did not start: its first error line, or that it printed nothing in time.
 
-    A choice of the user that QEMU does not know is an error in the request, a SpecError.
+    A choice of the user's that QEMU does not know is a mistake in the request, a SpecError; one that it knows and has
+    not, because its package is not installed, is a PlatformUnavailable.
     """
     lines = child.stderr_lines()
-    words = next((line for line in lines if "warning:" not in line), lines[0] if lines else "")
+    words = next(iter(qemu_words.causes(lines)), "")
     if child.poll() is None:
         return MachineError(f"QEMU did not set the machine up within {deadline:g} s", hint=words or _NO_QEMU)
-    for option, chosen, complaint in (("machine", request.machine, _NO_MACHINE), ("cpu", request.cpu, _NO_CPU)):
+    for option, complaint in qemu_words.UNKNOWN.items():
+        chosen = getattr(request, option)
         if chosen is not None and complaint.search(words):
             hint = f"'{Path(child.command[0]).name} -{option} help' lists what there is"
             return SpecError(words, where=f"--{option} {chosen}", hint=hint)
+    lacking = qemu_words.lacking_adapter(words)
+    if lacking and request.vga is not None:
+        adapter, package = lacking
+        hint = (
+            f"install it with 'apt install {package}', or choose another --vga" if package else "choose another --vga"
+        )
+        return PlatformUnavailable(f"this QEMU lacks its {adapter}", where=f"--vga {request.vga}", hint=hint)
     if words:
         return MachineError(words, where="QEMU")
-    return MachineError(f"QEMU {child.epitaph()} without a word", hint=_NO_QEMU)
+    return MachineError(f"QEMU {child.epitaph()} without {'saying why' if lines else 'a word'}", hint=_NO_QEMU)

@@ -114,7 +114,7 @@ class _Supervisor:
 _LINES: tuple[str, ...] = (
     *("-name", "kgen,debug-threads=on"),
     *("-gdb", outer.INNER_GDB),
-    *("-chardev", f"serial,id=kgen-qmp,path={outer.INNER_QMP}", "-mon", "chardev=kgen-qmp,mode=control"),
+    *("-chardev", f"serial,id=kgen-qmp,path={outer.INNER_QMP}", "-qmp", "chardev:kgen-qmp"),
 )
 
 

@@ -96,7 +96,7 @@ def _channels(request: LaunchRequest) -> tuple[str, ...]:
     if given is None:
         return ("-serial", "stdio") if request.serial_port == COM1 else serial_port(request, "stdio")
     serial = serial_port(request, f"socket,fd={given.serial}")
-    qmp = ("-chardev", f"socket,id=kgen-qmp,fd={given.qmp}", "-mon", "chardev=kgen-qmp,mode=control")
+    qmp = ("-chardev", f"socket,id=kgen-qmp,fd={given.qmp}", "-qmp", "chardev:kgen-qmp")
     stub = f"socket,id=kgen-gdb,fd={given.gdb},server=on,wait=off"
     return (*serial, *qmp, "-chardev", stub, "-gdb", "chardev:kgen-gdb")
 

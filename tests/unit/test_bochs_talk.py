@@ -56,6 +56,22 @@ xp /20bx 0x100000
 BYTES = bytes.fromhex("02b0ad1b 00000000 fe4f52e4 ba010000 003d02b0")
 
 
+#: What Bochs 3.0 prints otherwise.
+FLAGS_3 = "eflags: 0x00000002: id vip vif ac vm rf nt IOPL=0 of df if tf sf zf af pf cf"
+USAGE_2 = """\
+  -unlock          unlock Bochs images leftover from previous session
+  -rc filename     execute debugger commands stored in file
+  -dbglog filename specify Bochs internal debugger log file name
+"""
+USAGE_3 = """\
+  -unlock          unlock Bochs images leftover from previous session
+  -debugger        start Bochs internal debugger on startup
+  -rc filename     execute debugger commands stored in file
+"""
+MODELS_2 = "Supported CPU models:\n\nbx_generic\npentium\ncorei7_skylake_x\ntigerlake\n"
+MODELS_3 = "Supported CPU models:\n\ni386\ni486dx4\npentium\ncorei7_skylake_x\n"
+
+
 def settings(request: LaunchRequest) -> dict[str, str]:
     """Everything the configuration says of a subject, by subject."""
     found: dict[str, str] = {}
@@ -131,6 +147,40 @@ def test_what_only_a_qemu_has_is_refused(arguments: tuple[str, ...], words: str)
     result = CliRunner().invoke(main, ["verify", "--instr", "xchg", "--platform", "bochs", *arguments])
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("usage", "models", "switches", "cpu"),
+    [
+        (USAGE_2, MODELS_2, (), "bx_generic"),
+        (USAGE_3, MODELS_3, ("-debugger",), "corei7_skylake_x"),
+        ("", "", (), "bx_generic"),
+    ],
+    ids=["2.7", "3.0", "silent"],
+)
+def test_what_a_release_is_started_with(usage: str, models: str, switches: tuple[str, ...], cpu: str) -> None:
+    assert bochs_config.switches(usage) == switches
+    assert bochs_config.default_cpu(models) == cpu
+
+
+def test_the_help_of_the_bochs_at_hand_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bochs"
+    program.write_text(f"#!/bin/sh\ncase $2 in cpu) echo '{MODELS_3}' ;; *) echo '{USAGE_3}' >&2 ;; esac\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(bochs_config, "BINARIES", ("bochs",))
+    bochs_config._help.cache_clear()
+    try:
+        assert "-debugger" in bochs_config.command(REQUEST)
+        assert "model=corei7_skylake_x," in settings(REQUEST)["cpu"]
+        assert "model=ryzen," in settings(LaunchRequest(kernel=None, cpu="ryzen"))["cpu"]
+    finally:
+        bochs_config._help.cache_clear()
+
+
+def test_registers_of_bochs_3() -> None:
+    old = next(line for line in REGISTERS.splitlines() if line.startswith("eflags"))
+    assert registers_of(1, REGISTERS.replace(old, FLAGS_3)) == registers_of(1, REGISTERS)
 
 
 def test_registers() -> None:

@@ -189,7 +189,7 @@ COMMAND = [
     *("/opt/q/qemu-system-x86_64", "-accel", "kvm", "-no-reboot", "-no-shutdown", "-smp", "4", "-vga", "std"),
     *("-kernel", "/tmp/kgen-1/kernel.elf", "-append", "attend=0x1", "-S", "-device", "pc-testdev"),
     *("-chardev", "socket,id=kgen-serial,fd=6", "-device", "isa-serial,iobase=0x2f8,chardev=kgen-serial"),
-    *("-chardev", "socket,id=kgen-qmp,fd=8", "-mon", "chardev=kgen-qmp,mode=control"),
+    *("-chardev", "socket,id=kgen-qmp,fd=8", "-qmp", "chardev:kgen-qmp"),
     *("-chardev", "socket,id=kgen-gdb,fd=9,server=on,wait=off", "-gdb", "chardev:kgen-gdb"),
 ]
 
