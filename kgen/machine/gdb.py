@@ -22,6 +22,7 @@ from pygdbmi.IoManager import IoManager
 
 from kgen.errors import DebuggerError
 from kgen.host.process import END_SECONDS, Child, spawn
+from kgen.machine.gdb_words import Refusal, is_gone, last_words, refusal
 from kgen.machine.registers import CpuRegisters
 from kgen.resources import data_dir
 
@@ -37,14 +38,7 @@ WRITE_CHUNK = 1024
 _REGISTERS = ("eip", "esp", "ebp", "eflags", "eax", "ebx", "ecx", "edx", "esi", "edi")
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*")
 _CPU = re.compile(r"CPU#(\d+)")
-_GONE = re.compile(r"Remote connection closed|Remote communication error|Connection reset|Broken pipe", re.IGNORECASE)
-_REFUSED = re.compile(r"Connection refused|No such file or directory", re.IGNORECASE)
-_NO_HOST = re.compile(r"cannot resolve|unknown host|not known|name resolution", re.IGNORECASE)
-_NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
-_SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
 _LOOK_BEHIND = "see whether its machine is still there"
-#: gdb's error where it uses the 32-bit ELF's architecture for a 64-bit stub.
-_WIDER = re.compile(r"'g' packet reply is too long")
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
 #: error of the accelerator.
 _FATAL_SIGNALS = {"SIGQUIT": "shut down or triple-faulted", "SIGABRT": "met an internal error of the accelerator"}
@@ -188,7 +182,7 @@ class GdbSession:
         try:
             self._select(address, until)
         except _Refused as error:
-            if architecture is not None or not _WIDER.search(error.message):
+            if architecture is not None or refusal(error.message, "") is not Refusal.WIDER:
                 raise
             # Kept for later connections: current gdbs abort when this error occurs twice.
             self._architecture = "i386:x86-64"
@@ -368,15 +362,16 @@ class GdbSession:
             raise DebuggerError(f"{address} accepted the connection and hung up", hint=hint) from error
         except _Refused as error:
             text = error.message
-            if _NO_HOST.search("".join(self._log)):
+            why = refusal(text, "".join(self._log))
+            if why is Refusal.NO_HOST:
                 raise Unreachable(f"there is no host of that name: {address}") from error
-            if _REFUSED.search(text):
+            if why is Refusal.NO_LISTENER:
                 raise Unreachable(f"no stub listens on {address}") from error
-            if _NO_ROUTE.search(text):
+            if why is Refusal.NO_ROUTE:
                 raise Unreachable(f"{address} cannot be reached: {text}") from error
-            if _SILENT.search(text):
+            if why is Refusal.SILENT:
                 raise DebuggerError(silent) from error
-            if _WIDER.search(text):
+            if why is Refusal.WIDER:
                 raise
             raise DebuggerError(f"{address} does not talk as a gdb stub", hint=f"gdb says: {text}") from error
 
@@ -453,7 +448,7 @@ class GdbSession:
         payload = record["payload"] or {}
         if record["message"] == "error":
             message = " ".join(str(payload.get("msg", "")).split()) or "without a reason"
-            if _GONE.search(message):
+            if is_gone(message):
                 self._connected = self._running = False
                 raise _Gone(f"the target {self._address} is gone")
             raise _Refused(message, where=self._address)
@@ -514,9 +509,8 @@ class GdbSession:
         if "internal-error" in said or "Fatal signal" in said:
             # gdb 13 does that when the connection ends while it reads the registers of a thread.
             return DebuggerError(f"gdb crashed; {_LOOK_BEHIND}", where=self._address)
-        lines = self._child.stderr_lines()
         # gdb 16 and 18 exit instead, without a message
-        hint = lines[-1] if lines else _LOOK_BEHIND if was_connected else ""
+        hint = last_words(self._child.stderr_lines()) or (_LOOK_BEHIND if was_connected else "")
         return DebuggerError(f"gdb {self._child.epitaph()}", where=self._address, hint=hint)
 
 

@@ -14,8 +14,8 @@ MON = (
     "qemu-system-x86_64: -mon chardev=c,mode=control: warning: '-mon' is deprecated, "
     "use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
 )
-#: Of 7.2.22 on a host without the feature.
-FEATURE = "qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.80000001H:ECX.svm [bit 2]"
+#: Of 7.2.22, one a feature that its translator lacks.
+FEATURE = "qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.80000001H:ECX.xop [bit 11]"
 #: Of 10.0.13 and 11.1.3 without qemu-system-modules-spice.
 QXL = "qemu-system-x86_64: QXL VGA not available. Perhaps you want to install qemu-system-modules-spice package?"
 INTERNAL = "KVM internal error. Suberror: 1"
