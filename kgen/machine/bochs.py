@@ -21,7 +21,7 @@ from kgen.evidence.mtree import NOT_ASKED, PathEvidence
 from kgen.host.environment import gathering
 from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import scratch
-from kgen.machine.bochs_config import CONFIGURATION, MEDIA, SERIAL, configuration
+from kgen.machine.bochs_config import CONFIGURATION, LOG, MEDIA, SERIAL, configuration
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.registers import CpuRegisters
 
@@ -53,7 +53,9 @@ _LAST_WORDS = "Bochs is exiting with the following message:"
 _TOO_MANY = "too many registered timers"
 #: Warnings about our own file. Of its cpu lines the user chooses only the model.
 _NO_CPU = re.compile(rf"{CONFIGURATION}:\d+: cpu directive malformed")
-_TRIPLE_FAULT = re.compile(r"3rd \(\d+\) exception with no resolution")
+#: The last words of Bochs up to 3.0; from 3.1 on a warning in its log, "0005901225w[CPU1  ] exception(): 3rd (13) ...
+#: with no resolution", after which the CPU stands still for ever.
+_TRIPLE_FAULT = re.compile(r"^.*3rd \(\d+\) exception with no resolution.*$", re.MULTILINE)
 
 
 def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: AbstractContextManager[None]) -> Bochs:
@@ -70,9 +72,11 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
             (directory / CONFIGURATION).write_text(text, encoding="utf-8")
             (directory / MEDIA[platform.medium(request)]).symlink_to(request.image)
             serial = (directory / SERIAL).open("w+b", buffering=0)
+            undo.callback(serial.close)
+            log = (directory / LOG).open("w+b", buffering=0)
+            undo.callback(log.close)
         except OSError as error:
             raise MachineError(f"no files can be made for Bochs: {error.strerror}", hint="set TMPDIR") from error
-        undo.callback(serial.close)
         try:
             with pinned:
                 child = spawn(command, pipes=True, cwd=directory, guarded=True, offline=True)
@@ -99,7 +103,7 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
             about["versions"] |= {"emulator": _version(banner, child)}
             return about | {"command": list(command), "bochsrc": text.splitlines(), "in_turn": True}
 
-        return Bochs(talk, serial.fileno(), request, platform.patience, facts, undo.pop_all())
+        return Bochs(talk, serial.fileno(), log.fileno(), request, platform.patience, facts, undo.pop_all())
 
 
 def _version(banner: str, child: Child) -> str:
@@ -131,9 +135,7 @@ class Talk:
         lines = self.child.stderr_lines()
         said = [lines[n + 1] for n, line in enumerate(lines[:-1]) if _LAST_WORDS in line]
         words = said[-1] if said else " / ".join(lines[-3:])
-        if _TRIPLE_FAULT.search(words):
-            return f"the guest died of a triple fault; Bochs says: {words}"
-        return f"Bochs {self.child.epitaph()}" + (f": {words}" if words else "")
+        return triple_fault(words) or f"Bochs {self.child.epitaph()}" + (f": {words}" if words else "")
 
     @property
     def prompted(self) -> bool:
@@ -212,7 +214,8 @@ class Talk:
 
 
 class Bochs:
-    """See ``engine.Engine`` and ``engine.Frozen``. ``serial`` is the descriptor of the serial port's file."""
+    """See ``engine.Engine`` and ``engine.Frozen``. ``serial`` and ``log`` are descriptors of the serial port's file and
+    of Bochs's own log."""
 
     supervisor = None
     #: The debugger is part of the emulator: it does not end before it.
@@ -222,6 +225,7 @@ class Bochs:
         self,
         talk: Talk,
         serial: int,
+        log: int,
         request: LaunchRequest,
         patience: float,
         facts: Callable[[], Mapping[str, Any]],
@@ -231,6 +235,8 @@ class Bochs:
         self.pid = talk.child.pid
         self._talk = talk
         self._serial = serial
+        self._log = log
+        self._logged = b""
         self._memory = request.memory_mib << 20
         self._seconds = COMMAND_SECONDS * patience
         self._ends = ends
@@ -268,7 +274,8 @@ class Bochs:
             lines = self._talk.heard.decode(errors="replace").splitlines()
             return f"Bochs stopped the guest: {next(filter(None, map(str.strip, lines)), '')}"
         self._talk.heard = self._talk.heard[-_KEPT:]
-        return self._talk.gone or None
+        self._logged = (self._logged + os.read(self._log, _CHUNK))[-_KEPT:]
+        return self._talk.gone or triple_fault(self._logged.decode(errors="replace")) or None
 
     def freeze(self) -> Bochs:
         if self._running:
@@ -327,6 +334,12 @@ class Bochs:
 
     def join(self, elf: Path) -> tuple[str, ...]:
         return ()
+
+
+def triple_fault(text: str) -> str:
+    """Return how the guest died, in a sentence with Bochs's words, where they speak of a triple fault; otherwise ""."""
+    found = _TRIPLE_FAULT.search(text)
+    return f"the guest died of a triple fault; Bochs says: {found[0].strip()}" if found else ""
 
 
 def registers_of(cpu: int, text: str) -> CpuRegisters:

@@ -28,6 +28,7 @@ SERIAL_PORTS = {0x3F8: "com1", 0x2F8: "com2", 0x3E8: "com3", 0x2E8: "com4"}
 #: syntax.
 CONFIGURATION = "bochsrc"
 SERIAL = "serial.txt"
+LOG = "bochs.log"
 #: By the name of the image's format.
 MEDIA = {"img": "disk.img", "iso": "cd.iso"}
 
@@ -136,8 +137,9 @@ def configuration(request: LaunchRequest) -> str:
         f"{port}: enabled=1, mode=file, dev={SERIAL}",
         # It has no sound card to play on.
         "plugin_ctrl: speaker=0",
-        # A panic ends Bochs, with a message on standard error. Its other messages could fill a disk.
-        "log: /dev/null",
+        # A panic ends Bochs, with a message on standard error. From 3.1 on a triple fault is but a warning, which is
+        # logged by default; older ones know no such setting. Bochs's other messages could fill a disk.
+        f"log: {LOG}",
         "panic: action=fatal",
         "error: action=ignore",
         "info: action=ignore",

@@ -16,7 +16,7 @@ from kgen.cli import main
 from kgen.errors import DebuggerError, SpecError
 from kgen.host.process import spawn
 from kgen.machine import bochs_config
-from kgen.machine.bochs import Talk, bytes_of, registers_of
+from kgen.machine.bochs import Talk, bytes_of, registers_of, triple_fault
 from kgen.machine.platform import LaunchRequest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Bochs is run on Linux only")
@@ -110,7 +110,6 @@ def test_nothing_depends_on_where_and_when() -> None:
     assert set(re.findall(r"\S*/\S*", text)) == {
         "file=$BXSHARE/BIOS-bochs-latest,",
         "file=$BXSHARE/VGABIOS-lgpl-latest",
-        "/dev/null",
     }
     assert "sync=none, time0=946684800" in text
 
@@ -176,6 +175,26 @@ def test_the_help_of_the_bochs_at_hand_decides(tmp_path: Path, monkeypatch: pyte
         assert "model=ryzen," in settings(LaunchRequest(kernel=None, cpu="ryzen"))["cpu"]
     finally:
         bochs_config._help.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        # last words of 2.7
+        ("[CPU1  ] exception(): 3rd (13) exception with no resolution", ""),
+        # in the log of 3.1
+        (
+            "00005901225i[CPU1  ] CR3=0x00000000\n"
+            "00005901225w[CPU1  ] exception(): 3rd (13) exception with no resolution\n"
+            "00005901230i[      ] Ctrl-C detected in signal handler.\n",
+            "00005901225w[CPU1  ] exception(): 3rd (13) exception with no resolution",
+        ),
+    ],
+    ids=["2.7", "3.1"],
+)
+def test_a_triple_fault(said: str, line: str) -> None:
+    assert triple_fault(said) == f"the guest died of a triple fault; Bochs says: {line or said}"
+    assert triple_fault(said.replace("3rd", "2nd")) == ""
 
 
 def test_registers_of_bochs_3() -> None:
