@@ -9,7 +9,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(VENV)/python -m pytest
 # Two workers; tests that weigh a verdict come last, one by one, with the host to themselves (tests/workers.py).
 WORKERS = -n 2
 
-.PHONY: help verify test check soak bench clean
+.PHONY: help verify test check soak bench systems clean
 
 help:
 	@echo 'make verify   install what is missing, ask the question on QEMU/TCG, then on KVM where there is one'
@@ -17,6 +17,7 @@ help:
 	@echo 'make check    ruff, mypy --strict, then the same tests'
 	@echo 'make soak     the long tests'
 	@echo 'make bench    print how fast things are here'
+	@echo 'make systems  verify and test in a fresh clone on each of several distributions; some hours'
 	@echo 'make clean    remove everything that git does not track and make can rebuild'
 
 verify:
@@ -41,6 +42,9 @@ soak:
 bench:
 	@PYTHON='$(PYTHON)' sh scripts/bootstrap.sh run
 	@$(VENV)/python tests/benchmarks/run.py $(BENCH_ARGS)
+
+systems:
+	@python3 scripts/systems.py $(SYSTEMS_ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
