@@ -21,6 +21,7 @@ from test_inspect import Stranger, free_port, stranger
 
 from kgen.build import build
 from kgen.cli import main
+from kgen.host.process import output
 from kgen.machine.platform import Platform
 from kgen.machine.rsp import UNKNOWN, Stub
 from kgen.spec import Case, KernelSpec
@@ -30,7 +31,12 @@ pytestmark = pytest.mark.boot
 ENDLESS = KernelSpec(Case("xchg"), rounds=0, controls=False)
 OTHER = KernelSpec(Case("xchg"), rounds=2, controls=False)
 SHOW_CURSOR = "\x1b[?25h"
-LEFT_RUNNING = "the machine was left running (found running)"
+#: From 8.1 on QEMU's stub does not report a stop to a debugger that attaches, and no one can know how the machine was.
+_VERSION = re.search(r"version (\d+)\.(\d+)", output(["qemu-system-x86_64", "--version"], DEADLINE))
+IS_SILENT = _VERSION is not None and (int(_VERSION[1]), int(_VERSION[2])) >= (8, 1)
+GUESS = "it is taken to have been running, which neither its stub nor a --qmp tells"
+FOUND_RUNNING = GUESS if IS_SILENT else "found running"
+LEFT_RUNNING = f"the machine was left running ({FOUND_RUNNING})"
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +101,25 @@ def test_violations_are_counted_where_they_happen(platform: Platform) -> None:
 def test_one_look(working: Stranger) -> None:
     result = watch(working, "--once", "--qmp", working.qmp)
     assert len(seen_rounds(result.output)) == 1
-    assert f"\nonly one look was requested; {LEFT_RUNNING}\n" in result.output
+    assert "\nonly one look was requested; the machine was left running (found running)\n" in result.output
     assert working.status() == "running"
 
 
 def test_what_was_stopped_stays_so_unless_it_shall_run(working: Stranger, tmp_path: Path) -> None:
     """Told by the stub alone, or by the control socket; after a gdb, which changes how the stub names its threads."""
+    if IS_SILENT:
+        working.inspect(tmp_path, "--after", "stop")
+        assert LEFT_RUNNING in watch(working, "--once").output
+        assert working.status() == "running"
     working.inspect(tmp_path, "--after", "stop")
-    for arguments, found in (((), "found stopped"), (("--qmp", working.qmp), "found paused")):
+    told_by_the_stub = () if IS_SILENT else (((), "found stopped"),)
+    for arguments, found in (*told_by_the_stub, (("--qmp", working.qmp), "found paused")):
         result = watch(working, *arguments)
         assert result.exit_code == 0, result.output
         assert f"the machine stands still; the machine was left stopped ({found})" in result.output
         assert working.status() == "paused"
     result = watch(working, "--continue", "--once")
-    assert "the machine was left running (found stopped)" in result.output
+    assert f"the machine was left running ({GUESS if IS_SILENT else 'found stopped'})" in result.output
     assert working.status() == "running"
 
 
@@ -161,7 +172,8 @@ def test_a_machine_that_somebody_else_stops_is_his(working: Stranger, tmp_path: 
         with contextlib.closing(working.session()) as control:
             control.execute("stop", {}, 10)
         assert run.wait() == 0, run.stderr
-        assert "another debugger stopped the machine; the machine was left stopped (found running)" in run.stdout
+        told = f"another debugger stopped the machine; the machine was left stopped ({FOUND_RUNNING})"
+        assert told in run.stdout
         assert working.status() == "paused"
         with contextlib.closing(working.session()) as control:
             control.execute("cont", {}, 10)
@@ -264,7 +276,7 @@ def test_a_guest_that_dies(tmp_path: Path) -> None:
             with contextlib.closing(machine.session()) as control:
                 control.execute("system_reset", {}, 10)
             assert run.wait() == 10
-            told = "the guest shut down or triple-faulted; the machine was left stopped (found running)"
+            told = f"the guest shut down or triple-faulted; the machine was left stopped ({FOUND_RUNNING})"
             assert run.stderr == f"kgen: error: {machine.gdb}: {told}\n"
         assert machine.status() == "shutdown"
         assert "left stopped (found stopped: shutdown)" in watch(machine).output
