@@ -17,9 +17,24 @@ PACKED: Mapping[bytes, str] = {
     b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it",
     b"\xfd7zXZ": "is compressed by xz; unpack it",
     b"PK\x03\x04": "is a zip archive; unpack it",
+    **{b"BZh%d1AY&SY" % level: "is compressed by bzip2; unpack it" for level in range(1, 10)},
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive; unpack it",
+    b"Rar!\x1a\x07": "is a RAR archive; unpack it",
+    b"\x04\x22\x4d\x18": "is compressed by lz4; unpack it",
+    b"\x02\x21\x4c\x18": "is compressed by lz4; unpack it",
+    b"\x89LZO\x00\r\n\x1a\n": "is compressed by lzop; unpack it",
+    b"LZIP\x01": "is compressed by lzip; unpack it",
+    b"\x5d\x00\x00\x80\x00\xff\xff\xff\xff": "is compressed by lzma; unpack it",
+    b"\x1f\x9d": "is compressed by compress; unpack it",
+    b"MSCF\x00\x00\x00\x00": "is a cabinet archive; unpack it",
+    b"\xff\x06\x00\x00sNaPpY": "is compressed by snappy; unpack it",
+    b"MDMP\x93\xa7": "is a minidump, without the machine's memory; make a full dump",
     b"QFI\xfb": "is a qcow2 disk; dump the memory with dump-guest-memory",
     b"LibvirtQemudSave": "is a saved domain; use 'virsh dump --memory-only --format elf'",
     b"QEVM": "is a migration stream; dump the memory with dump-guest-memory",
+    b"\x89PNG\r\n\x1a\n": "is a picture; read the result code off it, and give that with --code",
+    b"\xff\xd8\xff": "is a picture; read the result code off it, and give that with --code",
+    b"GIF8": "is a picture; read the result code off it, and give that with --code",
     b"\x7fVirtualBox SavedState": "is a saved state; use 'VBoxManage debugvm NAME dumpvmcore'",
 }
 
@@ -46,6 +61,12 @@ _TEXT = re.compile(rb"[\t\n\r\x1b\x20-\x7e]")
 _LEAST_TEXT = 0.3
 #: What makes it a log, whatever else is there; in UTF-16 as well.
 _OURS = tuple(word.encode(coding) for word in ("kgen", "counts:") for coding in ("ascii", "utf-16-le", "utf-16-be"))
+#: So many characters of base64 in a row are no other text.
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n){3,}")
+_HEX_DUMP = re.compile(rb"(?m)^(?:0x)?[0-9a-f]{4,16}[: ]+(?:[0-9a-f]{2,4} +){8,16}")
+_UUENCODED = re.compile(rb"(?m)^begin [0-7]{3} [^\r\n]+\r?\nM")
+_MASKS = re.compile(r"kgen:[0-9]+ [^\n]*(?:\*\*\*|\[MASKED\]|\[REDACTED\])")
+_ENDS = re.compile(r"kgen:[0-9]+ [a-z]+ [^\n]*(?:\.\.\.|\u00e2\u0080\u00a6)(?:\n|$)")
 
 
 def not_a_log(data: bytes) -> str:
@@ -70,4 +91,25 @@ def not_a_log(data: bytes) -> str:
     ours = any(word in data for word in _OURS)
     if not ours and len(_TEXT.findall(head)) < _LEAST_TEXT * len(head):
         return "is hardly any text; is it a serial log, taken at the speed of the port?"
+    return ""
+
+
+def encoded(data: bytes) -> str:
+    """Return the encoding of a log that cannot be read line by line, and what to do with it; "" for no known one."""
+    for pattern, name, program in (
+        (_BASE64, "encoded in base64, as mails are", "base64 -d"),
+        (_UUENCODED, "uuencoded", "uudecode"),
+        (_HEX_DUMP, "a hexadecimal dump", "xxd -r"),
+    ):
+        if pattern.search(data):
+            return f"is {name}; decode it with {program}, and give what comes out"
+    return ""
+
+
+def spoiled(text: str) -> str:
+    """Return what a tool has done to lines of a log that cannot be undone, and what to do; "" for nothing known."""
+    if _MASKS.search(text):
+        return "the CI system has masked parts of lines; keep the log as a file (an artefact) and give that"
+    if _ENDS.search(text):
+        return "lines were cut off and end in dots; capture the serial port to a file and give that"
     return ""

@@ -1,8 +1,8 @@
 """A kernel's results block in a dump of its machine's memory: found by its magic, compared with what the kernel says.
 
 A dump is an ELF core file, whose program headers tell physical addresses (QEMU's dump-guest-memory, VirtualBox's
-dumpvmcore), or any file that holds memory in one piece (pmemsave, VMware's .vmem). It may be larger than our own
-memory, and it may hold more than one kernel's remains.
+dumpvmcore), or its sections (Xen's dump-core), or any file that holds memory in one piece (pmemsave, VMware's .vmem).
+It may be larger than our own memory, and it may hold more than one kernel's remains.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kgen.evidence.records import Record
 from kgen.kernel.plan import layout_of
 from kgen.kernel.protocol import SPEC_MAGIC
 from kgen.kernel.results_block import BUILD_ID_BYTES, LAYOUT_VERSION, LAYOUT_WITHOUT_MEETINGS, MAGIC, KernelState
+from kgen.offline import xen_core
 from kgen.offline.file_kind import PACKED
 from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_CPUS, MIN_CPUS
@@ -74,7 +75,11 @@ class Memory:
             raise ProtocolError(packed)
         self.is_core = False
         parts: Sequence[tuple[int, int, int]] = ((0, 0, size),)
-        if head.startswith(b"\x7fELF"):
+        pages = xen_core.pages(file, size)
+        if pages is not None:
+            parts = pages
+            self.is_core = True
+        elif head.startswith(b"\x7fELF"):
             try:
                 parts = core_segments(file)
                 self.is_core = True

@@ -171,6 +171,9 @@ def _nothing(data: bytes, text: str) -> str:
     other = file_kind.not_a_log(data)
     if other:
         return f"the log {other}"
+    other = file_kind.encoded(data)
+    if other:
+        return f"the log {other}"
     said = loader_messages.last_words(text)
     if said:
         return said
@@ -179,10 +182,10 @@ def _nothing(data: bytes, text: str) -> str:
     return "no line of a kgen kernel is in the log; was it the kernel's image that was booted?"
 
 
-def _broken(shown: str) -> Run:
+def _broken(shown: str, notes: tuple[str, ...] = ()) -> Run:
     """Return a run of which nothing is whole."""
     reason = "nothing but broken lines of a kernel is left of the log"
-    return Run("", None, _seen(None, shown), Verdict(VerdictKind.INCONCLUSIVE, reason))
+    return Run("", None, _seen(None, shown), Verdict(VerdictKind.INCONCLUSIVE, reason), notes)
 
 
 def _run(text: str, shown: str, named: Named | None) -> Run:
@@ -195,7 +198,10 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
         if table is not None:
             seen = replace(_seen(None, shown), rows=table.rows)
             return Run("", None, seen, original_table.judge_table(table, len(_BEGUN.findall(text))))
-        return Run("", None, _seen(None, shown), Verdict(VerdictKind.ERROR, foreign)) if foreign else _broken(shown)
+        other = file_kind.encoded(text.encode("latin-1"))
+        unread = foreign or (f"the log {other}" if other else "")
+        broken = _broken(shown, _spoiled(text))
+        return replace(broken, known=Verdict(VerdictKind.ERROR, unread)) if unread else broken
     seen = replace(_seen(record, shown), rows=log.rows)
     foreign = _foreign(text, log)
     if foreign:
@@ -205,9 +211,16 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
         seen = replace(seen, problems=(builds,))
     spec = named.spec if named else _asked(record, log)
     if spec is None:
-        return Run("", None, seen, Verdict(VerdictKind.INCONCLUSIVE, _unknown(record)))
+        return Run("", None, seen, Verdict(VerdictKind.INCONCLUSIVE, _unknown(record)), _spoiled(text))
     seen = replace(seen, problems=(*seen.problems, *_strangers(spec, log)))
+    notes += () if log.intact else _spoiled(text)
     return Run("", spec, seen, notes=notes + _version_note(log))
+
+
+def _spoiled(text: str) -> tuple[str, ...]:
+    """Return a note on what was done to lines that cannot be undone."""
+    said = file_kind.spoiled(text)
+    return (said,) if said else ()
 
 
 def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line, parse_row
-from kgen.wording import quoted
+from kgen.offline import containers, repair
 
-#: A line of the guest that a terminal has broken is made of at most so many pieces.
-MAX_PIECES = 16
-_SHOWN = 40
-#: No line of the guest is as long, whatever stands in front of it, in characters.
-MAX_LINE = 4096
 #: More foreign characters than these after a closing line are reported.
 _MUCH = 1024
 _SEVEN_BITS = bytes(byte & 0x7F for byte in range(256))
@@ -37,13 +32,7 @@ _START = re.compile(LINE_PREFIX + "0 boot ")
 _END = re.compile(rf"^{LINE_PREFIX}[0-9]+ end [^\n]*\n?", re.MULTILINE)
 #: What looks like the guest's, whole or not.
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE | re.IGNORECASE)
-_NATIVE = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ .* crc=[0-9a-f]{8}$")
-_BEGUN = re.compile(LINE_PREFIX + r"[0-9]+ [a-z]+ ")
-#: What else a line of the guest may begin with, after what a capture tool has put in front.
-_FIRST_WORDS = r"(?=kgen:[0-9]|counts:|TAP version |1\.\.[0-9]|ok [0-9]|not ok [0-9])"
 _BLANKED_ROW = re.compile(r"counts:[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+(-?[0-9]+)")
-_BLANKS = r"[ \t]+"
-_TOKEN = re.compile(r"[0-9]+|[A-Za-z]+|\s+|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,12 +53,14 @@ def clean(data: bytes) -> Capture:
     every line.
     """
     notes: list[str] = []
-    text = _ESCAPES.sub("", _decoded(data, notes))
+    text, packed = containers.unpacked(_decoded(data, notes))
+    notes += [packed] if packed else []
+    text = _ESCAPES.sub("", text)
     text = _CONTROLS.sub("", text)
     text = _LINE_ENDS.sub("\n", text) if "\n" in text else text.replace("\r", "\n")
     lines = [line for line in (each.rstrip(" \t") for each in text.split("\n")) if line]
     if LINE_PREFIX in text or "counts:" in text:
-        lines = [_tabbed(line) for line in _unwrapped(_bare(lines, notes), notes)]
+        lines = [_tabbed(line) for line in repair.restored(lines, notes)]
     cleaned = "\n".join(lines)
     end = max((match.end() for match in _END.finditer(cleaned)), default=len(cleaned))
     behind = len(cleaned) - end
@@ -124,84 +115,6 @@ def _decoded(data: bytes, notes: list[str]) -> str:
         notes.append("characters had their eighth bit set (7 data bits and parity?): it was left out")
         data = seven
     return data.decode("latin-1")
-
-
-def _bare(lines: list[str], notes: list[str]) -> list[str]:
-    """Return the lines without what stands in front of every line of the guest, if the same kind of thing does."""
-    prefixes = []
-    for line in lines:
-        at = _native_at(line)
-        if at is not None:
-            if at == 0:
-                return lines
-            prefixes.append(line[:at])
-    prefixes = prefixes or _before_rows(lines)
-    if not prefixes:
-        return lines
-    shape = "".join(_kind(token) for token in _TOKEN.findall(prefixes[0]))
-    if not all(re.fullmatch(shape, prefix) for prefix in prefixes):
-        return lines
-    # a prefix that ends in a word or a number must not take the line's first one with it
-    front = re.compile(shape + (_FIRST_WORDS if prefixes[0][-1].isalnum() else ""))
-    alone = re.compile(rf"{shape}\s*|{shape.removesuffix(_BLANKS)}")
-    shown = quoted(prefixes[0], _SHOWN)
-    notes.append(f"something stands in front of every line, such as {shown!r}: it was left out")
-    kept = (line for line in lines if not alone.fullmatch(line))
-    return [line[match.end() :] if (match := front.match(line)) else line for line in kept]
-
-
-def _native_at(line: str) -> int | None:
-    """Return where in a line a native one begins that reaches to its end, None where there is none."""
-    skipped = max(0, len(line) - MAX_LINE)
-    if not _NATIVE.search(line, skipped):
-        return None
-    found = (match.start() for match in re.compile(LINE_PREFIX).finditer(line, skipped))
-    return next((at for at in found if parse_line(line[at:]) is not None), None)
-
-
-def _before_rows(lines: list[str]) -> list[str]:
-    """Return what stands in front of the rows of a table, [] where one has nothing in front."""
-    found = [line[: line.index("counts:")] for line in lines if "counts:" in line]
-    return found if all(found) else []
-
-
-def _kind(token: str) -> str:
-    """Return a pattern for tokens of this kind: numbers and words change from line to line, the rest does not."""
-    if token.isascii() and token.isalnum():
-        return "[0-9]+" if token.isdigit() else "[A-Za-z]+"
-    return _BLANKS if token.isascii() and token.isspace() else re.escape(token)
-
-
-def _unwrapped(lines: list[str], notes: list[str]) -> list[str]:
-    """Return the lines, those put together that a terminal has broken: their checksums tell."""
-    made: list[str] = []
-    at = 0
-    broken = 0
-    while at < len(lines):
-        taken, line = 1, lines[at]
-        if _BEGUN.match(line) and not _NATIVE.fullmatch(line):
-            taken, line = _joined(lines, at)
-            broken += taken > 1
-        made.append(line)
-        at += taken
-    if broken:
-        notes.append(f"{broken} lines were broken by a terminal and were put together again")
-    return made
-
-
-def _joined(lines: list[str], at: int) -> tuple[int, str]:
-    """Return how many lines from there make one of the guest's, and that line; one where they do not."""
-    for count in range(2, MAX_PIECES + 1):
-        pieces = lines[at : at + count]
-        if len(pieces) < count or LINE_PREFIX in pieces[-1] or pieces[-1].startswith("counts:"):
-            break
-        width = max(map(len, pieces[:-1]))
-        # a blank at the edge of the terminal is gone
-        for columns in (width, width + 1):
-            line = "".join(piece.ljust(columns) for piece in pieces[:-1]) + pieces[-1]
-            if parse_line(line) is not None:
-                return count, line
-    return 1, lines[at]
 
 
 def _tabbed(line: str) -> str:

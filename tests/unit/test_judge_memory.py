@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import io
+import lzma
 import struct
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ from kgen.cli.judge import _tell
 from kgen.errors import ProtocolError
 from kgen.kernel.protocol import SPEC_MAGIC
 from kgen.kernel.results_block import MAGIC
-from kgen.offline import memory_dump
+from kgen.offline import file_kind, memory_dump
 from kgen.offline.memory_dump import CHUNK, Memory
 from kgen.offline.runs import Run, from_capture, from_dump, from_elf, results
 from kgen.report.results.write import to_json
@@ -94,6 +96,31 @@ def core(*segments: tuple[int, bytes], wide: bool = True, kind: int = 4) -> byte
     return ident + head + table + data
 
 
+def xen_core(
+    start: int, memory: bytes, *, pairs: bool = False, order: int = 1, hole: bool = False, listed: bool = True
+) -> bytes:
+    """A core of Xen's: pages in a section, in an order of their own, and the list of their numbers in another one."""
+    pages = [
+        (start // 4096 + at // 4096, memory[at : at + 4096].ljust(4096, b"\0")) for at in range(0, len(memory), 4096)
+    ]
+    pages = [each for first in range(order) for each in pages[first::order]]
+    pages += [((1 << 64) - 1, b"\xee" * 4096)] if hole else []
+    numbers = b"".join(struct.pack("<QQ", at, at + 7) if pairs else struct.pack("<Q", at) for at, _ in pages)
+    parts = {".shstrtab": b"", ".note.Xen": b"\0" * 24, ".xen_p2m" if pairs else ".xen_pfn": numbers}
+    parts = parts if listed else {".shstrtab": b""}
+    parts[".xen_pages"] = b"".join(page for _, page in pages)
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in parts)
+    parts[".shstrtab"] = names
+    body, table = b"", bytes(64)
+    for name, data in parts.items():
+        entry = {".xen_pages": 4096, ".xen_pfn": 8, ".xen_p2m": 16}.get(name, 0)
+        place = names.index(b"\0" + name.encode() + b"\0") + 1
+        table += struct.pack("<IIQQQQIIQQ", place, 1, 0, 0, 64 + len(body), len(data), 0, 0, 8, entry)
+        body += data
+    head = struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 0, 64 + len(body), 0, 64, 0, 0, 64, len(parts) + 1, 1)
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + head + body + table
+
+
 def runs_of(data: bytes, **more: object) -> tuple[Run, ...]:
     return from_dump(io.BytesIO(data), "memory.bin", **more)  # type: ignore[arg-type]
 
@@ -127,6 +154,9 @@ def forms(each: Machine) -> dict[str, bytes]:
             (each.start + inside, copy[inside:]), (each.start, copy[:inside])
         ),
         "segments that overlap": core((each.start, copy), (each.start, copy), (each.start + 4096, copy[4096:])),
+        "Xen, in order": xen_core(each.start, copy),
+        "Xen, every third page": xen_core(each.start, copy, order=3, hole=True),
+        "Xen, a guest of PV": xen_core(each.start, copy, pairs=True, order=2),
         "an ELF that is no core": core((each.start, b"x" * (-(64 + 56 + 13) % 64) + copy), kind=2),
     }
 
@@ -267,6 +297,49 @@ def test_a_file_that_is_no_dump_is_an_error(data: bytes) -> None:
     assert verdict.kind is ERROR
     assert verdict.reason.startswith("memory.bin: ")
     assert PACKED[data] in verdict.reason
+
+
+def test_every_archive_is_named_by_what_it_is() -> None:
+    """By what the libraries themselves write, where Python has them."""
+    for data, words in (
+        (bz2.compress(bytes(9999)), "is compressed by bzip2; unpack it"),
+        (bz2.compress(bytes(9999), 1), "is compressed by bzip2; unpack it"),
+        (lzma.compress(bytes(9999)), "is compressed by xz; unpack it"),
+        (lzma.compress(bytes(9999), lzma.FORMAT_ALONE), "is compressed by lzma; unpack it"),
+        (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(99), "is a 7z archive; unpack it"),
+        (b"Rar!\x1a\x07\x01\0" + bytes(99), "is a RAR archive; unpack it"),
+        (b"\x04\x22\x4d\x18\x64" + bytes(99), "is compressed by lz4; unpack it"),
+        (b"MDMP\x93\xa7" + bytes(99), "is a minidump, without the machine's memory; make a full dump"),
+    ):
+        assert only(data).reason == f"memory.bin: {words}"
+        assert file_kind.not_a_log(data) == words
+
+
+def test_a_core_of_xen_s_that_is_not_whole_is_named(good: Machine) -> None:
+    whole = xen_core(good.start, good.image, order=3)
+    assert "without the list of its pages" in only(xen_core(good.start, good.image, listed=False)).reason
+    # the sections' headers stand at the end of the file
+    assert only(whole[:-100]).kind is ERROR
+    at = whole.index(b".xen_pages") - whole.index(b".shstrtab") + 1
+    entry = whole.index(struct.pack("<II", at, 1), len(whole) - 64 * 5)
+    longer = whole[: entry + 32] + struct.pack("<Q", 4096) + whole[entry + 40 :]
+    assert "is a core file of Xen's that was cut off" in only(longer).reason
+
+
+@settings(max_examples=draws(60), deadline=None)
+@given(data=st.data(), name=st.sampled_from(["good", "bad"]))
+def test_a_damaged_core_of_xen_s_is_no_other_verdict(
+    good: Machine, bad: Machine, data: st.DataObject, name: str
+) -> None:
+    """Whatever its headers and its list of pages say."""
+    each = good if name == "good" else bad
+    whole = xen_core(each.start, each.image, order=3)
+    pages = whole.index(each.image[:64])
+    places = [*range(pages), *range(len(whole) - 64 * 5, len(whole))]
+    at = data.draw(st.sampled_from(places))
+    changed = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
+    kinds = {ERROR, INCONCLUSIVE} | ({NOT_ATOMIC} if name == "bad" else {only(whole).kind})
+    assert {verdict.kind for verdict in judged(runs_of(changed))} <= kinds
 
 
 def test_a_kernel_that_has_not_begun(good: Machine) -> None:

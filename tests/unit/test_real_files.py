@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from recordings import DIRECTORY
 
 from kgen.cli import main
+from kgen.offline.runs import from_capture, verdicts
 from kgen.report.results import read
 from kgen.verdict.model import OLD_KERNEL, OLD_PROOF, VerdictKind
 
@@ -53,7 +55,46 @@ def test_where_a_devices_lock_makes_every_instruction_atomic() -> None:
     assert "more rounds" not in result.output
 
 
-@pytest.mark.parametrize("name", ["memory-bad.raw.xz", "windows-full.bad.dmp.xz"])
+#: What the logs there were made of.
+GOOD, BAD = (DIRECTORY / f"{name}.log" for name in ("old-tcg-atomic", "old-kvm-lost"))
+
+
+def told(log: bytes) -> list[tuple[VerdictKind, str]]:
+    return [(verdict.kind, verdict.reason) for run in from_capture(log) for verdict in verdicts(run)]
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("bad-stamped-then-good-plain.good.txt", (BAD, GOOD)),
+        ("gitlab-trace.good.txt", (GOOD,)),
+        ("rsyslog.bad.txt", (BAD,)),
+        ("labgrid.bad.txt", (BAD,)),
+        ("mail-qp.bad.txt", (BAD,)),
+        ("mail-words72.good.txt", (GOOD,)),
+        ("docker-json.bad.txt", (BAD,)),
+        ("html-escaped.good.txt", (GOOD,)),
+        ("cat-v.bad.txt", (BAD,)),
+        ("stamped-then-wrapped80.good.txt", (GOOD,)),
+        ("monitor-prompt.good.txt", (GOOD,)),
+    ],
+)
+def test_a_log_as_a_tool_left_it_is_judged_as_the_plain_one(name: str, runs: tuple[Path, ...]) -> None:
+    log = kept(name).read_bytes()
+    plain = [each for run in runs for each in told(run.read_bytes())]
+    assert all(kind is not VerdictKind.ERROR for kind, _ in plain)
+    assert told(log) == plain
+    if BAD in runs:
+        assert (VerdictKind.NOT_ATOMIC, "89 lost, 4 duplicate in 1000 rounds of xchg.32 on vga-text") in plain
+    # by a pipe, too, and with the other run in front of it or behind it
+    result = CliRunner().invoke(main, ["judge", "-"], input=log)
+    assert result.exit_code == max(kind.value for kind, _ in plain) if BAD not in runs else 3, result.output
+    for other in (GOOD, BAD):
+        assert told(log + other.read_bytes()) == plain + told(other.read_bytes())
+        assert told(other.read_bytes() + log) == told(other.read_bytes()) + plain
+
+
+@pytest.mark.parametrize("name", ["memory-bad.raw.xz", "windows-full.bad.dmp.xz", "xen-dump-core.bad.core.xz"])
 def test_memory_of_an_older_kernel_is_still_read(name: str, tmp_path: Path) -> None:
     memory = tmp_path / name.removesuffix(".xz")
     memory.write_bytes(lzma.decompress(kept(name).read_bytes()))
