@@ -24,9 +24,12 @@ from kgen.machine.registers import CpuRegisters
 
 #: Deadline in seconds for an answer that the stub sends at once. Generous: a busy host is slow.
 ANSWER_SECONDS = 10.0
-#: Bytes that one packet reads: QEMU's packets are 4096 characters long, two of which make a byte.
+#: Bytes that one packet reads at most: QEMU's packets are 4096 characters long, two of which make a byte.
 READ_CHUNK = 2000
-#: The longest packet that is taken, in characters: QEMU's have 4096 at most, other stubs' a few times as many.
+#: What frames a packet's text, in characters: $, # and two digits.
+_FRAME = 4
+#: The longest packet that is taken, in characters, packed and unpacked: QEMU's have 4096 at most, other stubs' a few
+#: times as many.
 MAX_PACKET = 1 << 16
 #: More threads than any machine has CPUs.
 MAX_THREADS = 4096
@@ -41,6 +44,14 @@ _NARROW = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflag
 _WIDE = (*"eax ebx ecx edx esi edi ebp esp".split(), *[""] * 8, "eip", "eflags")
 
 
+#: From so many bytes of registers on they are a 64-bit machine's: those of a 32-bit one have 308 to 436, those of a
+#: 64-bit one 536 and more.
+_WIDE_BYTES = 480
+#: A character that is repeated, and how often beyond that, as a character from 29 on.
+_REPEATED = re.compile(rb"([^*])\*([ -~])", re.DOTALL)
+_REPEATS_FROM = 29
+#: What the stub announces about the length of packets.
+_PACKET_SIZE = re.compile(r"(?:^|;)PacketSize=([0-9a-f]{1,8})(?:;|$)", re.IGNORECASE)
 #: What makes a running machine stop, by the protocol.
 _INTERRUPT = b"\x03"
 #: How many characters of an unexpected answer are reported.
@@ -97,11 +108,12 @@ class Halt:
 class Stub:
     """A connection to a stub. Its machine is stopped, except while a call waits for a stop. A context manager.
 
-    Threads are the stub's numbers of CPUs, from 1. ``wide`` is set where the machine is a 64-bit one. ``announced`` is
-    true where the stub reported a stop before the first question: then the machine ran until kgen connected.
+    Threads are the stub's numbers of CPUs, from 1. ``wide`` is whether the machine is a 64-bit one; None decides it by the
+    length of the registers that come. ``announced`` is true where the stub reported a stop before the first question:
+    then the machine ran until kgen connected.
     """
 
-    def __init__(self, address: str | Path, *, wide: bool = False, timeout: float = ANSWER_SECONDS) -> None:
+    def __init__(self, address: str | Path, *, wide: bool | None = None, timeout: float = ANSWER_SECONDS) -> None:
         """Connect to HOST:PORT or to a socket's path, which stops the machine. ``timeout`` is for each answer, in
         seconds. Raises DebuggerError where no stub answers."""
         self._wide = wide
@@ -113,13 +125,17 @@ class Stub:
         self._timeout = timeout
         self._process = _PROCESS
         self._runs = self.announced = False
+        self._chunk = READ_CHUNK
+        self._names: dict[int, str] = {}
         self._socket = self._connect(str(address))
         try:
             question = _Question.now("the stub did not answer", timeout, _BUSY)
             self._send("qSupported:vContSupported+")
-            self.announced = _STOP.match(self._receive(question)) is not None
+            said = self._receive(question)
+            self.announced = _STOP.match(said) is not None
             if self.announced:
-                self._receive(question)
+                said = self._receive(question)
+            self._chunk = _chunk(said)
             self.numbers = self._thread_numbers()
         except BaseException as error:
             left = "" if isinstance(error, _NoStub) else self._abandon()
@@ -191,20 +207,21 @@ class Stub:
 
     def step(self, thread: int) -> Halt:
         """Let one CPU carry out one instruction while the others are stopped."""
-        return self._resume(f"vCont;s:{thread:x}", ANSWER_SECONDS)
+        return self._resume(f"vCont;s:{self._name(thread)}", ANSWER_SECONDS)
 
     def run(self, threads: Collection[int], timeout: float) -> Halt:
         """Let only these CPUs run, until one of them reaches a breakpoint.
 
         Raises DebuggerError where none does within ``timeout`` seconds, GuestCrash where the guest dies.
         """
-        return self._resume("vCont;" + ";".join(f"c:{thread:x}" for thread in sorted(threads)), timeout)
+        return self._resume("vCont;" + ";".join(f"c:{self._name(thread)}" for thread in sorted(threads)), timeout)
 
     def registers(self, thread: int) -> CpuRegisters:
         """Return one CPU's registers."""
-        self._expect(f"Hg{thread:x}", "OK")
+        self._expect(f"Hg{self._name(thread)}", "OK")
         data = self._bytes("g")
-        size, names = (8, _WIDE) if self._wide else (4, _NARROW)
+        wide = len(data) >= _WIDE_BYTES if self._wide is None else self._wide
+        size, names = (8, _WIDE) if wide else (4, _NARROW)
         if len(data) < size * len(names):
             raise self._failed(f"only {len(data)} bytes of registers came")
         words = {
@@ -220,9 +237,10 @@ class Stub:
         """Return bytes at a physical address (the kernel runs without paging). Raises DebuggerError."""
         data = b""
         while len(data) < length:
-            size = min(READ_CHUNK, length - len(data))
+            size = min(self._chunk, length - len(data))
             chunk = self._bytes(f"m{address + len(data):x},{size:x}")
-            if len(chunk) != size:
+            # a stub may answer with less than it was asked for
+            if not 0 < len(chunk) <= size:
                 raise self._failed(f"{size} bytes at {address + len(data):#x} cannot be read")
             data += chunk
         return data
@@ -241,6 +259,9 @@ class Stub:
         for address in sorted(addresses):
             self._expect(f"z0,{address:x},1", "OK")
 
+    def _name(self, thread: int) -> str:
+        return self._names.get(thread, f"{thread:x}")
+
     def _thread_numbers(self) -> tuple[int, ...]:
         question = _Question.now("the stub did not report its threads", self._timeout)
         found: list[int] = []
@@ -252,6 +273,8 @@ class Stub:
                 for name in answer[1:].split(","):
                     process, _, number = name.rpartition(".")
                     found.append(int(number, 16))
+                    # asked in the same form: a stub that names processes may want them named
+                    self._names[found[-1]] = name if process else f"{found[-1]:x}"
                     self._process = f"{int(process[1:], 16):x}" if process else ""
             except ValueError as error:
                 raise self._failed(f"the stub names its threads {_cut(answer)}") from error
@@ -324,7 +347,7 @@ class Stub:
             raise self._gone() from error
 
     def _receive(self, question: _Question) -> str:
-        """Return the next packet's text. Run-length encoding is not asked for, and QEMU does not use it."""
+        """Return the next packet's text, repeated characters written out: any stub may shorten them unasked."""
         tried = False
         while (packet := self._packet(question)) is None:
             left = question.left
@@ -361,13 +384,20 @@ class Stub:
             packet, told, self._data = self._data[start + 1 : end], self._data[end + 1 : end + 3], self._data[end + 3 :]
             if told.lower() == _checksum(packet):
                 self._acknowledge(b"+", question)
-                return packet.decode("latin-1")
+                return self._written_out(packet)
             self._refused = True
             self._acknowledge(b"-", question)
             if question.left <= 0:
                 raise self._late(question)
         self._data = b""  # acknowledgements, and bytes outside packets
         return None
+
+    def _written_out(self, packet: bytes) -> str:
+        """Return a packet's text without run-length encoding. Raises DebuggerError where it is too long then."""
+        length = len(packet) + sum(match[2][0] - _REPEATS_FROM - 2 for match in _REPEATED.finditer(packet))
+        if length > MAX_PACKET:
+            raise self._failed(f"the stub sent a packet of more than {MAX_PACKET} characters", _NO_STUB)
+        return _REPEATED.sub(lambda match: match[1] * (match[2][0] - _REPEATS_FROM + 1), packet).decode("latin-1")
 
     def _acknowledge(self, sign: bytes, question: _Question) -> None:
         self._socket.settimeout(max(0.01, question.left))
@@ -396,6 +426,12 @@ class Stub:
 
     def _gone(self) -> Ended:
         return Ended("the emulator hung up", where=self._where)
+
+
+def _chunk(said: str) -> int:
+    """Return how many bytes to read at a time from a stub that says this of itself."""
+    match = _PACKET_SIZE.search(said)
+    return READ_CHUNK if match is None else max(1, min(READ_CHUNK, (int(match[1], 16) - _FRAME) // 2))
 
 
 def _cut(answer: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 import threading
 import time
@@ -106,7 +107,88 @@ def test_memory_is_read_in_pieces(serve: Serve) -> None:
     assert server.asked[-2:] == ["m1000,7d0", "m17d0,4"]
 
 
-@pytest.mark.parametrize("told", ["", "E14", "abc", "ab"])
+@pytest.mark.parametrize("most", [1, 3, 256])
+def test_a_stub_may_answer_with_less_memory(serve: Serve, most: int) -> None:
+    memory = bytes(at % 251 for at in range(700))
+
+    def answer(asked: str) -> bytes | None:
+        at, size = (int(word, 16) for word in asked[1:].split(","))
+        return packet(memory[at : at + min(size, most)].hex())
+
+    stub, _ = serve(answer)
+    assert stub.read_memory(7, 600) == memory[7:607]
+
+
+@pytest.mark.parametrize(("size", "most"), [("200", 254), ("fff", 2000), ("40", 30), ("6", 1), ("1", 1), ("x", 2000)])
+def test_no_more_is_asked_for_than_the_stub_can_send(tmp_path: Path, size: str, most: int) -> None:
+    def answer(asked: str) -> bytes | None:
+        if asked.startswith("qSupported"):
+            return packet(f"swbreak+;PacketSize={size};hwbreak+")
+        return packet("ab" * int(asked.partition(",")[2], 16)) if asked[0] == "m" else usual(asked)
+
+    server = Server(tmp_path / "gdb", answer)
+    server.start()
+    with Stub(tmp_path / "gdb") as stub:
+        assert stub.read_memory(0, most + 1) == b"\xab" * (most + 1)
+    assert server.asked[-2:] == [f"m0,{most:x}", f"m{most:x},1"]
+
+
+def shortened(text: str) -> bytes:
+    """A packet in which every run of four and more is shortened, as long ones as one printable character can say."""
+
+    def run(match: re.Match[str]) -> str:
+        count = len(match[0])
+        while chr(count + 28) in "#$+-":
+            count -= 1
+        return f"{match[1]}*{chr(count + 28)}" + match[1] * (len(match[0]) - count)
+
+    return packet(re.sub(r"(.)\1{3,96}", run, text))
+
+
+@pytest.mark.parametrize("memory", [bytes(600), b"\x11" * 5 + bytes(9) + b"\xff" * 300, bytes(range(256)), b"\0\0\1"])
+def test_repeated_characters_may_be_shortened(serve: Serve, memory: bytes) -> None:
+    stub, _ = serve(lambda asked: shortened(memory.hex()))
+    assert stub.read_memory(0, len(memory)) == memory
+
+
+def test_the_manual_s_example_of_run_lengths(serve: Serve) -> None:
+    """gdb's manual: "0* " means "0000"."""
+    stub, _ = serve(lambda asked: packet("0* 0* "))
+    assert stub.read_memory(0, 4) == bytes(4)
+
+
+def test_a_packet_that_is_long_when_written_out_is_one_line(serve: Serve) -> None:
+    stub, _ = serve(lambda asked: packet("0*~" * 1000))
+    with pytest.raises(DebuggerError, match="a packet of more than 65536 characters"):
+        stub.read_memory(0, 4)
+
+
+@pytest.mark.parametrize("wide", [None, True])
+@pytest.mark.parametrize("size", [536, 560, 608, 1000])
+def test_registers_of_64_bits_are_known_by_their_length(tmp_path: Path, wide: bool | None, size: int) -> None:
+    words = b"".join(value.to_bytes(8, "little") for value in range(1, 19)).ljust(size, b"\0")
+    server = Server(tmp_path / "gdb", lambda asked: packet(words.hex()) if asked == "g" else usual(asked))
+    server.start()
+    with Stub(tmp_path / "gdb", wide=wide) as stub:
+        found = stub.registers(1)
+    assert (found.eax, found.ebx, found.ecx, found.edx, found.eip, found.eflags) == (1, 2, 3, 4, 17, 18)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"), [("p1.1,p1.2", "p1.2"), ("p1.1", "2"), ("01,02", "2"), ("pa.1,pa.2", "pa.2")]
+)
+def test_threads_are_asked_for_as_the_stub_names_them(tmp_path: Path, names: str, asked: str) -> None:
+    said = USUAL | {"qfThreadInfo": f"m{names}"}
+    server = Server(
+        tmp_path / "gdb", lambda question: packet(said.get(question, "00" * 312 if question == "g" else "OK"))
+    )
+    server.start()
+    with Stub(tmp_path / "gdb") as stub:
+        assert stub.registers(2).cpu == 1
+    assert f"Hg{asked}" in server.asked
+
+
+@pytest.mark.parametrize("told", ["", "E14", "abc", "ab" * 5])
 def test_memory_that_cannot_be_read(serve: Serve, told: str) -> None:
     stub, _ = serve(lambda asked: packet(told))
     with pytest.raises(DebuggerError):
