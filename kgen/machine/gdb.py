@@ -12,7 +12,7 @@ import re
 import select
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,8 @@ from pygdbmi.IoManager import IoManager
 
 from kgen.errors import DebuggerError
 from kgen.host.process import END_SECONDS, Child, spawn
+from kgen.host.temporary import scratch
+from kgen.machine.gdb_registers import CORE_BYTES, MAX_BYTES, description
 from kgen.machine.gdb_words import Refusal, is_gone, last_words, refusal
 from kgen.machine.registers import CpuRegisters
 from kgen.resources import data_dir
@@ -39,6 +41,11 @@ _REGISTERS = ("eip", "esp", "ebp", "eflags", "eax", "ebx", "ecx", "edx", "esi", 
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*")
 _CPU = re.compile(r"CPU#(\d+)")
 _LOOK_BEHIND = "see whether its machine is still there"
+#: How many bytes of registers a 64-bit stub has sent to a gdb that took the 32-bit ELF's architecture.
+_WIDER = re.compile(r"'g' packet reply is too long(?: \(expected [0-9]+ bytes, got ([0-9]{1,6}) bytes\))?")
+#: gdb repeats packets it refuses, thousands of digits; so many characters of one are reported.
+_PACKET = re.compile(r"[0-9A-Fa-fxX*]{64,}")
+_PACKET_SHOWN = 16
 #: QEMU's stub reports a machine that cannot go on with these: SIGQUIT after a triple fault, SIGABRT after an internal
 #: error of the accelerator.
 _FATAL_SIGNALS = {"SIGQUIT": "shut down or triple-faulted", "SIGABRT": "met an internal error of the accelerator"}
@@ -84,6 +91,7 @@ class GdbSession:
         self._started_until = started_until
         self._pipe = _Pipe(child.stdout.fileno(), closefd=False)
         self._io = IoManager(child.stdin, self._pipe, None)
+        self._files = ExitStack()
         self._token = 0
         self._results: dict[int, dict[str, Any] | None] = {}
         self._console: list[str] = []
@@ -187,7 +195,7 @@ class GdbSession:
             # Kept for later connections: current gdbs abort when this error occurs twice.
             self._architecture = "i386:x86-64"
             self._command(f"-gdb-set architecture {self._architecture}", timeout)
-            self._select(address, until)
+            self._select_wide(address, until, timeout)
         self._connected = True
         self._running = False
         self._numbers = self._register_numbers()
@@ -340,6 +348,7 @@ class GdbSession:
         """
         self._connected = False
         self._child.kill()
+        self._files.close()
 
     def _leave(self, command: str) -> None:
         self.interrupt()
@@ -374,6 +383,23 @@ class GdbSession:
             if why is Refusal.WIDER:
                 raise
             raise DebuggerError(f"{address} does not talk as a gdb stub", hint=f"gdb says: {text}") from error
+
+    def _select_wide(self, address: str, until: float, timeout: float) -> None:
+        """Connect to a 64-bit stub; one that does not describe its registers and has more than gdb expects, too."""
+        try:
+            self._select(address, until)
+        except _Refused as error:
+            match = _WIDER.search(error.message)
+            size = int(match[1] or 0) if match else 0
+            if not CORE_BYTES <= size <= MAX_BYTES:
+                hint = f"gdb says: {error.message}"
+                raise DebuggerError(f"{address} has registers that gdb does not know", hint=hint) from error
+            # read again at a later connection
+            file = self._files.enter_context(scratch()) / "registers.xml"
+            file.write_text(description(size), encoding="ascii")
+            # the setting would take quotes for a part of the name
+            self._command(f"-interpreter-exec console {_quote(f'set tdesc filename {file}')}", timeout)
+            self._select(address, until)
 
     def _register_numbers(self) -> dict[str, int]:
         """Return gdb's number of each register that kgen shows; a 64-bit stub has them under their 64-bit names."""
@@ -447,7 +473,7 @@ class GdbSession:
         assert record is not None
         payload = record["payload"] or {}
         if record["message"] == "error":
-            message = " ".join(str(payload.get("msg", "")).split()) or "without a reason"
+            message = without_packets(" ".join(str(payload.get("msg", "")).split()) or "without a reason")
             if is_gone(message):
                 self._connected = self._running = False
                 raise _Gone(f"the target {self._address} is gone")
@@ -528,6 +554,11 @@ class _Refused(DebuggerError):
 
 class _Gone(DebuggerError):
     """The connection to the stub ended."""
+
+
+def without_packets(text: str) -> str:
+    """Return what gdb says, with its long packets cut."""
+    return _PACKET.sub(lambda match: f"{match[0][:_PACKET_SHOWN]}... ({len(match[0])} digits)", text)
 
 
 def _quote(text: str) -> str:

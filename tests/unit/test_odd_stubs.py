@@ -1,0 +1,89 @@
+"""Stubs that do what the protocol allows and QEMU's does not, seen by kgen watch and kgen inspect.
+
+A stub without a machine (../shared/cases/fakestub.py) serves the memory that a recorded run has left."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from test_judge_memory import Machine, machine
+
+from kgen.cli import main
+from kgen.machine.gdb import without_packets
+from kgen.machine.gdb_registers import CORE_BYTES, description
+
+STUB = Path(__file__).resolve().parents[3] / "shared" / "cases" / "fakestub.py"
+OPTIONS = [
+    (),
+    ("--rle",),
+    ("--packet-size", "200"),
+    ("--short", "256"),
+    ("--short", "100", "--rle"),
+    ("--pid",),
+    ("--wide",),
+    ("--wide", "--rle", "--packet-size", "600", "--pid"),
+]
+
+
+@pytest.fixture(scope="module")
+def bad() -> Machine:
+    return machine("kvm-lost")
+
+
+@contextmanager
+def stub(memory: Path, options: tuple[str, ...]) -> Iterator[str]:
+    """The address of one that listens."""
+    if not STUB.is_file():
+        pytest.skip("there is no ../shared/cases/fakestub.py")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(STUB), str(memory), "--port", str(port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"listening")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="there is no gdb")
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+def test_a_stub_that_is_not_qemu_s(bad: Machine, tmp_path: Path, options: tuple[str, ...]) -> None:
+    memory, elf = tmp_path / "memory.raw", tmp_path / "kernel.elf"
+    # VGA memory lies behind what was recorded
+    memory.write_bytes(bad.raw + bytes(1 << 20))
+    elf.write_bytes(bad.kernel.elf.data)
+    with stub(memory, options) as address:
+        watched = CliRunner().invoke(main, ["watch", address, str(elf)])
+        assert watched.exit_code == 0, watched.output
+        assert "violations 5 (lost 3 duplicate 2)" in watched.output
+        inspected = CliRunner().invoke(main, ["inspect", str(elf), address])
+        assert inspected.exit_code == 3, inspected.output
+        assert "\nNOT_ATOMIC: 3 lost, 2 duplicate in 1000 rounds of xchg.32 on vga-text\n" in inspected.output
+        assert not re.search(r"[0-9a-f]{64}", inspected.output)
+
+
+@pytest.mark.parametrize("size", [CORE_BYTES, 560, 608, 1048])
+def test_a_description_has_as_many_bytes_as_the_stub_sends(size: int) -> None:
+    root = ElementTree.fromstring(description(size))
+    registers = list(root.iter("reg"))
+    assert sum(int(register.attrib["bitsize"]) for register in registers) == 8 * size
+    assert len({register.attrib["name"] for register in registers}) == len(registers)
+
+
+def test_gdb_s_long_packets_are_cut() -> None:
+    said = "Remote 'g' packet reply is too long (expected 560 bytes, got 608 bytes): " + "00" * 608
+    assert without_packets(said) == f"{said[:-1216]}0000000000000000... (1216 digits)"
+    assert without_packets("no packet: " + "ab" * 20) == "no packet: " + "ab" * 20
