@@ -108,9 +108,9 @@ class Halt:
 class Stub:
     """A connection to a stub. Its machine is stopped, except while a call waits for a stop. A context manager.
 
-    Threads are the stub's numbers of CPUs, from 1. ``wide`` is whether the machine is a 64-bit one; None decides it by the
-    length of the registers that come. ``announced`` is true where the stub reported a stop before the first question:
-    then the machine ran until kgen connected.
+    Threads are the stub's numbers of CPUs, from 1. ``wide`` is whether the machine is a 64-bit one; None decides it by
+    the length of the registers that come. ``announced`` is true where the stub reported a stop before the first
+    question: then the machine ran until kgen connected.
     """
 
     def __init__(self, address: str | Path, *, wide: bool | None = None, timeout: float = ANSWER_SECONDS) -> None:
