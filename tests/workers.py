@@ -1,7 +1,7 @@
-"""How `pytest -n` shares the tests out: those that weigh a verdict last, on one worker, all others on all of them.
+"""How `pytest -n` shares the tests out: those that must see a proof last, on one worker, all others on all of them.
 
-Whether a control shows enough is a matter of how CPUs contend, and a second machine or a busy host would change that.
-All else, a boot or a debugger's session, only takes longer.
+How soon there is a proof is a matter of how often CPUs meet, and a second machine or a busy host changes that. All else
+holds on any host and only takes longer: a boot, a debugger's session, a defect that is found.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScheduling
 from xdist.workermanage import WorkerController
 
-#: Files of tests/boot whose tests need the host to themselves: on a busy one CPUs hardly meet, in ten runs neither.
-_ALONE = frozenset(
+#: Files of tests/boot whose tests must see ATOMIC: on a busy host CPUs hardly meet, and a proof takes much longer.
+_ALONE = frozenset({"test_api_docs.py", "test_proofs.py"})
+#: Files of tests/boot that take longest on an idle host, the longest first. They begin first, so that no worker is left
+#: with one of them at the end; a file that is not here has its turn after them, in the order of its name.
+_LONG = tuple(
     f"test_{name}.py"
     for name in (
-        *("api_docs", "mutants", "pytest_machines", "scene"),
-        *("suite", "targets", "verify"),
+        *("cli_verify", "inspect", "screen", "lab", "mutants", "kills", "gdb_commands", "suite_faults"),
+        *("kernel_cpus", "watch", "target_places", "kernel_faults", "kernel_boot", "lying_guests", "verify"),
     )
 )
 _BOOT, _SOAK = PurePosixPath("tests/boot"), PurePosixPath("tests/soak")
@@ -28,8 +31,8 @@ _CHUNK = 16
 
 
 class VerdictsLast(LoadScheduling):
-    """First the files of tests that boot something, whole, for they share machines; then what boots nothing, in small
-    portions; then, on one worker and in their order, the tests that need the host to themselves."""
+    """First the files of tests that boot something, whole, for they share machines, the longest first; then what boots
+    nothing, in small portions; then, on one worker and in their order, the tests that need the host to themselves."""
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
         super().__init__(config, log)
@@ -44,7 +47,8 @@ class VerdictsLast(LoadScheduling):
         boots = [index for index in self.pending if _boots(tests[index]) and not needs_the_host(tests[index])]
         others = [index for index in self.pending if not _boots(tests[index])]
         if boots:
-            given = [index for index in boots if _file(tests[index]) == _file(tests[boots[0]])]
+            longest = min(boots, key=lambda index: (_turn(tests[index]), index))
+            given = [index for index in boots if _file(tests[index]) == _file(tests[longest])]
         elif others:
             given = others[:_CHUNK]
         elif node is self._last(node):
@@ -58,8 +62,11 @@ class VerdictsLast(LoadScheduling):
         self.node2pending[node].extend(given)
         node.send_runtest_some(given)
         if len(self.node2pending[node]) == 1:
-            # a worker begins a test when it knows the next one
-            self._send_tests(node, num)
+            # a worker begins a test when it knows the next one, or that there is none
+            if self.pending:
+                self._send_tests(node, num)
+            else:
+                node.shutdown()
 
     def _last(self, node: WorkerController) -> WorkerController:
         """The worker that has the host to itself: the first to ask, and where that one has died the next."""
@@ -73,6 +80,13 @@ def needs_the_host(test: str) -> bool:
     """Whether the test of that id is one that nothing may run beside."""
     path = _file(test)
     return _SOAK in path.parents or (path.parent == _BOOT and path.name in _ALONE)
+
+
+@cache
+def _turn(test: str) -> int:
+    """When the file of a test that boots something is begun, among all such files."""
+    name = _file(test).name
+    return _LONG.index(name) if name in _LONG else len(_LONG)
 
 
 @cache

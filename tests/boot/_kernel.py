@@ -86,11 +86,14 @@ def run(
 
 
 def run_until(
-    well: Callable[[Observation, Verdict], object], kernel: Kernel, times: int = 10
+    well: Callable[[Observation, Verdict], object],
+    kernel: Kernel,
+    times: int = 10,
+    platform: str | Platform = "qemu-tcg",
 ) -> tuple[Observation, Verdict]:
-    """The first of at most ten runs on TCG that is as wanted: the CPUs of a busy machine may not meet in one run."""
+    """The first of at most ten runs that is as wanted: the CPUs of a busy machine may not meet in one run."""
     for _ in range(times):
-        seen, verdict = run(kernel)
+        seen, verdict = run(kernel, platform)
         if well(seen, verdict):
             break
     return seen, verdict

@@ -1,12 +1,16 @@
-"""Every example in docs/api.md, run as it stands there: in one directory, one after the other."""
+"""Every example in docs/api.md, run as it stands there: in one directory, one after the other, in one process.
+
+Two of them demand a proof, and so have the host to themselves.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,29 +52,66 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("api")
 
 
-def _run(words: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+#: Runs programs one after the other, each as if it were alone, and notes what became of each: "" or its traceback.
+_ONE_PROCESS = """
+import json, runpy, sys, traceback
+ended = {}
+for name in sys.argv[1:]:
+    try:
+        runpy.run_path(name + ".py", run_name="__main__")
+        ended[name] = ""
+    except BaseException:
+        ended[name] = traceback.format_exc()
+    with open("ended.json", "w") as file:
+        json.dump(ended, file)
+"""
+#: For all of them, in seconds. One alone asks for a proof of up to 300.
+_ALL = 600.0
+pytestmark = pytest.mark.timeout(_ALL + 100)
+
+
+def _run(words: list[str], directory: Path, seconds: float = DEADLINE) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, cwd=directory, env=environment(), capture_output=True, text=True, timeout=DEADLINE, check=False
+        words, cwd=directory, env=environment(), capture_output=True, text=True, timeout=seconds, check=False
     )
 
 
-@pytest.mark.parametrize(
-    "example", [each for each in EXAMPLES if each.language == "python"], ids=lambda each: each.name
-)
-def test_a_python_example_runs(example: Example, directory: Path) -> None:
+def _file_of(example: Example) -> str:
+    """The name of a file that an example is to have, as its first line says, or its own: without the ending."""
     first = example.text.partition("\n")[0]
-    if first.startswith("# needs /dev/kvm"):
-        reason = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
-        if reason:
-            pytest.skip(f"qemu-kvm: {reason}")
-    if first.startswith("# test_"):
-        # the commands below it run it
-        (directory / first.removeprefix("# ")).write_text(example.text)
-        return
-    file = directory / "example.py"
-    file.write_text(example.text)
-    done = _run([sys.executable, file.name], directory)
+    return first.removeprefix("# ").removesuffix(".py") if first.startswith("# test_") else example.name
+
+
+def _not_here(example: Example) -> str:
+    """Why an example cannot run on this host; "" where it can."""
+    if not example.text.startswith("# needs /dev/kvm"):
+        return ""
+    return platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
+
+
+PYTHON = tuple(example for example in EXAMPLES if example.language == "python")
+#: The others are run by the commands below them.
+PROGRAMS = tuple(example for example in PYTHON if _file_of(example) == example.name)
+
+
+@pytest.fixture(scope="module")
+def ended(directory: Path) -> Mapping[str, str]:
+    """What became of each example, by its name: "" or its traceback."""
+    for example in PYTHON:
+        (directory / f"{_file_of(example)}.py").write_text(example.text, encoding="utf-8")
+    names = [example.name for example in PROGRAMS if not _not_here(example)]
+    done = _run([sys.executable, "-c", _ONE_PROCESS, *names], directory, _ALL)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    found: dict[str, str] = json.loads((directory / "ended.json").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("example", PROGRAMS, ids=lambda each: each.name)
+def test_a_python_example_runs(example: Example, ended: Mapping[str, str]) -> None:
+    reason = _not_here(example)
+    if reason:
+        pytest.skip(f"qemu-kvm: {reason}")
+    assert ended[example.name] == "", f"{example.name}:\n{ended[example.name]}"
 
 
 COMMANDS = [
@@ -78,6 +119,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.usefixtures("ended")
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "qemu-kvm" not in line])
 def test_a_pytest_command_runs(line: str, directory: Path) -> None:
     program, *words = shlex.split(line, comments=True)

@@ -13,6 +13,9 @@ from running import kgen
 from kgen.report.results.document import SCHEMA
 from kgen.verdict.model import VerdictKind
 
+#: Of which a machine without LOCK loses some in a hundred where its CPUs meet.
+ROUNDS = "5000"
+ATTEMPTS = 4
 #: The sections with commands: one that asks kgen, and one that does without its run control.
 STEPS = ("Steps to reproduce", "The same by hand")
 
@@ -30,7 +33,7 @@ def report(tmp_path: Path, *words: str) -> tuple[int, str]:
 def test_the_commands_reproduce_the_verdict(tmp_path: Path) -> None:
     """Without LOCK, which no machine makes atomic: with kgen, and by hand from the image that kgen builds."""
     code, text = report(
-        tmp_path, "--instr", "xadd", "--no-lock", "--rounds", "50000", "--no-controls", "--vga", "cirrus"
+        tmp_path, "--instr", "xadd", "--no-lock", "--rounds", ROUNDS, "--no-controls", "--vga", "cirrus"
     )
     assert code == VerdictKind.NOT_ATOMIC.value
     blocks = [block for section in STEPS for block in shell_blocks(text, section)]
@@ -40,7 +43,9 @@ def test_the_commands_reproduce_the_verdict(tmp_path: Path) -> None:
     for commands in blocks:
         assert "-vga cirrus" in commands.replace("--vga", "-vga")
         again = paste(commands, empty)
-        if again.code == VerdictKind.INCONCLUSIVE.value:
+        for _ in range(ATTEMPTS - 1):
+            if again.code != VerdictKind.INCONCLUSIVE.value:
+                break
             # nothing was seen: a busy machine keeps the CPUs apart
             again = paste(commands, empty)
         assert again.code == code, f"{commands}{again.stdout}{again.stderr}"

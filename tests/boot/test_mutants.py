@@ -4,28 +4,39 @@ The long counts are in tests/soak/soak_mutants.py."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
 from _kernel import built, run, run_until
 from mutants import LIES, MUTANTS
 
+from kgen.evidence.observation import Observation
 from kgen.kernel.results_block import Role
 from kgen.spec import Case, KernelSpec
-from kgen.verdict.model import VerdictKind
+from kgen.verdict.model import Verdict, VerdictKind
 
 #: Tokens are few, so that it is the chain that finds what tokens cannot show.
 SPEC = KernelSpec(Case("xchg"), rounds=100, proof_seconds=20)
-#: What is no proof whatever it shows need not go on for long.
-BRIEF = replace(SPEC, proof_seconds=5)
+#: What is no proof whatever it shows need not go on for long: for as long as an honest kernel's proof takes.
+BRIEF = replace(SPEC, proof_seconds=3)
+#: Of these the proof stays clean and it is the tokens that are lost: what comes before them may be short.
+BY_TOKENS = frozenset({"neighbour"})
 #: Those that show in hardly any batch are for the soak.
 FREQUENT = ("split", "split-10", "split-puts", "split-one-cpu", "lost-500", "neighbour", "half")
+
+
+@functools.cache
+def found(name: str) -> tuple[Observation, Verdict]:
+    """The run in which that defect showed; on a busy machine it may take more than one to get there."""
+    spec = replace(SPEC, proof_seconds=1) if name in BY_TOKENS else SPEC
+    return run_until(lambda _, verdict: verdict.kind is VerdictKind.NOT_ATOMIC, built(spec, MUTANTS[name]))
 
 
 @pytest.mark.parametrize("name", FREQUENT)
 def test_a_defect_is_found(name: str) -> None:
     """By tokens or by the chain of the same boot; the sanity control, the same exchange on RAM, stays clean."""
-    seen, verdict = run_until(lambda _, found: found.kind is VerdictKind.NOT_ATOMIC, built(SPEC, MUTANTS[name]))
+    seen, verdict = found(name)
     assert verdict.kind is VerdictKind.NOT_ATOMIC, verdict.reason
     assert seen.memory is not None
     assert all(not phase.total for phase in seen.memory.phases if phase.role is Role.SANITY)
@@ -33,8 +44,7 @@ def test_a_defect_is_found(name: str) -> None:
 
 def test_a_split_put_is_the_chain_s() -> None:
     """Only exchanges of a value that is not 0 are split, so no take is: tokens alone cannot show it."""
-    kernel = built(SPEC, MUTANTS["split-puts"])
-    seen, verdict = run_until(lambda _, found: found.kind is VerdictKind.NOT_ATOMIC, kernel)
+    seen, verdict = found("split-puts")
     assert verdict.kind is VerdictKind.NOT_ATOMIC
     assert "(chain)" in verdict.reason
     assert seen.memory is not None
