@@ -16,12 +16,13 @@ from pathlib import Path
 MARK = "KGEN_TEST_RUN"
 #: For a run to end, in seconds, on a loaded machine.
 DEADLINE = 120.0
+#: Variables that would change what kgen prints.
+UNWANTED = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "KGEN_TRACEBACK", "COLUMNS")
 
 
 def environment(**changes: str) -> dict[str, str]:
     """Ours, so that the child finds kgen as we do, without what would change what it prints."""
-    unwanted = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "KGEN_TRACEBACK", "COLUMNS")
-    ours = {name: value for name, value in os.environ.items() if name not in unwanted}
+    ours = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     return ours | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUNBUFFERED": "1"} | changes
 
 
@@ -76,7 +77,7 @@ class Run:
     def started(self, name: str) -> int | None:
         """The process id of the machine or debugger it has started, by the beginning of its name; None when there is
         none. A program that is only asked for its version or firmware is neither."""
-        return next((pid for pid, found in marked(self.mark).items() if found.startswith(name) and _works(pid)), None)
+        return next((pid for pid in marked(self.mark, name) if _works(pid)), None)
 
     def await_start(self, name: str, seconds: float = 30.0) -> int:
         """The process id of a program it starts, as soon as it is there."""
@@ -84,7 +85,18 @@ class Run:
         while (pid := self.started(name)) is None:
             assert time.monotonic() < until, f"no {name} was started"
             assert self.process.poll() is None, f"ended before it started a {name}"
-            time.sleep(0.005)
+            time.sleep(0.01)
+        return pid
+
+    def await_work(self, name: str, seconds: float = 0.3) -> int:
+        """The process id of a program it starts, once that has computed for so long: a machine has booted by then, and
+        works on its case."""
+        pid = self.await_start(name)
+        until = time.monotonic() + DEADLINE
+        while computed(pid) < seconds:
+            assert time.monotonic() < until, f"{name} does not work"
+            assert self.process.poll() is None, f"ended while the {name} began"
+            time.sleep(0.02)
         return pid
 
     def assert_nothing_left(self, *, files: bool = True) -> None:
@@ -112,20 +124,28 @@ def in_gdb(join: str, *asked: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def marked(mark: str) -> dict[int, str]:
-    """Living processes whose environment holds the mark: their names by process id."""
+def computed(pid: int) -> float:
+    """Processor time of a process that is there, in seconds."""
+    # proc(5): utime and stime are fields 14 and 15; the name, which is the second, may hold spaces.
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def marked(mark: str, name: str = "") -> dict[int, str]:
+    """Living processes whose environment holds the mark: their names, which begin with ``name``, by process id."""
     wanted = f"{MARK}={mark}".encode()
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted not in (entry / "environ").read_bytes().split(b"\0"):
+            # the name first: most processes have another one, and their environments are long
+            called = (entry / "comm").read_text().strip()
+            if not called.startswith(name) or wanted not in (entry / "environ").read_bytes().split(b"\0"):
                 continue
-            name = (entry / "comm").read_text().strip()
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:  # it ended while we were looking, or is not ours to look at
             continue
         if state != "Z":
-            found[int(entry.name)] = name
+            found[int(entry.name)] = called
     return found
 
 

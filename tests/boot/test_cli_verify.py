@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from _asked import asked, assert_line
 from running import DEADLINE, Run, assert_one_line, in_gdb, kgen
 
 from kgen.kernel.protocol import TABLE_HEADER
@@ -60,23 +61,22 @@ def test_json_on_standard_output_is_all_there_is_on_it(temporary: Path) -> None:
 
 
 def test_exit_codes_are_what_was_asked_for(temporary: Path) -> None:
-    assert kgen(temporary, *QUICK, "--exit-codes", "bisect").process.returncode == 125
-    assert kgen(temporary, *QUICK, "--expect", "inconclusive").process.returncode == 0
-    run = kgen(temporary, *QUICK, "--expect", "known")
-    assert (run.process.returncode, run.stderr) == (4, "kgen: expected ATOMIC, got INCONCLUSIVE\n")
+    assert asked(temporary, *QUICK, "--exit-codes", "bisect").exit_code == 125
+    assert asked(temporary, *QUICK, "--expect", "inconclusive").exit_code == 0
+    run = asked(temporary, *QUICK, "--expect", "known")
+    assert (run.exit_code, run.stderr) == (4, "kgen: expected ATOMIC, got INCONCLUSIVE\n")
 
 
 def test_ram_where_vga_should_be(temporary: Path) -> None:
-    run = kgen(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-vga", "none")
-    assert run.process.returncode == 5, run.stdout
+    run = asked(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-vga", "none")
+    assert run.exit_code == 5, run.stdout
     assert "\nRAM_BACKED: vga-text is ordinary memory here" in run.stdout
 
 
 def test_arguments_that_qemu_refuses(temporary: Path) -> None:
-    assert_one_line(kgen(temporary, *QUICK, "--", "-nonsense"), 9, "QEMU: ", "-nonsense", "invalid option")
-    assert_one_line(kgen(temporary, *QUICK, "--", "-device", "no-such-device"), 9, "QEMU: ", "no-such-device")
-    run = kgen(temporary, *QUICK, "--exit-codes", "bisect", "--", "-nonsense")
-    assert_one_line(run, 125, "-nonsense")
+    assert_line(asked(temporary, *QUICK, "--", "-nonsense"), 9, "QEMU: ", "-nonsense", "invalid option")
+    assert_line(asked(temporary, *QUICK, "--", "-device", "no-such-device"), 9, "QEMU: ", "no-such-device")
+    assert_line(asked(temporary, *QUICK, "--exit-codes", "bisect", "--", "-nonsense"), 125, "-nonsense")
 
 
 def test_a_qemu_that_ends_without_a_word(temporary: Path) -> None:
@@ -88,20 +88,19 @@ def test_a_qemu_that_ends_without_a_word(temporary: Path) -> None:
 def test_a_qemu_that_is_none(temporary: Path, program: str) -> None:
     path = shutil.which(program)
     assert path
-    assert_one_line(kgen(temporary, *QUICK, "--qemu", path), 9, "QEMU")
     file = temporary.parent / "r.json"
-    kgen(temporary, *QUICK, "--qemu", path, "--json", str(file))
+    assert_line(asked(temporary, *QUICK, "--qemu", path, "--json", str(file)), 9, "QEMU")
     assert json.loads(file.read_text())["verdict"]["kind"] == "ERROR"
 
 
 @pytest.mark.parametrize("program", ["true", "cat"])
 def test_a_gdb_that_is_none(temporary: Path, program: str) -> None:
-    run = kgen(temporary, *QUICK, "--gdb", program)
-    assert run.process.returncode == 9
+    run = asked(temporary, *QUICK, "--gdb", program)
+    assert run.exit_code == 9
     if run.stdout:  # it lived long enough for the guest to be seen
         assert "\nERROR: " in run.stdout
     else:
-        assert_one_line(run, 9, "gdb")
+        assert_line(run, 9, "gdb")
 
 
 def test_no_gdb_in_the_path(temporary: Path, tmp_path: Path) -> None:
@@ -110,15 +109,15 @@ def test_no_gdb_in_the_path(temporary: Path, tmp_path: Path) -> None:
     for name in ("qemu-system-i386", "qemu-system-x86_64"):
         if path := shutil.which(name):
             (programs / name).symlink_to(path)
-    run = kgen(temporary, *QUICK, PATH=str(programs))
-    assert_one_line(run, 9, "'gdb' is not to be found; install it with", "--gdb")
+    run = asked(temporary, *QUICK, PATH=str(programs))
+    assert_line(run, 9, "'gdb' is not to be found; install it with", "--gdb")
 
 
 def test_pinning(temporary: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
-    assert kgen(temporary, *QUICK, "--pin", str(cpu)).process.returncode == 4
+    assert asked(temporary, *QUICK, "--pin", str(cpu)).exit_code == 4
     for wrong in ("8000", f"{cpu},8000"):
-        assert_one_line(kgen(temporary, *QUICK, "--pin", wrong), 2, "--pin: this host has no CPU 8000 to pin to")
+        assert_line(asked(temporary, *QUICK, "--pin", wrong), 2, "--pin: this host has no CPU 8000 to pin to")
 
 
 def test_only_qemu_is_pinned(temporary: Path) -> None:
@@ -134,55 +133,54 @@ def test_only_qemu_is_pinned(temporary: Path) -> None:
 @pytest.mark.parametrize("port", ["0x2f8", "0x3e8", "0x2e8", "0x1000"])
 def test_another_serial_port(temporary: Path, port: str) -> None:
     """The machine gets what the kernel talks on."""
-    run = kgen(temporary, *QUICK, "--serial-port", port, "--timeout", "60")
+    run = asked(temporary, *QUICK, "--serial-port", port, "--timeout", "60")
     assert "INCONCLUSIVE: no controls were run" in run.stdout
 
 
 def test_too_few_cpus_are_all_that_is_said(temporary: Path) -> None:
     """Nothing ran: there is no path to speak of, and no power of controls."""
-    run = kgen(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-smp", "2")
-    assert run.process.returncode == 9
+    run = asked(temporary, "verify", "--instr", "xchg", "--rounds", "100", "--", "-smp", "2")
+    assert run.exit_code == 9
     assert "\nERROR: only 2 CPUs started and the case needs 3: give the machine 3 CPUs\n" in run.stdout
     assert "might have been missed" not in run.stdout
     assert "path:" not in run.stdout
 
 
 def test_names_in_any_case(temporary: Path) -> None:
-    run = kgen(temporary, "verify", "--instr", "XCHG", "--target", "RAM", *QUICK[5:])
+    run = asked(temporary, "verify", "--instr", "XCHG", "--target", "RAM", *QUICK[5:])
     assert run.stdout.startswith("xchg.32.ram.token on qemu-tcg\n")
 
 
 def test_monitors_of_ones_own_do_no_harm(temporary: Path, tmp_path: Path) -> None:
     own = ("-qmp", f"unix:{tmp_path}/q,server=on,wait=off", "-monitor", "null", "-serial", "null", "-name", "gdb")
-    assert "INCONCLUSIVE: no controls were run" in kgen(temporary, *QUICK, "--", *own).stdout
+    assert "INCONCLUSIVE: no controls were run" in asked(temporary, *QUICK, "--", *own).stdout
 
 
 def test_a_ctrl_c_that_is_ignored_stays_ignored(temporary: Path) -> None:
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from kgen.cli import main; main()"
-    with Run((*LONG[:-2], "--seconds", "3"), temporary, program=(sys.executable, "-c", program)) as run:
-        run.await_start("gdb")
-        time.sleep(1)
+    with Run((*LONG[:-2], "--seconds", "2"), temporary, program=(sys.executable, "-c", program)) as run:
+        run.await_work("qemu-system")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 4, run.stderr
     assert "Ctrl-C" not in run.stdout
 
 
 def test_a_directory_with_blanks(tmp_path: Path) -> None:
-    assert kgen(tmp_path / "a 'b' c", *QUICK).process.returncode == 4
+    assert asked(tmp_path / "a 'b' c", *QUICK).exit_code == 4
 
 
 def test_too_little_time(temporary: Path) -> None:
     """The debugger reads what there is, and a run that was cut proves nothing."""
-    run = kgen(temporary, *LONG, "--timeout", "1")
-    assert run.process.returncode == 4, run.stdout
+    run = asked(temporary, *LONG, "--timeout", "1")
+    assert run.exit_code == 4, run.stdout
     assert "INCONCLUSIVE" in run.stdout
     assert "the run did not end within 1 s (--timeout)" in run.stdout
 
 
 def test_seconds_end_the_case_in_order(temporary: Path) -> None:
     file = temporary.parent / "r.json"
-    run = kgen(temporary, *LONG[:-2], "--seconds", "1", "--json", str(file))
-    assert run.process.returncode == 4, run.stdout
+    run = asked(temporary, *LONG[:-2], "--seconds", "0.5", "--json", str(file))
+    assert run.exit_code == 4, run.stdout
     result = json.loads(file.read_text())
     assert result["spec"]["rounds"] == 0
     assert result["observation"]["serial"]["complete"]
@@ -191,15 +189,14 @@ def test_seconds_end_the_case_in_order(temporary: Path) -> None:
 
 
 def test_rounds_and_seconds_whichever_is_first(temporary: Path) -> None:
-    run = kgen(temporary, *QUICK, "--seconds", "60")
+    run = asked(temporary, *QUICK, "--seconds", "60")
     assert "\ncounts:\t200\t" in run.stdout
 
 
 def test_ctrl_c_parks_the_guest_and_judges(temporary: Path) -> None:
     file = temporary.parent / "r.json"
     with Run((*LONG, "--json", str(file)), temporary) as run:
-        run.await_start("gdb")
-        time.sleep(1.5)
+        run.await_work("qemu-system")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 4, run.stderr
         run.assert_nothing_left()
@@ -228,8 +225,7 @@ def test_a_second_ctrl_c_gives_up(temporary: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_termination_tidies_up(temporary: Path, number: signal.Signals) -> None:
     with Run(LONG, temporary) as run:
-        run.await_start("gdb")
-        time.sleep(0.3)
+        run.await_work("qemu-system")
         run.process.send_signal(number)
         assert run.wait(20) == 128 + number
         run.assert_nothing_left()
@@ -324,9 +320,7 @@ def test_a_kept_machine_that_dies_ends_the_wait(temporary: Path) -> None:
 
 def test_a_dead_machine_is_not_kept(temporary: Path) -> None:
     with Run((*LONG, "--keep"), temporary) as run:
-        qemu = run.await_start("qemu-system")
-        time.sleep(0.5)
-        os.kill(qemu, signal.SIGKILL)
+        os.kill(run.await_work("qemu-system"), signal.SIGKILL)
         assert run.wait(30) == 10
         run.assert_nothing_left()
     assert "frozen" not in run.stdout
