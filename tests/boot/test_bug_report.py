@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from _asked import asked
 from pasting import paste, shell_blocks
-from running import kgen
 
 from kgen.report.results.document import SCHEMA
 from kgen.verdict.model import VerdictKind
@@ -23,11 +23,11 @@ STEPS = ("Steps to reproduce", "The same by hand")
 def report(tmp_path: Path, *words: str) -> tuple[int, str]:
     """Run kgen verify with these words and --json; its exit code, and the report in Markdown."""
     result = tmp_path / "result.json"
-    run = kgen(tmp_path / "tmp", "verify", "--json", str(result), *words)
+    run = asked(tmp_path / "tmp", "verify", "--json", str(result), *words)
     assert result.exists(), run.stderr
-    told = kgen(tmp_path / "tmp", "report", str(result), "--format", "markdown", "--bundle", str(tmp_path / "bug.zip"))
-    assert told.process.returncode == 0, told.stderr
-    return run.process.returncode, told.stdout
+    told = asked(tmp_path / "tmp", "report", str(result), "--format", "markdown", "--bundle", str(tmp_path / "bug.zip"))
+    assert told.exit_code == 0, told.stderr
+    return run.exit_code, told.stdout
 
 
 def test_the_commands_reproduce_the_verdict(tmp_path: Path) -> None:

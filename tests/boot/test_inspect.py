@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _asked import asked, assert_line, kernel_of
 from _gdb import PoorStub
 from _kernel import built, replaced
+from click.testing import Result
 from running import DEADLINE, Run, assert_one_line, kgen
 
-from kgen.build import build
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
@@ -43,8 +44,11 @@ class Stranger:
     log: Path
     process: int
 
-    def inspect(self, directory: Path, *arguments: str, elf: Path | None = None, gdb: str = "") -> Run:
-        return kgen(directory / "tmp", "inspect", str(elf or self.elf), gdb or self.gdb, *arguments)
+    def inspect(self, directory: Path, *arguments: str, elf: Path | None = None, gdb: str = "") -> Result:
+        return asked(directory / "tmp", "inspect", str(elf or self.elf), gdb or self.gdb, *arguments)
+
+    def inspect_as_a_process(self, directory: Path, *arguments: str) -> Run:
+        return kgen(directory / "tmp", "inspect", str(self.elf), self.gdb, *arguments)
 
     def session(self) -> Qmp:
         control = socket.socket(socket.AF_UNIX)
@@ -79,7 +83,7 @@ def stranger(
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         kernel = directory / "kernel.elf"
-        kernel.write_bytes(elf or build(spec).elf.data)
+        kernel.write_bytes(elf or kernel_of(spec).elf.data)
         log = directory / "serial.log"
         with (
             log.open("wb") as file,
@@ -130,7 +134,7 @@ def free_port() -> str:
 def test_with_both_channels_and_the_path_it_is_a_verdict(parked: Stranger, tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     arguments = ("--serial", str(parked.log), "--qmp", parked.qmp, "--json", str(file))
-    run = parked.inspect(tmp_path, *arguments)
+    run = parked.inspect_as_a_process(tmp_path, *arguments)
     result = json.loads(file.read_text())
     # so few rounds are no proof: the controls are violated too seldom, or the case has too few live batches
     assert result["verdict"]["kind"] == "INCONCLUSIVE", run.stdout
@@ -146,7 +150,7 @@ def test_with_both_channels_and_the_path_it_is_a_verdict(parked: Stranger, tmp_p
 
 def test_without_the_serial_log_it_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:
     run = parked.inspect(tmp_path, "--qmp", parked.qmp)
-    assert run.process.returncode == 4
+    assert run.exit_code == 4
     assert "\nINCONCLUSIVE: there is no serial record to compare with the debugger's" in run.stdout
 
 
@@ -156,7 +160,7 @@ def test_a_cut_log_is_inconclusive(parked: Stranger, tmp_path: Path) -> None:
     for length in (0, len(data) // 2, data.rindex(b" crc=")):
         cut.write_bytes(data[:length])
         run = parked.inspect(tmp_path, "--serial", str(cut))
-        assert run.process.returncode == 4, run.stdout
+        assert run.exit_code == 4, run.stdout
         assert "\nINCONCLUSIVE: " in run.stdout
 
 
@@ -165,7 +169,7 @@ def test_an_altered_log_is_an_error_or_inconclusive(parked: Stranger, tmp_path: 
     data = parked.log.read_bytes()
     at = data.index(b"rounds=300", data.index(b" result ")) + len("rounds=")
     altered.write_bytes(data[:at] + b"301" + data[at + 3 :])
-    assert parked.inspect(tmp_path, "--serial", str(altered)).process.returncode in (4, 9)
+    assert parked.inspect(tmp_path, "--serial", str(altered)).exit_code in (4, 9)
 
 
 @pytest.mark.parametrize(("after", "status"), [("stop", "paused"), ("found", "paused"), ("resume", "running")])
@@ -191,7 +195,7 @@ def test_a_stub_that_refuses_memory(parked: Stranger, tmp_path: Path, after: str
     how = "running" if after == "resume" else "stopped"
     with PoorStub(parked.gdb, tmp_path / "poor.sock", ("m", "x")) as poor:
         run = parked.inspect(tmp_path, "--after", after, gdb=poor.address)
-    assert_one_line(run, 9, " cannot be read; gdb says: ", f"; the machine was left {how}")
+    assert_line(run, 9, " cannot be read; gdb says: ", f"; the machine was left {how}")
     assert parked.status() == ("running" if after == "resume" else "paused")
 
 
@@ -200,26 +204,26 @@ def test_a_stub_that_is_lost_while_it_is_read(parked: Stranger, tmp_path: Path) 
     block = read(parked.elf.read_bytes(), name="").symbols["results"]
     with PoorStub(parked.gdb, tmp_path / "poor.sock", (), last=(f"m{block:x},", f"x{block:x},")) as poor:
         run = parked.inspect(tmp_path, "--after", "resume", gdb=poor.address)
-    assert_one_line(run, 9, f"the target {poor.address} is gone; {UNKNOWN}")
-    assert parked.inspect(tmp_path, "--after", "resume").process.returncode == 4
+    assert_line(run, 9, f"the target {poor.address} is gone; {UNKNOWN}")
+    assert parked.inspect(tmp_path, "--after", "resume").exit_code == 4
 
 
 def test_the_elf_comes_first(parked: Stranger, tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", "inspect", parked.gdb, str(parked.elf))
-    assert_one_line(run, 2, f"the ELF comes first, then the stub: kgen inspect {parked.elf} {parked.gdb}")
+    run = asked(tmp_path / "tmp", "inspect", parked.gdb, str(parked.elf))
+    assert_line(run, 2, f"the ELF comes first, then the stub: kgen inspect {parked.elf} {parked.gdb}")
 
 
 def test_the_wrong_kernel_is_an_error(parked: Stranger, tmp_path: Path) -> None:
     wrong = tmp_path / "other.elf"
-    wrong.write_bytes(build(OTHER).elf.data)
+    wrong.write_bytes(kernel_of(OTHER).elf.data)
     run = parked.inspect(tmp_path, "--qmp", parked.qmp, "--after", "resume", elf=wrong)
-    assert run.process.returncode == 9
+    assert run.exit_code == 9
     assert "\nERROR: " in run.stdout
     assert parked.status() == "running"
 
 
 def test_json_is_checked_before_and_pure(parked: Stranger, tmp_path: Path) -> None:
-    assert_one_line(parked.inspect(tmp_path, "--json", f"{__file__}/x"), 2, "cannot be written")
+    assert_line(parked.inspect(tmp_path, "--json", f"{__file__}/x"), 2, "cannot be written")
     run = parked.inspect(tmp_path, "--json", "-", "--qmp", parked.qmp)
     assert json.loads(run.stdout)["platform"] == f"stub at {parked.gdb}"
     assert "the machine was left" in run.stderr
@@ -227,18 +231,18 @@ def test_json_is_checked_before_and_pure(parked: Stranger, tmp_path: Path) -> No
 
 def test_a_control_socket_that_is_none(parked: Stranger, tmp_path: Path) -> None:
     run = parked.inspect(tmp_path, "--qmp", str(tmp_path / "no"))
-    assert_one_line(run, 9, f"{tmp_path / 'no'}: no QEMU answers: No such file or directory; check --qmp")
+    assert_line(run, 9, f"{tmp_path / 'no'}: no QEMU answers: No such file or directory; check --qmp")
 
 
 def test_a_machine_that_has_not_begun(tmp_path: Path) -> None:
     """Over TCP, started stopped: there is nothing to read yet, and it stays as it was."""
     with stranger(SPEC, "-S", tcp=True) as machine:
         run = machine.inspect(tmp_path, "--qmp", machine.qmp)
-        assert (run.process.returncode, run.stderr) == (9, ""), run.stdout
+        assert (run.exit_code, run.stderr) == (9, ""), run.stdout
         assert "\nERROR: there is no results block in memory; has the kernel booted?" in run.stdout
         assert "the machine was left stopped (found prelaunch)" in run.stdout
         assert machine.status() != "running"
-        assert machine.inspect(tmp_path, "--after", "resume").process.returncode == 9
+        assert machine.inspect(tmp_path, "--after", "resume").exit_code == 9
         assert machine.status() == "running"
         machine.await_log(b"kgen:0 boot ")
 
@@ -247,7 +251,7 @@ def test_a_machine_in_the_middle_of_its_work(tmp_path: Path) -> None:
     with stranger(KernelSpec(Case("xchg", target="ram"), rounds=0, controls=False)) as machine:
         machine.await_log(b"counts:\t5\t")
         run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
-        assert run.process.returncode == 4, run.stdout
+        assert run.exit_code == 4, run.stdout
         before = machine.log.stat().st_size
         until = time.monotonic() + 30
         while machine.log.stat().st_size == before:  # it goes on
@@ -267,8 +271,8 @@ def test_a_stub_that_accepts_and_says_nothing(tmp_path: Path, parked: Stranger) 
         server.bind(("127.0.0.1", 0))
         server.listen()
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "2")
-    assert_one_line(run, 9, f"{address} accepted the connection but does not answer as a gdb stub; {UNKNOWN}")
+        run = asked(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "1")
+    assert_line(run, 9, f"{address} accepted the connection but does not answer as a gdb stub; {UNKNOWN}")
 
 
 def test_a_port_that_talks_of_something_else(tmp_path: Path, parked: Stranger) -> None:
@@ -285,10 +289,10 @@ def test_a_port_that_talks_of_something_else(tmp_path: Path, parked: Stranger) -
         thread = threading.Thread(target=chatter, daemon=True)
         thread.start()
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
+        run = asked(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-    assert_one_line(run, 9, f"{address} does not talk as a gdb stub")
+    assert_line(run, 9, f"{address} does not talk as a gdb stub")
 
 
 @pytest.mark.soak
@@ -308,7 +312,7 @@ def assert_other(machine: Stranger, directory: Path, qmp: str, words: str) -> No
     """The verdict is ERROR, because that control socket is of another machine, which says nothing about the path."""
     file = directory / "other.json"
     run = machine.inspect(directory, "--qmp", qmp, "--serial", str(machine.log), "--json", str(file))
-    assert run.process.returncode == 9, run.stdout
+    assert run.exit_code == 9, run.stdout
     assert f"\nERROR: --qmp is of another machine than the stub: {words}" in run.stdout
     assert json.loads(file.read_text())["observation"]["path"]["kind"] == "unknown"
 
@@ -316,11 +320,11 @@ def assert_other(machine: Stranger, directory: Path, qmp: str, words: str) -> No
 def test_a_kernel_that_this_kgen_would_not_build(tmp_path: Path) -> None:
     """Its code was changed before it was linked: all in it fits, but it is not what its specification says."""
     changed = built(SPEC, replaced("\nentry:\n", "\nentry:\n    nop\n"))
-    assert changed.elf.build_id != build(SPEC).elf.build_id
+    assert changed.elf.build_id != kernel_of(SPEC).elf.build_id
     with stranger(SPEC, elf=changed.elf.data) as machine:
         machine.await_log(b" end ")
         run = machine.inspect(tmp_path, "--qmp", machine.qmp, "--serial", str(machine.log))
-    assert run.process.returncode == 9, run.stdout
+    assert run.exit_code == 9, run.stdout
     assert "\nERROR: the ELF is not what this kgen builds: it was changed after it was built, or built" in run.stdout
 
 
@@ -338,11 +342,11 @@ def test_a_stub_that_hangs_up(tmp_path: Path, parked: Stranger) -> None:
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        run = kgen(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
+        run = asked(tmp_path / "tmp", "inspect", str(parked.elf), address, "--timeout", "5")
         server.shutdown(socket.SHUT_RDWR)
         thread.join(5)
-    assert_one_line(run, 9, address)
+    assert_line(run, 9, address)
 
 
 def test_no_gdb(tmp_path: Path, parked: Stranger) -> None:
-    assert_one_line(parked.inspect(tmp_path, "--gdb", "/no/such/gdb"), 2, "--gdb /no/such/gdb: no such file")
+    assert_line(parked.inspect(tmp_path, "--gdb", "/no/such/gdb"), 2, "--gdb /no/such/gdb: no such file")
