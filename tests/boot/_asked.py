@@ -20,7 +20,7 @@ from kgen.cli import main
 from kgen.spec import KernelSpec
 
 #: Where the commands that are asked here find what builds a kernel.
-_BUILDERS = ("kgen.build.build", "kgen.run.attach.build")
+_BUILDERS = ("kgen.build.build", "kgen.run.attach.build", "kgen.run.canary.build", "kgen.run.doctor.build")
 
 
 @functools.cache

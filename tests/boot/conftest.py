@@ -45,6 +45,12 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
 
 
 @pytest.fixture(scope="session")
+def prebuilt(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The words that run kgen in a process, each kernel of which is built in the first such process alone."""
+    return (sys.executable, "-m", "_prebuilt", str(tmp_path_factory.mktemp("kernels")))
+
+
+@pytest.fixture(scope="session")
 def spec() -> KernelSpec:
     """The original question, asked shortly, with its controls."""
     return spec_of(target="vga-text", rounds=1000, controls=True)

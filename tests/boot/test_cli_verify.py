@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,12 @@ from kgen.kernel.protocol import TABLE_HEADER
 QUICK = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "200")
 #: Long enough to be interrupted.
 LONG = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
+#: The command line by whom Ctrl-C is ignored, as in the background of a shell.
+DEAF = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+runpy.run_module("_prebuilt", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture
@@ -120,9 +126,9 @@ def test_pinning(temporary: Path) -> None:
         assert_line(asked(temporary, *QUICK, "--pin", wrong), 2, "--pin: this host has no CPU 8000 to pin to")
 
 
-def test_only_qemu_is_pinned(temporary: Path) -> None:
+def test_only_qemu_is_pinned(temporary: Path, prebuilt: Sequence[str]) -> None:
     cpus = os.sched_getaffinity(0)
-    with Run((*LONG, "--pin", str(min(cpus))), temporary) as run:
+    with Run((*LONG, "--pin", str(min(cpus))), temporary, program=prebuilt) as run:
         qemu, gdb = run.await_start("qemu-system"), run.await_start("gdb")
         assert os.sched_getaffinity(qemu) == {min(cpus)}
         assert os.sched_getaffinity(gdb) == os.sched_getaffinity(run.process.pid) == cpus
@@ -156,9 +162,8 @@ def test_monitors_of_ones_own_do_no_harm(temporary: Path, tmp_path: Path) -> Non
     assert "INCONCLUSIVE: no controls were run" in asked(temporary, *QUICK, "--", *own).stdout
 
 
-def test_a_ctrl_c_that_is_ignored_stays_ignored(temporary: Path) -> None:
-    program = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from kgen.cli import main; main()"
-    with Run((*LONG[:-2], "--seconds", "2"), temporary, program=(sys.executable, "-c", program)) as run:
+def test_a_ctrl_c_that_is_ignored_stays_ignored(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with Run((*LONG[:-2], "--seconds", "2"), temporary, program=(sys.executable, "-c", DEAF, prebuilt[-1])) as run:
         run.await_work("qemu-system")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 4, run.stderr
@@ -193,9 +198,9 @@ def test_rounds_and_seconds_whichever_is_first(temporary: Path) -> None:
     assert "\ncounts:\t200\t" in run.stdout
 
 
-def test_ctrl_c_parks_the_guest_and_judges(temporary: Path) -> None:
+def test_ctrl_c_parks_the_guest_and_judges(temporary: Path, prebuilt: Sequence[str]) -> None:
     file = temporary.parent / "r.json"
-    with Run((*LONG, "--json", str(file)), temporary) as run:
+    with Run((*LONG, "--json", str(file)), temporary, program=prebuilt) as run:
         run.await_work("qemu-system")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 4, run.stderr
@@ -206,10 +211,10 @@ def test_ctrl_c_parks_the_guest_and_judges(temporary: Path) -> None:
     assert result["observation"]["serial"]["state"] == result["observation"]["memory"]["state"]
 
 
-def test_a_second_ctrl_c_gives_up(temporary: Path) -> None:
+def test_a_second_ctrl_c_gives_up(temporary: Path, prebuilt: Sequence[str]) -> None:
     """A guest that does not listen (it is stopped before it starts) keeps us waiting only as long as we like."""
     file = temporary.parent / "r.json"
-    with Run((*LONG, "--json", str(file), "--", "-S"), temporary) as run:
+    with Run((*LONG, "--json", str(file), "--", "-S"), temporary, program=prebuilt) as run:
         run.await_start("gdb")
         time.sleep(0.7)
         run.process.send_signal(signal.SIGINT)
@@ -223,8 +228,8 @@ def test_a_second_ctrl_c_gives_up(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_termination_tidies_up(temporary: Path, number: signal.Signals) -> None:
-    with Run(LONG, temporary) as run:
+def test_termination_tidies_up(temporary: Path, prebuilt: Sequence[str], number: signal.Signals) -> None:
+    with Run(LONG, temporary, program=prebuilt) as run:
         run.await_work("qemu-system")
         run.process.send_signal(number)
         assert run.wait(20) == 128 + number
@@ -236,11 +241,11 @@ def test_termination_tidies_up(temporary: Path, number: signal.Signals) -> None:
 
 
 @contextmanager
-def terminal(temporary: Path, *arguments: str, **changes: str) -> Iterator[tuple[Run, int]]:
+def terminal(temporary: Path, program: Sequence[str], *arguments: str, **changes: str) -> Iterator[tuple[Run, int]]:
     """A kgen on a terminal of its own, and our end of it."""
     ours, theirs = pty.openpty()
     try:
-        with Run(arguments, temporary, {"TERM": "xterm", **changes}, terminal=theirs) as run:
+        with Run(arguments, temporary, {"TERM": "xterm", **changes}, program, terminal=theirs) as run:
             yield run, ours
     finally:
         os.close(ours)
@@ -258,8 +263,8 @@ def read_until(end: int, words: str, seconds: float = DEADLINE, times: int = 1) 
     return heard.decode(errors="replace")
 
 
-def test_a_terminal_sees_it_live_and_keeps_the_tabs(temporary: Path) -> None:
-    with terminal(temporary, *QUICK) as (run, ours):
+def test_a_terminal_sees_it_live_and_keeps_the_tabs(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with terminal(temporary, prebuilt, *QUICK) as (run, ours):
         text = read_until(ours, "INCONCLUSIVE: no controls were run", times=2)
         assert run.wait() == 4
     assert "xchg.32.ram.token on qemu-tcg: building" in text
@@ -267,16 +272,16 @@ def test_a_terminal_sees_it_live_and_keeps_the_tabs(temporary: Path) -> None:
     assert f"\r\n{TABLE_HEADER}\r\ncounts:\t200\t" in text
 
 
-def test_a_dumb_terminal_gets_the_result(temporary: Path) -> None:
-    with terminal(temporary, *QUICK, TERM="dumb") as (run, ours):
+def test_a_dumb_terminal_gets_the_result(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with terminal(temporary, prebuilt, *QUICK, TERM="dumb") as (run, ours):
         text = read_until(ours, "INCONCLUSIVE: no controls were run", times=2)
         assert run.wait() == 4
     assert f"\r\n{TABLE_HEADER}\r\ncounts:\t200\t" in text
     assert "\x1b" not in text
 
 
-def test_without_an_end_on_a_terminal_until_ctrl_c(temporary: Path) -> None:
-    with terminal(temporary, *LONG[:-1], "0") as (run, ours):
+def test_without_an_end_on_a_terminal_until_ctrl_c(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with terminal(temporary, prebuilt, *LONG[:-1], "0") as (run, ours):
         text = read_until(ours, "rounds, ")
         run.process.send_signal(signal.SIGINT)
         text += read_until(ours, "the run was stopped by Ctrl-C")
@@ -289,10 +294,10 @@ def test_without_an_end_on_a_terminal_until_ctrl_c(temporary: Path) -> None:
 # --- --keep
 
 
-def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path) -> None:
+def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path, prebuilt: Sequence[str]) -> None:
     """By the command line that is printed, twice; the machine is still where the verdict was read."""
     file = temporary.parent / "r.json"
-    with Run((*QUICK, "--keep", "--json", str(file)), temporary) as run:
+    with Run((*QUICK, "--keep", "--json", str(file)), temporary, program=prebuilt) as run:
         said = run.read_until("gdb -d")
         assert "INCONCLUSIVE: no controls were run" in said
         assert json.loads(file.read_text())["verdict"]["rounds"] == 200
@@ -307,8 +312,8 @@ def test_a_kept_machine_can_be_joined_and_ends_with_ctrl_c(temporary: Path) -> N
     assert run.stderr == ""
 
 
-def test_a_kept_machine_that_dies_ends_the_wait(temporary: Path) -> None:
-    with Run((*QUICK, "--keep"), temporary) as run:
+def test_a_kept_machine_that_dies_ends_the_wait(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with Run((*QUICK, "--keep"), temporary, program=prebuilt) as run:
         assert run.process.stdout is not None
         while "gdb -d" not in run.process.stdout.readline():
             pass
@@ -318,8 +323,8 @@ def test_a_kept_machine_that_dies_ends_the_wait(temporary: Path) -> None:
     assert "the machine is gone: QEMU was killed by SIGKILL" in run.stdout
 
 
-def test_a_dead_machine_is_not_kept(temporary: Path) -> None:
-    with Run((*LONG, "--keep"), temporary) as run:
+def test_a_dead_machine_is_not_kept(temporary: Path, prebuilt: Sequence[str]) -> None:
+    with Run((*LONG, "--keep"), temporary, program=prebuilt) as run:
         os.kill(run.await_work("qemu-system"), signal.SIGKILL)
         assert run.wait(30) == 10
         run.assert_nothing_left()

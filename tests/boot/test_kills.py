@@ -7,11 +7,15 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from _asked import asked
 from killing import CRASH, JOB, JUDGED, kill_at_random
 from running import Run, kgen
+
+ENDLESS = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
 
 
 @pytest.mark.soak
@@ -21,12 +25,11 @@ def test_a_tool_is_killed_at_random_moments(tmp_path: Path, victim: str) -> None
 
 
 @pytest.mark.parametrize("victim", ["qemu-system", "gdb"])
-def test_a_kill_in_the_middle_is_noticed_at_once(tmp_path: Path, victim: str) -> None:
+def test_a_kill_in_the_middle_is_noticed_at_once(tmp_path: Path, prebuilt: Sequence[str], victim: str) -> None:
     """Not when the run, which has no end, would be over."""
-    endless = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
-    with Run(endless, tmp_path / "tmp") as run:
+    with Run(ENDLESS, tmp_path / "tmp", program=prebuilt) as run:
         pid = run.await_start(victim)
-        time.sleep(1)
+        run.await_work("qemu-system")
         os.kill(pid, signal.SIGKILL)
         code = run.wait(30)
         run.assert_nothing_left()
@@ -50,16 +53,17 @@ def test_a_tool_that_is_stopped_does_not_stop_us(tmp_path: Path) -> None:
 ON_TERMINAL = """
 import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-runpy.run_module("kgen", run_name="__main__", alter_sys=True)
+runpy.run_module("_prebuilt", run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize("command", ["verify", "gdb"])
-def test_a_terminal_that_is_closed_ends_us_as_its_signal_does(tmp_path: Path, command: str) -> None:
+def test_a_terminal_that_is_closed_ends_us_as_its_signal_does(
+    tmp_path: Path, prebuilt: Sequence[str], command: str
+) -> None:
     master, slave = os.openpty()
-    program = (sys.executable, "-c", ON_TERMINAL)
-    endless = (command, "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
-    with Run(endless, tmp_path / "tmp", {"TERM": "xterm"}, program, terminal=slave) as run:
+    program = (sys.executable, "-c", ON_TERMINAL, prebuilt[-1])
+    with Run((command, *ENDLESS[1:]), tmp_path / "tmp", {"TERM": "xterm"}, program, terminal=slave) as run:
         os.close(slave)
         run.await_start("gdb")
         time.sleep(0.5)
@@ -98,23 +102,19 @@ def wrapper(tmp_path: Path) -> Path:
     return script
 
 
-ENDLESS = ("verify", "--instr", "xchg", "--target", "ram", "--no-controls", "--rounds", "4000000000")
-
-
 def test_a_script_around_qemu_is_as_good_as_qemu(tmp_path: Path, wrapper: Path) -> None:
-    run = kgen(tmp_path / "tmp", *JOB, "--qemu", str(wrapper))
-    assert run.process.returncode in JUDGED, run.stdout
+    run = asked(tmp_path / "tmp", *JOB, "--qemu", str(wrapper))
+    assert run.exit_code in JUDGED, run.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("victim", ["kgen", "wrap.sh"])
 def test_killing_us_or_a_script_around_qemu_leaves_no_qemu(
-    tmp_path: Path, wrapper: Path, victim: str, number: signal.Signals
+    tmp_path: Path, wrapper: Path, prebuilt: Sequence[str], victim: str, number: signal.Signals
 ) -> None:
-    with Run((*ENDLESS, "--qemu", str(wrapper)), tmp_path / "tmp") as run:
-        run.await_start("qemu-system")
+    with Run((*ENDLESS, "--qemu", str(wrapper)), tmp_path / "tmp", program=prebuilt) as run:
+        run.await_work("qemu-system")
         script = run.await_start("wrap.sh")
-        time.sleep(1)
         os.kill(run.process.pid if victim == "kgen" else script, number)
         code = run.wait(20)
         killed = (victim, number) == ("kgen", signal.SIGKILL)
@@ -134,11 +134,11 @@ def test_a_script_that_gives_qemu_away_and_ends_is_a_crash(tmp_path: Path, wrapp
     assert "\nCRASH: QEMU exited with status 0" in run.stdout
 
 
-def test_what_a_killed_run_leaves_the_next_one_removes(tmp_path: Path) -> None:
-    with Run(ENDLESS, tmp_path / "tmp") as run:
+def test_what_a_killed_run_leaves_the_next_one_removes(tmp_path: Path, prebuilt: Sequence[str]) -> None:
+    with Run(ENDLESS, tmp_path / "tmp", program=prebuilt) as run:
         run.await_start("gdb")
         run.process.kill()
         run.wait(20)
         run.assert_nothing_left(files=False)
     assert len(list((tmp_path / "tmp").iterdir())) == 2
-    kgen(tmp_path / "tmp", *JOB)  # sees to it that nothing is left
+    asked(tmp_path / "tmp", *ENDLESS[:-1], "200")  # sees to it that nothing is left
