@@ -7,13 +7,14 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _asked import asked, kernel_of
 from _gdb import PROMPT, PoorStub, Terminal
-from running import kgen, marked
+from running import marked
 
 from kgen.build import build, write
 from kgen.host.process import spawn
@@ -34,13 +35,14 @@ NO_KVM = platform_named("qemu-kvm").unavailable(LaunchRequest(kernel=None))
 SPEC = KernelSpec(Case("xchg", lock=False), rounds=0, controls=False, proof_seconds=60)
 #: The same by ``kgen gdb``. Beside controls the verdict rests on a chain as well, which is violated first.
 UNLOCKED = ("--no-lock", "--rounds", "0", "--proof-seconds", "60")
+PROGRAM = (sys.executable, "-m", "kgen")
 #: For gdb's Python: where each instruction begins.
 _STARTS = "from kgen.gdbside import session; starts = session.boundaries; routines = session.image().routines"
 COMMANDS = ("cell", "cpus", "freeze-proof", "judge", "status", "step", "until-violation", "witnesses")
 
 
-def kgen_gdb(*arguments: str, cwd: Path = REPOSITORY) -> Terminal:
-    words = [sys.executable, "-m", "kgen", "gdb", "--instr", "xchg", *arguments]
+def kgen_gdb(*arguments: str, cwd: Path = REPOSITORY, program: Sequence[str] = PROGRAM) -> Terminal:
+    words = [*program, "gdb", "--instr", "xchg", *arguments]
     return Terminal(words, cwd, {"KGEN_TEST_RUN": "kgen-gdb"})
 
 
@@ -238,9 +240,9 @@ def test_one_cpu_is_stepped_alone(frozen: tuple[Terminal, str]) -> None:
     assert re.fullmatch(r"CPU 0  now at [0-9a-f]{8} .*\n", gdb.ask("kgen step 0 0"))
 
 
-def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
+def test_a_64_bit_machine_is_stepped_by_its_source(prebuilt: Sequence[str]) -> None:
     """gdb disassembles the kernel's 32-bit code as 64-bit code there: 'inc esi' would be a prefix."""
-    with kgen_gdb("--no-controls", *UNLOCKED, "--qemu", "qemu-system-x86_64") as gdb:
+    with kgen_gdb("--no-controls", *UNLOCKED, "--qemu", "qemu-system-x86_64", program=prebuilt) as gdb:
         gdb.read_until(PROMPT)
         stepped = gdb.ask("kgen step 5 0")
         assert re.search(r"^CPU 0  [0-9a-f]{8} <record\+0x[0-9a-f]+>    kernel\.s:\d+  ret$", stepped, re.MULTILINE)
@@ -248,7 +250,7 @@ def test_a_64_bit_machine_is_stepped_by_its_source() -> None:
         gdb.ask(f"python {_STARTS}")
         there = gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))")
         assert gdb.leave() == 0
-    with kgen_gdb("--no-controls", *UNLOCKED) as gdb:
+    with kgen_gdb("--no-controls", *UNLOCKED, program=prebuilt) as gdb:
         gdb.read_until(PROMPT)
         gdb.ask(f"python {_STARTS}")
         assert gdb.ask("python print(hash(tuple(starts(a, b) for a, b, _ in routines)))") == there
@@ -275,8 +277,8 @@ def test_ctrl_c_stops_the_machine() -> None:
 
 
 @pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
-def test_kvm_loses_a_locked_token() -> None:
-    with kgen_gdb("--no-controls", "--platform", "qemu-kvm") as gdb:
+def test_kvm_loses_a_locked_token(prebuilt: Sequence[str]) -> None:
+    with kgen_gdb("--no-controls", "--platform", "qemu-kvm", program=prebuilt) as gdb:
         assert re.search(r"VIOLATED: 1 \w+ so far", gdb.read_until(PROMPT))
         proof = gdb.ask("kgen freeze-proof")
         assert "XCHG is LOCKed here, so this must not happen: it is NOT ATOMIC on vga-text." in proof
@@ -286,9 +288,9 @@ def test_kvm_loses_a_locked_token() -> None:
 
 
 @pytest.mark.skipif(bool(NO_KVM), reason=f"qemu-kvm: {NO_KVM}")
-def test_a_machine_that_qemu_has_given_up_is_not_waited_for() -> None:
+def test_a_machine_that_qemu_has_given_up_is_not_waited_for(prebuilt: Sequence[str]) -> None:
     """A software breakpoint does that on a KVM that does not know it; elsewhere it is hit, and nothing is asked."""
-    with kgen_gdb("--no-controls", "--platform", "qemu-kvm") as gdb:
+    with kgen_gdb("--no-controls", "--platform", "qemu-kvm", program=prebuilt) as gdb:
         gdb.read_until(PROMPT)
         gdb.ask("break token_batch")
         gdb.ask("continue")
@@ -308,7 +310,7 @@ def test_a_machine_that_qemu_has_given_up_is_not_waited_for() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("by hand")
-    write(build(SPEC), directory, ())
+    write(kernel_of(SPEC), directory, ())
     return directory
 
 
@@ -357,7 +359,7 @@ def test_the_file_beside_the_elf_brings_the_commands(folder: Path, tmp_path: Pat
             judged = gdb.ask("kgen judge").split("\n")[0]
             gdb.ask("disconnect")
             gdb.leave()
-        inspected = kgen(tmp_path / "tmp", "inspect", str(folder / "kernel.elf"), stub, "--json", str(tmp_path / "i"))
+        inspected = asked(tmp_path / "tmp", "inspect", str(folder / "kernel.elf"), stub, "--json", str(tmp_path / "i"))
         assert inspected.stderr == ""
         verdict = json.loads((tmp_path / "i").read_text())["verdict"]
         assert judged == f"{verdict['kind']}: {verdict['reason']}"
