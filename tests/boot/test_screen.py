@@ -118,11 +118,13 @@ def check_code(kernel: Kernel, record: Record, text: str, case: int = -1) -> Ver
 
 
 def whole(text: Sequence[str]) -> list[str]:
-    """Lines that were longer than the screen is wide, put together again; empty ones are left out."""
+    """Lines that were longer than the screen is wide, put together again; empty ones are left out. The line of the code
+    may be just as wide, and the command comes after it."""
     lines: list[str] = []
     full = False
     for row in filter(None, text):
-        lines = [*lines[:-1], lines[-1] + row] if full else [*lines, row]
+        goes_on = full and not row.startswith("kgen judge --code ")
+        lines = [*lines[:-1], lines[-1] + row] if goes_on else [*lines, row]
         full = len(row) == COLUMNS
     return lines
 
