@@ -55,7 +55,7 @@ def check(request: Request) -> None:
     pieces = {"kernel": request.choice.kernel, "modules": request.choice.modules, "inner-qemu": request.choice.qemu}
     given = [f"--{name}" for name, value in pieces.items() if value]
     if platform.supervise is None and given:
-        raise SpecError("what a lab is made of", where=" and ".join(given), hint="choose the platform kvm-lab")
+        raise SpecError("what a lab is made of", where=" and ".join(given), hint="choose --platform kvm-lab")
     check_choice(request.choice)
     check_choices(platform, request.launch)
 
