@@ -14,8 +14,8 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScheduling
 from xdist.workermanage import WorkerController
 
-#: Files of tests/boot whose tests must see ATOMIC, or wait for violations that are rare: on a busy host CPUs hardly meet,
-#: and that takes so much longer that two at a time need more time than one after the other.
+#: Files of tests/boot whose tests must see ATOMIC, or wait for violations that are rare. On a busy host CPUs hardly
+#: meet: two at a time need more time than one after the other.
 _ALONE = frozenset(f"test_{name}.py" for name in ("api_docs", "proofs", "scene", "suite", "targets"))
 #: Files of tests/boot that take longest on an idle host, the longest first. They begin first, so that no worker is left
 #: with one of them at the end; a file that is not here has its turn after them, in the order of its name.
