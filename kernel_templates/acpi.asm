@@ -1,9 +1,32 @@
-; The CPUs that firmware lists: ACPI's multiple APIC description table (ACPI 6.5, 5.2.5 to 5.2.8 and 5.2.12).
-; Nothing is believed without its checksum, and nothing is read beyond the length that the checksum covers.
+; Firmware's tables (ACPI 6.5, 5.2.5 to 5.2.9 and 5.2.12). Nothing is believed without its checksum, and nothing is read
+; beyond the length that the checksum covers.
 
-; in: acpi_rsdp where a loader passed it; out: ids_listed, madt_cpus (how many; 0: no table to go by), madt_top (the
-; greatest id); clobbers: everything
+; The CPUs that firmware lists. out: ids_listed, madt_cpus (how many; 0: no table to go by), madt_top (the greatest id)
+; clobbers: everything
 find_madt:
+    ; "APIC"
+    mov eax, 0x43495041
+    mov edx, read_madt
+    call find_table
+    jnc .found
+    mov dword ptr [madt_cpus], 0
+    mov dword ptr [madt_top], 0
+.found:
+    ret
+
+; The power management timer. out: pm_timer_port, 0 where there is none; clobbers: everything
+find_pm_timer:
+    mov dword ptr [pm_timer_port], 0
+    ; "FACP"
+    mov eax, 0x50434146
+    mov edx, read_fadt
+
+; Reads the first good table with a signature. in: EAX the signature, EDX its reader (in: ESI the table, ECX its length;
+; out: CF set where it is of no use; it may clobber everything); acpi_rsdp where a loader passed it
+; out: CF set where there is none; clobbers: everything
+find_table:
+    mov dword ptr [acpi_signature], eax
+    mov dword ptr [acpi_reader], edx
     mov esi, dword ptr [acpi_rsdp]
     call check_rsdp
     jnc .root
@@ -35,17 +58,13 @@ find_madt:
     mov edx, 0x54445358
     call .tables
     pop esi
-    jnc .found
+    jnc .scanned
 .short:
     mov eax, dword ptr [esi + 16]
     mov ecx, 4
     mov edx, 0x54445352
     call .tables
-    jnc .found
 .none:
-    mov dword ptr [madt_cpus], 0
-    mov dword ptr [madt_top], 0
-.found:
     ret
 
 ; in: ESI where to begin, ECX paragraphs to look at; out: ESI the root pointer, CF set where there is none
@@ -61,7 +80,7 @@ find_madt:
 .scanned:
     ret
 
-; Reads the first good MADT of a table of tables. in: EAX its address, ECX bytes an entry, EDX its signature
+; Reads the first good one of a table of tables. in: EAX its address, ECX bytes an entry, EDX its signature
 ; out: CF set where there is none
 .tables:
     push ecx
@@ -84,13 +103,15 @@ find_madt:
     jne .next
 .low:
     mov esi, dword ptr [edi]
-    ; "APIC"
-    mov eax, 0x43495041
+    mov eax, dword ptr [acpi_signature]
     call check_table
     jc .next
     push edi
     push ebx
-    call read_madt
+    push ebp
+    mov eax, dword ptr [acpi_reader]
+    call eax
+    pop ebp
     pop ebx
     pop edi
     jnc .scanned
@@ -168,6 +189,41 @@ sum_bytes:
     dec ecx
     jnz .byte
     test al, al
+    ret
+
+; Notes the power management timer of a FADT. in: ESI the table, ECX its length
+; out: pm_timer_port, CF set where it has none; clobbers: EAX
+read_fadt:
+    ; PM_TMR_BLK, whose length is 4 where there is one
+    cmp ecx, 92
+    jb .bad
+    cmp byte ptr [esi + 91], 4
+    jne .bad
+    mov eax, dword ptr [esi + 76]
+    test eax, eax
+    jz .extended
+    cmp eax, 0xFFFF
+    ja .bad
+    jmp .port
+.extended:
+    ; X_PM_TMR_BLK, if it is in I/O space
+    cmp ecx, 220
+    jb .bad
+    cmp byte ptr [esi + 208], 1
+    jne .bad
+    cmp dword ptr [esi + 216], 0
+    jne .bad
+    mov eax, dword ptr [esi + 212]
+    cmp eax, 0xFFFF
+    ja .bad
+    test eax, eax
+    jz .bad
+.port:
+    mov dword ptr [pm_timer_port], eax
+    clc
+    ret
+.bad:
+    stc
     ret
 
 ; Notes the enabled CPUs of a MADT. One that is not built as it must be is not believed at all.

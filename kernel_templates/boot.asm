@@ -47,6 +47,13 @@ boot_common:
     mov gs, ax
     mov ss, ax
     mov esp, stacks + STACK_SIZE
+    ; a loader need not have done it: Xen's of 4.14 did not
+    xor eax, eax
+    mov edi, bss_begin
+    mov ecx, bss_end
+    sub ecx, edi
+    shr ecx, 2
+    rep stosd
     mov dword ptr [results + Results.boot_path], edx
     cmp edx, BootPath.PVH
     jne .no_start_info

@@ -140,6 +140,7 @@ pci_next:
     .long PCI_WINDOW
 
 .section .bss, "awn", 64
+bss_begin:
 results:
     .skip Results.SIZE
 .align 4096
@@ -198,6 +199,29 @@ ids_listed:
 index_of_id:
     .skip APIC_IDS
 acpi_rsdp:
+    .skip 4
+; what find_table looks for, and what reads it
+acpi_signature:
+    .skip 4
+acpi_reader:
+    .skip 4
+; the power management timer's I/O port; 0: there is none
+pm_timer_port:
+    .skip 4
+; ticks a millisecond by each source; the measurement that is made, its best, how many were good
+clock_pit:
+    .skip 4
+clock_pm:
+    .skip 4
+clock_cpuid:
+    .skip 4
+clock_rounds:
+    .skip 4
+clock_shot:
+    .skip 4
+clock_best:
+    .skip 4
+clock_good:
     .skip 4
 madt_cpus:
     .skip 4
@@ -382,3 +406,4 @@ race_line:
 .align 4096
 stacks:
     .skip CPU_TABLE * STACK_SIZE
+bss_end:

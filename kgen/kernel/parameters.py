@@ -70,17 +70,29 @@ LOSS_PROOF_MS = 100
 LOSS_CHECK_MS = 1
 
 
-#: The PIT counts at 1.193182 MHz; this many counts are PIT_MS milliseconds.
-PIT_MS = 10
+#: How long one measurement of the TSC takes, in milliseconds. The PIT counts at 1.193182 MHz: so many counts.
+CLOCK_MS = 10
 
 
 PIT_COUNT = 11_932
 
 
-PIT_POLLS = 1_000_000
+#: ACPI's power management timer counts at 3.579545 MHz (ACPI 6.5, 4.8.3.3); counts in a millisecond.
+PM_TIMER_PER_MS = 3_580
 
 
-PIT_SHOTS = 3
+#: Looks at a timer in one measurement; good measurements that are made, and attempts at them.
+CLOCK_POLLS = 1_000_000
+
+
+CLOCK_SHOTS = 3
+
+
+CLOCK_TRIES = 8
+
+
+#: How often the timers are measured until two sources agree.
+CLOCK_ROUNDS = 5
 
 
 #: Bounds on polling loops, in iterations: far above what any device needs.
@@ -415,9 +427,12 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         # a port read takes about a microsecond: four times as long as a FIFO of 16 bytes takes to drain
         "SERIAL_POLLS": max(SERIAL_POLLS, 4 * 16 * 10 * 1_000_000 // spec.baud),
         "PIT_COUNT": PIT_COUNT,
-        "PIT_MS": PIT_MS,
-        "PIT_POLLS": PIT_POLLS,
-        "PIT_SHOTS": PIT_SHOTS,
+        "PM_TIMER_PER_MS": PM_TIMER_PER_MS,
+        "CLOCK_MS": CLOCK_MS,
+        "CLOCK_POLLS": CLOCK_POLLS,
+        "CLOCK_SHOTS": CLOCK_SHOTS,
+        "CLOCK_TRIES": CLOCK_TRIES,
+        "CLOCK_ROUNDS": CLOCK_ROUNDS,
         "ICR_POLLS": ICR_POLLS,
         "AWAIT_POLLS": AWAIT_POLLS,
         "MUSTER_POLLS": MUSTER_POLLS,

@@ -130,11 +130,23 @@ class Screen(IntEnum):
 
 
 class Clock(IntEnum):
-    """What the TSC was calibrated with. GUESS: with nothing, a generous constant is used."""
+    """What the TSC was calibrated with. A source alone was confirmed by no other one; GUESS: with nothing, a generous
+    constant is used."""
 
     PIT = 1
     CPUID = 2
     GUESS = 3
+    PIT_AND_PM_TIMER = 4
+    PIT_AND_CPUID = 5
+    PM_TIMER = 6
+    PM_TIMER_AND_CPUID = 7
+
+    @property
+    def words(self) -> str:
+        """The name for people: "PIT and PM timer", "guess"."""
+        if self is Clock.GUESS:
+            return "guess"
+        return self.name.replace("_AND_", " and ").replace("_TIMER", " timer")
 
 
 def enum_field(values: type[IntEnum]) -> type[c_uint32]:

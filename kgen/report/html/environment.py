@@ -67,7 +67,7 @@ def _of_guest(observation: Observation) -> list[tuple[str, str]]:
     if record.boot_path is not BootPath.UNKNOWN:
         rows.append(("booted by", record.boot_path.name.lower()))
     if record.khz:
-        rows.append(("guest's TSC", f"{record.khz // 1000} MHz ({record.clock.name.lower()})"))
+        rows.append(("guest's TSC", f"{record.khz // 1000} MHz ({record.clock.words})"))
     if record.build_id:
         rows.append(("kernel's build id", record.build_id))
     return rows

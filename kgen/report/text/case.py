@@ -141,7 +141,7 @@ def _verdict(say: Printer, verdict: Verdict) -> None:
 
 def _machine(say: Printer, record: Record, observation: Observation) -> None:
     path = "" if record.boot_path is BootPath.UNKNOWN else f", booted by {record.boot_path.name.lower()}"
-    clock = f", TSC {record.khz / 1000:.0f} MHz" if record.khz else ""
+    clock = f", TSC {record.khz / 1000:.0f} MHz ({record.clock.words})" if record.khz else ""
     build = f", build {record.build_id[:12]}" if record.build_id else ""
     say.line(f"  {record.cpus_found} CPU{'' if record.cpus_found == 1 else 's'}{path}{clock}{build}")
     emulator = fact(observation.environment, "versions", "emulator")
