@@ -1,1 +1,1 @@
-"""Observations without a judgement: records of both channels, the path, the hypervisor's trace."""
+"""Observations without judgement: the records of both channels, what backs the cells, the hypervisor's trace."""

@@ -1,4 +1,4 @@
-"""Compares the two channels: where they differ although they must not."""
+"""Find where the two channels differ although they must be equal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIXED_AT_BOOT = ("boot_path", "clock", "khz", "x2apic", "cpus_needed", "planned
 _FIXED_AT_END = ("state", "cpus_found", "lines", "phase")
 
 
-#: Fields of a phase that are printed in a line of their own, which a log that was cut may lack.
+#: Fields of a phase that the guest prints in a line of their own. A log that was cut may lack that line.
 _ANNOUNCED = ("role", "address", "cells")
 
 
@@ -31,7 +31,7 @@ _MEMORY_FIELDS = ("witnesses",)
 def differences(serial: Record, memory: Record) -> tuple[str, ...]:
     """Return where the two channels contradict each other, one sentence each.
 
-    What one of them does not have (a log that was cut) is a gap, no contradiction; what both have must be equal.
+    What one of them lacks (a log may be cut) is a gap, not a contradiction. What both have must be equal.
     """
     found: list[str] = []
     if serial.build_id and serial.build_id != memory.build_id:
@@ -56,8 +56,8 @@ def differences(serial: Record, memory: Record) -> tuple[str, ...]:
         found.append("serial has witnesses that memory does not")
     if not set(serial.faults) <= set(memory.faults):
         found.append("serial has faults that memory does not")
-    # The BSP prints each fault that ends a phase. A CPU may fault after the BSP has printed what it knows, so of those
-    # that end the run memory may hold more.
+    # The BSP prints each fault that ends a phase. A CPU may fault after the BSP has printed the faults that end the
+    # run, so memory may hold more of these.
     ending = {fault for fault in memory.faults if fault.phase is not None}
     if serial.complete and memory.complete and not ending <= set(serial.faults):
         found.append("memory has faults of phases that serial does not")

@@ -35,9 +35,9 @@ from kgen.kernel.results_block import (
 
 
 def from_memory(layout: ResultsLayout, data: bytes) -> Record:
-    """Return the debugger channel's record, out of the results block.
+    """Return the debugger channel's record, read from the results block.
 
-    Raises ProtocolError for a block that is not one.
+    Raises ProtocolError where the bytes are no results block.
     """
     if len(data) < layout.size:
         raise ProtocolError(f"the results block is cut off after {len(data)} of {layout.size} bytes")
@@ -137,7 +137,7 @@ def _fault_from_block(fault: Any, cpu: int, phase: int | None) -> FaultRecord:
 def _phase_from_block(index: int, block: Any) -> PhaseRecord:
     phase = block.phase[index]
     status = PhaseStatus(phase.status.value)
-    # A phase keeps its counters when its turn is over; until then they are the CPU table's.
+    # A phase gets its counters when its turn is over. Until then they are in the CPU table.
     source = block.cpu if status is PhaseStatus.RUNNING and index == block.phase_index else phase.cpu
     counts = tuple(
         Count(cpu, source[cpu].puts, source[cpu].takes, source[cpu].tries) for cpu in range(block.cpus_needed)

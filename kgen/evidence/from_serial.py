@@ -89,15 +89,16 @@ def _live(line: Line) -> tuple[int, Style, Live]:
 
 
 def _by_style(found: Mapping[Style, Live]) -> tuple[Live, ...]:
-    """Return the counts in the order of styles; nothing where a line of one is lost: the other alone proves nothing."""
+    """Return the counts in the order of styles, () where the line of a style is lost: the other style alone proves
+    nothing."""
     return tuple(found[style] for style in Style) if len(found) == len(Style) else ()
 
 
-#: A phase that ended so may have ended before its cells were looked at.
+#: A phase with such a status may have ended before its cells were probed.
 _UNPROBED = frozenset({PhaseStatus.NO_STORAGE, PhaseStatus.ABSENT, PhaseStatus.FAULTED})
 
 
-#: What may stand in a log only once: a kind, and within it these numbers.
+#: The lines that may be in a log only once: the kind of a line, and the fields that number it.
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "boot": (),
     "cpus": (),
@@ -115,7 +116,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def _contradiction(lines: tuple[Line, ...]) -> str:
-    """Return how a whole log contradicts itself, "" where it does not."""
+    """Return how a complete log contradicts itself, "" where it does not."""
     seen: set[tuple[str, ...]] = set()
     for line in lines:
         if line.kind not in _KEYS:
@@ -131,7 +132,7 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
     closed = [line.text("case") for line in lines if line.kind == "done"]
     if closed != [str(number) for number in range(len(closed))]:
         return "the cases did not end in order"
-    # every case of a suite that has ended has its result code, and so has a single case, however it ended
+    # every finished case of a suite has its result code, and so has a single case, however it ended
     codes = sum(key[0] == "code" for key in seen)
     if codes != (len(closed) if lines[0].text("case").startswith("suite:") else 1):
         return f"there are {codes} result codes"
@@ -142,7 +143,7 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
             return f"a {kind} line is of phase {min(stray)}, which was not announced"
     probed = {key[1] for key in seen if key[0] == "probe"}
     for line in lines:
-        # cells that hold nothing, or are not there, are not looked at any further
+        # cells that are absent or store nothing are not probed
         unprobed = line.kind == "result" and line.number("status") in _UNPROBED
         if line.kind == "result" and line.text("phase") not in probed and not unprobed:
             return f"phase {line.text('phase')} has no probe line"
@@ -150,9 +151,9 @@ def _contradiction(lines: tuple[Line, ...]) -> str:
 
 
 def from_log(log: Log) -> Record | None:
-    """Return the serial channel's record, or None where the log holds not one native line. Never raises.
+    """Return the serial channel's record, None where the log has no native line. Never raises.
 
-    Lines that passed their CRC but make no sense, or that contradict each other, count as a break in the record.
+    Lines with a right CRC that are invalid or contradict each other count as a break in the record.
     """
     contradiction = ""
     by_kind: dict[str, list[Line]] = {}

@@ -1,8 +1,9 @@
-"""Accesses of several CPUs to one cell, recorded by a hypervisor's kernel: which came between the halves of another.
+"""Accesses of several CPUs to one cell, recorded by a hypervisor's kernel: which write came between the two halves of
+another CPU's exchange.
 
-An exchange on emulated memory is a read and then a write by one CPU. The kernel passes each on to the emulator: a read
-is carried out somewhere between being asked for and being answered, a write after it was passed on and before the same
-CPU does anything more.
+An exchange on emulated memory is a read and then a write by one CPU. The kernel passes each on to the emulator. A read
+is carried out between its request and its answer. A write is carried out after it was passed on and before the same CPU
+makes another access.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class TraceEvent:
     width: int
     #: 0 for "ask", which has no value.
     value: int
-    #: Counts the recorded accesses to the cell: where it leaps, some were left out.
+    #: The number of the access among those recorded of the cell. Where a number is missing, accesses were left out.
     index: int = 0
 
 
@@ -39,9 +40,8 @@ _AFTER = 12
 
 
 def surroundings(events: Sequence[TraceEvent], address: int, token: int) -> tuple[TraceEvent, ...]:
-    """Return the accesses to the cell at ``address`` next to the last one that put ``token`` there, () where none did;
-    and the exchanges of which they are a part or that were under way then, whole, however long before or after.
-    """
+    """Return the accesses around the last one that put ``token`` into the cell at ``address``, () where none did.
+    Exchanges that they are part of, or that were under way at that time, are returned whole, however long they took."""
     here = [replace(event, index=at) for at, event in enumerate(e for e in events if e.address == address)]
     put = next((at for at in reversed(range(len(here))) if (here[at].kind, here[at].value) == ("write", token)), None)
     if put is None:
@@ -59,12 +59,12 @@ def _exchange(trace: Sequence[TraceEvent], at: int) -> set[int]:
 
 
 def _begun(trace: Sequence[TraceEvent], at: int) -> set[int]:
-    """Return the events with which the access or exchange began that goes on with event ``at``."""
+    """Return the events before ``at`` of the access or exchange that it is a part of."""
     return _followed(trace, range(at - 1, -1, -1), at, {"write": "read", "read": "ask"})
 
 
 def _ended(trace: Sequence[TraceEvent], at: int) -> set[int]:
-    """Return the events with which the access or exchange goes on that event ``at`` is a part of."""
+    """Return the events after ``at`` of the access or exchange that it is a part of."""
     return _followed(trace, range(at + 1, len(trace)), at, {"ask": "read", "read": "write"})
 
 
@@ -84,9 +84,8 @@ def _followed(trace: Sequence[TraceEvent], way: range, at: int, expected: dict[s
 
 
 def remarks(trace: Sequence[TraceEvent]) -> list[str]:
-    """Return a remark for each event, mostly "": where a write ends an exchange that another CPU's write had come
-    into.
-    """
+    """Return a remark for each event. It is "" unless a write ends an exchange between whose halves another CPU
+    wrote."""
     return [_remark(trace, at) if event.kind == "write" else "" for at, event in enumerate(trace)]
 
 
@@ -107,13 +106,12 @@ def _remark(trace: Sequence[TraceEvent], at: int) -> str:
 
 
 def _pending(trace: Sequence[TraceEvent], at: int) -> TraceEvent | None:
-    """Return the last write before event ``at`` if it may not have been carried out by then: it is another CPU's, and
-    that CPU has done nothing since.
-    """
+    """Return the last write before event ``at`` if it may not have been carried out by then: another CPU made it and
+    has made no access since."""
     latest = next((n for n in reversed(range(at)) if trace[n].kind == "write"), None)
     if latest is None or trace[latest].cpu == trace[at].cpu:
         return None
-    # the accesses that were left out are unknown
+    # what lies in a gap is unknown
     whole = trace[at].index - trace[latest].index == at - latest
     silent = all(event.cpu != trace[latest].cpu for event in trace[latest + 1 : at])
     return trace[latest] if whole and silent else None

@@ -21,7 +21,7 @@ from typing import Literal
 
 Kind = Literal["io", "ram", "rom", "hole", "unknown"]
 
-#: What QEMU's monitor is asked.
+#: The command for QEMU's monitor.
 COMMAND = "info mtree -f"
 
 _HEADER = re.compile(r"FlatView #\d+")
@@ -32,8 +32,8 @@ _REGION = re.compile(
     r"  (?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16}) \(prio -?\d+, (?P<type>[^)]+)\): "
     r"(?P<name>.+?)(?: @[0-9a-f]{16})?(?: (?:KVM|kvm[:\w]*))?"
 )
-#: memory_region_type() of QEMU. "ramd" is a device's own memory mapped into the guest (vfio): neither emulated i/o nor
-#: RAM, so it stays unknown. "romd" reads as ROM; its writes are commands.
+#: The types that QEMU's memory_region_type() returns. "ramd" is a device's own memory mapped into the guest (vfio):
+#: neither emulated i/o nor RAM, so it stays unknown. "romd" is read as ROM, and writes to it are commands.
 _KINDS: dict[str, Kind] = {
     "i/o": "io",
     "ram": "ram",
@@ -52,13 +52,13 @@ class PathEvidence:
     kind: Kind
     #: QEMU's name for the memory region.
     region: str
-    #: QEMU's line on it. Where ``kind`` is "unknown", the reason why it is.
+    #: QEMU's line about the region. Where ``kind`` is "unknown", the reason.
     line: str
-    #: The title of the address space that the line was found in.
+    #: The title of the flat view that has the line.
     view: str
 
 
-#: There was no QEMU to ask. An unclear answer is not the same: no other source may replace it.
+#: There was no QEMU to ask. This differs from an unclear answer, which no other source may replace.
 NOT_ASKED = PathEvidence("unknown", "", "not asked", "")
 
 
@@ -78,28 +78,27 @@ class _View:
     title: str
     cpus: frozenset[int]
     regions: tuple[_Region, ...]
-    #: Whether its end was seen: only then does an absent region mean a hole.
+    #: Whether its end was seen. Only then is an absent region a hole.
     complete: bool
     garbled: bool
 
 
 def ask(monitor: Callable[[str], str], start: int, length: int, *, cpus: int) -> PathEvidence:
-    """Return what QEMU's monitor says of a range, as ``attest`` does. Raises what ``monitor`` raises."""
+    """Ask QEMU's monitor what backs a range, and return it as ``attest`` does. Raises what ``monitor`` raises."""
     return attest(monitor(COMMAND), start, length, cpus=cpus)
 
 
 def is_answer(text: str) -> bool:
-    """Return whether a monitor that need not be QEMU's has answered with flat views."""
+    """Return whether a monitor, which may not be QEMU's, has answered with flat views."""
     return "FlatView" in text
 
 
 def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> PathEvidence:
     """Return what backs the ``length`` bytes at physical address ``start`` for every CPU.
 
-    With ``cpus`` given, at least the views of CPU 0 to ``cpus`` - 1 must be there, which notices a text that was cut
-    between two views. Anything doubtful is "unknown": CPUs that disagree, a range that spans regions of different
-    kinds, lines that are not understood, a text that ends early. Raises ValueError for an empty range, and for nothing
-    else.
+    With ``cpus``, the views of CPU 0 to ``cpus`` - 1 must be present, so that a text that was cut between two views is
+    noticed. Anything doubtful is "unknown": CPUs that disagree, a range that spans regions of different kinds, lines
+    that cannot be parsed, a text that ends early. Raises ValueError for an empty range, and no other exception.
     """
     if start < 0 or length < 1:
         raise ValueError(f"no such range: {length} bytes at {start:#x}")
@@ -109,7 +108,7 @@ def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> Pa
         return _unknown("no view of a CPU's own memory")
     if len(seen) != len(set(seen)):
         return _unknown("a CPU has two views")
-    # A machine may have more CPUs than the case; a gap means that some of the text is missing.
+    # The machine may have more CPUs than the case, but a missing number means that text is missing.
     if set(seen) != set(range(max(max(seen) + 1, cpus or 0))):
         return _unknown(f"views of CPUs {sorted(seen)} only")
     answers = [_look_up(view, start, start + length - 1) for view in views]
@@ -119,11 +118,11 @@ def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> Pa
 
 
 def _look_up(view: _View, first: int, last: int) -> PathEvidence:
-    """Return what one view has at first..last."""
+    """Return what one view has in first..last."""
     if view.garbled:
         return _unknown("a line of the view is not understood", view.title)
     if not view.complete and not any(region.first > last for region in view.regions):
-        # The regions come in address order, so with one beyond the range nothing about the range is missing.
+        # Regions are in address order: once one lies beyond the range, nothing about the range is missing.
         return _unknown("the view ends early", view.title)
     hits = [region for region in view.regions if region.first <= last and region.last >= first]
     if not hits:

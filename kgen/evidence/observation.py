@@ -21,23 +21,23 @@ SERIAL_ONLY = "serial-log"
 
 
 class Cut(Enum):
-    """Why a run was ended from outside, before it ended itself."""
+    """Why kgen ended a run before the guest ended by itself."""
 
     #: The user pressed Ctrl-C.
     USER = "user"
-    #: The time for the case was over (--seconds).
+    #: The case's time was over (--seconds).
     SECONDS = "seconds"
-    #: The time for the whole run was over (--timeout).
+    #: The whole run's time was over (--timeout).
     TIMEOUT = "timeout"
     #: The guest has never printed anything.
     NO_BOOT = "no boot"
     #: The guest stopped printing.
     SILENCE = "silence"
-    #: The machine could not be looked at, or its debugger died.
+    #: The machine could not be read, or its debugger died.
     LOST = "lost"
 
 
-#: A run that was cut for one of these was ended by the user who asked for it: it is not gone on with.
+#: The user ended a run that was cut for one of these: a suite is not continued.
 ASKED_FOR = frozenset({Cut.USER, Cut.SECONDS, Cut.TIMEOUT})
 
 
@@ -49,13 +49,13 @@ class Observation:
     #: The guest's own account, and the debugger's reading of its memory.
     serial: Record | None
     memory: Record | None
-    #: What lies behind the cells of the last case.
+    #: What backs the cells of the last case.
     path: PathEvidence
-    #: How guest or emulator died.
+    #: How the guest or the emulator died.
     crash: str = ""
-    #: Why the run was ended before it ended itself.
+    #: Why the run was ended before the guest ended by itself.
     cut: str = ""
-    #: The same as a value, None where it was not ended from outside. It is known while kgen runs, and is in no result.
+    #: The same as a value, None where the guest ended by itself. It is not written to results.
     cut_by: Cut | None = field(default=None, compare=False)
     #: Failures of kgen or its tools.
     problems: tuple[str, ...] = ()
@@ -66,17 +66,17 @@ class Observation:
     rows: tuple[tuple[int, int, int, int], ...] = ()
     #: The serial log, byte by byte (Latin-1).
     log: str = ""
-    #: Seconds that each stage took.
+    #: How long each stage took, in seconds.
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    #: What the hypervisor's kernel logged meanwhile, None where it was not read.
+    #: What the hypervisor's kernel logged during the run, None where its log was not read.
     kernel_log: tuple[str, ...] | None = None
-    #: What it recorded of the accesses to one cell around a witness, where it records them.
+    #: The accesses to one cell around a witness, where that kernel records them.
     trace: tuple[TraceEvent, ...] = ()
-    #: What lies behind the cells of a suite's cases, by the index of their phase, asked when the guest had parked
-    #: before them.
+    #: What backs the cells of a suite's cases, by the index of their phase. QEMU was asked while the guest waited
+    #: before the case.
     paths: Mapping[int, PathEvidence] = field(default_factory=dict)
-    #: The machine at the case's first violation, where the run was stopped there: it is the last that is known of it.
+    #: The machine at the case's first violation, where the run was stopped there.
     scene: Scene | None = None
     #: The addresses that the handshake in memory is compared with, by the names in the kernel's ELF
     #: (kgen.verdict.consistency.symbols_of); empty where there is no ELF.
@@ -84,23 +84,23 @@ class Observation:
 
     @property
     def best(self) -> Record | None:
-        """The record to judge by: the debugger's where there is one, otherwise the serial one."""
+        """The record that is judged: the debugger's where there is one, otherwise the serial one."""
         return self.memory or self.serial
 
     @property
     def could_not_emulate(self) -> bool:
-        """Return whether the accelerator gave the machine up because it could not carry an instruction out."""
+        """Return whether the accelerator ended the machine because it could not carry out an instruction."""
         return self.crash.startswith(EMULATION_FAILURE)
 
     @functools.cached_property
     def differences(self) -> tuple[str, ...]:
-        """Where the two channels contradict each other; found once, however many cases are judged by it."""
+        """Where the two channels contradict each other. Computed once for all cases."""
         return differences(self.serial, self.memory) if self.serial and self.memory else ()
 
 
-#: The platform of what was found in a dump of a machine's memory.
+#: The platform of an observation from a dump of a machine's memory.
 MEMORY_DUMP = "memory-dump"
-#: The platform of what was rebuilt from the code on a kernel's screen.
+#: The platform of an observation from the result code on a kernel's screen.
 RESULT_CODE = "result-code"
 #: The platforms without a machine whose memory could be read.
 WITHOUT_MEMORY = frozenset({SERIAL_ONLY, RESULT_CODE})

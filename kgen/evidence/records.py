@@ -43,7 +43,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Witness:
-    """The evidence of one violation."""
+    """The evidence for one violation."""
 
     index: int
     phase: int
@@ -66,7 +66,7 @@ class Witness:
 class PhaseRecord:
     """One phase's outcome.
 
-    Its role, label, address, cells and limit are what the guest said before the phase began.
+    The guest reported its role, label, address, cells and limit before the phase began.
     """
 
     index: int
@@ -75,7 +75,7 @@ class PhaseRecord:
     label: str
     #: Physical, of the first cell.
     address: int
-    #: Of a batch.
+    #: In one batch.
     cells: int
     #: In rounds, 0 for no limit. Only the serial channel holds it, None elsewhere.
     limit: int | None
@@ -87,18 +87,18 @@ class PhaseRecord:
     stale: int
     left: int
     foreign: int
-    #: The chances of an event that showed anything, and how many there were: rounds of tokens, otherwise batches.
+    #: In how many chances an event was seen, and how many there were: rounds of tokens, otherwise batches.
     events: int
     judged: int
-    #: How long it took, in TSC ticks.
+    #: How long the phase took, in TSC ticks.
     ticks: int
     decode: Decode
-    #: Of one read of the cell, in TSC ticks.
+    #: How long one read of the cell takes, in TSC ticks.
     latency: int
     counts: tuple[Count, ...]
-    #: How many witnesses the guest says it recorded, by kind in lower case. Only memory holds it, None elsewhere.
+    #: How many witnesses the guest counts, by kind in lower case. Only memory holds it, None elsewhere.
     witnesses: Mapping[str, int] | None = None
-    #: What is counted of live batches, by style in the order of results_block.Style; empty where a kernel counts none.
+    #: The counts of live batches, in the order of results_block.Style; empty where a kernel counts none.
     live: tuple[Live, ...] = ()
 
     @property
@@ -113,7 +113,7 @@ class PhaseRecord:
 
     @property
     def row(self) -> tuple[int, int, int, int]:
-        """The counters in the original program's form, as its table has them; there must be some."""
+        """The counters as in the original program's table. The phase must have counters."""
         takes = [count.takes for count in self.counts[1:]]
         count0, count1, count2 = self.counts[0].puts, sum(takes[:1]), sum(takes[1:])
         return count0, count1, count2, count0 - count1 - count2
@@ -138,16 +138,16 @@ class CpuRecord:
     """The state of a CPU when the machine was frozen."""
 
     cpu: int
-    #: The local APIC's.
+    #: The local APIC's id.
     apic_id: int
     state: CpuState
-    #: The number of the batch that it has begun last.
+    #: The number of the last batch that it has begun.
     started: int
-    #: The number of the batch that it has finished last.
+    #: The number of the last batch that it has finished.
     ack: int
     #: How many cells of the batch a consumer has finished.
     cell: int
-    #: What it took last.
+    #: The last value that a consumer took.
     token: int
     puts: int
     takes: int
@@ -184,13 +184,13 @@ class Handshake:
 
 @dataclass(frozen=True)
 class Record:
-    """One channel's account of a run."""
+    """What one channel says of a run."""
 
     channel: str
-    #: Whether it reaches the end unbroken, and why it does not.
+    #: Whether it is unbroken up to the end, and if not, why.
     complete: bool
     gap: str
-    #: What an undamaged account says against itself.
+    #: How an undamaged record contradicts itself.
     contradiction: str
     build_id: str
     state: KernelState
@@ -205,27 +205,27 @@ class Record:
     planned: int
     #: How many native lines were printed.
     lines: int
-    #: The index of the phase that was begun last, -1 for none.
+    #: The index of the last phase that was begun, -1 for none.
     phase: int
-    #: Those that were begun.
+    #: The phases that were begun.
     phases: tuple[PhaseRecord, ...]
     witnesses: tuple[Witness, ...]
     faults: tuple[FaultRecord, ...]
     cpus: tuple[CpuRecord, ...] = ()
     case: str = ""
     digest: str = ""
-    #: How many cases are finished, up to which the account is whole.
+    #: How many cases are finished, with a complete record of each.
     closed: int = 0
-    #: The specification as the kernel prints it (KernelSpec.from_text), "" in memory's account.
+    #: The specification as the kernel prints it (KernelSpec.from_text), "" in the memory record.
     spec: str = ""
-    #: The kernel's last sentence for people (protocol.SENTENCES), "" in memory's account.
+    #: The kernel's last sentence for people (protocol.SENTENCES), "" in the memory record.
     said: str = ""
-    #: The phase that was current, and the CPUs' task in it. Both are None in the serial account.
+    #: The current phase, and the CPUs' task in it. Both are None in the serial record.
     phase_index: int | None = None
     handshake: Handshake | None = None
 
     def phase_at(self, index: int) -> PhaseRecord | None:
-        """Return what is recorded of the phase of that index, None where it was not begun."""
+        """Return the record of the phase with that index, None where it was not begun."""
         return next((phase for phase in self.phases if phase.index == index), None)
 
     def place_of(self, index: int) -> int:
@@ -235,14 +235,14 @@ class Record:
 
     @property
     def cpu_numbers(self) -> dict[int, int]:
-        """The guest's numbers of the CPUs, by the emulator's. QEMU numbers its CPUs in the order of their APIC ids, the
-        guest in the order of their arrival."""
+        """The guest's CPU numbers by the emulator's. QEMU numbers CPUs in the order of their APIC ids, the guest in the
+        order of their arrival."""
         arrived = sorted(self.cpus, key=lambda entry: entry.apic_id)
         return {number: entry.cpu for number, entry in enumerate(arrived)}
 
     @property
     def abridged(self) -> bool:
-        """Whether witnesses and each CPU's counters are missing because the channel has no room for them."""
+        """Whether the channel has no room for witnesses and each CPU's counters."""
         return self.channel == ABRIDGED
 
 

@@ -16,9 +16,9 @@ class SceneLine:
     address: int
     #: Its bytes, in hex.
     data: str
-    #: What a decoder reads in them.
+    #: What they decode to.
     text: str
-    #: Where the listing has it, the line counted from 1; "", 0 and "" where it is none of the kernel's.
+    #: Its place in the listing, lines counted from 1; "", 0 and "" where it is not the kernel's.
     file: str
     line: int
     source: str
@@ -32,11 +32,11 @@ class SceneCpu:
     cpu: int | None
     #: 32 bits wide.
     registers: Mapping[str, int]
-    #: What the CPU does, in words.
+    #: What the CPU was doing, in words.
     place: str
-    #: Where it stands: a symbol and the distance from it.
+    #: Where its EIP is: a symbol and the distance from it.
     routine: str
-    #: The instructions around its EIP. The one at EIP is the next that it executes.
+    #: The instructions around its EIP. It executes the one at EIP next.
     code: tuple[SceneLine, ...]
 
 
@@ -49,9 +49,9 @@ class SceneCell:
     #: In bits.
     width: int
     #: The token that was put there or, where there are no tokens, what the cell held when the batch began; None where
-    #: that is not kept.
+    #: that is unknown.
     before: int | None
-    #: What the cell holds now that all CPUs are parked, as the debugger reads it; None where it cannot be read.
+    #: What the debugger reads in the cell while all CPUs are parked; None where it cannot be read.
     after: int | None
     #: The physical address of the first byte of ``around``.
     start: int
@@ -67,19 +67,19 @@ class SceneCell:
 
 @dataclass(frozen=True)
 class SceneEvent:
-    """Something that happened on the way to the scene."""
+    """Something that happened before the scene."""
 
-    #: Orders events. Of the events of one step, only those of the same CPU are known to be in their order.
+    #: Numbers the order of events. Within one step, only the order of the same CPU's events is known.
     step: int
     cpu: int | None
-    #: "witness": an entry of the witness ring; the last one is the scene's own. Between them are the events of its
-    #: cell. "batch": it was opened. "put": the token, or the value in question of a chain, was exchanged into the cell.
-    #: "take": an exchange got ``value``. "empty": the CPU's exchanges got nothing. "work": the CPU's operations on the
-    #: batch's cells. "parked": the CPU has acknowledged the batch and touches no cell any more. "read": what CPU 0 then
-    #: found in the cell.
+    #: "witness" is an entry of the witness ring; the last one is the scene's own. The other kinds are events of its
+    #: cell: "batch": the batch was opened. "put": the token, or the chain's value in question, was exchanged into the
+    #: cell. "take": an exchange got ``value``. "empty": the CPU's exchanges got nothing. "work": the CPU's operations
+    #: on the batch's cells. "parked": the CPU has acknowledged the batch and accesses no cell any more. "read": what
+    #: CPU 0 then found in the cell.
     kind: Literal["witness", "batch", "put", "take", "empty", "work", "parked", "read"]
     phase: int
-    #: None where it is not kept.
+    #: None where it is unknown.
     batch: int | None
     cell: int | None
     value: int | None
@@ -91,13 +91,11 @@ class SceneEvent:
 
 @dataclass(frozen=True)
 class Scene:
-    """The machine at the moment after the first violation had been recorded, and before anything else was done.
-
-    It is the first violation of the case, or of a phase that the verdict rests on as well.
-    """
+    """The machine right after the first violation was recorded. It is the first violation of the case, or of another
+    phase that the verdict rests on."""
 
     witness: Witness
     cpus: tuple[SceneCpu, ...]
     cell: SceneCell
-    #: In order of time: the witnesses before this one, the history of its cell in its batch, itself.
+    #: In order of time: the earlier witnesses, the history of this one's cell in its batch, this witness.
     timeline: tuple[SceneEvent, ...]

@@ -17,15 +17,15 @@ from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 from kgen.verdict import proof
 from kgen.wording import plural
 
-#: The phase ended with all CPUs parked and every token accounted for.
+#: Statuses of a phase that ended with all CPUs parked and every token accounted for.
 ACCOUNTED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT})
 
 
-#: A control that ended so counts, even where it ended before its planned number of rounds.
+#: A control with such a status counts, even where it ended before its planned number of rounds.
 CAME_OUT = frozenset({PhaseStatus.DONE, PhaseStatus.LIMIT})
 
 
-#: The kernel ended in order.
+#: States of a kernel that ended in order.
 ENDED = frozenset({KernelState.FINISHED, KernelState.STOPPED})
 
 
@@ -88,7 +88,8 @@ class Run:
 
     @functools.cached_property
     def told(self) -> Phase:
-        """The phase whose violations a verdict counts: the case, or the one that stands in where only that has any."""
+        """The phase whose violations the verdict counts: the case, or the phase that stands in for it where only that
+        one has any."""
         only = self.stands_in and not any(self._kinds(self.case).values()) and any(self._kinds(self.weighed).values())
         return self.weighed if only else self.case
 
@@ -112,9 +113,9 @@ class Run:
 
     @property
     def stopped_after(self) -> int:
-        """The rounds up to the last violation, or all operations of a walk, where the machine was stopped in a batch.
+        """Where the machine was stopped in a batch: the rounds up to the last violation, or all operations of a walk.
 
-        It is 0 where no violation was found after the last whole batch.
+        0 where no violation was found after the last complete batch.
         """
         memory = self.observation.memory
         own = memory.phase_at(self.told.index) if memory else None
@@ -125,13 +126,13 @@ class Run:
 
     @property
     def rounds(self) -> int:
-        """How many rounds ``told`` ran. A record counts a batch when all of it has been judged."""
+        """How many rounds ``told`` ran. A record counts a batch once the guest has judged all of it."""
         record = self.found.get(self.told.index)
         return max(record.rounds, self.stopped_after) if record else 0
 
     @property
     def judged(self) -> int:
-        """The number of chances of an event: live batches where they are counted and nothing was violated."""
+        """The number of chances of an event: live batches where they are counted and there was no violation."""
         if self.counts_live and not any(self.violations.values()):
             return self.group.case.total if self.group else 0
         record = self.found.get(self.told.index)
@@ -160,12 +161,12 @@ class Run:
                 yield phase, self.found.get(phase.index)
 
     def closed(self, record: Record) -> bool:
-        """Return whether this channel's account of the case is whole, whatever happened in the cases after it."""
+        """Return whether this channel has a complete record of the case, whatever happened in the cases after it."""
         return record.complete or (bool(self.spec.suite) and record.closed > self.number)
 
 
 def was_run(spec: KernelSpec, observation: Observation, number: int) -> bool:
-    """Return whether a case was begun in this boot. One that was not can run in another boot."""
+    """Return whether a case was begun in this boot. Another boot can run a case that was not."""
     record = observation.best
     first = next(phase for phase in phases_of(spec, number) if phase.case == number)
     return record is not None and record.phase >= first.index

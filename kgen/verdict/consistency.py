@@ -1,8 +1,8 @@
-"""Checks that a record's phases fit the plan and the rest of the record. Pure; each finding is a sentence that makes
-the verdict an ERROR.
+"""Check that a record's phases fit the plan and the rest of the record. Pure. Each finding is a sentence, and makes the
+verdict ERROR.
 
 The code and the read-only plan of a kernel are compared with the ELF elsewhere. The CPUs use a copy of the plan in
-writable memory, the handshake: if that was changed after the cells were probed, the kernel tested something else.
+writable memory, the handshake. If it was changed after the cells were probed, the kernel tested something else.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from kgen.spec import KernelSpec
 from kgen.verdict import proof
 from kgen.verdict.case_run import ACCOUNTED, ENDED, Run, too_few
 
-#: A phase that ended so has run a batch. One that ended otherwise may hold the batch size of the phase before it.
+#: A phase with such a status has run a batch. Any other may still hold the batch size of the phase before it.
 _BATCHED = frozenset({PhaseStatus.DONE, PhaseStatus.STOPPED, PhaseStatus.LIMIT, PhaseStatus.UNSTABLE})
 #: A phase with such a status may hold a fault.
 _BREAKING = frozenset({PhaseStatus.RUNNING, PhaseStatus.FAULTED})
 
 
 def symbols_of(spec: KernelSpec, symbols: Mapping[str, int]) -> dict[str, int]:
-    """Return the symbols of an ELF with which the record in memory is compared."""
+    """Return those symbols of an ELF that the record in memory is compared with."""
     wanted = {label for task in tasks(spec) for label in task.values() if isinstance(label, str)}
     wanted |= {phase.target.symbol for phase in phases(spec) if phase.target.symbol}
     return {name: symbols[name] for name in sorted(wanted) if name in symbols}
@@ -64,7 +64,7 @@ def _counted(record: PhaseRecord, channel: Record) -> Iterator[str]:
     if record.witnesses is None:
         return
     ring = Counter(witness.kind for witness in channel.witnesses if witness.phase == record.index)
-    # the guest counts a witness before it enters it: a machine may be stopped between the two
+    # the guest counts a witness before it records it, and the machine may be stopped between the two
     entering = int(record.status is PhaseStatus.RUNNING)
     for kind in ViolationKind:
         said = record.witnesses.get(kind.name.lower(), 0)
@@ -75,7 +75,7 @@ def _counted(record: PhaseRecord, channel: Record) -> Iterator[str]:
 def handshake(spec: KernelSpec, observation: Observation, mine: Collection[int]) -> Iterator[str]:
     """Yield how the handshake in memory differs from the plan of the current phase.
 
-    Nothing is yielded where that phase is not one of ``mine``, or where the guest may have been changing the handshake.
+    Yield nothing where that phase is not one of ``mine``, or where the guest may have been changing the handshake.
     """
     memory = observation.memory
     if memory is None or memory.phase_index is None or memory.handshake is None:
@@ -98,11 +98,11 @@ def handshake(spec: KernelSpec, observation: Observation, mine: Collection[int])
 
 
 def _settled(record: PhaseRecord, memory: Record, *, caught: bool) -> bool:
-    """Return whether the handshake is that of the phase. ``caught`` says that the machine was stopped at a violation.
+    """Return whether the handshake is that of the phase. ``caught``: the machine was stopped at a violation.
 
-    Between two batches the guest may be changing it. So a running phase must be within a batch that is not its first:
-    only then its own fields are written. CPU 0's entry is not used: an exception may have ended its part of an earlier
-    batch.
+    The guest may be changing it between two batches. So a running phase must be within a batch that is not its first:
+    before that, its own fields may not be written yet. CPU 0's entry is not used, because an exception may have ended
+    its part of an earlier batch.
     """
     if record.status is not PhaseStatus.RUNNING:
         return memory.state in ENDED
@@ -200,7 +200,7 @@ def _inconsistencies(phase: Phase, record: PhaseRecord, channel: Record, run: Ru
     for kind, count in record.violations.items():
         if count and kind not in experiment.kinds:
             yield f"has {count} violations of kind {kind}, which {experiment.name} cannot show"
-    # without live batches an abridged record does not say why a control ended early
+    # an abridged record without live batches does not say why a control ended early
     untold = channel.abridged and phase.counts_meetings and not record.live and phase.role is Role.POWER
     if record.status is PhaseStatus.DONE and not untold and _short(phase, record):
         yield f"says it is done after {record.rounds} of {phase.rounds} rounds"
@@ -219,7 +219,8 @@ def _witnessed(phase: Phase, record: PhaseRecord, channel: Record, run: Run) -> 
         return
     most = layout_of(run.spec).witnesses
     counts = {kind: min(record.violations[kind.name.lower()], most) for kind in ViolationKind}
-    # A walk does not record every violation: several CPUs may see the same one, and one cell may show many updates.
+    # A walk does not record every violation: several CPUs may see the same one, and one cell may show that many updates
+    # were lost.
     walk = experiment_of(phase).walk
     fits = all(recorded[kind] == count or (walk and recorded[kind] < count) for kind, count in counts.items())
     if not fits or bool(recorded) != bool(record.total):
@@ -246,7 +247,8 @@ def _whole(record: Record, run: Run) -> Iterator[str]:
 
 
 def _unparked(memory: Record, cpus: int) -> Iterator[str]:
-    """Yield where a CPU is not as a finished run leaves it: at rest, the last batch finished, counters copied."""
+    """Yield how a CPU differs from what a finished run leaves: at rest, its last batch finished, its counters
+    copied."""
     last = memory.phases[-1] if memory.phases else None
     if memory.state not in ENDED or last is None or last.status not in ACCOUNTED:
         return
@@ -286,14 +288,14 @@ def _rows(observation: Observation, case: Phase) -> Iterator[str]:
 
 
 def _short(phase: Phase, record: PhaseRecord) -> bool:
-    """Return whether a phase that says it is done ran too few rounds.
+    """Return whether a phase with the status DONE ran too few rounds.
 
-    A phase may end early once it has been violated enough. One that goes on until its proof is reached has no planned
+    A phase may end early once it has enough violations. One that goes on until its proof is reached has no planned
     number of rounds.
     """
     if phase.counts_meetings:
         if phase.role is Role.POWER and not record.live:
-            # the lines that would say why it ended are lost
+            # the lines that say why it ended are lost
             return False
         struck = [live.violated for live in record.live] if phase.role is Role.POWER else [record.events]
         return record.rounds < phase.rounds and not (phase.enough and min(struck) >= phase.enough)

@@ -1,5 +1,5 @@
-"""One pure function from an observation to a verdict. The rules are in the order of the table in the design notes: the
-first that matches decides."""
+"""One pure function from an observation to a verdict. The rules are tried in order, and the first that matches
+decides."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def _rules(run: Run) -> Iterator[tuple[VerdictKind, str]]:
 def _identified(run: Run) -> bool:
     """Return whether the observation is known to be of this case.
 
-    Memory was compared with the ELF when it was read. A log names its kernel in its first line or, where that is lost,
-    in the lines after it that hold the whole request.
+    Memory was compared with the ELF when it was read. A log identifies its kernel in its first line. Where that line is
+    lost, the lines after it identify the kernel if they hold the complete request.
     """
     record = run.record
     told = bool(record.digest) or (not record.complete and record.spec == canonical(run.spec)[1])
@@ -140,7 +140,7 @@ def _errors(run: Run) -> Iterator[str]:
 
 
 def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
-    # what happened after a case had ended belongs to another case
+    # what happened after the case had ended belongs to another case
     survived = run.record.closed > run.number and not run.is_last
     mine = {phase.index for phase in run.planned if phase.case == run.number}
     if run.spec.suite and run.record.phase < min(mine):
@@ -149,7 +149,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
             f"it was not begun: {run.observation.crash or run.observation.cut or 'the run ended'}",
         )
     if run.observation.crash and not survived:
-        # Only a failure of the form under test is a statement about it.
+        # The crash says something about the form only where the form was under test at that moment.
         if run.observation.could_not_emulate and run.now in (run.case.index, run.weighed.index):
             yield VerdictKind.UNSUPPORTED, f"{run.case.form.name} could not be carried out: {run.observation.crash}"
         yield VerdictKind.CRASH, run.observation.crash
@@ -162,7 +162,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
                 yield VerdictKind.UNSUPPORTED, raised
             yield VerdictKind.CRASH, f"the guest faulted: {place_of(fault)}"
     if run.record.state is KernelState.FAULTED and not survived:
-        # a kernel that faulted has ended, but not in order
+        # a kernel that faulted has ended too, but not in order
         told = [fault for fault in run.record.faults if fault.phase is None]
         yield (
             VerdictKind.CRASH,
@@ -171,7 +171,7 @@ def _crashes(run: Run) -> Iterator[tuple[VerdictKind, str]]:
 
 
 def _doubts(run: Run) -> Iterator[str]:
-    """Yield why a clean case is no proof, one sentence each."""
+    """Yield why a case without violations is no proof, one sentence each."""
     yield from _missing(run)
     case = run.case_record
     ended = run.record.state in ENDED or (bool(run.spec.suite) and run.closed(run.record))
@@ -220,7 +220,7 @@ def _unproven(run: Run) -> Iterator[str]:
 
 
 def _silent(run: Run) -> Iterator[str]:
-    """Yield why a clean case is no proof by the rules of older kernels, one sentence each."""
+    """Yield why a case without violations is no proof by the rules for older kernels, one sentence each."""
     for phase, record in run.of(Role.POWER):
         if record and _power(run, phase, record) < POWER_MINIMUM:
             yield (
@@ -231,7 +231,7 @@ def _silent(run: Run) -> Iterator[str]:
 
 
 def _weighed(run: Run, phase: Phase, record: PhaseRecord) -> str:
-    """Return what a control's events are worth at the case's N, "" where that is all of them."""
+    """Return a control's number of events scaled to the case's N, "" where that is all of them."""
     power = _power(run, phase, record)
     if power == record.events:
         return ""
@@ -239,7 +239,7 @@ def _weighed(run: Run, phase: Phase, record: PhaseRecord) -> str:
 
 
 def _missing(run: Run) -> Iterator[str]:
-    """Yield what is missing of the two channels, one sentence each."""
+    """Yield what is missing in the two channels, one sentence each."""
     serial, memory = run.observation.serial, run.observation.memory
     if run.observation.cut and memory and not run.closed(memory):
         yield f"the run did not reach its end: {run.observation.cut}"
@@ -254,11 +254,11 @@ def _missing(run: Run) -> Iterator[str]:
 
 
 def _power(run: Run, phase: Phase, record: PhaseRecord) -> float:
-    """Return how often a control showed a telling violation, scaled to the case's N where the case ran less.
+    """Return how often a control showed a violation that counts, scaled to the case's N where the case ran less.
 
     An event that lost many updates counts once.
     """
-    # A misaligned access is split anyway: there a torn value is telling as well.
+    # A misaligned access is split in any case, so a torn value counts there too.
     telling = {*run.experiment.telling, *(() if phase.aligned else ("torn",))}
     total = min(record.events, sum(record.violations[kind] for kind in telling))
     return total * min(1.0, run.judged / record.judged) if record.judged else 0.0
@@ -290,7 +290,7 @@ def _shows(run: Run, phase: Phase, record: PhaseRecord) -> bool:
     if not phase.counts_meetings:
         return _power(run, phase, record) >= POWER_MINIMUM
     if run.record.abridged and not record.live:
-        # live batches are left out where a violation decides
+        # an abridged record has no live batches where a violation decides
         return record.total >= POWER_MINIMUM
     silent = {control.phase for control in run.group.silent} if run.group else set()
     return phase in silent or all(needed(live) is not None for live in record.live)

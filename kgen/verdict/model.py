@@ -1,4 +1,4 @@
-"""Verdicts, their exit codes, and what they state."""
+"""Verdicts, their exit codes, and the numbers that they state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 from kgen.evidence.records import Witness
 
-#: A power control must fail this often before a clean case means something.
+#: A power control must fail this often before a case without violations counts.
 POWER_MINIMUM = 5
 
 #: The reason why a clean run of an older kernel is no proof.
@@ -16,7 +16,7 @@ OLD_PROOF = (
     "its own rules said ATOMIC; but this kernel is of a version that did not count whether operations met, and rounds "
     "of one batch are not independent chances: run it again with this version"
 )
-#: The advice for such a kernel, whatever its run showed.
+#: The advice for such a kernel, whatever its result.
 OLD_KERNEL = (
     "this kernel counted no live batches, so no run of it proves anything: make it, or its image or kit, again with "
     "this version"
@@ -49,7 +49,7 @@ class ControlResult:
     violations: Mapping[str, int]
     #: Whether it behaved as a control must.
     enough: bool
-    #: Whether it came to an end.
+    #: Whether it ran to its end.
     ended: bool = True
     #: How often a power control failed in live batches, in words; "" where none are counted.
     power: str = ""
@@ -68,7 +68,7 @@ class Verdict:
     violations: Mapping[str, int] = field(default_factory=dict)
     #: The number of chances of an event.
     judged: int = 0
-    #: The unit of that: live batches for a verdict without violations, otherwise rounds of tokens or batches.
+    #: The unit of ``judged``: live batches for a verdict without violations, otherwise rounds of tokens or batches.
     chance: str = "live batches"
     #: The upper limit on the rate of violated live batches at 95 % (the rule of three: 3 by ``judged``), for ATOMIC
     #: only.
@@ -106,5 +106,5 @@ SEVERITY = (
 
 
 def worst(kinds: Sequence[VerdictKind]) -> VerdictKind:
-    """Return the verdict of a suite with these verdicts: the worst of them."""
+    """Return the worst of these verdicts: that of a suite."""
     return min(kinds, key=SEVERITY.index)

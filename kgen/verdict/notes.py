@@ -1,4 +1,4 @@
-"""What a verdict states beside its reason: power, cause, findings."""
+"""What a verdict states besides its reason: power, cause, findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kgen.verdict.case_run import Run, path_evidence, violated_kinds
 from kgen.verdict.model import OLD_KERNEL, POWER_MINIMUM, VerdictKind
 from kgen.wording import plural
 
-#: Linux logs this, once, when KVM carries a LOCKed exchange out as a plain write (arch/x86/kvm/x86.c).
+#: Linux logs this once, when KVM carries out a LOCKed exchange as a plain write (arch/x86/kvm/x86.c).
 CONFESSION = "emulating exchange as write"
 
 

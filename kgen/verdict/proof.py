@@ -1,4 +1,4 @@
-"""Decides whether the live batches of a case and of its power controls are a proof, and what is missing. Pure."""
+"""Decide whether the live batches of a case and of its power controls are a proof, and what is missing. Pure."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Group:
 
     @property
     def silent(self) -> tuple[Weighed, ...]:
-        """The controls that may be silent and are.
+        """The controls that were not violated, and need not be.
 
-        Such a control is one instruction, it was never violated in as many live batches as a proof needs, and a control
-        that is a pair of instructions was violated.
+        Such a control is one instruction. It was never violated in as many live batches as a proof needs, while a
+        control that is a pair of instructions was violated.
         """
         pairs = [control for control in self.controls if not may_be_silent(self.spec, control.phase)]
         shown = any(sum(each.violated for each in pair.record.live) >= PAIR_LEAST for pair in pairs)
@@ -66,19 +66,19 @@ class Group:
         )
 
     def missing(self, style: Style) -> int:
-        """Return how many more live batches of a style the case needs, by the controls' rates of violation."""
+        """Return how many more live batches of a style the case needs by the controls' rates of violation."""
         asked = [needed(control.live(style)) for control in self.controls if control not in self.silent]
         return max([LEAST, *(number for number in asked if number)]) - self.case.live(style).live
 
     def seconds(self, style: Style, batches: int) -> float | None:
-        """Return how long so many live batches would take here, None where there was none yet to measure."""
+        """Return how long that many live batches would take here, None where there was none to measure."""
         live = self.case.live(style).live
         ticks = sum(each.record.ticks for each in self.everyone)
         return batches * ticks / (1000 * self.khz * live) if live and self.khz else None
 
 
 def lacks(group: Group, *, in_turn: bool) -> Iterator[str]:
-    """Yield why the live batches are no proof, one sentence each. Nothing is yielded where they are one."""
+    """Yield why the live batches are no proof, one sentence each. Yield nothing where they are a proof."""
     silent = group.silent
     if in_turn and (silent or any(group.missing(style) > 0 for style in Style)):
         yield f"{IN_TURN} ({group.case.total} of {group.case.record.judged} batches were live)"
@@ -102,7 +102,7 @@ def _too_few(group: Group) -> Iterator[str]:
     more = " and ".join(f"{number} {style.name.lower()}" for style, number in short.items())
     times = [group.seconds(style, number) for style, number in short.items()]
     known = [seconds for seconds in times if seconds is not None]
-    # the styles take turns: the longer time holds both
+    # the styles take turns, so the longer time includes the shorter
     wait = f"about {max(known):.0f} s more here" if len(known) == len(times) else "how long that takes is not known"
     yield (
         f"the case had {had} live batches, and the proof needs {more} more: {wait} ({group.case.phase.label}); "
@@ -119,7 +119,7 @@ def _advice(group: Group) -> str:
 
 
 def findings(group: Group) -> Iterator[str]:
-    """Yield what the batches showed beside the verdict."""
+    """Yield what the batches showed besides the verdict."""
     for control in group.silent:
         yield (
             f"{UNINTERRUPTED}: {control.phase.label} was never violated in {plural(control.total, 'live batch')}, "
@@ -131,7 +131,8 @@ def findings(group: Group) -> Iterator[str]:
 
 
 def _with_and_without(styles: Sequence[Live]) -> str:
-    """Return how often batches were violated with tickets and without: tickets may serialise what they measure."""
+    """Return how often batches were violated with tickets and without, because tickets may serialise what they
+    measure."""
     struck, batches = sum(each.struck for each in styles), sum(each.batches for each in styles)
     blind, of = sum(each.blind_violated for each in styles), sum(each.blind for each in styles)
     return f"{struck} of {batches} batches with tickets were violated, and {blind} of {of} without"
@@ -149,7 +150,7 @@ def power(control: Weighed) -> str:
 def inconsistencies(record: PhaseRecord, *, counts: bool, abridged: bool) -> Iterator[str]:
     """Yield how the counts of live batches contradict each other.
 
-    ``counts`` says whether there must be any. An abridged record has them only where they may decide.
+    ``counts``: whether there must be any. An abridged record has them only where they may decide.
     """
     if abridged and not record.live:
         return
