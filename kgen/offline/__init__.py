@@ -1,1 +1,2 @@
-"""Evidence that was made elsewhere: serial logs, memory dumps, result codes, other programs' tables."""
+"""Evidence from machines that kgen did not run: serial logs, memory dumps, result codes, the original program's
+table."""

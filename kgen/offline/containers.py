@@ -1,7 +1,7 @@
-"""Logs of which each line is packed into an object or an array: Docker, Kubernetes, LAVA, journalctl, asciinema.
+"""Logs whose lines are packed into JSON objects or arrays: Docker, Kubernetes, LAVA, journalctl, asciinema.
 
-Only what is read as JSON is unpacked. What is not keeps its line as it is; and no text that looks like the guest's is
-left out, but for LAVA's own messages about the device's.
+A line is unpacked only if it parses as JSON; otherwise it stays as it is. No text that looks like the guest's is left
+out, except LAVA's own messages about the device's output.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from kgen.offline.escapes import as_bytes
 
-#: Levels of JSON below an object's own in which a message is looked for.
+#: How many levels of JSON below an object are searched for a message.
 _DEPTH = 3
-#: A line that may be one object or array, after a list's dash and what a tool has put in front of it.
+#: A line that may be one object or array, after the dash of a list or a prefix that a tool has added.
 _PACKED = re.compile(r"([^{\[]{0,200}?)(\{\".*\}|\[ ?[0-9].*\]),?[ \t\r]*")
 _OURS = re.compile(r"kgen:[0-9]|counts:")
 _NATIVE = re.compile(r"kgen:[0-9]+ [a-z]+ ")
-#: "kgen:" as the numbers of its bytes, which is journalctl's form of a message that is not plain text.
+#: "kgen:" as a list of byte values, which is journalctl's form of a message that is not plain text.
 _NUMBERS = re.compile(r"107, ?103, ?101, ?110, ?58")
-#: LAVA: the level of what the device has printed, beside the levels of LAVA's own messages about it.
+#: LAVA: the level of the device's output, and the levels of LAVA's own messages about it.
 _LEVEL, _TARGET = "lvl", "target"
 #: asciinema: the kind of an event that is output.
 _OUTPUT, _EVENT = "o", "output"
 
 
 def unpacked(text: str) -> tuple[str, str]:
-    """Return a log whose lines were packed, and a note; the log as it is and "" where they are not."""
+    """Return the unpacked log and a note, or the log as it is and "" where its lines are not packed."""
     if not (_OURS.search(text) or _NUMBERS.search(text)) or ("{" not in text and "[" not in text):
         return text, ""
     lines = text.split("\n")
@@ -43,7 +43,7 @@ def unpacked(text: str) -> tuple[str, str]:
 
 
 def _object(line: str) -> Any:
-    """Return what a line holds, as JSON, None where it is not packed."""
+    """Return a line's JSON value, None where it is not packed."""
     match = _PACKED.fullmatch(line)
     if match is None or _OURS.search(match[1]):
         return None
@@ -54,7 +54,7 @@ def _object(line: str) -> Any:
 
 
 def _keys(objects: Sequence[Any]) -> tuple[str, ...]:
-    """Return where the guest's lines are, what most of them are in first."""
+    """Return the keys under which the guest's lines are, the most frequent first."""
     counts: Counter[str] = Counter()
     for found in objects:
         if found is not None:
@@ -63,7 +63,7 @@ def _keys(objects: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _texts(found: Any, name: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield the texts in an object with the names that lead there."""
+    """Yield the texts in an object, each with the path of names to it."""
     if isinstance(found, str):
         yield name, as_bytes(found)
     elif isinstance(found, list) and found and all(isinstance(each, int) and 0 <= each < 256 for each in found):
@@ -76,7 +76,7 @@ def _texts(found: Any, name: str = "", depth: int = _DEPTH) -> Iterator[tuple[st
 
 
 def _pieces(lines: Sequence[str], objects: Sequence[Any], keys: Sequence[str]) -> Iterator[str]:
-    """Yield the messages, each with the line end that it has or lacks."""
+    """Yield the messages, each with its own line end, if it has one."""
     named = [None if found is None else dict(_texts(found)) for found in objects]
     ends = {key for key in keys for texts in named if texts is not None and texts.get(key, "").endswith("\n")}
     ends.add(_EVENT)
@@ -94,5 +94,5 @@ def _pieces(lines: Sequence[str], objects: Sequence[Any], keys: Sequence[str]) -
             if key is not None:
                 yield texts[key] if key in ends else texts[key] + "\n"
                 goes_on = key in ends and not texts[key].endswith("\n")
-            # what else looks like the guest's must not be lost
+            # other text that looks like the guest's must not be lost
             yield from (f"\n{value}\n" for name, value in texts.items() if name != key and _OURS.search(value))

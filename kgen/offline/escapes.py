@@ -1,6 +1,6 @@
-"""How tools write characters that they do not pass on as they are, and how each form is undone.
+"""How tools escape characters, and how each form is undone.
 
-A decoder is a guess about one line: whether it is right is decided by the line's checksum, not here.
+A decoder is a guess about one line. The line's checksum decides whether the guess is right.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Characters of web pages and word processors, and what the guest printed in their place.
+#: Characters that web pages and word processors put in, and what the guest printed in their place.
 _TYPOGRAPHY = str.maketrans(
     {
         **dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000", " "),
@@ -20,7 +20,7 @@ _TYPOGRAPHY = str.maketrans(
         **dict.fromkeys("\u00ad\u200b\u200c\u200d\u2060\ufeff", ""),
     }
 )
-#: Text that was encoded more often than so many times is left as it is.
+#: Text that was encoded more times than this is left as it is.
 _DEPTH = 3
 _LETTERS = {"t": "\t", "r": "\r", "n": "\n", "b": "", "f": "", "a": "", "e": "", "v": "", "0": ""}
 _BACKSLASH = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([0-3][0-7]{2})|([trnbfaev0])|([\"'\\/{}\[\]:]))")
@@ -30,13 +30,13 @@ _QUOTED_PRINTABLE = re.compile(r"=([0-9A-Fa-f]{2})")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})")
 _NAMED = re.compile(r"<(?:U\+)?(?:00)?([0-9A-Fa-f]{2})>|\[0x([0-9A-Fa-f]{2})\]|<(TAB|HT|CR|LF|ESC|NUL)>", re.IGNORECASE)
 _NAMES = {"TAB": "\t", "HT": "\t", "CR": "\r", "LF": "\n", "ESC": "", "NUL": ""}
-#: U+2400 to U+241F are pictures of the control characters, U+2424 is one of a new line; here as the bytes of UTF-8.
+#: U+2400 to U+241F are pictures of control characters, U+2424 is that of a new line; here as bytes of UTF-8.
 _PICTURE = re.compile("\u00e2\u0090([\u0080-\u009f\u00a4])")
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """One form. ``name`` says whose it is, for people; ``sign`` matches text that may be written so."""
+    """One form. ``name`` describes it for people; ``sign`` matches text that may be in this form."""
 
     name: str
     sign: re.Pattern[str]
@@ -44,7 +44,7 @@ class Decoder:
 
 
 def as_bytes(text: str) -> str:
-    """Return Unicode text with one character a byte of its UTF-8, as all of a capture is kept."""
+    """Return the UTF-8 of a text as one character a byte, the form in which a capture is kept."""
     return text.encode("utf-8", "replace").decode("latin-1")
 
 

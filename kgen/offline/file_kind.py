@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, where something else is wanted: an image or a dump in place of a log."""
+"""Recognise by its first bytes a file of the wrong kind, such as an image or a dump in place of a log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from kgen.kernel.results_block import MAGIC
 
-#: How files begin that hold memory, but not as it is, or anything at all, but packed.
+#: First bytes of files that are compressed, or that hold memory in a form that cannot be read here.
 PACKED: Mapping[bytes, str] = {
     b"KDUMP   ": "is a compressed kdump file; dump it as ELF",
-    # QEMU writes its kdump files in the form that makedumpfile uses for pipes
+    # QEMU writes kdump files in the form that makedumpfile uses for pipes
     b"makedumpfile": "is a compressed kdump file; dump it as ELF",
     b"\x1f\x8b": "is compressed by gzip; unpack it",
     b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it",
@@ -40,7 +40,7 @@ PACKED: Mapping[bytes, str] = {
 
 BOOT_IT = "; boot it, and give what comes out of the serial port"
 USE_MEMORY = "; give it with --memory"
-#: Images, by their magic and where it stands, in bytes.
+#: Images, by their magic and its offset in bytes.
 _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"QFI\xfb", "a qcow2 disk"),
     (0, b"KDMV", "a VMDK disk"),
@@ -49,19 +49,19 @@ _IMAGES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"conectix", "a VHD disk"),
     (0x40, b"\x7f\x10\xda\xbe", "a VDI disk"),
     (0, b"MZ", "a UEFI application"),
-    # kgen's own is both
+    # kgen's own image is both
     (0x8001, b"CD001", "an image of a disk or CD"),
     (510, b"\x55\xaa", "an image of a disk or CD"),
 )
-#: In an ELF's header: where its type stands, and the type of a core file (System V ABI, "ELF Header").
+#: In an ELF header: the offset of the type, and the type of a core file (System V ABI, "ELF Header").
 _E_TYPE, _ET_CORE = 16, 4
-#: Bytes that are looked at to tell text from all else, and the part of them that a log may have of others.
+#: How many bytes are examined to distinguish text from binary data, and the part of them that may not be text in a log.
 _HEAD = 1 << 16
 _TEXT = re.compile(rb"[\t\n\r\x1b\x20-\x7e]")
 _LEAST_TEXT = 0.3
-#: What makes it a log, whatever else is there; in UTF-16 as well.
+#: Words that make a file a log, whatever else it holds; in UTF-16 as well.
 _OURS = tuple(word.encode(coding) for word in ("kgen", "counts:") for coding in ("ascii", "utf-16-le", "utf-16-be"))
-#: So many characters of base64 in a row are no other text.
+#: A row of this many characters of base64 is taken for base64.
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n){3,}")
 _HEX_DUMP = re.compile(rb"(?m)^(?:0x)?[0-9a-f]{4,16}[: ]+(?:[0-9a-f]{2,4} +){8,16}")
 _UUENCODED = re.compile(rb"(?m)^begin [0-7]{3} [^\r\n]+\r?\nM")
@@ -70,10 +70,10 @@ _ENDS = re.compile(r"kgen:[0-9]+ [a-z]+ [^\n]*(?:\.\.\.|\u00e2\u0080\u00a6)(?:\n
 
 
 def not_a_log(data: bytes) -> str:
-    """Return what a file is that was given as a serial log, and what to do with it; "" where it may be a log.
+    """Return what a file given as a serial log is and what to do with it, "" where it may be a log.
 
-    A line's noise is no reason to refuse one: what begins as no known kind of file is refused only if it holds a
-    results block, or hardly any text and no word of ours.
+    Noise on the line is no reason to refuse a log. A file that does not begin as a known kind is refused only if it
+    holds a results block, or hardly any text and none of the guest's words.
     """
     if data.startswith(b"\x7fELF"):
         kind = struct.unpack_from("<H", data, _E_TYPE)[0] if len(data) >= _E_TYPE + 2 else 0
@@ -95,7 +95,8 @@ def not_a_log(data: bytes) -> str:
 
 
 def encoded(data: bytes) -> str:
-    """Return the encoding of a log that cannot be read line by line, and what to do with it; "" for no known one."""
+    """Return the encoding of a log that cannot be read line by line and what to do about it, "" for no known
+    encoding."""
     for pattern, name, program in (
         (_BASE64, "encoded in base64, as mails are", "base64 -d"),
         (_UUENCODED, "uuencoded", "uudecode"),
@@ -107,7 +108,7 @@ def encoded(data: bytes) -> str:
 
 
 def spoiled(text: str) -> str:
-    """Return what a tool has done to lines of a log that cannot be undone, and what to do; "" for nothing known."""
+    """Return how a tool has damaged lines of a log beyond repair and what to do about it, "" for no known damage."""
     if _MASKS.search(text):
         return "the CI system has masked parts of lines; keep the log as a file (an artefact) and give that"
     if _ENDS.search(text):

@@ -15,9 +15,9 @@ MAX_LOG = 64 << 20
 
 
 def read_log(path: Path) -> bytes:
-    """Return the bytes of a serial log; "-" is standard input.
+    """Return the bytes of a serial log. "-" is standard input.
 
-    Raises SpecError where it cannot be read, and where it is another kind of file, however long.
+    Raises SpecError where it cannot be read, and where it is another kind of file.
     """
     from kgen.offline.file_kind import not_a_log
 

@@ -1,6 +1,6 @@
-"""What our loaders and the firmware print where no kernel starts, and what to do about it.
+"""Messages of kgen's loaders and of firmware where no kernel starts, and what to do about each.
 
-The sentences are those of the templates (mbr.asm, loader.asm, uefi.asm); docs/images.md describes them all.
+The sentences are those of the templates (mbr.asm, loader.asm, uefi.asm). docs/images.md describes them all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kgen.wording import quoted
 #: How a line of the BIOS's loader begins, and one of the UEFI application's.
 BIOS_PREFIX = "kgen boot: "
 UEFI_PREFIX = "kgen: "
-#: What the loader in the image says when it gives up, as its sentences begin, and the remedy.
+#: How the sentences begin with which the image's loader stops, and the remedies.
 BIOS_ERRORS: Mapping[str, str] = {
     "cannot read the loader": "is the image whole, and does the BIOS read its first sectors?",
     "disk error": "the image was cut or the medium is bad: write it again",
@@ -21,7 +21,7 @@ BIOS_ERRORS: Mapping[str, str] = {
     "A20 gate stays closed": "neither BIOS nor port 92h nor keyboard controller opens it: not a PC that we know",
     "needs": "give the machine more memory",
 }
-#: The same of the UEFI application, after ``CANNOT_START``.
+#: The same for the UEFI application, after ``CANNOT_START``.
 CANNOT_START = "cannot start, "
 UEFI_ERRORS: Mapping[str, str] = {
     "memory is taken": "the firmware keeps something there; other firmware, or its BIOS mode, may not",
@@ -29,18 +29,17 @@ UEFI_ERRORS: Mapping[str, str] = {
     "the firmware has too little memory left": "give the machine more memory",
     "the firmware does not let go": "boot services could not be left: start it by BIOS, or with other firmware",
 }
-#: The application's last words where all is well.
+#: The application's last line where it starts the kernel.
 LEAVING = "leaving UEFI"
-#: In what words firmware refuses an application that is not signed.
+#: Words with which firmware refuses an application that is not signed.
 _REFUSALS = re.compile(r"(?:Security Violation|Access Denied|Secure ?Boot Violation|Invalid signature detected)", re.I)
 #: No loader's line is longer.
 _LONGEST = 160
 
 
 def last_words(text: str) -> str:
-    """Return why a log without a kernel's lines ends where it does: the loader's own line and the remedy, or that
-    firmware has refused the application. "" where the log does not tell. ``text``: as capture.clean leaves it.
-    """
+    """Return why a log has no lines of a kernel: the loader's own line and the remedy, or that firmware has refused the
+    application; "" where the log does not show why. ``text`` is a cleaned log (serial_log.clean)."""
     said = ""
     for line in text.split("\n"):
         said = _of_line(line.strip()) or said
@@ -53,9 +52,9 @@ def last_words(text: str) -> str:
 
 
 def _of_line(line: str) -> str:
-    """Return what one line of a loader means, "" for all else.
+    """Return what a line of a loader means, "" for any other line.
 
-    Firmware may have left its cursor in the middle of a line.
+    Firmware may have left the cursor in the middle of a line.
     """
     for prefix, errors in ((BIOS_PREFIX, BIOS_ERRORS), (UEFI_PREFIX + CANNOT_START, UEFI_ERRORS)):
         at = line.rfind(prefix)

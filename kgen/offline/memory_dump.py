@@ -1,8 +1,8 @@
-"""A kernel's results block in a dump of its machine's memory: found by its magic, compared with what the kernel says.
+"""The results block in a dump of a machine's memory: found by its magic, compared with the kernel's specification.
 
-A dump is an ELF core file, whose program headers tell physical addresses (QEMU's dump-guest-memory, VirtualBox's
-dumpvmcore), or its sections (Xen's dump-core), or any file that holds memory in one piece (pmemsave, VMware's .vmem).
-It may be larger than our own memory, and it may hold more than one kernel's remains.
+A dump is an ELF core file with the physical addresses in its program headers (QEMU's dump-guest-memory, VirtualBox's
+dumpvmcore) or in its sections (Xen's dump-core), or any file that holds memory in one piece (pmemsave, VMware's .vmem).
+It may be larger than this host's memory, and may hold the remains of several kernels.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_CPUS, MIN_CPUS
 from kgen.toolchain.elf_reader import LoadedElf, core_segments
 
-#: Read at a time, in bytes.
+#: How many bytes are read at a time.
 CHUNK = 8 << 20
-#: The longest results block and specification that are looked at, in bytes.
+#: The longest results block and specification that are read, in bytes.
 MAX_BLOCK = 16 << 20
 MAX_SPEC = 1 << 20
-#: A kernel's build id stands in its read-only data, at most so many bytes before its specification.
+#: A kernel's build id is in its read-only data, at most this many bytes before its specification.
 NEAR = 1 << 20
-#: More places that hold a magic are no kernel's memory.
+#: A file that holds the magic in more places than this is no memory of a kernel.
 MAX_PLACES = 500
-#: What the results block is aligned to, in bytes (kernel_templates/data.asm). Where it is not, something lies between
-#: the pages of this file.
+#: What the results block is aligned to, in bytes (kernel_templates/data.asm). Where it is not, the file has something
+#: between its pages.
 ALIGNMENT = 64
-#: Bytes of the magic that both places begin with.
+#: How many bytes both magics begin with.
 _COMMON = 4
 _HEADER = struct.Struct(f"<{len(MAGIC)}sII{BUILD_ID_BYTES}s5I")
 _BUILD_ID = len(MAGIC) + 8
@@ -50,7 +50,7 @@ class _Segment:
 
     #: Physical.
     address: int
-    #: Where it begins in the file.
+    #: The offset of its beginning in the file.
     offset: int
     size: int
 
@@ -63,7 +63,7 @@ class Memory:
     """A dump that is open for reading. Addresses are physical ones in a core file, otherwise offsets in the file."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Raise ProtocolError for an empty file and one that holds memory in another form."""
+        """Raise ProtocolError for an empty file and for one that holds memory in another form."""
         self._file = file
         size = file.seek(0, 2)
         file.seek(0)
@@ -84,12 +84,12 @@ class Memory:
                 parts = core_segments(file)
                 self.is_core = True
             except LinkError:
-                pass  # whatever it is: it can still be searched
+                pass  # whatever the file is, it can still be searched
         self._segments = _disjoint(parts, size)
         self._starts = [segment.address for segment in self._segments]
 
     def read(self, address: int, size: int) -> bytes:
-        """Memory from there on, as much of it as the dump holds without a hole."""
+        """Return memory from an address on, as much as the dump holds without a hole."""
         data = bytearray()
         while len(data) < size:
             at = address + len(data)
@@ -107,7 +107,7 @@ class Memory:
         return bytes(data)
 
     def before(self, address: int, size: int) -> bytes:
-        """Memory up to there, as much of it as the dump holds without a hole."""
+        """Return memory up to an address, as much as the dump holds without a hole."""
         low = high = address
         while high - low < size:
             number = bisect.bisect_left(self._starts, low) - 1
@@ -117,7 +117,7 @@ class Memory:
         return self.read(low, high - low)
 
     def find(self) -> Iterator[tuple[int, bytes]]:
-        """Yield every place that holds one of the two magics, and which, in order.
+        """Yield every place that holds one of the two magics, with the magic, in order.
 
         Raises ProtocolError for too many.
         """
@@ -135,14 +135,14 @@ class Memory:
                             raise ProtocolError(f"holds the magic in more than {MAX_PLACES} places")
                         yield at + found, word
                     found = data.find(MAGIC[:_COMMON], found + 1)
-                # one that lies across the edge is found in the next part
+                # a magic that lies across the edge is found in the next part
                 step = len(data) - (len(MAGIC) - 1)
                 if at + len(data) >= end or step <= 0:
                     break
                 at += step
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """Yield where the dump holds memory without a hole: its first address and the one after its last."""
+        """Yield the ranges of memory without a hole: the first address, and the one after the last."""
         start = end = -1
         for segment in self._segments:
             if segment.address != end:
@@ -155,7 +155,7 @@ class Memory:
 
 
 def _disjoint(parts: Sequence[tuple[int, int, int]], size: int) -> tuple[_Segment, ...]:
-    """Return the segments in order of address, none longer than the file, what is there twice taken once."""
+    """Return the segments in order of address, cut to the file's length, and without what an earlier segment has."""
     made: list[_Segment] = []
     for address, offset, length in sorted(parts):
         length = min(length, max(0, size - offset))
@@ -171,9 +171,9 @@ class Block:
 
     address: int
     build_id: str
-    #: The request that its kernel was built for, None where there is a ``problem``.
+    #: The request that the kernel was built for, None where there is a ``problem``.
     spec: KernelSpec | None
-    #: What it says, None where there is a ``problem``.
+    #: The record in the block, None where there is a ``problem``.
     record: Record | None
     #: Why there is no record.
     problem: str = ""
@@ -182,9 +182,9 @@ class Block:
 def blocks(memory: Memory, named: KernelSpec | None = None, build_id: str = "") -> tuple[Block, ...]:
     """Return every results block in a dump, each once, in order of address.
 
-    ``named`` is the specification of the kernel with that build id, where another source has it; what others were
-    asked the dump must tell: the specification that a kernel holds in its read-only data, behind its build id.
-    Raises ProtocolError where there is none at all.
+    ``named`` is the specification of the kernel with ``build_id``, where another source has it. The specification of
+    any other kernel must be in the dump: each kernel has it in its read-only data, after its build id. Raises
+    ProtocolError where the dump has no results block.
     """
     heads: list[int] = []
     texts: list[int] = []
@@ -220,7 +220,7 @@ class _Header:
 
 
 def _header(memory: Memory, address: int) -> _Header:
-    """Return the head of a results block. Raises ProtocolError where it is none."""
+    """Return the head of a results block. Raises ProtocolError where the bytes are none."""
     data = memory.read(address, _HEADER.size)
     if len(data) < _HEADER.size:
         raise ProtocolError("the results block is cut off")
@@ -246,9 +246,7 @@ def _block(address: int, head: _Header, spec: KernelSpec | None, data: bytes) ->
 
 
 def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -> dict[int, KernelSpec]:
-    """Return what the kernels of these results blocks were asked: the specification right behind a copy of the build
-    id.
-    """
+    """Return the specifications of these results blocks' kernels: each is right after a copy of the build id."""
     best: dict[int, tuple[int, KernelSpec]] = {}
     for address in texts:
         spec = _specification(memory, address)
@@ -272,7 +270,7 @@ def _asked(memory: Memory, texts: Sequence[int], heads: Mapping[int, _Header]) -
 
 
 def _specification(memory: Memory, address: int) -> KernelSpec | None:
-    """Return the specification after a magic, None where there is none. Its digest follows it."""
+    """Return the specification after a magic, None where there is none. Its digest comes after it."""
     data = memory.read(address + len(SPEC_MAGIC), MAX_SPEC)
     text, _, rest = data.partition(b"\0\0")
     try:
@@ -292,7 +290,7 @@ def _nothing(reasons: Sequence[str], texts: Sequence[int]) -> str:
 
 
 def _without_doubles(made: Sequence[Block]) -> tuple[Block, ...]:
-    """Return the blocks; those of one kernel that say different things say nothing."""
+    """Return the blocks. Different blocks of one kernel become a problem in place of a record."""
     by_build: dict[str, list[Block]] = {}
     for block in made:
         by_build.setdefault(block.build_id, []).append(block)
@@ -308,10 +306,9 @@ def _without_doubles(made: Sequence[Block]) -> tuple[Block, ...]:
 
 
 def altered(memory: Memory, block: Block, kernel: LoadedElf) -> tuple[str, ...]:
-    """Return how the code and read-only data in the dump differ from those of the kernel that was built, a sentence
-    each.
-    """
-    # where a file holds more than memory, everything has moved by the same distance
+    """Return how the code and read-only data in the dump differ from those of the kernel as built, one sentence
+    each."""
+    # where a file holds more than memory, everything is shifted by the same distance
     moved = block.address - kernel.symbols["results"]
     return tuple(
         f"the guest's {section.name} is not what was built: it was changed in memory"

@@ -1,12 +1,12 @@
-"""The log of the original program, which has nothing but a table: CPU 0 puts one token, prints a row once it is taken.
+"""The log of the original program, which is only a table: CPU 0 puts one token and prints a row once it is taken.
 
     counts:	count0	count1	count2	count0-count1+count2
     counts:	1	0	1	0
 
-Its numbers carry no checksum and there are no controls, so such a log proves a violation or nothing. CPU 0 prints while
-it puts no token: whatever the other two have counted by then they have taken of what it had put. If they have taken
-more, a token was taken twice. If they have taken less it proves nothing: the token may be on its way, and a program
-that waits for a lost token for ever leaves the same log as one that was watched for too short a time.
+Its numbers have no checksum and there are no controls, so such a log proves a violation or nothing. CPU 0 puts no token
+while it prints, so the other two can by then have taken only what it had put. If they have taken more, a token was
+taken twice. If they have taken less, nothing is proven: the token may not be counted yet, and a program that waits for
+ever for a lost token leaves the same log as one that was watched for too short a time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from kgen.kernel.protocol import TABLE_HEADER, Row, Rows, forwards, lines_of, pa
 from kgen.verdict.model import Verdict, VerdictKind
 from kgen.wording import plural
 
-#: The program's counters may be 32 bits wide, and go round.
+#: The program's counters may be 32 bits wide and wrap around.
 _WRAP = 1 << 32
 NOT_NATIVE = (
     "the log has a table and no kgen: lines, as that of the original program: nothing in it has a checksum, and which "
     "instruction on which memory it is of is not said"
 )
-#: The same of a log of ours that holds not one whole line, of which ``{}`` there are.
+#: The same for a log of a kgen kernel in which no line is whole; ``{}`` is the number of lines.
 DAMAGED = (
     "the log has a table and {}, none of which is whole: a kgen kernel printed it, but nothing that is left has a "
     "checksum, and which instruction on which memory it is of cannot be read; capture the log again"
@@ -34,11 +34,11 @@ DAMAGED = (
 class Table:
     """The original's table, as a log has it."""
 
-    #: The rows from one start of the program to the next, without those of a long one that say no more than their
-    #: neighbours (``Rows``).
+    #: The rows of each start of the program. Rows of a long table that add nothing to their neighbours are left out
+    #: (``Rows``).
     runs: tuple[tuple[Row, ...], ...]
-    #: How many lines look like rows and are none, or have columns that contradict each other or the rows beside them.
-    #: They are no evidence.
+    #: How many lines look like rows and are none, or contradict themselves or the rows next to them. They are no
+    #: evidence.
     unreadable: int
 
     @property
@@ -48,10 +48,10 @@ class Table:
 
 
 class _Start:
-    """The rows of one start of the program, one after the other.
+    """The rows of one start of the program, in order.
 
-    Those count that fit the rows beside them: counters do not go back, unless it is all of them, which is a new start
-    without its header.
+    A row counts if it fits the rows next to it: no counter goes back. If all of them go back, it is a new start without
+    its header.
     """
 
     def __init__(self) -> None:
@@ -67,14 +67,14 @@ class _Start:
         self._last, self._fits = row, fits
 
     def close(self, kept: list[tuple[Row, ...]]) -> int:
-        """Put the rows to those of the starts before, if there are any. Returns how many were left out."""
+        """Add the rows to those of earlier starts. Return how many were left out."""
         self._decide(True)
         if self.rows.kept:
             kept.append(tuple(self.rows.kept))
         return self.left_out
 
     def _decide(self, fits: bool) -> None:
-        """Keep the last row where it fits the one before it, and ``fits`` the one after it."""
+        """Keep the last row if it fits the one before it and, by ``fits``, the one after it."""
         if self._last is None:
             return
         if self._fits and fits:
@@ -84,7 +84,7 @@ class _Start:
 
 
 def read(text: str) -> Table | None:
-    """Return the table in a cleaned log (capture.clean), None where there is not one readable row. Never raises."""
+    """Return the table in a cleaned log (serial_log.clean), None where no row is readable. Never raises."""
     kept: list[tuple[Row, ...]] = []
     start = _Start()
     unreadable = at = 0
@@ -105,7 +105,7 @@ def read(text: str) -> Table | None:
 
 
 def difference(row: Row) -> int:
-    """count0 - (count1 + count2), where the counters may have gone round."""
+    """Return count0 - (count1 + count2), where the counters may have wrapped around."""
     found = row[0] - row[1] - row[2]
     if max(row[:3]) >= _WRAP:
         return found
@@ -116,7 +116,7 @@ def difference(row: Row) -> int:
 def judge_table(table: Table, damaged: int = 0) -> Verdict:
     """Return the verdict on the original program's log: NOT_ATOMIC or INCONCLUSIVE, nothing else. Pure.
 
-    ``damaged`` is the number of lines beside it that a kgen kernel has begun.
+    ``damaged`` is the number of other lines that look like a kgen kernel's.
     """
     rows = table.rows
     notes = [DAMAGED.format(plural(damaged, "kgen: line")) if damaged else NOT_NATIVE]
@@ -148,7 +148,7 @@ def judge_table(table: Table, damaged: int = 0) -> Verdict:
 
 
 def _adds_up(row: Row) -> bool:
-    """Return whether the last column is what the others make, with or without a sign in the width of the counters."""
+    """Return whether the last column follows from the others, signed or unsigned, at the width of the counters."""
     made = row[0] - row[1] - row[2]
     return made == row[3] or (max(row[:3]) < _WRAP and (made - row[3]) % _WRAP == 0 and -_WRAP < row[3] < _WRAP)
 
@@ -158,5 +158,5 @@ def _no_duplicate(row: Row) -> bool:
 
 
 def _fit(earlier: Row, later: Row) -> bool:
-    """Return whether one row can follow another: no counter goes back, or none goes on."""
+    """Return whether one row can follow another: no counter goes back, or none goes forwards."""
     return forwards(earlier, later) or forwards(later, earlier)

@@ -1,8 +1,9 @@
-"""The guest's lines among what tools have made of them: text in front and after, escapes, broken and joined lines.
+"""Recover the guest's lines from what tools have made of them: text in front and after, escapes, broken and joined
+lines.
 
-Each repair is a guess, and a native line's own checksum decides it. What has no checksum of its own (the table's rows,
-the Test Anything lines) is looked for only in a run whose native lines show that tools have changed it, and the closing
-line's checksum decides over all of them. Text that looks like the guest's is never left out.
+Each repair is a guess, and a native line's own checksum decides whether it is right. Lines without a checksum (the
+table's rows, the Test Anything lines) are repaired only in a run whose native lines show that tools have changed it,
+and the closing line's checksum decides over all of them. Text that looks like the guest's is never left out.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse
 from kgen.offline.escapes import DECODERS, Decoder
 from kgen.wording import quoted
 
-#: A line of the guest that a terminal or a mailer has broken is made of at most so many pieces.
+#: The most pieces into which a terminal or a mailer may have broken a line of the guest.
 MAX_PIECES = 16
-#: No line that a repair makes is longer, in characters.
+#: The longest line that a repair makes, in characters.
 MAX_LINE = 4096
-#: After so many broken lines for which no repair was found, only the last repair that worked is tried.
+#: After this many broken lines without a repair, only the last repair that worked is tried.
 MAX_FAILURES = 500
-#: Whole lines that may have come into the middle of one of the guest's.
+#: The most whole lines that may have come into the middle of one of the guest's.
 MAX_INSERTED = 3
 _SHOWN = 40
 
@@ -39,16 +40,16 @@ _TAP = re.compile(
 )
 _TEST = re.compile(r"(?:not )?ok [0-9]+ - ")
 _BLANKS = r"[ \t]+"
-#: GitLab's sign of a line that goes on takes the place of a blank.
+#: GitLab's sign for a line that continues takes the place of a blank.
 _GOES_ON = r"(?:[ \t]+|\+)"
 _TOKEN = re.compile(r"[0-9]+|[A-Za-z]+|\s+|.", re.DOTALL)
-#: What an emulator's or a debugger's terminal prints where the user may type.
+#: Prompts of emulators and debuggers.
 _PROMPT = re.compile(r"\((?:qemu|gdb|monitor)\) ?")
 
 
 @dataclass(frozen=True)
 class _Native:
-    """A native line that was found: what stood in front of it, and whether anything was done to it."""
+    """A native line that was found, the text in front of it, and whether it was changed."""
 
     line: str
     prefix: str = ""
@@ -72,9 +73,8 @@ class _Counts:
 
 
 def restored(lines: Sequence[str], notes: list[str]) -> list[str]:
-    """Return the lines with the guest's as it printed them, as far as checksums prove it. What was done is added to
-    ``notes``, a sentence each. Lines that need no repair are returned as they are.
-    """
+    """Return the lines, the guest's as it printed them as far as checksums prove it. Each kind of repair adds a
+    sentence to ``notes``. Lines that need no repair are returned as they are."""
     counts = _Counts()
     items = list(_items(lines, counts))
     if not counts.natives:
@@ -102,11 +102,12 @@ def _sentences(counts: _Counts) -> Iterator[str]:
         yield f"{counts.joined} lines stood behind another one and were set apart"
 
 
-# --- native lines, which prove themselves --------------------------------------------------------------------------
+# --- native lines, which their own checksums prove
+# --------------------------------------------------------------------------
 
 
 def _items(lines: Sequence[str], counts: _Counts) -> Iterator[_Native | str]:
-    """Yield the native lines that are found, and all other lines as they are, in order."""
+    """Yield the native lines that were found and all other lines as they are, in order."""
     search = _Search(counts)
     at = 0
     while at < len(lines):
@@ -121,7 +122,7 @@ def _items(lines: Sequence[str], counts: _Counts) -> Iterator[_Native | str]:
 
 
 class _Search:
-    """Looks for native lines. It remembers what has worked: of one log most lines need the same."""
+    """Finds native lines. It remembers which repairs worked, because most lines of one log need the same."""
 
     def __init__(self, counts: _Counts) -> None:
         self._counts = counts
@@ -130,7 +131,7 @@ class _Search:
         self._join: Callable[[Sequence[str]], str] | None = None
 
     def at(self, lines: Sequence[str], at: int) -> tuple[int, list[_Native | str]]:
-        """Return how many lines from there on were used, and what they are."""
+        """Return how many lines from that one on were used, and what they became."""
         line = lines[at]
         if parse_line(line) is not None:
             self._counts.natives += 1
@@ -148,7 +149,7 @@ class _Search:
         return 1, [line]
 
     def _readings(self, text: str) -> Iterator[tuple[str, Decoder | None]]:
-        """Yield a text as it is and as each decoder reads it, what has worked first."""
+        """Yield a text as it is and as each decoder reads it, beginning with what has worked."""
         yield text, None
         if self._decoder is not None and self._decoder.sign.search(text):
             yield self._decoder.undo(text), self._decoder
@@ -158,12 +159,13 @@ class _Search:
                     yield decoder.undo(text), decoder
 
     def _split(self, text: str, decoder: Decoder | None) -> list[_Native | str]:
-        """Return the native lines in a text, with what looks like the guest's around them; [] where there is none."""
+        """Return the native lines in a text, and the text around them that looks like the guest's; [] where there is no
+        native line."""
         spans = _natives(text)
         if not spans:
             return []
         if decoder is None and len(spans) > 1 and "\\n" in text:
-            # line ends that are written out
+            # line ends that are written as escapes
             text, decoder = DECODERS[0].undo(text), DECODERS[0]
             spans = _natives(text)
         edges = [0, *(edge for span in spans for edge in span), len(text)]
@@ -180,7 +182,7 @@ class _Search:
         return found
 
     def _around(self, text: str) -> list[str]:
-        """Return what looks like the guest's beside a native line: what cannot be read is kept, not left out."""
+        """Return the text beside a native line that looks like the guest's: it is kept even where it cannot be read."""
         found = _others(text)
         return [text] if found is None else found
 
@@ -200,7 +202,7 @@ class _Search:
             counts.decoded[decoder.name] = counts.decoded.get(decoder.name, 0) + 1
 
     def _joined(self, lines: Sequence[str], at: int) -> tuple[int, list[_Native | str]] | None:
-        """Return a native line that was broken into several, None where they make none."""
+        """Return the native line that was broken into these, None where they make none."""
         start = _BEGINS.search(lines[at])
         front = lines[at][: start.start()] if start else ""
         pieces = [lines[at]]
@@ -228,7 +230,7 @@ class _Search:
             yield from (join for join in _JOINS if join is not self._join)
 
     def _spliced(self, lines: Sequence[str], at: int) -> tuple[int, list[_Native | str]] | None:
-        """Return a native line into which other text came: a prompt, or whole lines that begin in its middle."""
+        """Return a native line into whose middle other text came: a prompt, or whole lines."""
         if self._failures >= MAX_FAILURES:
             return None
         line = lines[at]
@@ -261,13 +263,13 @@ def _marked(item: _Native | str, *, broken: bool = False) -> _Native | str:
 
 
 def _natives(text: str) -> list[tuple[int, int]]:
-    """Return where native lines with right checksums stand in a text, in order."""
+    """Return the places of native lines with right checksums in a text, in order."""
     if LINE_PREFIX not in text:
         return []
     found = []
     begin: int | None = None
     position = 0
-    # a line's checksum is the first one after its beginning, and its beginning the last one before that
+    # a line's checksum is the first one after its beginning, and its beginning is the last one before the checksum
     for end in _SUM.finditer(text):
         starts = [match.start() for match in _BEGUN.finditer(text, position, end.start())]
         begin = starts[-1] if starts else None
@@ -278,7 +280,8 @@ def _natives(text: str) -> list[tuple[int, int]]:
 
 
 def _cut(line: str, start: int, tail: str) -> int | None:
-    """Return where to cut a line so that with the tail it is a native one, None where there is no such place."""
+    """Return where to cut a line so that the part before the cut and the tail make a native line, None for no such
+    place."""
     ending = _SUM.search(tail)
     if ending is None or ending.end() != len(tail):
         return None
@@ -295,7 +298,7 @@ def _cut(line: str, start: int, tail: str) -> int | None:
 
 
 def _hard(extra: int) -> Callable[[Sequence[str]], str]:
-    """Return a join of pieces that a terminal has cut: a blank at its edge, ``extra``, may be gone."""
+    """Return a function that joins pieces that a terminal has cut. Of the blanks at its edge, ``extra`` may be gone."""
 
     def join(pieces: Sequence[str]) -> str:
         width = max(map(len, pieces[:-1])) + extra
@@ -309,7 +312,7 @@ def _words(pieces: Sequence[str]) -> str:
 
 
 def _filled(pieces: Sequence[str]) -> str:
-    """Join pieces that were broken at blanks, but for words that are longer than a line."""
+    """Join pieces that were broken at blanks, or inside words that are longer than a line."""
     width = max(map(len, pieces[:-1]))
     return "".join(piece + ("" if len(piece) == width else " ") for piece in pieces[:-1]) + pieces[-1]
 
@@ -320,7 +323,7 @@ def _soft(pieces: Sequence[str]) -> str:
 
 
 def _indented(pieces: Sequence[str]) -> str:
-    """Join pieces that were set in from the second one on."""
+    """Join pieces of which all but the first were indented."""
     return "".join([pieces[0], *(piece.lstrip() for piece in pieces[1:])])
 
 
@@ -332,9 +335,8 @@ _JOINS = (_hard(0), _hard(1), _words, _filled, _soft, _indented_words, _indented
 
 
 def _unstamped(pieces: Sequence[str], front: str) -> Iterator[Sequence[str]]:
-    """Yield the pieces of a line without what stands in front of each, and without what stands in front of the first
-    one alone. Blanks may be a piece's own.
-    """
+    """Yield the pieces without the prefix of each, then without the prefix of the first alone. Blanks may belong to a
+    piece."""
     first = pieces[0][len(front) :]
     last = re.compile(r"[ \t]*$").search(front)
     blanks = last[0] if last else ""
@@ -350,9 +352,8 @@ def _unstamped(pieces: Sequence[str], front: str) -> Iterator[Sequence[str]]:
 
 
 def _regions(items: Iterable[_Native | str]) -> Iterator[list[_Native | str]]:
-    """Yield what belongs to one run: from one first line to the next. What stands before the first one is firmware's,
-    or of a run whose first line is lost.
-    """
+    """Yield the lines of each run: from one first line to the next. Lines before the first such line are firmware's, or
+    of a run whose first line is lost."""
     region: list[_Native | str] = []
     for item in items:
         first = isinstance(item, _Native) and item.line.startswith(f"{LINE_PREFIX}0 boot ")
@@ -364,9 +365,9 @@ def _regions(items: Iterable[_Native | str]) -> Iterator[list[_Native | str]]:
 
 
 def _settled(region: Sequence[_Native | str]) -> Iterator[str]:
-    """Yield the lines of a run. Where its native lines had to be changed the others are looked for, too."""
+    """Yield the lines of a run. Where its native lines had to be changed, the others are repaired too."""
     natives = [item for item in region if isinstance(item, _Native)]
-    # firmware may have left its cursor in the middle of a line
+    # firmware may have left the cursor in the middle of a line
     if not any(native.changed for native in natives if not native.line.startswith(f"{LINE_PREFIX}0 boot ")):
         yield from (item.line if isinstance(item, _Native) else item for item in region)
         return
@@ -387,9 +388,8 @@ def _settled(region: Sequence[_Native | str]) -> Iterator[str]:
 
 
 def _without_sum(lines: Sequence[str], shapes: Sequence[re.Pattern[str]]) -> tuple[list[str], int]:
-    """Return the guest's lines that begin in the first one of these, that one itself where there are none, and how many
-    were used. More than one is given where lines were broken.
-    """
+    """Return the guest's lines that begin in the first of these lines, or that line itself where there are none, and
+    how many lines were used. More than one is passed where lines may be broken."""
     line = lines[0]
     bare = [line[match.end() :] for shape in shapes if (match := shape.match(line))]
     whole = next((made for text in (*bare, line) if (made := _alone(text))), "")
@@ -414,7 +414,7 @@ def _without_sum(lines: Sequence[str], shapes: Sequence[re.Pattern[str]]) -> tup
 
 
 def _alone(text: str) -> str:
-    """Return the line of a table or a test that a text is, as it was printed; "" where it is none."""
+    """Return a text as the line of a table or a test that the guest printed, "" where it is none."""
     for pattern, line in ((_HEADER, _header), (_ROW, _row), (_TAP, _itself)):
         match = pattern.fullmatch(text)
         if match is not None:
@@ -423,7 +423,7 @@ def _alone(text: str) -> str:
 
 
 def _adds_up(line: str) -> bool:
-    """Return whether the last column of a row is what the others make; True for all other lines."""
+    """Return whether the last column of a row follows from the others; True for all other lines."""
     row = parse_row(line)
     return row is None or row[0] - row[1] - row[2] == row[3]
 
@@ -434,7 +434,8 @@ def _read(line: str) -> Iterator[str]:
 
 
 def _others(text: str) -> list[str] | None:
-    """Return the table's and the tests' lines in a text, in order; None where more in it looks like the guest's."""
+    """Return the table's and the tests' lines in a text, in order; None where other text in it looks like the
+    guest's."""
     found: list[tuple[int, str]] = []
     rest = text
     for pattern, line in ((_HEADER, _header), (_ROW, _row), (_TAP, _itself)):
@@ -457,13 +458,12 @@ def _itself(match: re.Match[str]) -> str:
     return match[0]
 
 
-# --- what stands in front ------------------------------------------------------------------------------------------
+# --- text in front of lines ------------------------------------------------------------------------------------------
 
 
 def _shape(prefix: str) -> str:
     """Return a pattern for prefixes of one kind: numbers and words change from line to line, the rest does not. A
-    prefix that ends in a word or a number must not take the line's first one with it.
-    """
+    prefix that ends in a word or a number must not extend into the line's first one."""
     tokens = [_kind(token) for token in _TOKEN.findall(prefix)]
     if tokens and tokens[-1] in (_BLANKS, r"\+"):
         tokens[-1] = _GOES_ON
@@ -477,9 +477,8 @@ def _kind(token: str) -> str:
 
 
 def _without_front(lines: Sequence[str], notes: list[str]) -> list[str]:
-    """Return the lines of a log that has a table alone, without what stands in front of its rows. Nothing in it has a
-    checksum: what is in front must be of one kind from one header to the next.
-    """
+    """Return the lines of a log that is only a table, without the prefixes of its rows. Nothing in it has a checksum,
+    so the prefixes must be of one kind from one header to the next."""
     heads = [at for at, line in enumerate(lines) if _HEADER.search(line)]
     edges = sorted({0, *heads, len(lines)})
     made: list[str] = []
@@ -495,7 +494,7 @@ def _without_front(lines: Sequence[str], notes: list[str]) -> list[str]:
 
 
 def _bare(lines: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Return the lines without what stands in front of every row, and the first of that."""
+    """Return the lines without the prefix of each row, and the first prefix."""
     prefixes = [line[: line.index("counts:")] for line in lines if "counts:" in line]
     if not prefixes or not all(prefixes):
         return lines, ""

@@ -1,8 +1,8 @@
-"""The result code: what a run came to, in one short line that a person can copy from a screen.
+"""The result code: the result of a run in one short line that a person can copy from a screen.
 
-The kernel makes the same text from its results block (kernel_templates/code.asm) as ``encode`` from a record, and
-``rebuild`` makes an observation of it that the verdict is computed from as from any other. It is the guest's own
-account of itself, without the witnesses and without each CPU's counters. docs/screen.md describes the layout.
+The kernel makes the same text from its results block (kernel_templates/code.asm) as ``encode`` does from a record.
+``rebuild`` makes an observation from it, which is judged like any other. It is the guest's own report, without
+witnesses and without each CPU's counters. docs/screen.md describes the layout.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from kgen.kernel.plan import Phase, experiment_of, phases, phases_of
 from kgen.kernel.results_block import BootPath, Clock, Decode, KernelState, PhaseStatus, Role, Style, ViolationKind
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 
-#: A phase that is not over, or that never had cells: nothing was counted.
+#: Statuses of a phase that is not over or never had cells: nothing was counted.
 _UNBEGUN = frozenset({PhaseStatus.PENDING, PhaseStatus.RUNNING})
 UNCOUNTED = _UNBEGUN | {PhaseStatus.NO_STORAGE, PhaseStatus.ABSENT}
-#: The roles of phases that a verdict may count violations of.
+#: Roles of phases whose violations a verdict may count.
 _TOLD = frozenset({Role.CASE, Role.PROOF})
 
 
@@ -68,12 +68,12 @@ class CodePhase:
     rounds: int = 0
     judged: int = 0
     events: int = 0
-    #: By kind, in its order. A phase without cells has counted nothing.
+    #: Violations, in the order of their kinds; () for a phase without cells, which has counted nothing.
     violations: tuple[int, ...] = (0,) * len(ViolationKind)
     fault: CodeFault | None = None
     #: The counts of live batches by style, () where the code has none.
     live: tuple[Live, ...] = ()
-    #: A CPU that never tried in the proof.
+    #: The number of a CPU that never tried in the proof.
     idle: int | None = None
 
 
@@ -85,15 +85,15 @@ class Code:
     spec: KernelSpec
     state: KernelState
     cpus_found: int
-    #: What ended the run, None where no exception did.
+    #: The exception that ended the run, None where none did.
     fault: CodeFault | None
-    #: Of the request, the case last.
+    #: The phases of the request, the case last.
     phases: tuple[CodePhase, ...]
     #: The columns of the table: puts of CPU 0, takes of CPU 1, takes of all others.
     count0: int = 0
     count1: int = 0
     count2: int = 0
-    #: A CPU that never tried, None where there is none.
+    #: The number of a CPU that never tried, None where there is none.
     idle: int | None = None
     foreign: int = 0
     left: int = 0
@@ -105,7 +105,7 @@ class Code:
 
 
 def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
-    """Return the code of one case of a run, by default its last: what the kernel prints.
+    """Return the code of one case of a run as the kernel prints it, by default of the last case.
 
     Where the machine died before the kernel had ended, the state in the code is the one it died in. Raises
     ProtocolError for an abridged record.
@@ -115,7 +115,7 @@ def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
     case %= len(spec.cases)
     if spec.rules == OLD_RULES:
         return to_text(tuple(_symbols(spec, record, case, 0)))
-    # live batches count for nothing where a violation decides
+    # live batches do not count where a violation decides
     decided = any(phase.total for _, phase in _counted(spec, record, case, _TOLD))
     for digits in DIGITS if decided else DIGITS[:-1]:
         symbols = tuple(_symbols(spec, record, case, digits))
@@ -127,7 +127,7 @@ def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
 def _counted(
     spec: KernelSpec, record: Record, case: int, roles: frozenset[Role]
 ) -> Iterator[tuple[Phase, PhaseRecord]]:
-    """Yield the phases of a case that have counted anything, of those roles."""
+    """Yield the phases of a case that have one of these roles and have counted anything."""
     found = {phase.index: phase for phase in record.phases}
     for planned in phases_of(spec, case):
         phase = found.get(planned.index)
@@ -136,10 +136,10 @@ def _counted(
 
 
 def _symbols(spec: KernelSpec, record: Record, case: int, digits: int) -> Iterator[int]:
-    """Yield the code's symbols, with so many digits of the counts of live batches."""
+    """Yield the code's symbols, with ``digits`` digits of the counts of live batches."""
     found = {phase.index: phase for phase in record.phases}
     yield from heading(spec, spec.cases[case])
-    # the kernel makes the code of a suite's case when that is closed
+    # the kernel makes the code of a suite's case when the case is closed
     state = KernelState.FINISHED if spec.suite and record.closed > case else record.state
     yield state + STATES * digits
     if state is KernelState.TOO_FEW_CPUS:
@@ -151,11 +151,11 @@ def _symbols(spec: KernelSpec, record: Record, case: int, digits: int) -> Iterat
 
 
 def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: int) -> Iterator[int]:
-    """Yield one phase's symbols. A log has no result of a phase that was broken off."""
+    """Yield one phase's symbols. A log has no result of a phase that was interrupted."""
     if phase is None or phase.status in _UNBEGUN:
         yield DECODES * (phase.status if phase else _begun(planned, record))
         return
-    # one symbol holds no more, and a verdict on such a phase does not ask for its path
+    # one symbol holds no more, and a verdict on such a phase does not depend on its path
     yield phase.status * DECODES + (0 if phase.status is PhaseStatus.UNSOUND else phase.decode)
     if phase.status in UNCOUNTED:
         return
@@ -169,7 +169,7 @@ def _phase(planned: Phase, phase: PhaseRecord | None, record: Record, digits: in
 
 
 def _begun(planned: Phase, record: Record) -> PhaseStatus:
-    """Return how far a phase came that has no result: those that take turns are begun together."""
+    """Return the status of a phase that has no result. Phases that take turns are begun together."""
     first = planned.index if planned.index == record.phase else planned.group
     return PhaseStatus.RUNNING if first <= planned.index <= record.phase else PhaseStatus.PENDING
 
@@ -179,7 +179,7 @@ def _kinds(phase: PhaseRecord) -> int:
 
 
 def _tokens(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """Yield what a phase counted that has no live batches: all numbers are exact."""
+    """Yield the counts of a phase without live batches: all numbers are exact."""
     kinds = _kinds(phase)
     as_planned = phase.rounds == planned.rounds
     yield kinds | AS_PLANNED * as_planned
@@ -194,9 +194,9 @@ def _tokens(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
 
 
 def _walk(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
-    """Yield what a phase counted that has live batches.
+    """Yield the counts of a phase with live batches.
 
-    Of one that a verdict may state the numbers are exact, of all others their orders are kept where there is room.
+    Numbers that the verdict may state are exact. Of all others the orders of magnitude are kept where there is room.
     """
     kinds = _kinds(phase)
     exact = _is_exact(planned, kinds)
@@ -215,14 +215,13 @@ def _walk(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
 
 
 def _is_exact(planned: Phase, kinds: int) -> bool:
-    """Return whether the verdict may state a walk's numbers: the case's, and those of what stands for it where it
-    failed.
-    """
+    """Return whether the verdict may state a walk's numbers: those of the case, and of the phase that stands in for it
+    where that phase was violated."""
     return planned.role is Role.CASE or (planned.role is Role.PROOF and bool(kinds))
 
 
 def _styles(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
-    """Counts of live batches, rounded so that a control never looks stronger and a case never better proven."""
+    """Return counts of live batches, rounded so that a control never looks stronger and a case never better proven."""
     if planned.role is not Role.POWER and phase.total:
         return
     for style in Style:
@@ -231,13 +230,13 @@ def _styles(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
             yield from short(live.live, digits, up=False)
             continue
         yield from number(live.violated)
-        # what was never violated counts only where there was enough of it
+        # a style that was never violated counts only where there were enough batches
         yield from short(max(0, live.live - live.violated), digits, up=bool(live.violated))
         yield from short(live.switches, digits, up=False) if live.violated else ()
 
 
 def _counters(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """Yield the case's counters. A walk with live batches has none: their sum is not part of the code."""
+    """Yield the case's counters. A walk with live batches has none, because their sum is not part of the code."""
     walk = experiment_of(planned).walk
     did = [count.puts if walk or not count.cpu else count.tries for count in phase.counts]
     puts, *takes = [count.takes if count.cpu else count.puts for count in phase.counts]
@@ -263,9 +262,9 @@ def _fault(record: Record, phase: int | None) -> tuple[int, ...]:
 
 
 def decode(text: str) -> Code:
-    """Return what a code says, however it was copied (see symbols.from_text).
+    """Return the content of a code, however it was copied (see code_alphabet.from_text).
 
-    Raises ProtocolError in one clear line for what is no code.
+    Raises ProtocolError, with the reason in one line, where the text is no code.
     """
     reader = Reader(from_text(text))
     try:
@@ -352,7 +351,7 @@ def _read_walk(reader: Reader, planned: Phase, phase: CodePhase, flags: int, dig
         raise ProtocolError("the result code contradicts itself about its rounds")
     read = reader.number if exact else reader.order
     rounds = planned.rounds if flags & AS_PLANNED else read()
-    # where they are not told there was one at least
+    # where the number is not in the code, there was at least one
     judged = reader.number() if exact and kinds else min(rounds, 1)
     events = reader.number() if exact and kinds else min(kinds, 1)
     left_out = digits == BARE and not exact
@@ -371,13 +370,13 @@ def _read_styles(reader: Reader, planned: Phase, phase: CodePhase, digits: int) 
 
 
 def _with_styles(phase: CodePhase, live: tuple[Live, ...]) -> CodePhase:
-    """Return a phase with its live batches: there were no fewer batches, violated ones, and rounds than those."""
+    """Return a phase with its live batches: it had at least as many batches, violated batches and rounds."""
     violated = sum(each.violated for each in live)
     total = sum(phase.violations)
     if violated and not total:
         raise ProtocolError("the result code has violated batches without a violation")
     if live and total and not violated:
-        # it was in a batch that was not live: the phase is not clean
+        # the violation was in a batch that was not live: the phase is not without violations
         live = (replace(live[0], batches=live[0].batches + 1, struck=1), *live[1:])
     events = max(phase.events, min(violated, total))
     judged = max(phase.judged, events, sum(each.batches for each in live))
@@ -399,8 +398,8 @@ def _read_fault(reader: Reader) -> CodeFault:
 def rebuild(code: Code) -> tuple[KernelSpec, Observation]:
     """Return the request and an observation for ``verdict.judge``.
 
-    It is abridged: it has no witnesses, no counters of single CPUs but of one that never tried, and live batches only
-    where they may decide. Where the state is not a final one, the machine died.
+    The observation is abridged: it has no witnesses, no counters of single CPUs except one that never tried, and live
+    batches only where they may decide. Where the state is not a final one, the machine died.
     """
     spec = code.spec
     planned = phases(spec)

@@ -1,7 +1,7 @@
-"""A verdict without the machine: from a captured log, a dump of its memory, or the result code.
+"""Judge a run without its machine: from a captured log, a dump of its memory, or the result code.
 
-The input is bytes, the output runs; a run is the request and the observation, ready to be judged. The guest's own
-verdict (its Test Anything lines) is not used: everything is computed again, by the rules of kgen.verdict.
+The input is bytes, the output is runs. A run is the request and the observation, ready to be judged. The guest's own
+verdict (its Test Anything lines) is not used: everything is computed again by the rules of kgen.verdict.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from kgen.wording import quoted
 NAME_IT = "name the kernel with --elf or --manifest"
 _BUILD_SHOWN = 12
 _LINE_SHOWN = 40
-#: More runs than these in one log are not judged: the machine of so many starts resets again and again.
+#: The most runs of one log that are judged: a machine with more starts resets again and again.
 MAX_RUNS = 1000
-#: How a line of the guest begins, whole or not.
+#: How a line of the guest begins, whole or cut.
 _BEGUN = re.compile(r"kgen:[0-9]")
 
 
@@ -59,14 +59,14 @@ class Named:
 class Run:
     """A run to be judged."""
 
-    #: Names its part of the input.
+    #: Which part of the input it is.
     where: str
     #: None where the request is unknown.
     spec: KernelSpec | None
     observation: Observation
-    #: The verdict, where the request is unknown.
+    #: The verdict where the request is unknown.
     known: Verdict | None = None
-    #: What was done to the input.
+    #: What was done to the input, one sentence each.
     notes: tuple[str, ...] = ()
 
 
@@ -80,7 +80,7 @@ def verdicts(run: Run) -> tuple[Verdict, ...]:
 
 
 def results(run: Run, invocation: Sequence[str] = ()) -> ResultRun:
-    """Return a run judged, in the form that results have wherever they come from."""
+    """Judge a run, and return it in the form of all results."""
     return run_of_one_boot(run.spec, run.observation, verdicts(run), invocation=invocation, where=run.where)
 
 
@@ -117,10 +117,8 @@ def from_manifest(data: bytes, name: str) -> Named:
 
 
 def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
-    """Return the runs in a log, in order; one that says why there is none where nothing in it is a kernel's.
-
-    Never raises.
-    """
+    """Return the runs in a log, in order. Where nothing in it is a kernel's, return one run that says why. Never
+    raises."""
     cleaned = serial_log.clean(data)
     pieces = _with_broken_joined(serial_log.split(cleaned.text))
     if not pieces or len(pieces) > MAX_RUNS:
@@ -140,9 +138,9 @@ def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
 
 
 def _with_broken_joined(pieces: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the runs in a log, each with whether it is broken: it holds not one whole line.
+    """Return the runs in a log, and for each whether it is broken, that is, without a whole line.
 
-    Broken ones that follow each other are one: of none of them more can be said.
+    Consecutive broken runs become one: nothing more can be said of them.
     """
     made: list[tuple[str, bool]] = []
     for broken, group in itertools.groupby(pieces, lambda piece: not any(map(_is_whole, lines_of(piece)))):
@@ -152,7 +150,7 @@ def _with_broken_joined(pieces: Sequence[str]) -> list[tuple[str, bool]]:
 
 
 def _is_whole(line: str) -> bool:
-    """Return whether a line is of the table, or ends as one that a guest of this or another version prints."""
+    """Return whether a line is of the table, or ends as a line that a guest of any version prints."""
     own = line[line.find(LINE_PREFIX) :] if LINE_PREFIX in line else ""
     return "counts:" in line or (bool(own) and (parse_line(own) is not None or is_foreign(own)))
 
@@ -165,7 +163,7 @@ def _too_many(count: int) -> str:
 
 
 def _nothing(data: bytes, text: str) -> str:
-    """Return why a log has nothing of a kernel's. ``text`` is the log, cleaned."""
+    """Return why a log has no lines of a kernel. ``text`` is the cleaned log."""
     if not data:
         return "the log is empty; is it of the port the kernel was built for, and was the image booted?"
     other = file_kind.not_a_log(data)
@@ -183,13 +181,13 @@ def _nothing(data: bytes, text: str) -> str:
 
 
 def _broken(shown: str, notes: tuple[str, ...] = ()) -> Run:
-    """Return a run of which nothing is whole."""
+    """Return a run of which no line is whole."""
     reason = "nothing but broken lines of a kernel is left of the log"
     return Run("", None, _seen(None, shown), Verdict(VerdictKind.INCONCLUSIVE, reason), notes)
 
 
 def _run(text: str, shown: str, named: Named | None) -> Run:
-    """Return one run of a log. ``shown`` is what the result keeps as the log."""
+    """Return one run of a log. ``shown`` is the text that the result keeps as the log."""
     log, notes = _read(text)
     record = from_log(log)
     if record is None:
@@ -218,15 +216,14 @@ def _run(text: str, shown: str, named: Named | None) -> Run:
 
 
 def _spoiled(text: str) -> tuple[str, ...]:
-    """Return a note on what was done to lines that cannot be undone."""
+    """Return a note on damage to lines that cannot be undone."""
     said = file_kind.spoiled(text)
     return (said,) if said else ()
 
 
 def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
-    """Return the problem that a run has lines of another kernel: one whose first line was lost, after one that was cut
-    off.
-    """
+    """Return the problem that a run has lines of another kernel: a run whose first line was lost comes after one that
+    was cut off."""
     planned = {str(phase.index): phase.label for phase in phases(spec)}
     for line in log.lines:
         if line.kind == "phase" and planned.get(line.text("index")) != line.text("label"):
@@ -237,8 +234,8 @@ def _strangers(spec: KernelSpec, log: Log) -> tuple[str, ...]:
 def _read(text: str) -> tuple[Log, tuple[str, ...]]:
     """Return a parsed run, with notes.
 
-    Foreign lines between the guest's may be removed where its closing line proves that without them the record
-    is whole; the notes report it.
+    Foreign lines between the guest's are removed where its closing line proves that the record is whole without them.
+    The notes report it.
     """
     log = parse_log(text.encode("latin-1"))
     if log.intact or not log.lines:
@@ -258,12 +255,12 @@ def _seen(record: Record | None, shown: str) -> Observation:
 
 
 def _environment() -> dict[str, dict[str, str]]:
-    """Return the versions of the judge. Nothing is known of the host of the run."""
+    """Return the versions of the judge. Nothing is known about the host of the run."""
     return {"versions": {"kgen": __version__, "python": platform.python_version()}}
 
 
 def _version(log: Log) -> str:
-    """Return the version of kgen that the kernel says it is of, "" where it does not."""
+    """Return the version of kgen that the kernel reports, "" where it reports none."""
     return next((line.text("version") for line in log.lines if line.kind == "boot"), "")
 
 
@@ -277,7 +274,7 @@ def _version_note(log: Log) -> tuple[str, ...]:
 
 
 def _foreign(text: str, log: Log) -> str:
-    """Return how a log shows that another kgen's kernel printed it, "" where it does not."""
+    """Return how a log shows that a kernel of another kgen printed it, "" where it does not."""
     line = next((line for line in lines_of(text) if line.startswith("kgen:") and is_foreign(line)), "")
     if line:
         told = re.search(r"^kgen:0 boot (?:.* )?version=([^ ]+)", text, re.MULTILINE)
@@ -296,7 +293,7 @@ def _foreign(text: str, log: Log) -> str:
 
 
 def _of_another(version: str, why: str) -> str:
-    """Return the sentence about a log of a kernel that this kgen does not know."""
+    """Return the sentence for the log of a kernel that this kgen does not know."""
     whose = f"kgen {version}" if version and version != __version__ else "another kgen"
     return f"the log is of a kernel that {whose} built, this is kgen {__version__}: {why}; judge it with that one"
 
@@ -310,9 +307,8 @@ def _is_json(text: str) -> bool:
 
 
 def _asked(record: Record, log: Log) -> KernelSpec | None:
-    """Return the request of a log's kernel, None where it is unknown: the printed one or, where that is lost, a guess
-    that has the printed digest.
-    """
+    """Return the request of a log's kernel: the printed one or, where that is lost, a guess that has the printed
+    digest. None where it is unknown."""
     try:
         return KernelSpec.from_text(record.spec)
     except SpecError:
@@ -334,7 +330,7 @@ def _asked(record: Record, log: Log) -> KernelSpec | None:
 
 
 def _unknown(record: Record) -> str:
-    """Return why the request is unknown, and what the log shows nevertheless."""
+    """Return why the request is unknown, and what the log still shows."""
     powers = {phase.index for phase in record.phases if phase.label.startswith("power:")}
     shown = sum(witness.phase not in powers for witness in record.witnesses)
     also = f"; it has {shown} witnesses of violations that may be the case's" if shown else ""
@@ -346,9 +342,9 @@ def _unknown(record: Record) -> str:
 
 def from_dump(file: BinaryIO, name: str, named: Named | None = None, log: Run | None = None) -> tuple[Run, ...]:
     """Return the runs in a dump of a machine's memory, one for each kernel. Never raises KgenError: where there is
-    nothing to judge the run says why.
+    nothing to judge, the run says why.
 
-    ``log`` is the last run of a log of the same machine: the memory of that kernel is compared with it.
+    ``log`` is the last run of a log of the same machine. The memory of that kernel is compared with it.
     """
     try:
         memory = memory_dump.Memory(file)
@@ -378,7 +374,7 @@ def _of_block(memory: memory_dump.Memory, block: memory_dump.Block, named: Named
     """Return the run of one results block."""
     where = f"{name}, results block at {block.address:#x}"
     if block.record is None or block.spec is None:
-        # that a block's kernel is unknown is no failure
+        # an unknown kernel is no failure
         kind = VerdictKind.INCONCLUSIVE if block.spec is None else VerdictKind.ERROR
         verdict = Verdict(kind, ProtocolError(block.problem, where=name).line)
         return Run(where, None, _dumped(None), verdict)
@@ -398,7 +394,7 @@ def _dumped(record: Record | None) -> Observation:
 
 
 def _both(log: Run, memory: Run) -> Run:
-    """Return one run seen through both channels."""
+    """Return one run with the records of both channels."""
     if memory.spec is None:
         return replace(memory, observation=replace(log.observation, platform=MEMORY_DUMP))
     seen = replace(

@@ -1,7 +1,7 @@
-"""A serial log as it was captured: text in front of the guest's lines is removed, and its runs are separated.
+"""Clean a captured serial log: remove text in front of the guest's lines, and separate its runs.
 
-Nothing here is taken on trust. The guest prints only printable ASCII, tabs and line ends, and its closing line carries
-a checksum over all of it: what is taken off wrongly does not become a whole log by that.
+A wrong repair cannot make a log whole: the guest prints only printable ASCII, tabs and line ends, and its closing line
+has a checksum over all of it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from itertools import pairwise
 from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line, parse_row
 from kgen.offline import containers, repair
 
-#: More foreign characters than these after a closing line are reported.
+#: More foreign characters than this after a closing line are reported.
 _MUCH = 1024
 _SEVEN_BITS = bytes(byte & 0x7F for byte in range(256))
 _BEGINNINGS = re.compile(rb"kgen:[0-9]")
 
-#: Terminal control (ECMA-48): control sequences, commands that a string follows, and the short ones. A sequence that
-#: was cut off must not swallow the beginning of the guest's next line.
+#: Terminal control (ECMA-48): control sequences, commands with a string, and short escapes. A sequence that was cut off
+#: must not extend into the guest's next line.
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*(?!kgen:|counts:)[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
     r"|[()*+#%][0-9A-Za-z]|[78=>cDEHMNOZ])"
@@ -30,7 +30,7 @@ _LINE_ENDS = re.compile(r"(?:(?<!\r)\r+)?\n\r*")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _START = re.compile(LINE_PREFIX + "0 boot ")
 _END = re.compile(rf"^{LINE_PREFIX}[0-9]+ end [^\n]*\n?", re.MULTILINE)
-#: What looks like the guest's, whole or not.
+#: Text that looks like the guest's, whole or cut.
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE | re.IGNORECASE)
 _BLANKED_ROW = re.compile(r"counts:[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+(-?[0-9]+)")
 
@@ -39,18 +39,18 @@ _BLANKED_ROW = re.compile(r"counts:[ \t]+([0-9]+)[ \t]+([0-9]+)[ \t]+([0-9]+)[ \
 class Capture:
     """A serial log as kgen reads it."""
 
-    #: The guest's lines as it printed them, one character a byte, line ends LF, and what else was in the file.
+    #: The guest's lines as it printed them, and the other lines of the file; one character a byte, line ends LF.
     text: str
-    #: What had to be undone, one sentence each.
+    #: What was undone, one sentence each.
     notes: tuple[str, ...]
 
 
 def clean(data: bytes) -> Capture:
     """Undo what terminals and capture tools do to a log. Never raises.
 
-    UTF-16 and a byte order mark, escape sequences, other control characters, line ends of every kind, blank lines, tabs
-    that became blanks, lines broken at the terminal's width, and one and the same prefix (a time, a name) in front of
-    every line.
+    Undone are UTF-16 and a byte order mark, escape sequences, other control characters, line ends of every kind, blank
+    lines, tabs that became blanks, lines broken at the terminal's width, and prefixes of one kind (a time, a name) in
+    front of every line.
     """
     notes: list[str] = []
     text, packed = containers.unpacked(_decoded(data, notes))
@@ -72,9 +72,8 @@ def clean(data: bytes) -> Capture:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Return the runs in a cleaned log, in order: from one first line to the next, and what looks like the guest's
-    behind a closing line or before the first first line. () where nothing looks like the guest's.
-    """
+    """Return the runs in a cleaned log, in order. A run goes from one first line to the next. Text that looks like the
+    guest's after a closing line, or before the first run, is a run too. () where nothing looks like the guest's."""
     starts = [match.start() for match in _START.finditer(text)]
     edges = sorted({0, *starts, len(text)})
     pieces = [part for begin, end in pairwise(edges) for part in _after_ends(text[begin:end])]
@@ -82,7 +81,8 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def without_others(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return a run without the whole lines in it that no guest prints, and those lines up to the guest's last one."""
+    """Return a run without the whole lines that no guest prints, and those of these lines that precede the guest's last
+    line."""
     lines = text.split("\n")
     mine = [bool(line) and is_guest_line(line) for line in lines]
     last = max((at for at, ours in enumerate(mine) if ours), default=-1)
@@ -91,7 +91,7 @@ def without_others(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _after_ends(piece: str) -> list[str]:
-    """Return a piece in parts, each but the last with a closing line as its last line."""
+    """Split a piece into parts. The last line of each part except the last is a closing line."""
     cuts = [
         match.end()
         for match in _END.finditer(piece)
@@ -103,8 +103,8 @@ def _after_ends(piece: str) -> list[str]:
 def _decoded(data: bytes, notes: list[str]) -> str:
     """Return the bytes as characters.
 
-    The guest prints only ASCII, of which UTF-16 is the same bytes with zeros between: a file may hold both, one behind
-    the other, and begin a new one in the middle of a character.
+    The guest prints only ASCII, and UTF-16 of that is the same bytes with zeros between them. A file may hold both, one
+    after the other, and change from one to the other in the middle of a character.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         notes.append("the log is stored as UTF-16, as PowerShell's > does")
@@ -118,7 +118,7 @@ def _decoded(data: bytes, notes: list[str]) -> str:
 
 
 def _tabbed(line: str) -> str:
-    """Return a line of the table whose tabs became blanks, as it was."""
+    """Restore a line of the table whose tabs became blanks."""
     if not line.startswith("counts:") or parse_row(line) is not None:
         return line
     if line.split() == TABLE_HEADER.split():

@@ -1,7 +1,7 @@
-"""Xen's core files (``xl dump-core``): an ELF without program headers, whose pages stand in a section of their own.
+"""Xen's core files (``xl dump-core``): an ELF without program headers, whose pages are in a section of their own.
 
-``.xen_pages`` holds pages in any order. ``.xen_pfn`` has the number of each, for a guest whose memory Xen maps (HVM);
-``.xen_p2m`` pairs of that and the machine's own number, for a guest that knows the latter (PV). Xen's
+``.xen_pages`` holds pages in any order. ``.xen_pfn`` has the number of each, for a guest whose memory Xen maps (HVM).
+``.xen_p2m`` has pairs of that number and the machine's own, for a guest that knows the latter (PV). Xen's
 docs/misc/dump-core-format.txt describes both.
 """
 
@@ -15,25 +15,25 @@ from typing import BinaryIO
 from kgen.errors import ProtocolError
 
 _PAGES, _NUMBERS, _PAIRS = ".xen_pages", ".xen_pfn", ".xen_p2m"
-#: Where in the header of a 64-bit ELF the sections' headers are: their offset; size, count and the names' section.
+#: Offsets in the header of a 64-bit ELF: of the section headers' offset, and of their size, count and names' section.
 _E_SHOFF, _E_SHENTSIZE = 0x28, 0x3A
 _HEADER = 0x40
 _SECTION = struct.Struct("<IIQQQQIIQQ")
-#: More sections than any core has, and the longest table of names, in bytes.
+#: The most sections that are read, more than any core has; and the longest table of names, in bytes.
 _MAX_SECTIONS = 4096
 _MAX_NAMES = 1 << 16
-#: Page numbers that are read at a time.
+#: How many page numbers are read at a time.
 _STEP = 1 << 16
-#: The number of a page that is not there.
+#: The number of an absent page.
 _NO_PAGE = (1 << 64) - 1
 _PAGE_SIZES = (4096, 16384, 65536)
 _HINT = "dump it again, or use pmemsave (kgen kit xen says how)"
 
 
 def pages(file: BinaryIO, size: int) -> tuple[tuple[int, int, int], ...] | None:
-    """Return the memory in a core of Xen's as address, offset in the file and length, None for any other file.
+    """Return the parts of memory in a Xen core as address, offset in the file and length, None for any other file.
 
-    Raises ProtocolError where it is one, and its list of pages cannot be read.
+    Raises ProtocolError for a Xen core whose list of pages cannot be read.
     """
     found = _sections(file, size)
     if _PAGES not in found:
@@ -48,13 +48,14 @@ def pages(file: BinaryIO, size: int) -> tuple[tuple[int, int, int], ...] | None:
         raise ProtocolError("is a core file of Xen's that was cut off", hint=_HINT)
     runs = sorted(_runs(_numbers(file, found[name], width), start, page))
     if any(one[0] + one[2] > two[0] for one, two in pairwise(runs)):
-        # one of them is another page's: whatever is read there may be of another place
+        # one of the two is another page: what is read there may be of another place
         raise ProtocolError("is a core file of Xen's that has a page twice: its list of pages is damaged", hint=_HINT)
     return tuple(runs)
 
 
 def _sections(file: BinaryIO, size: int) -> dict[str, tuple[int, int, int]]:
-    """Return the sections of a 64-bit little-endian ELF by name: offset, length, size of an entry. {} for others."""
+    """Return the sections of a 64-bit little-endian ELF by name: offset, length, size of an entry. {} for any other
+    file."""
     file.seek(0)
     head = file.read(_HEADER)
     if len(head) < _HEADER or head[:6] != b"\x7fELF\x02\x01":
@@ -93,7 +94,7 @@ def _numbers(file: BinaryIO, section: tuple[int, int, int], width: int) -> Itera
 
 
 def _runs(numbers: Iterator[int], start: int, page: int) -> Iterator[tuple[int, int, int]]:
-    """Yield pages that follow each other, in memory and in the file, as one."""
+    """Join pages that are consecutive both in memory and in the file."""
     first = last = -1
     offset = start
     for at, number in enumerate(numbers):
