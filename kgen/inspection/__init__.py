@@ -1,1 +1,1 @@
-"""Reading a machine that stands still: counters, memory, the scene of a violation."""
+"""Reading a stopped machine: counters, memory, the scene of a violation."""

@@ -1,4 +1,4 @@
-"""One look into the results block of a kernel that is at work: a few short reads, as the machine waits."""
+"""One look at the results block of a running kernel: a few short reads, because the machine is stopped meanwhile."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kgen.evidence.records import FINAL_STATES
 from kgen.kernel.plan import Phase
 from kgen.kernel.results_block import MAGIC, Cpu, CpuState, KernelState, PhaseStatus, ResultsLayout, ViolationKind
 
-#: Cells that are looked at: the first ones, as far as so many bytes reach.
+#: Cells that are read: the first ones, within this many bytes.
 CELLS = 8
 CELL_BYTES = 512
 
@@ -30,7 +30,7 @@ class CpuGlance:
     batch: int
     #: The number of the batch that it has finished.
     done: int
-    #: Of the present phase, like the two after it.
+    #: In the current phase, like the next two.
     puts: int
     takes: int
     tries: int
@@ -42,32 +42,32 @@ class Glance:
 
     build_id: str
     state: KernelState
-    #: The index of the phase that it is in, -1 where it has begun none.
+    #: The index of the current phase, -1 where none has begun.
     phase: int
     status: PhaseStatus
-    #: Counted by the kernel itself, of this phase, like the violations.
+    #: The kernel's own count for this phase, like the violations.
     rounds: int
     violations: Mapping[ViolationKind, int]
     witnesses: int
     #: How many cases are finished.
     closed: int
     cpus: tuple[CpuGlance, ...]
-    #: The first few; none where a read of them might disturb the kernel.
+    #: The first few cells; none where a read of them might disturb the kernel.
     cells: tuple[int, ...]
 
     @property
     def total(self) -> int:
-        """Violations of every kind."""
+        """The number of violations of all kinds."""
         return sum(self.violations.values())
 
     @property
     def final(self) -> bool:
-        """Whether nothing changes any more."""
+        """Whether the kernel has ended and nothing changes any more."""
         return self.state in FINAL_STATES
 
 
 def look(read: Read, layout: ResultsLayout, results: int, phases: tuple[Phase, ...]) -> Glance | None:
-    """Look at the block at the address ``results``; None where no kernel has made one yet.
+    """Look at the block at the address ``results``. Return None where no kernel has made one yet.
 
     Raises ProtocolError for a block of another layout, and what ``read`` raises.
     """
@@ -105,7 +105,7 @@ def look(read: Read, layout: ResultsLayout, results: int, phases: tuple[Phase, .
 
 
 def _part(layout: ResultsLayout, read: Read, results: int, offset: int, size: int) -> Any:
-    """Return the block with nothing in it but this part."""
+    """Return a block that is empty except for this part."""
     data = bytes(offset) + read(results + offset, size)
     return layout.parse(data + bytes(layout.size - len(data)))
 
@@ -116,7 +116,7 @@ def _field(kind: type[ctypes.Structure], name: str) -> Any:
 
 def _cpu(block: Any, phase: Any, number: int, status: PhaseStatus) -> CpuGlance:
     entry = block.cpu[number]
-    # The counters are copied into the phase when it ends; until then they are the CPU table's.
+    # The counters are copied into the phase when it ends. Until then they are in the CPU table.
     counts = entry if status is PhaseStatus.RUNNING else phase.cpu[number]
     return CpuGlance(
         cpu=number,

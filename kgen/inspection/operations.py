@@ -1,7 +1,7 @@
-"""The operations of a chain's batch, as the guest logged them: which of them wrote a value, and which got it.
+"""The operations of a chain's batch as the guest logged them: which of them wrote a value, and which got it.
 
-``operate`` (kernel_templates/walk.asm) and ``chain_visit`` (experiments/chain.asm) write the log, which stays as it
-is until the next batch begins.
+``operate`` (kernel_templates/walk.asm) and ``chain_visit`` (experiments/chain.asm) write the log. It does not change
+until the next batch begins.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _WORDS = ctypes.sizeof(Operation) // 4
 
 @dataclass(frozen=True)
 class Memory:
-    """The guest's 32-bit words by the symbols of its kernel."""
+    """Reads the guest's 32-bit words by the symbols of its kernel."""
 
     machine: Frozen
     symbols: Mapping[str, int]
 
     def word(self, name: str, index: int = 0) -> int:
-        """Return the word at a symbol and so many words on. Raise DebuggerError."""
+        """Return the word at a symbol plus ``index`` words. Raises DebuggerError."""
         return self.words(name, index, 1)[0]
 
     def words(self, name: str, index: int, count: int) -> tuple[int, ...]:
-        """Return several words in a row. Raise DebuggerError."""
+        """Return consecutive words. Raises DebuggerError."""
         data = self.machine.read_memory(self.symbols[name] + 4 * index, 4 * count)
         return tuple(int.from_bytes(data[at : at + 4], "little") for at in range(0, 4 * count, 4))
 
@@ -49,55 +49,55 @@ class Logged:
     found: int
     #: None where an attempt failed and wrote back what it found.
     wrote: int | None
-    #: Drawn before and after it; None in a batch without tickets.
+    #: The tickets drawn before and after it; None in a batch without tickets.
     tickets: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
 class Chain:
-    """How the values of the batch are numbered: those of the operations, CPU by CPU, then the cells' first ones."""
+    """How the values of a batch are numbered: the operations' values, CPU by CPU, then the cells' first values."""
 
-    #: What comes before number 0.
+    #: The value that precedes number 0.
     base: int
-    #: How many operations a CPU has.
+    #: How many operations each CPU does.
     each: int
-    #: The number of the first cell's first value.
+    #: The number of the first value of the first cell.
     starts: int
     #: How many values there are.
     total: int
-    #: Covers the bits of a value.
+    #: The mask of a value's bits.
     mask: int
 
     def value(self, number: int) -> int:
-        """Return the value of that number."""
+        """Return the value with that number."""
         return (self.base + 1 + number) * TOKEN_STEP & self.mask
 
     def number(self, value: int) -> int | None:
-        """Return a value's number, None where it is none of this batch's."""
+        """Return a value's number, None where it is not a value of this batch."""
         number = (value * TOKEN_INVERSE - 1 - self.base) & self.mask
         return number if number < self.total else None
 
 
 def chain_of(memory: Memory, block: Any) -> Chain:
-    """Read how values are numbered. ``block`` is the results block. Raise DebuggerError."""
+    """Read how values are numbered. ``block`` is the results block. Raises DebuggerError."""
     names = ("base", "each", "starts", "total")
     return Chain(**{name: memory.word(f"chain_{name}") for name in names}, mask=block.handshake.task.token_mask)
 
 
 def walkers(block: Any, cpus: int) -> tuple[int, ...]:
-    """Return the CPUs that take part in the present batch of a walk."""
+    """Return the CPUs that take part in the current batch of a walk."""
     return tuple(cpu for cpu in range(cpus) if block.cpu[cpu].walks == block.handshake.batch)
 
 
 def operations_of(memory: Memory, block: Any, spec: KernelSpec, phase: Phase) -> tuple[Logged, ...]:
     """Return the operations of the batch so far, CPU by CPU, each CPU's in the order in which it did them. The phase
-    must be a chain. Raise DebuggerError."""
+    must be a chain. Raises DebuggerError."""
     chain = chain_of(memory, block)
     room = log_operations(spec)
     found = []
     for cpu in walkers(block, phase.cpus):
         begin = memory.symbols["operations"] + room * _WORDS * 4 * cpu
-        # a CPU that has just woken has still the place from its last batch
+        # a CPU that has just woken still has the place from its last batch
         done = (block.cpu[cpu].operation - begin) // (4 * _WORDS) if block.cpu[cpu].started == _batch(block) else 0
         count = min(max(0, done), room)
         words = memory.words("operations", room * _WORDS * cpu, count * _WORDS) if count else ()
@@ -119,8 +119,8 @@ def value_of(witness: Witness) -> int:
 
 
 def concerned(operations: Iterable[Logged], witness: Witness) -> tuple[Logged, ...]:
-    """Return the operations that wrote or got the value of the violation. Of a value that was lost, also those that got
-    what its writer got: one of these wrote over it."""
+    """Return the operations that wrote or got the value of the violation. For a lost value, also return those that got
+    what its writer got: one of these overwrote it."""
     here = [entry for entry in operations if entry.cell == witness.cell]
     value = value_of(witness)
     wiped = {entry.found for entry in here if entry.wrote == value and witness.kind is ViolationKind.LOST}
@@ -128,13 +128,13 @@ def concerned(operations: Iterable[Logged], witness: Witness) -> tuple[Logged, .
     return tuple(
         entry
         for entry in here
-        # what found a value and wrote it back has left it there for others
+        # an operation that wrote back what it found has left the value for others
         if (entry.wrote is not None or torn) and (value in (entry.wrote, entry.found) or entry.found in wiped)
     )
 
 
 def in_words(entry: Logged) -> str:
-    """Say what an operation did, without a subject."""
+    """Return what an operation did, as a phrase without a subject."""
     tickets = f" (tickets {entry.tickets[0]} and {entry.tickets[1]})" if entry.tickets else ""
     if entry.wrote is None:
         return f"finds {entry.found:08x} in cell {entry.cell}, in an attempt that fails{tickets}"
@@ -142,6 +142,6 @@ def in_words(entry: Logged) -> str:
 
 
 def style_words(block: Any) -> str:
-    """Say in which style the present batch is run, and whether its operations draw tickets."""
+    """Return in words the style of the current batch, and whether its operations draw tickets."""
     style = "a race" if block.handshake.style else "running free"
     return f"{style}, {'with' if block.handshake.tickets else 'without'} tickets"

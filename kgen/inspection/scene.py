@@ -1,10 +1,10 @@
-"""The crime scene: the description of a machine that was stopped when the case's first violation had been recorded.
+"""The scene of a violation: the description of a machine that was stopped when the case's first violation was recorded.
 
-A violation of the experiment that the verdict rests on as well (kgen.kernel.plan.Role.PROOF) counts as the case's.
+A violation in the phase that the verdict also rests on (kgen.kernel.plan.Role.PROOF) counts as the case's.
 
-The breakpoint is at the last instruction of ``record`` (kernel_templates/record.asm), where it returns to ``violation``
+The breakpoint is at the last instruction of ``record`` (kernel_templates/record.asm), which returns to ``violation``
 (witness.asm) after a witness was recorded and printed. Only CPU 0 reaches it, and only when every CPU of the batch has
-acknowledged it. The cells have not been written since the violation was established.
+acknowledged the batch. The cells have not been written since the violation was found.
 
 The breakpoint is not in ``violation`` itself: QEMU's translator executes a page that holds a breakpoint one instruction
 at a time, and that page also holds code in which the CPUs wait for each other.
@@ -30,14 +30,14 @@ from kgen.machine.registers import CpuRegisters, Frozen
 from kgen.toolchain.assembly import Assembly, Line, Symbol
 from kgen.toolchain.decoder import disassemble
 
-#: How many instructions of a routine are shown, and how many of them precede the one at EIP where enough follow it.
+#: How many instructions of a routine are shown, and how many of them are before EIP where enough come after it.
 _SHOWN = 5
 _BEFORE = 2
-#: How many bytes before a cell are shown, and as many from its first byte on, within the cells of the batch.
+#: How many bytes are shown before a cell, and how many from its first byte on, within the cells of the batch.
 _AROUND = 32
-#: No x86 instruction is longer (SDM volume 2, 2.3.11).
+#: The longest x86 instruction, in bytes (SDM volume 2, 2.3.11).
 _LONGEST = 15
-#: Bytes on the stack above the return address there: a report line's format and arguments, and EDI.
+#: Bytes on the stack above that return address: a report line's format and arguments, and EDI.
 _PUSHED = 44 + 4
 _WORD = 0xFFFFFFFF
 
@@ -46,7 +46,7 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
     """Return the breakpoint that stops at the case's first violation: an address, and a condition as a gdb expression.
 
     The condition: the instruction returns to ``violation``, and the current phase is the case or one that its verdict
-    rests on as well. Those are the last phases of the kernel.
+    also rests on. These are the last phases of the kernel.
 
     Raises LookupError for a kernel without such an instruction.
     """
@@ -61,14 +61,15 @@ def place_to_stop(kernel: Kernel) -> tuple[int, str]:
 def place_to_begin(kernel: Kernel, moment: str) -> tuple[int, str]:
     """Return the breakpoint that stops at another moment, in the same form.
 
-    ``start`` is the kernel's first instruction, ``controls`` the begin of the first phase, ``case`` that of the case.
+    ``start`` is the kernel's first instruction, ``controls`` the beginning of the first phase, ``case`` that of the
+    case.
 
     Raises LookupError for a kernel without such an instruction.
     """
     symbols = kernel.elf.symbols
     if moment == "start":
         return symbols["boot_common"], ""
-    # each phase passes here once, after it has printed its opening line
+    # each phase executes this once, after it has printed its opening line
     phase = kernel.results_address("phase_index")
     number = {"controls": 0, "case": len(kernel.phases) - 1}[moment]
     return symbols["attend"], f"*(unsigned int *){phase:#x} == {number}"
@@ -84,12 +85,12 @@ def _only(kernel: Kernel, routine: str, text: str) -> Line:
 
 
 def capture(kernel: Kernel, machine: Frozen, record: Record) -> Scene | None:
-    """Return the scene, None where the case has no witness. ``record`` was read from this machine while it stood still.
+    """Return the scene, None where the case has no witness. ``record`` was read from this machine while it was stopped.
 
-    Raises DebuggerError, also where a CPU was at work: then the cells and registers may belong to another moment.
+    Raises DebuggerError, also where a CPU was at work, because the cells and registers may then be of another moment.
     """
     own = kernel.decisive
-    # the machine was stopped at the witness that was recorded last
+    # the machine was stopped at the last witness that was recorded
     witness = next((entry for entry in reversed(record.witnesses) if entry.phase in own), None)
     if witness is None:
         return None
@@ -166,7 +167,7 @@ def _cpu(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRe
 
 
 def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: CpuRegisters) -> str:
-    """Return what a CPU does, in words."""
+    """Return what a CPU is doing, in words."""
     if cpu is None:
         return "the kernel knows no such CPU"
     if cpu == 0:
@@ -178,7 +179,7 @@ def _place(text: _Text, machine: Frozen, block: Any, cpu: int | None, entry: Cpu
 
 
 def words(state: CpuState, entry: Any) -> str:
-    """Return what an AP does, in words, by its entry in the results block."""
+    """Return what an AP is doing, in words, from its entry in the results block."""
     if state is CpuState.WAITING and entry.go == entry.ack:
         asleep = " (asleep)" if entry.asleep else ""
         return f"parked{asleep}: it has acknowledged batch {entry.ack}" if entry.ack else f"parked{asleep}"
@@ -245,7 +246,7 @@ def _cell(memory: Memory, block: Any, phase: Phase, place: int, witness: Witness
 
 
 def _before(memory: Memory, block: Any, experiment: Experiment, witness: Witness) -> int | None:
-    """Return what the cell held before the violation, None where it is not known."""
+    """Return what the cell held before the violation, None where that is unknown."""
     if experiment.before is Before.TABLE:
         return memory.word(experiment.starts, witness.cell)
     known = {Before.ZERO: 0, Before.OPERAND: int(block.handshake.task.operand), Before.TOKEN: witness.token}

@@ -24,18 +24,18 @@ class Inspection:
 
     #: None where there is no results block (yet).
     memory: Record | None
-    #: All operands of the last phase; empty where the debugger cannot read them.
+    #: All cells of the last phase; empty where the debugger cannot read them.
     cells: tuple[int, ...]
     registers: tuple[Mapping[str, Any], ...]
-    #: What did not fit.
+    #: How the machine contradicts the ELF.
     problems: tuple[str, ...]
-    #: The kernel's addresses that the memory is compared with.
+    #: The kernel's addresses with which the memory is compared.
     symbols: Mapping[str, int] = field(default_factory=dict)
 
 
 def cell_range(phase: Phase, symbols: Mapping[str, int], record: Record | None = None) -> tuple[int, int] | None:
-    """Physical address and length in bytes of a phase's cells. Where the guest finds the place, ``record`` tells; None
-    where it does not."""
+    """Return the physical address and length in bytes of a phase's cells. Where the guest chooses the place it is taken
+    from ``record``; None where that lacks it."""
     target = phase.target
     if target.symbol:
         return symbols[target.symbol] + phase.offset, phase.length
@@ -66,7 +66,7 @@ def inspect(
             if section.flags in ("ax", "a") and machine.read_memory(section.address, section.size) != section.data
         ]
         if not memory.faults:
-            # a kernel that faulted has ended for a reason of its own
+            # a kernel that faulted has ended for another reason
             problems += foreign_routines(spec, symbols, sections)
     last = phases(spec)[-1]
     where = cell_range(last, symbols, memory)
@@ -75,7 +75,7 @@ def inspect(
 
 
 def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Sequence[Section]) -> list[str]:
-    """Routines that do not contain the instruction they are named after: whatever they tested, it was not this case."""
+    """Return a sentence for each routine without the instruction that it is named after: it did not test this case."""
     starts = sorted(set(symbols.values()))
     found = []
     for name, (statement, encoding) in experiment_routines(spec).items():
@@ -95,10 +95,10 @@ def foreign_routines(spec: KernelSpec, symbols: Mapping[str, int], sections: Seq
 
 
 def _cells(machine: Frozen, phase: Phase, address: int, *, known: int) -> tuple[int, ...]:
-    """Return every cell of a phase, () where nothing answers at their address. ``known`` is one that can be read in any
-    case.
+    """Return every cell of a phase, () where nothing answers at their address. ``known`` is an address that can always
+    be read.
 
-    What lies between them is read along where that is little, and left out.
+    Where there is little memory between the cells, it is read with them and left out.
     """
     size, step = phase.form.width // 8, phase.stride
     whole = step <= LINE
@@ -106,7 +106,7 @@ def _cells(machine: Frozen, phase: Phase, address: int, *, known: int) -> tuple[
     try:
         data = [machine.read_memory(*part) for part in parts]
     except DebuggerError:
-        # A hole in the address space is the guest's finding; a debugger that has died is not.
+        # A hole in the address space is for the guest to report, but a dead debugger is an error.
         machine.read_memory(known, 4)
         return ()
     cells = [data[0][at : at + size] for at in range(0, phase.length, step)] if whole else data

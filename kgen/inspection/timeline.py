@@ -1,15 +1,16 @@
 """The events up to a violation: the witness ring, and the history of the witness's cell in its batch, in order of time.
 
-What the guest keeps of a batch tells the order of most of it (kernel_templates/experiments). A consumer leaves a cell
-with what it took, or when an exchange that began after the put was complete found nothing: so a take of the cell's own
-token, and finding nothing, come after the put; a take of anything else may have come before. Every CPU acknowledges
-after its last access, and CPU 0 looks when all have. The order of the other CPUs' accesses to each other is unknown.
+What the guest keeps of a batch shows the order of most events (kernel_templates/experiments). A consumer leaves a cell
+when it has taken something, or when an exchange that began after the put was complete found nothing. So a take of the
+cell's own token, and finding nothing, come after the put; a take of anything else may have come before it. Every CPU
+acknowledges after its last access, and CPU 0 reads the cells when all have acknowledged. The order among the other
+CPUs' accesses is unknown.
 
-A token that is lost was gone when those last exchanges found nothing. What wiped it out, the late write of an exchange
+A lost token was gone when those last exchanges found nothing. The write that overwrote it, the late half of an exchange
 that had read the cell before the put, is recorded nowhere.
 
-A chain keeps what each operation wrote and got. Where operations drew tickets these tell which of them had ended when
-another one began; of operations that overlapped the order is open.
+A chain keeps what each operation wrote and got. Where operations drew tickets, these show which operations had ended
+when another one began. The order of operations that overlapped is unknown.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from kgen.spec import KernelSpec
 from kgen.spec.case import MAX_BATCH
 from kgen.wording import plural
 
-#: Later than every ticket: a CPU that has acknowledged does so for the rest of the batch.
+#: Later than every ticket: an acknowledgement lasts for the rest of the batch.
 _FOR_GOOD = float("inf")
 #: A CPU acknowledges after its last ticket, and perhaps before the next one was drawn.
 _AFTER = 0.5
@@ -98,7 +99,7 @@ def _tokens(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Itera
 
 
 def _walk(memory: Memory, block: Any, phase: Phase, witness: Witness) -> Iterator[SceneEvent]:
-    """Yield the history of a cell that all CPUs of a batch work on, in no known order."""
+    """Yield the history of a cell that all CPUs of a batch work on in an unknown order."""
     own = {"phase": phase.index, "batch": block.handshake.batch, "tsc": None}
     yield _opened(block, phase, own)
     taking_part = walkers(block, phase.cpus)
@@ -130,8 +131,8 @@ def _chain(memory: Memory, block: Any, spec: KernelSpec, phase: Phase, witness: 
 
 
 def in_steps(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """Return a step, from 1 on, for each of these spans of tickets: those that overlap share one, and so do those that
-    others join, so that of two steps one had ended before the other began."""
+    """Return a step, from 1 on, for each of these spans of tickets. Spans that overlap, directly or through others,
+    share a step, so that each step had ended before the next one began."""
     found = [0] * len(spans)
     step, latest = 0, -1.0
     for at in sorted(range(len(spans)), key=lambda number: spans[number]):
@@ -151,7 +152,7 @@ def _opened(block: Any, phase: Phase, own: Mapping[str, Any]) -> SceneEvent:
 
 
 def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
-    """Yield what CPU 0 found in the cell at last, where the guest keeps it."""
+    """Yield what CPU 0 found in the cell at the end, where the guest keeps it."""
     if experiment_of(phase).keeps_finals:
         value = memory.word("finals", cell)
         text = f"CPU 0 finds {value:08x} in the cell"
@@ -159,7 +160,7 @@ def _read(memory: Memory, phase: Phase, cell: int, step: int, own: Mapping[str, 
 
 
 def _parked(block: Any, cpus: Sequence[int], step: int, own: Mapping[str, Any]) -> Iterator[SceneEvent]:
-    """Yield who has acknowledged the batch."""
+    """Yield the CPUs that have acknowledged the batch."""
     for cpu in cpus:
         if block.cpu[cpu].ack == own["batch"]:
             text = f"CPU {cpu} acknowledges the batch: it touches no cell any more"
