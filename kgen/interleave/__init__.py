@@ -1,1 +1,2 @@
-"""Every order of two accesses' steps: the model, the machine that is stepped through them, the report."""
+"""Every order in which CPUs can access a cell: the model, the machine that is stepped through each order, the
+report."""

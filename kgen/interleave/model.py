@@ -1,12 +1,12 @@
 """A model of one round of the token experiment: every order in which its CPUs can access the cell, and its outcome.
 
-The producer exchanges the token into the empty cell, then says that it has. A consumer exchanges 0 into the cell until
-it gets something, or until an exchange that it began after that word found the cell empty. An exchange is one access
-where the instruction is one, and a read and a write where it is a pair; nothing else is a point at which the order
-matters, because the CPUs share nothing else but the producer's word, which is written and read between accesses.
+The producer exchanges the token into the empty cell, then reports that it has. A consumer exchanges 0 into the cell
+until it gets something, or until an exchange that it began after that report found the cell empty. An exchange is one
+access where it is one instruction, and a read and a write where it is a pair. The order matters only at accesses,
+because the CPUs share nothing else except the producer's report, which is written and read between accesses.
 
-This is written from the experiment's rules (kgen.experiments.token), not from the kernel's code: the two are held
-against each other.
+The model is written from the experiment's rules (kgen.experiments.token), not from the kernel's code, so that each
+checks the other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PRODUCER = 0
 
 
 class Kind(Enum):
-    """What an access does with the cell. LOOK is a read that only tells whether an exchange is worth it, READ one that
-    is half of an exchange; COMPARE is a compare-and-exchange, which writes where it finds what it expects."""
+    """What an access does with the cell. LOOK is a read that decides whether an exchange follows, READ is the first
+    half of an exchange. COMPARE is a compare-and-exchange, which writes where it finds what it expects."""
 
     LOOK = "look"
     READ = "read"
@@ -32,10 +32,10 @@ class Kind(Enum):
     COMPARE = "compare"
 
 
-#: Schedules are counted by the situations they pass through, of which there may be so many: some seconds' work.
+#: The most different situations, and the most CPUs, for which schedules are counted: some seconds' work.
 MOST_WORLDS = 200_000
 MOST_CPUS = 5
-#: What an exchange can be made of: one instruction, a read and a write, or comparisons until one succeeds.
+#: The accesses of an exchange: one instruction, a read and a write, or comparisons until one succeeds.
 SHAPES = ((Kind.EXCHANGE,), (Kind.READ, Kind.WRITE), (Kind.COMPARE,))
 
 
@@ -55,15 +55,15 @@ class Access:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a CPU stands: before its next access."""
+    """The state of a CPU before its next access."""
 
-    #: The kind of that access. None is the end of the CPU's part.
+    #: The kind of that access, None where the CPU has finished.
     kind: Kind | None
     #: What the first half of an exchange has read, or what a comparison expects.
     held: int = 0
-    #: Whether the producer had reported that the token is put when this try began.
+    #: Whether the producer had reported the put when this try began.
     saw: bool = False
-    #: How many times the CPU has gone round in vain before that.
+    #: How many earlier tries of the CPU, before the put, found the cell empty.
     vain: int = 0
     #: How many exchanges it has made.
     tries: int = 0
@@ -106,7 +106,7 @@ class Outcome:
 
     @property
     def violated(self) -> bool:
-        """Whether atomic exchanges could not have done this."""
+        """Whether atomic exchanges cannot have this outcome."""
         return bool(self.lost or self.duplicate or self.stale)
 
     @property
@@ -138,21 +138,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Trial:
-    """One schedule, carried out by a machine."""
+    """One schedule as a machine carried it out."""
 
     schedule: tuple[int, ...]
     steps: tuple[Step, ...]
-    #: How the schedule ends according to the model.
+    #: The outcome according to the model.
     expected: Outcome
-    #: The name of kgen's verdict on what was seen, "" where the machine did not get that far.
+    #: The name of kgen's verdict on the observation, "" where the machine did not reach the end.
     verdict: str
-    #: One sentence each, none where model, guest and verdict agree.
+    #: How model, guest and verdict disagree, one sentence each.
     disagreements: tuple[str, ...]
     #: What the guest printed.
     log: str = ""
 
 
-#: So many disagreeing trials are kept to be shown.
+#: How many disagreeing trials are kept to be shown.
 SHOWN_DISAGREEMENTS = 3
 
 
@@ -163,13 +163,13 @@ class Exploration:
     #: How many schedules there are.
     total: int
     tried: int = 0
-    #: How many schedules ended with each Outcome.name, of those on which all agreed.
+    #: How many schedules had each Outcome.name, among those on which model, guest and verdict agreed.
     outcomes: Mapping[str, int] = field(default_factory=dict)
-    #: The first trial of each of these outcomes.
+    #: The first trial with each of these outcomes.
     first: Mapping[str, Trial] = field(default_factory=dict)
-    #: How many schedules there were on which not all agreed.
+    #: On how many schedules they disagreed.
     disagreements: int = 0
-    #: The first of them.
+    #: The first of these trials.
     disagreeing: tuple[Trial, ...] = ()
 
     @property
@@ -178,7 +178,7 @@ class Exploration:
         return self.tried == self.total
 
     def having(self, trial: Trial) -> Exploration:
-        """With one more trial."""
+        """Return these results with one more trial."""
         if trial.disagreements:
             kept = (*self.disagreeing, trial)[:SHOWN_DISAGREEMENTS]
             return replace(self, tried=self.tried + 1, disagreements=self.disagreements + 1, disagreeing=kept)
@@ -193,20 +193,20 @@ class Window:
 
     #: The accesses of an exchange.
     shape: tuple[Kind, ...]
-    #: Of each consumer, whether it looks before it exchanges.
+    #: For each consumer, whether it looks before it exchanges.
     reads_first: tuple[bool, ...]
     token: int
-    #: How many times a consumer may go round in vain before the token is put. It then waits for the producer: otherwise
-    #: there would be no end to the orders. None for no bound.
+    #: How many tries of a consumer may find the cell empty before the put. It then waits for the producer, as the
+    #: number of orders would be infinite otherwise. None for no bound.
     bound: int | None = 1
 
     @property
     def cpus(self) -> int:
-        """Producer and consumers."""
+        """The number of CPUs: producer and consumers."""
         return 1 + len(self.reads_first)
 
     def begin(self) -> World:
-        """Everybody before the first access, the cell empty."""
+        """Return the state before the first access, with the cell empty."""
         consumers = (self._first(reads) for reads in self.reads_first)
         return World(cell=0, filled=False, old=0, places=(Place(self.shape[0]), *consumers))
 
@@ -215,7 +215,7 @@ class Window:
         return tuple(cpu for cpu, place in enumerate(world.places) if place.kind and not self._held_back(world, cpu))
 
     def step(self, world: World, cpu: int) -> tuple[World, Access]:
-        """Return what is after this CPU's next access, and that access. The CPU must have one."""
+        """Return the state after this CPU's next access, and that access. The CPU must have one."""
         place = world.places[cpu]
         assert place.kind is not None
         new = self.token if cpu == PRODUCER else 0
@@ -236,7 +236,7 @@ class Window:
         return self._exchanged(after, cpu, found), access
 
     def _exchanged(self, world: World, cpu: int, found: int) -> World:
-        """Return what follows when a CPU's exchange is over, which came away with ``found``."""
+        """Return the state after a CPU's exchange that got ``found``."""
         place = replace(world.places[cpu], held=0, tries=world.places[cpu].tries + 1)
         if cpu == PRODUCER:
             return replace(_moved(world, cpu, replace(place, kind=None)), filled=True, old=found)
@@ -249,9 +249,10 @@ class Window:
         return Place(Kind.LOOK) if reads_first else Place(self.shape[0])
 
     def _again(self, world: World, cpu: int) -> Place:
-        """Return a consumer that found nothing begins anew; it looks at the producer's word before its access."""
+        """Return the place of a consumer that found nothing and begins a new try. It reads the producer's report before
+        its access."""
         place = world.places[cpu]
-        # how often it went round matters only until the token is there
+        # the number of tries in vain matters only before the put
         vain = 0 if world.filled or self.bound is None else place.vain + 1
         first = self._first(self.reads_first[cpu - 1])
         return replace(first, saw=world.filled, vain=vain, tries=place.tries)
@@ -263,7 +264,7 @@ class Window:
         return place.kind is Kind.LOOK or (not self.reads_first[cpu - 1] and place == self._beginning(place, cpu))
 
     def _beginning(self, place: Place, cpu: int) -> Place:
-        """Return the same place where a try has just begun."""
+        """Return the place as it is when a try has just begun."""
         return replace(self._first(self.reads_first[cpu - 1]), saw=place.saw, vain=place.vain, tries=place.tries)
 
 
@@ -272,7 +273,8 @@ def _moved(world: World, cpu: int, place: Place) -> World:
 
 
 def shape_of(statements: Sequence[str]) -> tuple[Kind, ...]:
-    """Return what kinds of access a routine makes, in order. Raises SpecError for one that is none of SHAPES."""
+    """Return the kinds of access that a routine makes, in order. Raises SpecError for a routine that is none of
+    SHAPES."""
     shape = tuple(kind for kind in map(kind_of, statements) if kind)
     if shape not in SHAPES:
         raise SpecError(
@@ -294,7 +296,7 @@ def kind_of(statement: str) -> Kind | None:
 
 
 def outcome_of(window: Window, world: World) -> Outcome:
-    """Return what is to be said of a round that is over: each token must be in exactly one place."""
+    """Return the outcome of a round that is over: the token must be in exactly one place."""
     consumers = world.places[1:]
     takers = [cpu for cpu, place in enumerate(consumers, start=1) if place.got == window.token]
     present = world.cell != 0
@@ -322,9 +324,7 @@ def outcome_of(window: Window, world: World) -> Outcome:
 
 
 def schedules(window: Window) -> Iterator[tuple[int, ...]]:
-    """Yield every order of accesses, from everybody's first to everybody's last; the CPUs' numbers, in lexical
-    order.
-    """
+    """Yield every order of all CPUs' accesses as CPU numbers, in lexical order."""
     waiting: list[tuple[World, tuple[int, ...]]] = [(window.begin(), ())]
     while waiting:
         world, done = waiting.pop()
@@ -335,9 +335,9 @@ def schedules(window: Window) -> Iterator[tuple[int, ...]]:
 
 
 def count(window: Window) -> int:
-    """Return how many ``schedules`` there are, without going through them.
+    """Return the number of ``schedules`` without enumerating them.
 
-    Raises SpecError where even the different situations are too many (MOST_WORLDS, MOST_CPUS).
+    Raises SpecError where there are too many different situations or CPUs (MOST_WORLDS, MOST_CPUS).
     """
     if window.cpus > MOST_CPUS:
         raise _too_many()
@@ -363,9 +363,9 @@ def _too_many() -> SpecError:
 
 
 def follow(window: Window, schedule: Sequence[int]) -> tuple[tuple[Access, ...], World]:
-    """Return the accesses of a schedule, as far as it goes, and where it leads.
+    """Return the accesses of a schedule, and the state after them.
 
-    Raises SpecError for a CPU that there is not, or that has no access left to make.
+    Raises SpecError for a CPU that does not exist or has no access left.
     """
     world, made = window.begin(), []
     for number, cpu in enumerate(schedule, start=1):
@@ -379,9 +379,9 @@ def follow(window: Window, schedule: Sequence[int]) -> tuple[tuple[Access, ...],
 
 
 def completed(window: Window, schedule: Sequence[int]) -> tuple[int, ...]:
-    """Return a schedule to whose end all CPUs are done: what is missing is added, always the lowest CPU that may.
+    """Extend a schedule until all CPUs are finished: the lowest CPU that may make an access makes the next one.
 
-    Raises as ``follow``.
+    Raises as ``follow`` does.
     """
     _, world = follow(window, schedule)
     bounded = replace(window, bound=window.bound if window.bound is not None else 0)

@@ -1,4 +1,4 @@
-"""Schedules of the token experiment as a report: what was tried, the results, and one schedule step by step."""
+"""Report on schedules of the token experiment: what was tried, the results, and one schedule step by step."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from kgen.report.results.document import plain
 from kgen.spec import KernelSpec
 
 SCHEMA = 1
-#: What stepping can show and what it cannot. There is no result without it.
+#: What stepping can show and what it cannot. Every report has it.
 NO_EVIDENCE = """\
 This is no evidence about LOCK. A CPU that is stepped carries out each single
 instruction whole, locked or not, on any hypervisor, because no other CPU runs
 meanwhile. What is shown here is what can happen between the instructions, and
 whether kgen's judge sees it. Whether a LOCKed instruction is atomic where CPUs
 run at the same time, only 'kgen verify' can tell."""
-#: Which examples are shown, in this order.
+#: The outcomes of which an example is shown, in this order.
 _SHOWN = ("lost", "duplicate", "stale")
 
 
 def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int) -> str:
-    """Return what is tried: the instruction, who does what, where the window ends, and how many schedules that
-    makes.
-    """
+    """Return what is tried: the instruction, what each CPU does, where the window ends, and the number of schedules."""
     ways = (
         f"CPU {cpu} {'looks before it exchanges' if reads else 'exchanges at once'}"
         for cpu, reads in enumerate(window.reads_first, start=1)
@@ -40,7 +38,7 @@ def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int)
 
 
 def summary(found: Exploration) -> str:
-    """Return how many schedules there are, how many were tried, and their results."""
+    """Return the number of schedules, how many were tried, and their results."""
     left_out = found.total - found.tried
     how = "the window is exhausted" if found.exhausted else f"--limit left {left_out} out"
     lines = [f"tried {found.tried} of {found.total} schedules: {how}"]
@@ -51,7 +49,7 @@ def summary(found: Exploration) -> str:
 
 
 def examples(found: Exploration) -> Iterator[str]:
-    """Yield the first failing schedule of each kind as a listing, and the first on which there was disagreement."""
+    """Yield listings of the first schedule with each kind of violation, and of the first ones with disagreement."""
     for name in _SHOWN:
         if name in found.first:
             yield f"{name}:\n{listing(found.first[name])}"
@@ -60,7 +58,7 @@ def examples(found: Exploration) -> Iterator[str]:
 
 
 def disagreement(trial: Trial) -> str:
-    """Return a trial on which there was disagreement, and about what."""
+    """Return the listing of a trial with disagreement, and what the disagreement is about."""
     return "\n".join(["disagreement:", listing(trial), *(f"  {sentence}" for sentence in trial.disagreements)])
 
 
@@ -82,14 +80,14 @@ def listing(trial: Trial) -> str:
 
 
 def remarks(trial: Trial) -> list[str]:
-    """Return what there is to be said to each step, mostly "": where something went wrong with the token."""
+    """Return a remark for each step: what happened to the token, "" for nothing."""
     token = next((step.access.wrote for step in trial.steps if step.access.cpu == PRODUCER and step.access.wrote), None)
     accesses = [step.access for step in trial.steps]
     return [_remark(accesses, at, token) for at in range(len(accesses))]
 
 
 def _remark(accesses: Sequence[Access], at: int, token: int | None) -> str:
-    """``token`` None: it was never put."""
+    """Return the remark for one step. ``token`` is None where it was never put."""
     access = accesses[at]
     before = accesses[at - 1].cell if at else 0
     if access.cpu == PRODUCER:
@@ -114,7 +112,7 @@ def _remark(accesses: Sequence[Access], at: int, token: int | None) -> str:
 
 
 def _ending(trial: Trial) -> str:
-    """Return what one schedule came to, in a sentence."""
+    """Return the outcome of one schedule in a sentence."""
     expected = trial.expected
     hands = [cpu for cpu, take in enumerate(expected.takes, start=1) if take]
     took = f"CPU {' and '.join(map(str, hands))} took the token" if hands else "no CPU took the token"
@@ -127,7 +125,7 @@ def _word(value: int | None) -> str:
 
 
 def to_json(spec: KernelSpec, window: Window, found: Exploration, invocation: Sequence[str]) -> str:
-    """Return all of it as one JSON document, with a final newline."""
+    """Return everything as one JSON document, with a final newline."""
     made: dict[str, Any] = {
         "schema": SCHEMA,
         "kgen": __version__,

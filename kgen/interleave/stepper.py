@@ -1,9 +1,10 @@
-"""One round of the token experiment, carried out by the real kernel in an order that is given access by access.
+"""Have the real kernel carry out one round of the token experiment in a given order of accesses.
 
 The kernel boots on QEMU's translator and is stopped where every CPU is about to make its first access to the cell. A
-snapshot of the whole machine is taken there: RAM, CPUs, devices, clock. A trial puts the machine back to it, and lets
-one CPU after the other make one access, alone, and go on to its next; then all run freely to the kernel's own end. What
-the guest recorded and what the debugger reads are judged as after any run, and compared with the model.
+snapshot of the whole machine is taken there: RAM, CPUs, devices, clock. A trial loads the snapshot. In the given order,
+one CPU at a time makes one access and runs up to its next one, while the others stand still. Then all run freely to the
+kernel's own end. The guest's record and what the debugger reads are judged as after any run, and compared with the
+model.
 
 Time in the guest is counted in instructions (-icount), so that a trial can be repeated to the bit.
 """
@@ -60,14 +61,14 @@ from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 
 PLATFORM = "qemu-tcg"
-#: An instruction takes 2^ICOUNT_SHIFT nanoseconds of the guest's time: the guest's waits are long in milliseconds, and
-#: are to be short in instructions.
+#: An instruction takes 2^ICOUNT_SHIFT nanoseconds of the guest's time, so that the guest's waits, which are long in
+#: milliseconds, are short in instructions.
 ICOUNT_SHIFT = 10
-#: For the guest to boot, and to come from one stop to the next, in seconds.
+#: Time for the guest to boot, and to run from one stop to the next, in seconds.
 BOOT_SECONDS = 60.0
 RUN_SECONDS = 60.0
 SNAPSHOT = "window"
-#: Every third batch is one in which all CPUs start together without an order: the batch after this.
+#: In every third batch all CPUs start together, in no order. The window is the batch after this one.
 BATCH_BEFORE_MELEE = 2
 
 
@@ -83,7 +84,7 @@ def spec_of(case: Case, poll: Poll) -> KernelSpec:
 
 
 def window_of(spec: KernelSpec, bound: int | None) -> Window:
-    """Return what the model is to go through for that kernel. Raises SpecError."""
+    """Return the model's window for that kernel. Raises SpecError."""
     (phase,) = phases(spec)
     work = work_of(phase, spec.case.instruction)
     if work.put != work.take:
@@ -99,9 +100,8 @@ def window_of(spec: KernelSpec, bound: int | None) -> Window:
 
 
 def points_of(assembly: Assembly, exchanges: str, looks: str) -> dict[int, Point]:
-    """Return the instructions that access the cell, by address: those of the routine that exchanges and of the one that
-    only looks.
-    """
+    """Return the instructions that access the cell, by address: those of the routine that exchanges and of the routine
+    that only looks."""
     text = assembly.source.text.split("\n")
     found = {}
     for name in (exchanges, looks):
@@ -123,7 +123,7 @@ def _register(statement: str, kind: Kind) -> str:
 
 
 class Stepper:
-    """A machine that stands at the window. Made by ``opened``."""
+    """A machine that is stopped at the window. ``opened`` makes it."""
 
     def __init__(self, kernel: Kernel, machine: Machine, stub: Stub, log: BinaryIO) -> None:
         (phase,) = kernel.phases
@@ -138,7 +138,7 @@ class Stepper:
         assert where is not None
         self.address, self._bytes = where
         self._mask = (1 << 8 * self._bytes) - 1
-        # a consumer that is done wakes the BSP, the producer waits for the consumers
+        # a finished consumer wakes the BSP; the producer waits for the consumers
         self._ends = {symbols["wake_bsp"], symbols["wait_crew"]}
         self._stops = {*self.points, *self._ends}
         self._rest = symbols["final_park"]
@@ -149,7 +149,7 @@ class Stepper:
         self._inserted: set[int] = set()
 
     def open(self) -> None:
-        """Bring the machine to the window and take the snapshot. Raises DebuggerError, MachineError, GuestCrash."""
+        """Run the machine to the window and take the snapshot. Raises DebuggerError, MachineError, GuestCrash."""
         symbols = self.kernel.elf.symbols
         layout = self.kernel.layout.constants()
         self._break_at({symbols["token_batch"]})
@@ -166,7 +166,7 @@ class Stepper:
             if stopped not in waiting or registers.eip not in self.points:
                 raise DebuggerError(f"CPU#{stopped - 1} stopped at {registers.eip:#x}, which is no access to the cell")
             waiting.discard(stopped)
-            # a consumer has its entry of the CPU table in EBX; the order of arrival is not that of the emulator
+            # a consumer has its entry of the CPU table in EBX; the order of arrival is not the emulator's
             number = PRODUCER if stopped == boot.thread else (registers.ebx - table) // size
             self._threads[number] = stopped
             self._at_start[number] = registers
@@ -177,17 +177,17 @@ class Stepper:
         self._monitor(f"savevm {SNAPSHOT}")
 
     def carry_out(self, window: Window, schedule: Sequence[int]) -> Trial:
-        """Put the machine back and let its CPUs access the cell in this order, in which each must reach its end.
+        """Load the snapshot and let the CPUs access the cell in this order, which must lead each CPU to its end.
 
-        Raises DebuggerError, MachineError, GuestCrash where the machine fails; that it does something else than the
-        model says is part of the trial.
+        Raises DebuggerError, MachineError, GuestCrash where the machine fails. That it deviates from the model is part
+        of the trial.
         """
         accesses, world = follow(window, schedule)
         expected = outcome_of(window, world)
         self._monitor(f"loadvm {SNAPSHOT}")
         self._machine.forget_events()
         self._break_at(self._stops)
-        # what a trial that was given up has printed
+        # output of a trial that was given up
         self._printed()
         at = dict(self._at_start)
         cell = self._cell()
@@ -211,7 +211,7 @@ class Stepper:
         return Trial(tuple(schedule), tuple(steps), expected, verdict.kind.name, tuple(differences), seen.log)
 
     def _access(self, cpu: int, before: CpuRegisters) -> tuple[Step, CpuRegisters]:
-        """Let one CPU make its current access and run to its next one or to its end. Returns where it is then."""
+        """Let one CPU make its current access and run to its next one or to its end. Return where it is then."""
         thread, point = self._threads[cpu], self.points[before.eip]
         if self._stub.registers(thread) != before:
             raise DebuggerError(f"CPU {cpu} moved while it was to stand still")
@@ -226,13 +226,13 @@ class Stepper:
         elif point.kind is Kind.EXCHANGE:
             wrote = given
         elif point.kind is Kind.COMPARE:
-            # the accumulator holds what was found, and the zero flag tells whether it was what was expected
+            # the accumulator holds what was found, and the zero flag says whether that was expected
             read, wrote = after.eax & self._mask, given if after.eflags & 0x40 else None
         self._stub.run([thread], RUN_SECONDS)
         return Step(Access(cpu, point.kind, read, wrote, cell), point), self._stub.registers(thread)
 
     def _finish(self) -> Observation:
-        """Return all CPUs run to the kernel's end; what was seen then, as after any other run."""
+        """Let all CPUs run to the kernel's end. Return the observation, as after any other run."""
         self._break_at({self._rest})
         running = set(self._stub.numbers)
         until = time.monotonic() + RUN_SECONDS
@@ -269,13 +269,13 @@ class Stepper:
             raise MachineError(f"QEMU refuses: {answer}", where=line)
 
     def _printed(self) -> bytes:
-        """Return what the guest has printed since this was asked last."""
+        """Return what the guest has printed since the last call."""
         return self._log.read()
 
 
 @contextlib.contextmanager
 def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
-    """Yield the machine at the window. It is ended with the context.
+    """Yield the machine at the window. The end of the context ends the machine.
 
     Raises PlatformUnavailable, MachineError, DebuggerError, GuestCrash, MediaError and OutputError.
     """
@@ -290,7 +290,7 @@ def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
             log.touch()
         except OSError as error:
             raise OutputError(error.strerror or str(error), where=error.filename or "", hint="set TMPDIR") from error
-        # snapshots are kept in a disk, whatever is on it
+        # snapshots are kept in a disk, whose content does not matter
         disk = directory / "snapshots.qcow2"
         formats()["qcow2"].write(kernel.payload, disk)
         drive = f"if=none,id=kgen-snapshots,format=qcow2,file={setting_value(disk)}"
@@ -306,7 +306,7 @@ def opened(kernel: Kernel, options: Options) -> Iterator[Stepper]:
 
 @contextlib.contextmanager
 def ends_named(machine: Machine) -> Iterator[None]:
-    """Where the stub fails because QEMU has died, name that as the failure. Raises GuestCrash."""
+    """Raise GuestCrash where the stub fails because QEMU has died."""
     try:
         yield
     except (Ended, DebuggerError) as error:
@@ -319,8 +319,8 @@ def ends_named(machine: Machine) -> Iterator[None]:
 def explore(
     stepper: Stepper, window: Window, limit: int | None = None, told: Callable[[Exploration], None] | None = None
 ) -> Exploration:
-    """Carry out every schedule of the window, or the first ``limit`` of them; ``told`` is called after each. Raises as
-    ``Stepper.carry_out``."""
+    """Carry out every schedule of the window, or the first ``limit`` of them. ``told`` is called after each. Raises as
+    ``Stepper.carry_out`` does."""
     found = Exploration(total=count(window))
     for schedule in itertools.islice(schedules(window), limit):
         found = found.having(stepper.carry_out(window, schedule))
@@ -330,9 +330,8 @@ def explore(
 
 
 def _printing_to(platform: Platform, log: Path) -> Platform:
-    """Return the platform with the guest's serial port on a file, which takes every byte at once: how fast a reader
-    reads must not tell in the guest.
-    """
+    """Return the platform with the guest's serial port on a file, which takes every byte at once: the speed of a reader
+    must not affect the guest."""
 
     def command(request: LaunchRequest) -> tuple[str, ...]:
         words = platform.command(request)
@@ -355,7 +354,7 @@ def _written(access: Access) -> str:
 
 
 def contradictions(expected: Outcome, token: int, seen: Observation, verdict: Verdict) -> list[str]:
-    """In what the guest's record or the verdict on it is not what the model says, one sentence each."""
+    """Return how the guest's record, or the verdict on it, differs from the model, one sentence each."""
     wanted_kind = VerdictKind.NOT_ATOMIC if expected.violated else VerdictKind.INCONCLUSIVE
     found = []
     if verdict.kind is not wanted_kind:
@@ -391,7 +390,7 @@ def contradictions(expected: Outcome, token: int, seen: Observation, verdict: Ve
 
 
 def _in_order(witnesses: Iterable[tuple[object, ...]]) -> list[str]:
-    """Witnesses as text: those of one round come in no order that matters."""
+    """Return witnesses as sorted text: within one round their order does not matter."""
     return sorted(str(witness) for witness in witnesses)
 
 
