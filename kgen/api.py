@@ -83,19 +83,31 @@ _checked = checked(_names)
 
 
 class _Choices(TypedDict, total=False):
-    """What chooses the machine, by keyword."""
+    """The keywords that choose the machine. None leaves a choice to the platform."""
 
+    #: The program to run as QEMU.
     qemu: str | None
+    #: Its further arguments.
     extra: Sequence[str]
+    #: The program to run as gdb.
     gdb: str
+    #: The board, as QEMU calls it.
     machine: str | None
+    #: The graphics adapter.
     vga: str | None
+    #: The firmware that starts the machine.
     firmware: str | None
+    #: The CPU model.
     cpu: str | None
+    #: What is booted: the ELF, or an image on a bus.
     boot: str | None
+    #: The host CPUs that QEMU may use; empty: all.
     pin: Collection[int]
+    #: The lab's Linux kernel, in place of the distribution's.
     kernel: PathLike | None
+    #: The tree with that kernel's modules.
     modules: PathLike | None
+    #: The QEMU inside the lab.
     inner_qemu: str | None
 
 

@@ -270,33 +270,47 @@ _OF_A_CASE = (
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """The options that name a kernel: one case's, or a suite's. None and "" leave a value open."""
+    """The options that name a kernel: one case's, or a suite's. None and "" stand for the default."""
 
+    #: The instruction's name, None for a suite.
     instruction: str | None
+    #: Whether the locked form is tested.
     lock: bool
-    #: In bits; 0 is the instruction's usual one.
+    #: In bits; 0 is the instruction's usual width.
     width: int
+    #: The kind of the other operand.
     source: str
+    #: The name of the memory that holds the cells, or an address.
     target: str
-    #: In bytes.
+    #: How far the cells are moved, in bytes.
     offset: int
+    #: The experiment's name.
     experiment: str
+    #: The number of the guest's CPUs.
     cpus: int
+    #: The number of tokens or operations, 0 for no end.
     rounds: int | None
+    #: How long operations may go on until the proof is reached.
     proof_seconds: int | None
+    #: Whether the controls run before the case.
     controls: bool
     #: The name of a Poll, in lower case.
     poll: str
-    #: In cells.
+    #: In cells; 0 for the default.
     batch: int
+    #: The distance in rounds between the table's rows, 0 for the default.
     print_every: int
+    #: The I/O port of the serial port.
     serial_port: int
     #: In bits a second.
     baud: int
+    #: The suite's name or file, None for a single case.
     suite: str | None
+    #: Patterns on the ids of the suite's cases that run; empty for all.
     only: tuple[str, ...]
+    #: Patterns on the ids of those that do not run.
     skip: tuple[str, ...]
-    #: In seconds.
+    #: The time for all cases of the suite, in seconds.
     budget: int | None
 
     def spec(self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS) -> KernelSpec:
@@ -420,12 +434,17 @@ _MACHINE_OPTIONS = (
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """The parts of the machine that a platform leaves open; None leaves them to it."""
+    """The parts of the machine that the user may choose; None leaves one to the platform."""
 
+    #: The board, as QEMU calls it.
     machine: str | None
+    #: The graphics adapter.
     vga: str | None
+    #: The firmware that starts the machine.
     firmware: str | None
+    #: The CPU model.
     cpu: str | None
+    #: What is booted: the ELF, or an image on a bus.
     boot: str | None
 
 
