@@ -25,30 +25,35 @@ from kgen.machine.rsp import UNKNOWN
 from kgen.spec import KernelSpec
 from kgen.toolchain.elf_reader import LoadedElf
 
-#: How many words are read from QEMU's monitor by one command.
+#: How many words one command reads through QEMU's monitor.
 _WORDS = 1024
-#: How long something that is no stub may take to greet, in seconds.
+#: How long a server that is no stub may take to send its greeting, in seconds.
 _GREETING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """Where to look and how to leave. ``address`` is the stub's, ``qmp`` QEMU's control socket, ``log`` a serial log;
-    ``timeout`` in seconds bounds the stub's answers."""
+    """Which machine to read, and how to leave it."""
 
+    #: The gdb stub's address: HOST:PORT or a socket.
     address: str
+    #: QEMU's control socket, None for none.
     qmp: str | None = None
+    #: The machine's serial log, None for none.
     log: bytes | None = None
+    #: How to leave the machine; "found" as it was found, where ``qmp`` can tell.
     after: Literal["found", "resume", "stop"] = "found"
+    #: The gdb to run.
     gdb: str = "gdb"
+    #: The longest time for an answer of the stub, in seconds.
     timeout: float = 20.0
 
 
 def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Observation, str]:
-    """Stop the machine, read it, leave it. Returns what it runs, what was seen and how it was left.
+    """Stop the machine, read it, leave it. Return what it runs, the observation, and how it was left.
 
-    Raises SpecError for what is no address or no kernel of kgen's, DebuggerError for a stub that does not answer,
-    MachineError for a control socket that does not.
+    Raises SpecError for an invalid address and for an ELF that is not kgen's, DebuggerError for a stub that does not
+    answer, MachineError for a control socket that does not.
     """
     kernel, spec = kernel_of(elf, name)
     must_be_an_address(wanted.address)
@@ -84,7 +89,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
 
 
 def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
-    """Return how the machine is left. ``found`` is how it was, as far as that could be asked."""
+    """Return in words how the machine is left. ``found`` is how it was found, "" where there was no way to ask."""
     how = "running" if resume else "stopped"
     if found:
         return f"{how} (found {found})"
@@ -93,21 +98,23 @@ def _in_words(wanted: Attachment, found: str, resume: bool) -> str:
 
 @dataclass
 class _Held:
-    """A machine that our debugger holds. ``left`` says how it is left where that succeeds."""
+    """A machine that kgen's debugger holds."""
 
     session: GdbSession
+    #: Whether the machine runs on afterwards.
     resume: bool
+    #: How the machine is left if that succeeds, in words; "" where it was not touched.
     left: str
 
     def connect(self, wanted: Attachment) -> None:
-        """Stop it. Raises DebuggerError."""
+        """Connect the debugger, which stops the machine. Raises DebuggerError."""
         try:
             self.session.connect(wanted.address, timeout=wanted.timeout)
         except Unreachable:
             self.left = ""
             raise
         except DebuggerError as error:
-            self.session.close()  # it may still hold the connection, and others wait for it
+            self.session.close()  # it may still hold the connection, for which the next attempt would wait
             kind = greeting.listening(wanted.address, _GREETING_SECONDS)
             if kind in ("", greeting.STUB):
                 raise
@@ -116,7 +123,7 @@ class _Held:
             raise DebuggerError(what, where=wanted.address, hint=hint) from error
 
     def leave(self) -> KgenError | None:
-        """Leave it as it is to be left. Returns what went wrong, if anything did."""
+        """Leave the machine running or stopped, as chosen. Return the error where that failed."""
         try:
             if self.left and self.resume:
                 self.session.detach()
@@ -128,19 +135,19 @@ class _Held:
         return None
 
     def how(self) -> str:
-        """Return how it was left, "" where it was not touched."""
+        """Return how the machine was left, "" where it was not touched."""
         return self.left
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
-    """Return whether an ELF of this version of kgen is what this kgen makes of its specification, to the byte."""
+    """Return a sentence where an ELF of this version of kgen differs from what this kgen builds."""
     if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
         return []
     return ["the ELF is not what this kgen builds: it was changed after it was built, or built from other sources"]
 
 
 def _version(kernel: LoadedElf) -> str:
-    """Return the version of kgen that the kernel prints when it boots, "" where it does not hold it."""
+    """Return the version of kgen that the kernel prints when it boots, "" where the ELF does not hold it."""
     at = kernel.symbols["text_version"]
     holders = (part for part in kernel.sections if part.address <= at < part.address + part.size)
     text = next((part.data[at - part.address :] for part in holders), b"")
@@ -150,10 +157,10 @@ def _version(kernel: LoadedElf) -> str:
 def _other_machine(
     control: Qmp, found: str, session: GdbSession, results: int, spec: KernelSpec, seen: Inspection
 ) -> list[str]:
-    """Return whether the control socket is of another machine than the one that gdb has stopped: then both see the same
-    bytes.
+    """Return a sentence where the control socket is of another machine than the one that gdb has stopped. Of one
+    machine, both read the same bytes.
 
-    The results block holds times that no two runs share.
+    The results block holds times, which differ from run to run.
     """
     what = "--qmp is of another machine than the stub"
     if status_of(control) == "running":
@@ -167,7 +174,7 @@ def _other_machine(
 
 
 def _memory(control: Qmp, address: int, size: int) -> bytes:
-    """Guest memory as QEMU's monitor shows it, fewer bytes where it does not. Raises MachineError."""
+    """Return guest memory as QEMU's monitor prints it, fewer bytes where it prints less. Raises MachineError."""
     data = b""
     for start in range(0, size // 4, _WORDS):
         line = f"xp /{min(_WORDS, size // 4 - start)}xw {address + 4 * start:#x}"

@@ -1,4 +1,4 @@
-"""Report which tools are installed, which are missing, how to install them; and boot each platform once."""
+"""Report which tools are installed, which are missing and how to install them, and boot each platform once."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ _CANARY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report. ``state`` is ok, missing, unavailable or broken; ``platform`` tells a canary's
-    boot from the rest."""
+    """One line of the doctor's report."""
 
+    #: A tool, a platform, or a part of the host.
     subject: str
+    #: ok, missing, unavailable or broken.
     state: str
+    #: A version, or what is wrong and what to do.
     detail: str
+    #: Whether it is the result of a canary's boot on a platform.
     platform: bool = False
 
 
 def examine(options: Options) -> Iterator[Finding]:
-    """Yield all findings, the quick ones first."""
+    """Yield all findings, the fast ones first."""
     yield from tools(options)
     yield from canaries(options)
 

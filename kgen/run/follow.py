@@ -22,7 +22,8 @@ from kgen.spec import KernelSpec
 OVMF_PATIENCE = 4
 
 
-#: A run is given up after so many seconds without a byte on serial. The guest itself gives up on a CPU after 30.
+#: A run is given up after this time without a byte on the serial port, in seconds. The guest itself gives up on a CPU
+#: after 30.
 STALL_SECONDS = 120.0
 
 
@@ -30,7 +31,7 @@ STALL_SECONDS = 120.0
 SUITE_STALL_SECONDS = 60.0
 
 
-#: How long the guest may take, in seconds, from the request to stop until it has parked and printed its final record.
+#: How long the guest may take from the request to stop until it has parked and printed its final record, in seconds.
 STOP_SECONDS = 60.0
 
 
@@ -43,16 +44,19 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """The contents of the live line.
+    """The contents of the live line."""
 
-    ``row`` is the newest table row, ``violations`` are those seen in the running phase.
-    """
-
+    #: The running phase, or another stage, in words.
     phase: str
+    #: The phase's role, None before the first phase.
     role: Role | None
+    #: The rounds of the phase so far.
     rounds: int
+    #: The planned number of rounds, 0 for no limit.
     limit: int
+    #: The violations seen in the phase.
     violations: int
+    #: The newest row of the table.
     row: tuple[int, int, int, int] | None = None
 
 
@@ -62,7 +66,7 @@ Watcher = Callable[[Progress], None]
 class Watch:
     """Follows the serial log as it grows. Each line is read once; the record itself is parsed at the end.
 
-    Phases that take turns are announced together: each line about a phase names it.
+    Phases that take turns are announced together, and each line about a phase names it.
     """
 
     def __init__(self, spec: KernelSpec, watcher: Watcher | None) -> None:
@@ -76,12 +80,13 @@ class Watch:
         self._rows_are_timed = not spec.print_every
         self._planned = phases(spec)
         self.suite = bool(spec.suite)
-        #: By case, the phases whose violations are the case's.
+        #: For each case, the phases whose violations are the case's.
         self._decisive = [{phase.index for phase in decisive(spec, number)} for number in range(len(spec.cases))]
         self._violations: dict[int, int] = {}
-        #: The phase that is shown.
+        #: The index of the phase that is shown.
         self._shown = -1
-        #: The case before which a suite's guest waits for a look at the machine: its phase and the address it named.
+        #: Where a suite's guest waits, before a case, until kgen has asked QEMU about its cells: the phase and the
+        #: cells' address.
         self.waiting: tuple[Phase, int] | None = None
         self._watcher = watcher
         self._seen = 0
@@ -89,7 +94,8 @@ class Watch:
 
     @property
     def talks(self) -> bool:
-        """Whether a healthy guest prints something every second at this stage: while it boots, and in the case."""
+        """Whether a healthy guest prints something every second at this stage, that is, while it boots and in the
+        case."""
         in_case = self._progress.role is Role.CASE
         return self.suite or self._progress.role is None or (in_case and self._rows_are_timed)
 
@@ -159,10 +165,11 @@ class Watch:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a run was ended from outside: a reason and its words, None and "" where it ended by itself. ``words`` is ""
-    too where --seconds ended it in order."""
+    """Why kgen ended a run."""
 
+    #: The reason, None where the guest ended by itself.
     cut: Cut | None = None
+    #: The reason in words, "" where the guest ended by itself or --seconds ended it in order.
     words: str = ""
 
 
@@ -202,7 +209,7 @@ def follow(
                 if not machine.crashed():
                     return Ending(Cut.LOST, f"the machine could not be looked at: {error.message}")
         if tracing and watch.case_witnessed and machine.supervisor:
-            # at once: the recorder's buffer is small
+            # immediately, because the recorder's buffer is small
             machine.supervisor.stop_trace()
             tracing = False
         if machine.died:
@@ -229,7 +236,7 @@ def follow(
 
 
 def _but(ending: Ending, what: str) -> Ending:
-    """Return the same end, which did not come in order."""
+    """Return the same ending, with the words for what went wrong."""
     return replace(ending, words=f"{ending.words or '--seconds were over'}, and {what}")
 
 
@@ -243,13 +250,13 @@ def _look(machine: Engine, watch: Watch) -> None:
 
 
 def _expired(watch: Watch, platform: Platform, options: Options, running: float, silent: float) -> Ending | None:
-    """Return why a run must be given up now, None if it must not. Times in seconds."""
+    """Return why a run must be given up now, None if it need not be. Times are in seconds."""
     patience = platform.boot_seconds * (OVMF_PATIENCE if options.firmware == "ovmf" else 1)
     if not watch.data and running > patience:
         return Ending(Cut.NO_BOOT, f"nothing came from the serial port within {patience:.0f} s of boot")
     if options.timeout is not None and running > options.timeout:
         return Ending(Cut.TIMEOUT, f"the run did not end within {options.timeout:g} s (--timeout)")
-    # Controls print nothing while they run, and neither does a case whose rows are far apart: --timeout bounds those.
+    # Controls print nothing while they run, and a case whose rows are far apart prints seldom: --timeout bounds those.
     stall = SUITE_STALL_SECONDS * platform.patience if watch.suite else STALL_SECONDS
     if silent > stall and watch.talks:
         return Ending(Cut.SILENCE, f"the serial port fell silent for {stall:.0f} s")

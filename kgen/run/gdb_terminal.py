@@ -1,4 +1,4 @@
-"""Run a kernel to a chosen moment, freeze the machine there, and give the terminal to gdb."""
+"""Run a kernel to a chosen moment, freeze the machine there, and run gdb on the terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kgen.run.follow import Watcher
 from kgen.run.observe import observe
 from kgen.run.options import Options
 
-#: The guest's serial log, which goes on while gdb is in charge; by default it is beside the ELF.
+#: The name of the guest's serial log, which goes on while gdb runs; by default it is next to the ELF.
 LOG = "serial.log"
 LISTEN_SECONDS = 0.05
-#: Where the machine can be stopped, in the order of time.
+#: The moments at which the machine can be stopped, in order of time.
 MOMENTS = ("start", "controls", "case", "violation", "end")
 _WHERE = {
     "start": "at the kernel's first instructions",
@@ -33,9 +33,8 @@ _WHERE = {
 
 
 def moment_for(platform: Platform, wanted: str | None) -> str:
-    """Return the moment to stop at: the requested one, otherwise the first violation where breakpoints hit and the end
-    elsewhere. Raises SpecError where the platform cannot be stopped there.
-    """
+    """Return the moment to stop at: the requested one, otherwise the first violation where breakpoints hit, otherwise
+    the end. Raises SpecError where the platform cannot be stopped at that moment."""
     if "gdb" not in platform.provides:
         raise SpecError("the platform has no stub that gdb could join", where=platform.name, hint="choose another one")
     if platform.breakpoints != "none":
@@ -56,12 +55,12 @@ def hand_over(
     watcher: Watcher | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Run the kernel to the moment, then give the terminal to gdb until it ends. The machine ends with it.
+    """Run the kernel to the moment, then run gdb on the terminal until it ends. The machine ends with gdb.
 
     ``log`` is the file for the guest's serial log, None for one that is deleted with the machine. ``tell`` is called
-    with lines that say where the machine stands and where the log is. Raises as ``observe`` does, GuestCrash where the
-    machine died on its way, DebuggerError where gdb could not be run on the terminal, OutputError where the log cannot
-    be written.
+    with lines that say where the machine is stopped and where the log is. Raises as ``observe`` does, GuestCrash where
+    the machine died before that moment, DebuggerError where gdb could not be run on the terminal, OutputError where the
+    log cannot be written.
     """
 
     def hold(machine: Engine, elf: Path, observation: Observation) -> None:
@@ -87,7 +86,7 @@ def hand_over(
 
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Yield a function that appends bytes to a file, which is created anew. Raises OutputError."""
+    """Create a file and yield a function that appends bytes to it. Raises OutputError."""
 
     def unwritable(error: OSError) -> OutputError:
         hint = "name another file"
@@ -109,7 +108,7 @@ def _writer(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
-    """Read what the guest sends, for a moment: a guest without a reader waits when its line is full."""
+    """Read the guest's output for a moment. A guest without a reader waits when its line is full."""
     try:
         write(machine.read_serial(LISTEN_SECONDS))
     except GuestCrash:
@@ -117,7 +116,7 @@ def listen(machine: Engine, write: Callable[[bytes], object]) -> None:
 
 
 def _reached(moment: str, observation: Observation, own: Container[int]) -> str:
-    """Return in words where the machine stands: not every run is violated, and some are cut short.
+    """Return in words where the machine is stopped: not every run is violated, and some are ended early.
 
     ``own`` are the indexes of the phases whose violations are the case's.
     """

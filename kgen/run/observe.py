@@ -38,13 +38,13 @@ from kgen.run.follow import POLL_SECONDS, SETTLE_SECONDS, Ending, Watch, Watcher
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.toolchain.listing import listing
 
-#: How many of the case's first witnesses are looked up in the recorder of accesses; the first that it has is shown.
+#: How many of the case's first witnesses are looked up in the recorder of accesses. The first one found is shown.
 TRACED = 4
 
 
 Holder = Callable[[Engine, Path, Observation], None]
 
-#: The engines that run a guest, by the name that platforms use.
+#: The engines that run a guest, by the names that platforms use.
 ENGINES: Mapping[str, Start] = {"qemu": qemu_engine.start, "bochs": bochs.start}
 
 
@@ -56,11 +56,12 @@ def observe(
     watcher: Watcher | None = None,
     holder: Holder | None = None,
 ) -> Observation:
-    """Return one run of the kernel on the platform, from power-on to the debugger's reading of the frozen machine.
+    """Run the kernel on the platform, from power-on to the debugger's reading of the frozen machine. Return the
+    observation.
 
     ``holder`` is called with the machine still frozen. Raises SpecError for choices that the platform does not have,
     PlatformUnavailable, MachineError where the emulator does not start, DebuggerError where its debugger does not,
-    MediaError and OutputError where its files cannot be made; what fails later is part of the observation.
+    MediaError and OutputError where its files cannot be made. Later failures are part of the observation.
     """
     request = request_of(kernel.spec, options)
     check_choices(platform, request)
@@ -92,7 +93,7 @@ def observe(
         )
         if holder:
             machine.let_in()
-            # what the ELF's line table refers to
+            # the source that the ELF's line table refers to
             source = elf.with_name(kernel.assembly.source.name)
             source.write_bytes(listing(kernel.assembly).encode())
             # gdb warns of a source that is newer than its program
@@ -102,7 +103,7 @@ def observe(
 
 
 def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
-    """Return the ELF in a directory that lasts as long as ``stack``."""
+    """Write the ELF into a directory that lasts as long as ``stack``. Return its path."""
     try:
         elf = stack.enter_context(scratch()) / "kernel.elf"
         elf.write_bytes(kernel.elf.data)
@@ -114,7 +115,8 @@ def _temporary_elf(kernel: Kernel, stack: contextlib.ExitStack) -> Path:
 
 
 def _temporary_image(kernel: Kernel, elf: Path, name: str) -> Path | None:
-    """Return the image of that format beside the ELF, None where none is wanted. Raises MediaError and OutputError."""
+    """Write the image of that format next to the ELF. Return its path, None where no format is given. Raises MediaError
+    and OutputError."""
     if not name:
         return None
     image = elf.with_suffix(formats()[name].suffix)
@@ -145,11 +147,11 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, e
     except (DebuggerError, MachineError, GuestCrash) as error:
         problems.append(error.line)
     with contextlib.suppress(KgenError):
-        # bytes that were on their way when the watch ended
+        # bytes that had not arrived when the watch ended
         watch.feed(machine.read_serial(0))
     crash = machine.crashed() or ""
     if crash:
-        # A read that failed because the machine is dead is no second failure.
+        # A read that failed because the machine died is no second failure.
         problems = []
     elif not ending.words or seen.memory is not None:
         problems += seen.problems
@@ -176,12 +178,12 @@ def _freeze(kernel: Kernel, platform: Platform, machine: Engine, watch: Watch, e
 
 
 def _trace(kernel: Kernel, machine: Engine, record: Record | None) -> tuple[TraceEvent, ...]:
-    """Return what the hypervisor's kernel recorded around the case's first witness of which it has a record."""
+    """Return what the hypervisor's kernel recorded around the first of the case's witnesses that it has a record of."""
     if record is None or machine.supervisor is None:
         return ()
     own = kernel.decisive
     begin = {phase.index: phase.address for phase in record.phases}
-    # in the order in which they were found: the recorder was stopped at the first
+    # in the order in which they were found, because the recorder was stopped at the first one
     witnesses = [entry for entry in record.witnesses if entry.phase in own][:TRACED]
     places = [begin[entry.phase] + own[entry.phase].stride * entry.cell for entry in witnesses]
     events = machine.supervisor.read_trace(list(dict.fromkeys(places)))

@@ -1,4 +1,4 @@
-"""How to run: the caller's choices, and the check that the platform supports them."""
+"""How to run: the caller's choices, and checks that the platform supports them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ STOP = "--stop-on-violation"
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. The last ones choose the machine, see LaunchRequest; None leaves it to the platform."""
+    """How to run. None leaves a choice to the platform."""
 
+    #: The program to run as QEMU.
     qemu: str | None = None
+    #: The program to run as gdb.
     gdb: str = "gdb"
     #: Further arguments of the emulator.
     extra: tuple[str, ...] = ()
-    #: After so long the case is ended; None: it is not.
+    #: The time after which the case is ended, None for no such time.
     seconds: float | None = None
-    #: After so long the whole run is given up; None: never, as long as the guest says something.
+    #: The time after which the whole run is given up, None for no such time: then only a silent guest is given up.
     timeout: float | None = 600.0
     #: The host CPUs that the emulator may use; empty: all.
     pin: frozenset[int] = frozenset()
@@ -35,6 +37,7 @@ class Options:
     stop_on_violation: bool = False
     #: The moment of scene.place_to_begin at which it is frozen, "" for none.
     moment: str = ""
+    #: The board; it and the fields after it choose the machine (LaunchRequest).
     machine: str | None = None
     vga: str | None = None
     firmware: str | None = None
@@ -50,7 +53,7 @@ class Options:
 def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
     """Return the machine that a kernel of this specification needs, without the kernel.
 
-    Raises SpecError for a suite that is to stop at a violation: it is made to go on.
+    Raises SpecError for a suite that is to stop at a violation: a suite goes on after one.
     """
     if spec.suite and options.stop_on_violation:
         raise SpecError("it is for one case", where=STOP, hint="name the case")
@@ -70,7 +73,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
 
 
 def check_choices(platform: Platform, request: LaunchRequest) -> None:
-    """Raise SpecError for what cannot be chosen on this platform, or not together."""
+    """Raise SpecError for choices that this platform does not have, or that exclude each other."""
     for name in CHOICES:
         if getattr(request, name) == "":
             raise SpecError("it names nothing", where=f"--{name}", hint="leave it out")
@@ -88,7 +91,7 @@ def check_choices(platform: Platform, request: LaunchRequest) -> None:
         raise SpecError(f"this kgen makes no {wanted} image", where=where, hint="choose another medium")
 
 
-#: Capabilities of a platform in words, where their names are not enough.
+#: Words for capabilities of a platform whose names do not explain them.
 _DEVICES = {
     "edu": "edu device",
     "hpet": "HPET",

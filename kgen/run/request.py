@@ -1,4 +1,4 @@
-"""A run that was asked for: the one front door of the command line and the library."""
+"""A request: what the command line and the library both build and carry out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kgen.run.canary import canary
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.spec import KernelSpec
 
-#: QEMU's arguments by which kgen would lose control of the machine; of several gdb stubs the last one counts.
+#: Arguments of QEMU with which kgen would lose control of the machine, and why. Of several gdb stubs QEMU opens only
+#: the last.
 _OURS = {
     f"{dashes}{name}": why
     for dashes in ("-", "--")
@@ -30,20 +31,23 @@ _OURS = {
 class Request:
     """What to run, where, and how."""
 
+    #: The kernel to build.
     spec: KernelSpec
+    #: Where it runs.
     platform: Platform
+    #: How it runs.
     options: Options = field(default_factory=Options)
-    #: What the lab is to be made of; the default is the distribution's.
+    #: The parts that the lab is made of; by default the distribution's.
     choice: Choice = field(default_factory=Choice)
 
     @property
     def launch(self) -> LaunchRequest:
-        """The machine that it needs, without the kernel."""
+        """The machine that the request needs, without the kernel."""
         return request_of(self.spec, self.options)
 
 
 def check(request: Request) -> None:
-    """Raise SpecError for whatever is wrong with a request, before anything is built."""
+    """Check a request before anything is built. Raises SpecError for what is wrong."""
     options, platform = request.options, request.platform
     check_program("--gdb", options.gdb if options.gdb != Options().gdb else None)
     check_program("--qemu", options.qemu)
@@ -61,15 +65,15 @@ def check(request: Request) -> None:
 
 
 def check_choice(choice: Choice) -> None:
-    """Raise SpecError for pieces of a lab that are not what they must be."""
+    """Raise SpecError for parts of a lab that are of the wrong kind."""
     check_program("--inner-qemu", choice.qemu)
     check_lab(choice)
 
 
 def ready(request: Request, watcher: Watcher = lambda stage: None) -> Request:
-    """Return the request with the lab that it chose, which is made if it is not there; ``watcher``
-    sees each stage of that. Raises PlatformUnavailable where it cannot run here, MachineError where no lab can be made.
-    """
+    """Return the request with the lab that it chose, which is made if it does not exist. ``watcher`` is called with
+    each stage of that. Raises PlatformUnavailable where the request cannot run here, MachineError where the lab cannot
+    be made."""
     if not request.choice.is_default:
         lab = ensure(request.choice, Tools(request.options.qemu, request.options.gdb), watcher, canary)
         request = replace(request, options=replace(request.options, lab=lab.directory))

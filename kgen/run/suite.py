@@ -1,4 +1,4 @@
-"""Runs of a suite: boot after boot, until every case has its result."""
+"""Run a suite, boot after boot, until every case has its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kgen.verdict.model import Verdict
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot of a suite: what ran, and what was seen."""
+    """One boot of a suite: the request and the observation."""
 
     spec: KernelSpec
     observation: Observation
@@ -34,7 +34,7 @@ def observe_suite(
     watcher: Watcher | None = None,
     rebooted: Callable[[Observation, int], None] | None = None,
 ) -> tuple[Boot, ...]:
-    """Run a suite: in one boot, and where a case ends the machine in another one from the next case on.
+    """Run a suite in one boot. Where a case ends the machine, run the cases after it in another boot.
 
     ``rebooted`` is called with the observation of a boot that ended early and the number of cases left. Raises as
     ``observe`` does.
@@ -51,7 +51,7 @@ def observe_suite(
         boots.append(Boot(part, seen))
         begun = [number for number in range(len(left)) if was_run(part, seen, number)]
         rest = left[len(begun) :]
-        # A boot that begins nothing would begin nothing the next time either.
+        # After a boot that began no case, another boot would begin none either.
         if not rest or not begun or seen.cut_by in ASKED_FOR:
             break
         if rebooted:
@@ -61,9 +61,8 @@ def observe_suite(
 
 
 def case_of(boots: tuple[Boot, ...], case: Case) -> tuple[Boot, int] | None:
-    """Return the boot in which a case was run, and its number there; the last one that had it where it was run in
-    none.
-    """
+    """Return the boot in which a case was run, and the case's number there. For a case that was never run, return the
+    last boot that had it."""
     having = [boot for boot in boots if case in boot.spec.cases]
     for boot in having:
         number = boot.spec.cases.index(case)

@@ -27,8 +27,8 @@ def carry_out(
     holder: Holder | None = None,
     invocation: Sequence[str] = (),
 ) -> Run:
-    """Run a case or a suite and judge it. ``rebooted`` is called before each further boot of a suite, ``holder`` with
-    the frozen machine of a case.
+    """Run and judge a case or a suite. ``rebooted`` is called before each further boot of a suite, ``holder`` with the
+    frozen machine of a case.
 
     Raises as ``observe`` does.
     """
@@ -45,13 +45,13 @@ def carry_out(
 
 
 def judged(spec: KernelSpec, observation: Observation, invocation: Sequence[str] = ()) -> Run:
-    """Return the verdicts on what one boot showed."""
+    """Return the verdicts on one boot."""
     verdicts = [judge(spec, observation, number) for number in range(len(spec.cases))]
     return run_of_one_boot(spec, observation, verdicts, invocation=invocation)
 
 
 def refused(spec: KernelSpec, platform: str, error: KgenError, invocation: Sequence[str] = ()) -> Run:
-    """Return the verdict on each case of a request that could not be run: the error's."""
+    """Return the verdict on each case of a request that could not be run: that of the error."""
     verdict = Verdict(VerdictKind(error.exit_code), error.line)
     nothing = Observation(
         platform=platform,

@@ -1,4 +1,4 @@
-"""The result on a terminal."""
+"""Print a result on a terminal."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 STYLES = {VerdictKind.ATOMIC: "bold green", VerdictKind.NOT_ATOMIC: "bold red"}
 _CELLS_A_LINE = 8
-#: Of the cells; --json has all.
+#: How many cells are printed; --json has all.
 _CELLS = 16
-#: Of each kind.
+#: How many witnesses of each kind are printed.
 _WITNESSES = 4
 _LOG_LINES = 4
 
@@ -78,7 +78,7 @@ def show_case(console: Console, spec: KernelSpec, number: int, observation: Obse
 
 
 def show_unknown(console: Console, observation: Observation, verdict: Verdict) -> None:
-    """Print the verdict on a run whose request is not known, its table, and the verdict again."""
+    """Print the verdict on a run whose request is unknown, its table, and the verdict again."""
     say = Printer(console)
     if observation.rows:
         _verdict(say, verdict)
@@ -92,7 +92,7 @@ def show_unknown(console: Console, observation: Observation, verdict: Verdict) -
 
 
 def explanations(spec: KernelSpec, verdict: Verdict, number: int = -1) -> tuple[str, ...]:
-    """Return the sentences that explain the verdict on a case: the last case where no ``number`` is given."""
+    """Return the sentences that explain the verdict on a case, by default the last case."""
     found: list[str] = [f"the cause: {verdict.cause}"] if verdict.cause else []
     if verdict.bound is not None:
         found.append(f"N = {verdict.judged} {verdict.chance}: {bound_words(verdict.bound)}, for this machine as it was")
@@ -111,7 +111,7 @@ def bound_words(bound: float) -> str:
 def as_text(tell: Callable[[Console], None]) -> str:
     """Return what ``tell`` prints, without colours.
 
-    A result may come from an untrusted source: characters that a terminal would obey are made visible.
+    A result may come from an untrusted source, so characters that a terminal would obey are made visible.
     """
     from rich.console import Console
 
@@ -121,7 +121,7 @@ def as_text(tell: Callable[[Console], None]) -> str:
 
 
 class Printer:
-    """Prints plain lines: markup in them is not interpreted, no line is wrapped, and no terminal obeys them."""
+    """Prints plain lines: markup is not interpreted, lines are not wrapped, and control characters are made visible."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -129,7 +129,7 @@ class Printer:
     def line(self, text: str, style: str | None = None) -> None:
         text = visible(text)
         if style is None:
-            # not through rich, which would turn the table's tabs into blanks
+            # written past rich, which would turn the table's tabs into blanks
             self._console.file.write(f"{text}\n")
             return
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -158,7 +158,7 @@ def _counts(say: Printer, case: PhaseRecord, observation: Observation, experimen
     say.line("")
     rows = observation.rows
     if observation.scene and experiment.tabled and case.counts:
-        # the guest printed its last row after an earlier batch, one that had ended
+        # the guest printed its last row after an earlier batch, which had ended
         rows = (case.row,)
     if rows:
         say.line(TABLE_HEADER)
@@ -210,9 +210,9 @@ def summary(violations: Mapping[str, int]) -> str:
 
 
 def mark(control: ControlResult, stopped: bool = False) -> str:
-    """Return ``ok`` where a control behaved as it must, otherwise what is wrong.
+    """Return ``ok`` for a control that behaved as it must, otherwise what is wrong.
 
-    ``stopped`` says that the case was ended at its first violation: then its N is no measure of the power controls.
+    ``stopped``: the case was ended at its first violation, so that its N cannot be compared with the power controls.
     """
     if control.enough:
         return "ok"
@@ -224,7 +224,7 @@ def mark(control: ControlResult, stopped: bool = False) -> str:
             return "it failed, as it must; the case was stopped too soon to compare"
         if control.power:
             return "too few live batches were violated to tell how often a defect would show"
-        # the rules of kernels that counted no live batches
+        # the rules for kernels that counted no live batches
         least = f"fewer than {POWER_MINIMUM} events"
         return f"by that rate, {least} in as few as the case ran" if many else f"{least} at the case's N"
     return "not comparable: it did not run to its end"
@@ -255,7 +255,7 @@ def experiment_told(spec: KernelSpec, witnesses: Sequence[Witness], case: Phase)
 
 
 def meaning(kind: ViolationKind, experiment: str = ORIGINAL) -> str:
-    """Return what a violation of that kind is, in words."""
+    """Return the meaning of a violation of that kind, in words."""
     return experiments()[experiment].words[kind.name.lower()].meaning
 
 

@@ -1,17 +1,17 @@
-"""Short names for runs that are shown beside each other."""
+"""Short names for runs that are shown next to each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: What a run is called that was not read from a file.
+#: The name of a run that was not read from a file.
 UNNAMED = "result"
 
 
 def labels(wheres: Sequence[str]) -> tuple[str, ...]:
-    """Return a short name for each: as much of the end of its path as tells it from the others.
+    """Return a short name for each run: as much of the end of its path as distinguishes it from the others.
 
-    One that was never in a file has a number.
+    Further runs with the same path, or without one, have a number.
     """
     paths = [(where or UNNAMED).replace("\\", "/").removesuffix(".json").split("/") for where in wheres]
     found: list[str] = []
@@ -23,5 +23,5 @@ def labels(wheres: Sequence[str]) -> tuple[str, ...]:
         )
         again = paths[:number].count(path)
         found.append("/".join(path[-parts:]) + (f" ({again + 1})" if again else ""))
-    # what is in a name may be anything, a number in brackets too
+    # a name may contain anything, even a number in brackets
     return tuple(name if found.count(name) == 1 else f"{name} [{at}]" for at, name in enumerate(found, 1))

@@ -1,4 +1,4 @@
-"""A suite's verdicts: as a table on a terminal, and as one JSON document."""
+"""A suite's verdicts, as a table on a terminal and as one JSON document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-#: What stands in the table; the width follows it.
+#: What the table shows for a verdict; the width follows it.
 SIGNS: Mapping[VerdictKind, str] = {
     VerdictKind.ATOMIC: "ok",
     VerdictKind.NOT_ATOMIC: "NOT",
@@ -32,7 +32,7 @@ SIGNS: Mapping[VerdictKind, str] = {
 }
 
 
-#: Keys that a suite's document has once, not for each boot.
+#: Keys that a suite's document has only once, not for each boot.
 OF_THE_WHOLE = ("schema", "kgen", "invocation")
 
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the sum, the table, what stands out, and the sum again."""
+    """Print the summary, the table, the exceptional verdicts, and the summary again."""
     say = Printer(console)
     say.line(f"{spec.name} on {platform}: {plural(len(outcomes), 'case')}", "bold")
     kinds = [outcome.verdict.kind for outcome in outcomes]
@@ -74,18 +74,18 @@ def show_matrix(console: Console, spec: KernelSpec, platform: str, outcomes: Seq
 
 
 def _range(ordered: Sequence[str]) -> str:
-    """Return the least and the greatest of some numbers; one where they are the same."""
+    """Return the least and the greatest of the numbers, or one where they are equal."""
     return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
 def sum_of(kinds: Sequence[VerdictKind]) -> str:
-    """Return the verdict of a suite with these verdicts, and how many there are of each."""
+    """Return the verdict of a suite with these verdicts, and the number of each."""
     numbers = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in SEVERITY if kind in kinds)
     return f"{worst(kinds).name}: {numbers}"
 
 
 def lies_of(case: Case) -> str:
-    """Return how the case's operand lies on its target: see ``spec.alignment``."""
+    """Return how the case's operand is aligned on its target: see ``Case.alignment``."""
     return alignment(resolve_target(case.target), case.offset, case.width)
 
 
@@ -136,7 +136,7 @@ def _row(case: Case) -> str:
 
 
 def _cell(outcomes: Sequence[Outcome], widths: str) -> Text:
-    """Return the verdict, with the widths where they are not the row's: ``ok``, ``8 ok 16 NOT lost``."""
+    """Return the verdict, with the widths where they differ from the row's: ``ok``, ``8 ok 16 NOT lost``."""
     from rich.text import Text
 
     cell = Text()
