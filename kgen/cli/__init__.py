@@ -1,4 +1,4 @@
-"""The command line: one module a command, found by looking into this directory.
+"""The command line: one module a command. The modules in this directory are the commands.
 
 A module ``kgen/cli/bug_report.py`` is the command ``kgen bug-report`` and exposes ``COMMAND: click.Command``.
 A name that starts with an underscore is a helper, not a command. A command's callback returns its exit code
@@ -22,7 +22,7 @@ from kgen.cli._errors import one_line_errors
 from kgen.errors import KgenError
 from kgen.host.signals import orderly_end
 
-#: Key of click's context under which the command line stands.
+#: The key under which click's context holds the command line.
 INVOCATION = "kgen.invocation"
 
 
@@ -40,14 +40,14 @@ class CommandDirectory(click.Group):
         return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command. Raises KgenError when its module does not keep the convention, or needs what this system
-        does not have."""
+        """Import one command. Raises KgenError where its module does not keep the convention, or needs a module that
+        this system lacks."""
         if cmd_name not in self.list_commands(ctx):
             return None
         try:
             module = importlib.import_module(f"{self._package}.{cmd_name.replace('-', '_')}")
         except ModuleNotFoundError as error:
-            # fcntl, for one, which pygdbmi imports and Windows lacks
+            # such as fcntl, which pygdbmi imports and Windows lacks
             raise KgenError(
                 f"it needs the Python module {error.name}, which is missing",
                 where=f"kgen {cmd_name}",
@@ -59,7 +59,7 @@ class CommandDirectory(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a line for each command. Raises KgenError when a module does not keep the convention."""
+        """Write a line for each command. Raises KgenError where a module does not keep the convention."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._summary(name)) for name in self.list_commands(ctx)])
 
@@ -77,7 +77,7 @@ class CommandDirectory(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown name is a usage error that offers the nearest ones."""
+        """Find the command. An unknown name is a usage error that suggests the most similar ones."""
         name, known = args[0], self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
             near = difflib.get_close_matches(name, known)
@@ -94,7 +94,7 @@ class CommandDirectory(click.Group):
         return context
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command; a non-zero integer that it returns becomes the exit code."""
+        """Run the command. A non-zero integer that it returns becomes the exit code."""
         with one_line_errors(ctx.meta[INVOCATION]), orderly_end():
             result = super().invoke(ctx)
         if isinstance(result, int) and result:

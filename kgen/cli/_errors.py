@@ -19,7 +19,7 @@ from kgen.wording import visible
 CANNOT_TELL = 125
 
 
-#: Set to anything but 0 to see where in kgen's code an error was raised.
+#: The environment variable that, set to anything but 0, shows where in kgen's code an error was raised.
 TRACEBACK_VARIABLE = "KGEN_TRACEBACK"
 
 
@@ -27,7 +27,7 @@ NO_MEMORY = "there is not enough memory for this; raise the limit (ulimit -v), o
 
 
 def say_error(line: str) -> None:
-    """Print the one line about the exception that is being handled, and where it was raised if that is asked for."""
+    """Print the one line about the exception that is being handled and, if requested, where it was raised."""
     if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
         import traceback
 
@@ -36,7 +36,7 @@ def say_error(line: str) -> None:
 
 
 def stdout_fails() -> bool:
-    """Return whether standard output cannot be written. Python does not try again at its own end."""
+    """Return whether standard output cannot be written. Python then does not try again when it ends."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -54,11 +54,11 @@ def say_os_error(error: OSError) -> None:
 
 @contextmanager
 def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
-    """Turn errors and signals into a line and an exit code; only a bug of kgen shows as a traceback.
+    """Turn errors and signals into a line and an exit code. Only a bug in kgen shows as a traceback.
 
-    With ``--exit-codes bisect`` whatever keeps a command from its verdict ends in CANNOT_TELL, as ``git bisect run``
-    takes every other code below 128 for a bad revision: that of a slip on the command line, of a full disk, of a reader
-    who has hung up, of our own bug. A signal keeps its code, which stops the bisection.
+    With ``--exit-codes bisect`` every failure that prevents a verdict ends in CANNOT_TELL: wrong usage, a full disk, a
+    closed pipe, a bug in kgen. ``git bisect run`` takes any other code below 128 for a bad revision. A signal keeps its
+    code, which stops the bisection.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
                 import traceback
 
                 traceback.print_exc()
-            stdout_fails()  # otherwise it would fail again when Python ends, with Python's exit code
+            stdout_fails()  # otherwise the write would fail again when Python ends, with Python's exit code
             code = CANNOT_TELL
         if code is None:
             raise
@@ -78,18 +78,19 @@ def one_line_errors(invocation: Sequence[str]) -> Iterator[None]:
 
 
 def _is_clicks(error: BaseException) -> bool:
-    """Return whether an exception is no failure: click raises some where all is done or only help was requested."""
-    # the latter by name: it is newer than the oldest click we work with
+    """Return whether an exception is no failure: click raises some where the command is done or only help was
+    requested."""
+    # the latter by name, because the oldest supported click lacks it
     return isinstance(error, click.exceptions.Exit) or type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _told(error: BaseException) -> int | None:
-    """Print in one line what ended a command. Returns its exit code, None where click or Python handles the exception.
+    """Print in one line what ended a command. Return its exit code, None where click or Python handles the exception.
 
-    They end quietly on a BrokenPipeError, as ``kgen ... | head`` should, and show a bug's traceback.
+    They end silently on a BrokenPipeError, as ``kgen ... | head`` should, and show the traceback of a bug.
     """
     came = ended_by(error)
-    if came is not None:  # also where something else failed on the way out, as a terminal that was closed does
+    if came is not None:  # also where something else failed while kgen ended, such as a terminal that was closed
         return _ended(came)
     if _is_clicks(error) or isinstance(error, BrokenPipeError):
         return None
@@ -112,12 +113,12 @@ def _told(error: BaseException) -> int | None:
 
 
 def _bisects(invocation: Sequence[str]) -> bool:
-    """Return whether ``git bisect run`` is to get the exit code."""
+    """Return whether the exit code is for ``git bisect run``."""
     return "--exit-codes=bisect" in invocation or ("--exit-codes", "bisect") in itertools.pairwise(invocation)
 
 
 def _ended(by: Terminated) -> int:
-    """Print which signal ended kgen, where that is still possible. Returns the exit code."""
+    """Print which signal ended kgen, where that is still possible. Return the exit code."""
     try:
         click.echo(f"kgen: ended by {by}", err=True)
         sys.stdout.flush()
@@ -129,7 +130,7 @@ def _ended(by: Terminated) -> int:
 
 
 def _usage(error: click.UsageError) -> str:
-    """click's sentences as one line in our form, with the way to more help."""
+    """Return click's message as one line in kgen's form, with the command that shows more help."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     help_of = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
     return text[:1].lower() + text[1:] + help_of

@@ -16,7 +16,7 @@ def _lab_choice(kernel: Path | None, modules: Path | None, inner_qemu: str | Non
 
 
 def lab_options(group: str) -> Callable[[F], F]:
-    """Return the options that replace parts of the lab's distribution; the command gets them as ``choice``."""
+    """Return the options that replace parts of the lab's distribution. The command gets them as ``choice``."""
     path = click.Path(path_type=Path)
     return gathered(
         "choice",

@@ -1,4 +1,4 @@
-"""Options that several commands share, their groups in the help, and their way into a specification."""
+"""Options that several commands share, their groups in the help, and the specification that they make."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
-#: Host CPUs that can be named; Linux has at most 8192.
+#: The highest number of a host CPU; Linux has at most 8192 CPUs.
 MAX_HOST_CPU = 8191
 
 
 class Settings(TypedDict, total=False):
-    """What click.option takes, as far as it is used here."""
+    """The arguments of click.option that are used here."""
 
     type: click.ParamType[object] | Callable[[str], object] | type[int]
     default: object
@@ -43,7 +43,7 @@ class Settings(TypedDict, total=False):
 
 
 class GroupedOption(click.Option):
-    """An option that the help shows under ``group``. The names that ``entries`` returns follow its own text.
+    """An option that the help shows under ``group``. The names that ``entries`` returns come before its text.
 
     ``entries`` is called when the help is shown, because it reads a registry.
     """
@@ -71,7 +71,8 @@ class GroupedCommand(click.Command):
     """A command whose help has one section for each group of options, in the order of their definition."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Accept arguments for QEMU only after a ``--``: without it one is a mistake, such as a forgotten option."""
+        """Accept arguments for QEMU only after a ``--``. Without it an argument is a mistake, such as a forgotten
+        option."""
         words = list(args)  # click empties the list
         rest = super().parse_args(ctx, args)
         given = ctx.params.get("qemu_args", ())
@@ -81,7 +82,7 @@ class GroupedCommand(click.Command):
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections; options without a group come last."""
+        """Write the sections. Options without a group come last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
@@ -100,8 +101,8 @@ def option(
 
 
 def gathered(keyword: str, record: Callable[..., object], options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Return a decorator that adds these options to a command, whose callback gets them as one: what ``record`` makes
-    of them, by its parameters' names, is its argument ``keyword``."""
+    """Return a decorator that adds these options to a command. The command's callback gets them as one argument
+    ``keyword``: ``record`` called with the options by their names."""
     names = tuple(inspect.signature(record).parameters)
 
     def decorate(function: F) -> F:
@@ -119,7 +120,7 @@ def gathered(keyword: str, record: Callable[..., object], options: Sequence[Call
 
 
 def number(text: str) -> int:
-    """Return an integer in decimal or, with 0x, in hex."""
+    """Parse an integer in decimal or, with 0x, in hex."""
     try:
         return int(text, 0)
     except ValueError as error:
@@ -127,7 +128,7 @@ def number(text: str) -> int:
 
 
 def seconds_from(low: float) -> Callable[[str], float]:
-    """Return the type of an option that takes at least ``low`` seconds."""
+    """Return the type of an option that takes a time of at least ``low`` seconds."""
 
     def seconds(text: str) -> float:
         try:
@@ -150,7 +151,8 @@ def budget(text: str) -> int:
 
 
 def file_name(text: str) -> Path:
-    """Return the type of an option that names a file or a directory; "" would be the current one."""
+    """Return the type of an option that names a file or a directory. "" is refused: it would be the current
+    directory."""
     if not text:
         raise click.BadParameter("it names nothing")
     return Path(text)
@@ -253,7 +255,7 @@ _SUITE_OPTIONS = (
         help="What all cases may take: 60s, 20m.  [default: 560s; smoke: 30s]",
     ),
 )
-#: What belongs to one case and has no meaning for a suite.
+#: Options that belong to one case and have no meaning for a suite.
 _OF_A_CASE = (
     "instruction",
     "width",
@@ -314,8 +316,8 @@ class CaseOptions:
     budget: int | None
 
     def spec(self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS) -> KernelSpec:
-        """Return the kernel that was asked for, whose case is ended after ``seconds`` or has ``usual`` rounds where
-        none are named. Raises SpecError and click.UsageError."""
+        """Return the kernel that the options name. Its case is ended after ``seconds``, or has ``usual`` rounds where
+        no number is given. Raises SpecError and click.UsageError."""
         poll = Poll[self.poll.upper()]
         if self.suite is not None:
             self._check_suite()
@@ -326,7 +328,7 @@ class CaseOptions:
                 skip=self.skip,
                 budget=self.budget,
                 rounds=DEFAULT_ROUNDS if self.rounds is None else self.rounds,
-                # a suite's cases go on by its budget
+                # how long a suite's cases go on depends on its budget
                 proof_seconds=0,
                 controls=self.controls,
                 batch=self.batch,
@@ -372,7 +374,7 @@ class CaseOptions:
 
 
 def case_options(function: F) -> F:
-    """Return the options that name a kernel; the command gets them as ``asked``."""
+    """Return the options that name a kernel. The command gets them as ``asked``."""
     return gathered("asked", CaseOptions, (*_CASE_OPTIONS, *_SUITE_OPTIONS))(function)
 
 
@@ -389,7 +391,7 @@ def json_option(function: F) -> F:
 
 
 def invocation(context: click.Context) -> tuple[str, ...]:
-    """Return the command line that is being carried out, with which it can be done again."""
+    """Return the command line that is being carried out, so that it can be repeated."""
     return tuple(context.meta.get(INVOCATION, ()))
 
 
@@ -449,7 +451,7 @@ class MachineOptions:
 
 
 def machine_options(group: str) -> Callable[[F], F]:
-    """Return the options that choose parts of the machine; the command gets them as ``board``."""
+    """Return the options that choose parts of the machine. The command gets them as ``board``."""
     return gathered(
         "board",
         MachineOptions,
@@ -458,7 +460,7 @@ def machine_options(group: str) -> Callable[[F], F]:
 
 
 def parse_cpus(text: str | None) -> frozenset[int]:
-    """``0,2-3`` as a set of host CPUs; None is the empty set. Raises SpecError."""
+    """Parse host CPUs such as ``0,2-3``. None is the empty set. Raises SpecError."""
     found: set[int] = set()
     for part in text.split(",") if text is not None else ():
         low, dash, high = part.strip().partition("-")

@@ -1,4 +1,4 @@
-"""Progress bars for the steps of something long."""
+"""Progress bars for long tasks."""
 
 from __future__ import annotations
 

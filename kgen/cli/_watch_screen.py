@@ -1,4 +1,4 @@
-"""A screen that is drawn again and again on a terminal, or a line each time elsewhere, until Ctrl-C."""
+"""A screen that is redrawn on a terminal, or a line each time elsewhere, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kgen.watch.view import BARS, PLAIN, REMARK, View, line, screen
 
 
 class Shown:
-    """Where views go. ``live`` is rich's display on a terminal, None elsewhere; Ctrl-C is noted, not raised."""
+    """Where views are shown. ``live`` is rich's display on a terminal, None elsewhere. Ctrl-C is noted, not raised."""
 
     def __init__(self, console: Console, live: Live | None, noted: list[int]) -> None:
         self._console = console
@@ -23,11 +23,11 @@ class Shown:
         self._told: Glance | None = None
 
     def stopped(self) -> bool:
-        """Return whether Ctrl-C came."""
+        """Return whether Ctrl-C was pressed."""
         return bool(self._noted)
 
     def show(self, view: View) -> None:
-        """Show one more view."""
+        """Show the next view."""
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
         else:
@@ -35,11 +35,11 @@ class Shown:
             self._told = view.last
 
     def end(self, view: View) -> None:
-        """Show the last one, and how the machine was left."""
+        """Show the last view, and how the machine was left."""
         if self._live is not None:
             self._live.update(self._screen(view), refresh=True)
             return
-        if view.last is None or view.last is not self._told:  # a new time alone is no new look
+        if view.last is None or view.last is not self._told:  # another time alone makes no new view
             self._say(line(view))
         self._say(f"{view.ending}; {view.left}")
         self._say(REMARK)
@@ -61,5 +61,5 @@ def shown(console: Console) -> Iterator[Shown]:
         # A log with FORCE_COLOR set is no terminal, and a dumb one cannot move its cursor.
         if console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
-        # a machine that stands still for a look must first be let go
+        # a machine that is stopped for a look must run again first
         yield Shown(console, live, stack.enter_context(noted_ctrl_c(second_interrupts=False)))

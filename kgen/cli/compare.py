@@ -18,9 +18,9 @@ from kgen.report.compare.forms import forms
 from kgen.report.results.model import Run
 from kgen.report.results.store import read_runs
 
-#: Exit code where something differs in a way that may not pass.
+#: The exit code where something differs in a way that must not pass.
 FAILED = 1
-#: Columns of the table where it goes to no terminal.
+#: The columns of the table where the output is no terminal.
 WIDTH = 120
 
 _EXAMPLES = """\b
@@ -125,16 +125,16 @@ def _runs(results: tuple[Path, ...], baseline: Path | None) -> tuple[Run, ...]:
 
 
 def _same(path: Path, other: Path) -> bool:
-    """Return whether both name one file, as where the baseline lies among the results."""
+    """Return whether both name one file: the baseline may be among the results."""
     if STDIN in (str(path), str(other)):
         return str(path) == str(other)
     return path.exists() and path.samefile(other)
 
 
 def _print(show: Callable[[Console], None], output: Path | None) -> None:
-    """Print on standard output, or write a file whole or not at all."""
+    """Print to standard output, or write a file, whole or not at all."""
     output = output or Path(STDOUT)
-    # where standard output is closed there is none, and ``write_text`` says so
+    # a closed standard output is None, which ``write_text`` reports
     if str(output) == STDOUT and sys.stdout is not None and sys.stdout.isatty():
         show(Console(highlight=False))
         return

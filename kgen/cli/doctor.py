@@ -27,7 +27,7 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
     check_gdb(context, gdb)
     works = False
     for finding in examine(Options(qemu=qemu, gdb=gdb)):
-        # each as soon as it is known: a boot takes a moment
+        # each as soon as it is known, because a boot takes a moment
         click.echo(f"{finding.subject:<10} {finding.state:<12} {visible(finding.detail)}")
         works |= finding.platform and finding.state == "ok"
     return 0 if works else KgenError.exit_code

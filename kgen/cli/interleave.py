@@ -21,13 +21,13 @@ from kgen.interleave.stepper import explore, opened, spec_of, window_of
 from kgen.run.options import Options
 from kgen.spec import Case, KernelSpec
 
-#: Exit codes: all agreed and nothing was left out, something was, there was disagreement.
+#: Exit codes: all agreed and nothing was left out; all agreed and something was left out; they disagreed.
 AGREED = 0
 LEFT_OUT = 4
 DISAGREED = 9
 #: The most schedules that are run without --limit.
 MOST = 100_000
-#: No schedule is as long.
+#: Longer than any schedule.
 MOST_STEPS = 1000
 
 _CASE = "The case"
@@ -120,7 +120,7 @@ def COMMAND(
 
 
 def _schedule(text: str) -> tuple[int, ...]:
-    """Return the CPUs of ``0,1,2``. Raises SpecError."""
+    """Parse CPUs such as ``0,1,2``. Raises SpecError."""
     if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text) or text.count(",") >= MOST_STEPS:
         raise SpecError("that is no schedule", where=f"--schedule {text}", hint="give CPUs such as 0,1,1,0,2")
     return tuple(map(int, text.split(",")))
@@ -130,16 +130,16 @@ def _schedule(text: str) -> tuple[int, ...]:
 class _Job:
     """The schedules to try."""
 
-    #: This one alone; None where the schedules are enumerated.
+    #: The only schedule; None where all are enumerated.
     given: tuple[int, ...] | None
     #: How many schedules there are.
     total: int
-    #: How many of them to try, from the first on.
+    #: How many of them are tried, from the first on.
     limit: int
 
 
 def _job(window: Window, given: tuple[int, ...] | None, limit: int | None) -> _Job:
-    """Raise SpecError where it is too much or cannot be."""
+    """Raise SpecError for too many schedules, and for an impossible one."""
     if given is not None:
         return _Job(completed(window, given), 1, 1)
     total = count(window)

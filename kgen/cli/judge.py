@@ -39,7 +39,7 @@ Exit codes:
 
 Of several runs in one log, or several kernels in one dump, the worst decides.
 """
-#: More runs are counted by their verdicts.
+#: The most runs that are listed one by one; more are counted by their verdicts.
 _LISTED = 16
 _SEEN = "What was seen"
 _KERNEL = "The kernel, where the log or the dump has lost what it was asked"
@@ -74,7 +74,7 @@ def COMMAND(
     _check(context, given)
     check_writable(json_file, log, memory, elf, manifest)
     runs = _runs(given)
-    # What a machine reads must not be mixed with what a person reads.
+    # Output for programs must not be mixed with output for people.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
     judged = [results(run, invocation(context)) for run in runs]
     if len(judged) == 1 and judged[0].spec is None and judged[0].kind is VerdictKind.ERROR:
@@ -93,7 +93,7 @@ def COMMAND(
 
 @dataclass(frozen=True)
 class _Given:
-    """What there is of a run."""
+    """What the user has of a run."""
 
     log: Path | None
     memory: Path | None
@@ -103,7 +103,7 @@ class _Given:
 
 
 def _check(context: click.Context, given: _Given) -> None:
-    """Raise click.UsageError, before anything is read."""
+    """Raise click.UsageError for options that exclude each other, before anything is read."""
     if given.code is not None:
         others = {"LOG": given.log, "--memory": given.memory, "--elf": given.elf, "--manifest": given.manifest}
         names = [name for name, value in others.items() if value is not None]
@@ -118,8 +118,8 @@ def _check(context: click.Context, given: _Given) -> None:
 def _runs(given: _Given) -> tuple[Run, ...]:
     """Return what is to be judged.
 
-    Raises SpecError for what cannot be read, for a file that is no log and an ELF that is not kgen's, ProtocolError for
-    a code that is none.
+    Raises SpecError for a file that cannot be read or is no log, and for an ELF that is not kgen's; ProtocolError for
+    an invalid code.
     """
     if given.code is not None:
         return (of_code(*rebuild(decode(given.code))),)
@@ -129,7 +129,7 @@ def _runs(given: _Given) -> tuple[Run, ...]:
         runs = from_capture(read_log(given.log), named)
     if given.memory is not None:
         with open_dump(given.memory) as file:
-            # the log's last run is the one that the memory is of
+            # the memory is of the log's last run
             found = from_dump(file, given.memory.name, named, runs[-1] if runs else None)
         runs = (*runs[:-1], *found)
     return runs
@@ -150,7 +150,7 @@ def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
         say.line(f"{run.where}:", "bold")
     show_run(console, run)
     if run.spec is not None and run.spec.suite:
-        # elsewhere they are among the verdict's own
+        # elsewhere they are among the verdict's own notes
         for note in notes:
             say.line(f"  {note}")
     if run.where:
@@ -158,7 +158,7 @@ def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
 
 
 def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:
-    """Print the sum of several runs."""
+    """Print a summary of several runs."""
     total = worst([run.kind for run in runs])
     each = ", ".join(f"{run.where} {run.kind.name}" for run in runs)
     if len(runs) > _LISTED:

@@ -16,7 +16,7 @@ from kgen.report.formats import formats as reports
 from kgen.spec.suites import BUILT_IN, DEFAULT_BUDGET, load
 from kgen.targets import targets
 
-#: What is listed of one entry, by the name of the column.
+#: What is listed of one entry, by the columns' names.
 Row = Mapping[str, object]
 
 _WHAT = "instructions targets experiments platforms formats kits reports suites cases".split()
@@ -52,7 +52,7 @@ def COMMAND(what: str, as_json: bool, suite: str) -> None:
         click.echo("  ".join(f"{text:<{size}}" for text, size in zip(row, sizes, strict=True)).rstrip())
 
 
-#: What a table leaves out: sentences, and what only machines ask for.
+#: Columns that a table leaves out: sentences, and values that are only for programs.
 _LONG = frozenset({"argument", "unseen", "sdm", "requires", "qemu", "provides", "opcodes", "available", "page_offset"})
 
 
@@ -122,7 +122,7 @@ def _experiments() -> Sequence[Row]:
 
 
 def _platforms() -> Sequence[Row]:
-    # not at the top: this is the one list that needs this host's side, and the others are for every system
+    # not at the top: only this list needs POSIX, and the others must work on every system
     from kgen.machine.platform import LaunchRequest
     from kgen.platforms import platforms
 

@@ -67,7 +67,7 @@ def COMMAND(results: tuple[Path, ...], name: str, output: Path | None, bundle: P
 
 
 def _check_bundle(bundle: Path | None, output: Path | None) -> None:
-    """Raise click.UsageError for a bundle that would be mixed up with the report."""
+    """Raise click.UsageError for a bundle that would go to the same place as the report."""
     if bundle is None:
         return
     if str(bundle) == STDOUT:

@@ -47,11 +47,11 @@ from kgen.spec import KernelSpec, defaults
 from kgen.verdict.model import VerdictKind, bisect_code
 from kgen.wording import fitting
 
-#: Before so many seconds of a phase its rate says nothing.
+#: The rate of a phase is shown only after this time, in seconds.
 RATE_SECONDS = 0.5
-#: Columns that the moving sign in front of the live line takes, and one that stays free.
+#: The columns of the moving sign in front of the live line, and one that stays free.
 SPINNER = 3
-#: Exit code for a verdict other than the expected one where the verdict's own would be 0.
+#: The exit code for a verdict other than the expected one where the verdict's own would be 0.
 UNEXPECTED = 1
 
 _RUN = "The run"
@@ -142,7 +142,7 @@ def COMMAND(
 
     The kernel runs the case and its controls in one boot. Arguments after -- go to QEMU as they are.
     """
-    # whatever is wrong with the request is found before anything is built
+    # errors in the request are reported before anything is built
     there = platform_named(platform)
     bisect = exit_codes == "bisect"
     if expect and bisect:
@@ -201,7 +201,7 @@ def _expected(text: str | None, spec: KernelSpec, known: str) -> str:
 
 
 def _exit_code(kind: VerdictKind, expected: str) -> int:
-    """Return the verdict's exit code, or whether it is the expected one."""
+    """Return the verdict's exit code or, with --expect, 0 only where the verdict is the expected one."""
     if not expected:
         return kind.value
     if kind.name == expected:
@@ -211,8 +211,8 @@ def _exit_code(kind: VerdictKind, expected: str) -> int:
 
 
 def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tuple[str, ...]) -> VerdictKind:
-    """Carry out the request and report, as text and as JSON. Returns the verdict."""
-    # What a machine reads must not be mixed with what a person reads.
+    """Carry out the request, and report the result as text and as JSON. Return the verdict."""
+    # Output for programs must not be mixed with output for people.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
 
     def tell(run: Run) -> None:
@@ -258,7 +258,7 @@ def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tu
 
 
 def live_line(title: str, progress: Progress, took: float, width: int) -> str:
-    """Return what the live line shows ``took`` seconds after its phase began, on a terminal of ``width`` columns."""
+    """Return the live line ``took`` seconds after its phase began, on a terminal of ``width`` columns."""
     of = f" of {progress.limit}" if progress.limit else ""
     rate = f", {progress.rounds / took:.0f}/s" if took >= RATE_SECONDS else ""
     rounds = f"  {progress.rounds}{of} rounds{rate}" if progress.row else ""
@@ -267,7 +267,7 @@ def live_line(title: str, progress: Progress, took: float, width: int) -> str:
 
 
 class _Live:
-    """The line that moves while the kernel is built and runs; only on a terminal."""
+    """The live line while the kernel is built and runs; only on a terminal."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
@@ -302,7 +302,7 @@ class _Live:
 
 
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
-    """Keep the frozen machine: print how to join it, and wait for Ctrl-C."""
+    """Keep the machine frozen: print how to join it, and wait for Ctrl-C."""
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
     console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)
     console.file.flush()

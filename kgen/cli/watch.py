@@ -22,12 +22,12 @@ Examples:
 """
 _READING = "The machine"
 _PACE = "The pace"
-#: The most that may be asked for, in percent of the machine's time.
+#: The highest --cost, in percent of the machine's time.
 MOST = 5.0
 
 
 def _percent(text: str) -> float:
-    """Return the type of --cost: a part of 1."""
+    """Return the type of --cost: a share, as a part of 1."""
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%?", text)
     value = float(match[1]) if match else math.nan
     if not 0.01 <= value <= MOST:
