@@ -1,12 +1,11 @@
-"""kgen as a library: ask, judge, read and compare from Python (docs/api.md has examples that run).
+"""kgen as a library: verify, judge, inspect and compare from Python (docs/api.md has examples that run).
 
-Importing this module is cheap; what is heavy is imported by the functions. They print nothing, raise kgen's own errors
-(``kgen.errors``), leave no process behind, and may be called from any thread, though not from several at a time where
-they run a machine: a second machine beside the one under test changes what it shows. Ctrl-C ends the machine and then
-raises KeyboardInterrupt; in the main thread SIGTERM and SIGHUP, where the program has no handler for them, end the
-machine first too. What comes back are ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()`` and
-``require(...)``. Arguments that are not what the annotations say, and all else that cannot be asked, raise
-``SpecError``.
+Importing this module is cheap, because the functions import what is heavy. They print nothing, raise kgen's own errors
+(``kgen.errors``) and leave no process running. They may be called from any thread, but those that run a machine not
+from several threads at a time: a second machine would change what the first one shows. Ctrl-C ends the machine and then
+raises KeyboardInterrupt. SIGTERM and SIGHUP end the machine first too, in the main thread and where the program has no
+handler for them. The functions return ``Run`` and ``Result``: frozen, with ``kind``, ``verdict``, ``explain()`` and
+``require(...)``. Arguments that do not fit the annotations, and all other invalid requests, raise ``SpecError``.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ __all__ = (
     "verify_suite",
 )
 
-#: Types that are found here too, by the module that defines them.
+#: Types that are exported here too, with the modules that define them.
 _TYPES = {
     "Case": "kgen.spec.kernel_spec",
     "Comparison": "kgen.report.compare.comparison",
@@ -64,7 +63,7 @@ PathLike = str | os.PathLike[str]
 
 
 def __getattr__(name: str) -> Any:
-    """Return a type, imported when it is first used. Raises AttributeError."""
+    """Import and return a type when it is first used. Raises AttributeError."""
     if name not in _TYPES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
@@ -131,17 +130,17 @@ def verify(
     stop_on_violation: bool = False,
     **choices: Any,
 ) -> Run:
-    """Ask about one case: build the kernel, boot it, read the frozen machine, judge. Its ``results`` has one entry.
+    """Verify one case: build the kernel, boot it, read the frozen machine, judge. The run's ``results`` has one entry.
 
-    The keywords are the options of ``kgen verify``: ``width`` in bits (0: the instruction's usual one), ``offset`` in
-    bytes, ``rounds`` None for as many as ``kgen verify`` takes, ``proof_seconds`` for how long it may go on for its
-    proof (None: 60, with ``rounds`` 0), ``seconds`` to end the case after that time, ``timeout`` in seconds for the
-    whole run (None: 600 and both of them). ``choices`` are ``qemu`` (a program), ``extra`` (its further arguments),
-    ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot``; for the platform kvm-lab
-    ``kernel``, ``modules`` and ``inner_qemu`` too.
+    The keywords are the options of ``kgen verify``. ``width`` is in bits (0: the instruction's usual one), ``offset``
+    in bytes. ``rounds`` is None for the default of ``kgen verify``. ``proof_seconds`` is how long the case may go on
+    until its proof is reached (None: 60, and 0 where ``rounds`` is given). ``seconds`` ends the case after that time.
+    ``timeout`` is for the whole run, in seconds (None: 600 plus both of these). ``choices`` are ``qemu`` (a program),
+    ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and
+    ``boot``; for the platform kvm-lab also ``kernel``, ``modules`` and ``inner_qemu``.
 
-    A platform that is unavailable is a SKIP, a machine that fails an ERROR or a CRASH: these are verdicts. Raises
-    SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C, when the machine is gone.
+    An unavailable platform results in SKIP, a failing machine in ERROR or CRASH: these are verdicts, not exceptions.
+    Raises SpecError for an invalid request, KeyboardInterrupt after a Ctrl-C, once the machine has ended.
     """
     from kgen.errors import SpecError
     from kgen.platforms import platform_named
@@ -170,9 +169,9 @@ def verify_suite(
     timeout: float | None = None,
     **choices: Any,
 ) -> Run:
-    """Ask about many cases in one boot: a suite's name, a TOML file, or what ``suites`` gave. One result a case.
+    """Verify many cases in one boot: a suite's name, a TOML file, or what ``suites`` returned. One result a case.
 
-    ``only`` and ``skip`` are patterns on case ids, ``budget`` is in seconds; the rest is as for ``verify``.
+    ``only`` and ``skip`` are patterns on case ids, ``budget`` is in seconds. The rest is as for ``verify``.
     """
     from kgen.platforms import platform_named
 
@@ -190,9 +189,9 @@ def suites(
     rounds: int | None = None,
     budget: int | None = None,
 ) -> KernelSpec:
-    """Return what a suite asks, without asking it; ``cases`` of it are what it consists of.
+    """Return the specification of a suite without running it. Its ``cases`` are those of the suite.
 
-    One that is given comes back as it is. Raises SpecError.
+    A specification is returned as it is. Raises SpecError.
     """
     from kgen.spec.defaults import DEFAULT_ROUNDS, suite_spec
 
@@ -209,7 +208,7 @@ def cases(suite: str | KernelSpec, **choices: Any) -> tuple[str, ...]:
 
 
 def platforms() -> tuple[str, ...]:
-    """Return the names of everything that runs a kernel, whether or not it works here."""
+    """Return the names of all platforms, whether or not they are available here."""
     from kgen.platforms import platforms as known
 
     return tuple(sorted(known()))
@@ -219,9 +218,10 @@ def platforms() -> tuple[str, ...]:
 def build(
     directory: PathLike, instr: str, *, formats: Sequence[str] = ("img",), rounds: int | None = None, **case: Any
 ) -> tuple[Path, ...]:
-    """Write the kernel of a case into a directory: ELF, listing, manifest and a disk a format; the paths.
+    """Write the kernel of a case into a directory: ELF, listing, manifest, and a disk image for each format. Return the
+    paths.
 
-    ``case`` are the keywords of ``verify`` that name one. Raises SpecError, OutputError and MediaError.
+    ``case`` are those keywords of ``verify`` that name a case. Raises SpecError, OutputError and MediaError.
     """
     from kgen import build, media
     from kgen.errors import unknown
@@ -239,11 +239,11 @@ def build(
 
 @_checked
 def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None) -> Run:
-    """Return the verdict on a run that was made elsewhere, from its serial log (the bytes, or a file's name), a dump of
-    its memory, or both; ``elf`` names its kernel where the log has lost what it was asked.
+    """Judge a run that kgen did not make, from its serial log (the bytes, or a file's name), a dump of its memory, or
+    both. ``elf`` names its kernel where the log or the dump has lost the request.
 
-    Of several runs in one log it is the last: it is what the machine did in the end. ``judge_all`` has all of them.
-    Raises SpecError for a file that cannot be read, or that is no log.
+    Of several runs in one log, the last is returned; ``judge_all`` returns all of them. Raises SpecError for a file
+    that cannot be read, or that is no log.
     """
     return judge_all(log, memory=memory, elf=elf)[-1]
 
@@ -252,7 +252,7 @@ def judge(log: bytes | PathLike | None = None, *, memory: PathLike | None = None
 def judge_all(
     log: bytes | PathLike | None = None, *, memory: PathLike | None = None, elf: PathLike | None = None
 ) -> tuple[Run, ...]:
-    """Return the verdicts on all runs that a log or a dump holds, in order."""
+    """Judge all runs that a log or a dump holds, in order."""
     from kgen.errors import SpecError
     from kgen.files import read_bytes
     from kgen.offline.inputs import open_dump, read_log
@@ -282,8 +282,9 @@ def inspect(
 ) -> Run:
     """Read and judge a machine that another program started, through its gdb stub at HOST:PORT or a socket.
 
-    ``qmp`` is QEMU's control socket, to attest the path; ``serial`` the log so far; ``after`` how to leave the machine;
-    ``timeout`` in seconds bounds the stub's answers. Raises SpecError, LinkError, DebuggerError and MachineError.
+    ``qmp`` is QEMU's control socket, to attest what backs the cells. ``serial`` is the log so far, ``after`` how to
+    leave the machine, ``timeout`` the longest time for an answer of the stub, in seconds. Raises SpecError, LinkError,
+    DebuggerError and MachineError.
     """
     from kgen.files import read_bytes
     from kgen.host.signals import tidy_end
@@ -319,7 +320,7 @@ def save(path: PathLike, *runs: Run) -> None:
 
 @_checked
 def report(*runs: Run, form: str = "text") -> str:
-    """Runs told in a form that ``kgen list reports`` names. Raises SpecError."""
+    """Return runs as a report in one of the forms of ``kgen list reports``. Raises SpecError."""
     from kgen.errors import SpecError, unknown
     from kgen.report.formats import formats
 
@@ -332,14 +333,14 @@ def report(*runs: Run, form: str = "text") -> str:
 
 @_checked
 def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = None) -> Comparison:
-    """Hold runs against the first. ``failed`` of what comes back are the differences that may not pass: ``fatal``, or
-    what got worse, vanished or is proven no more. Raises SpecError for a run that has one case twice."""
+    """Compare runs with the first one. ``failed`` of the result has the differences that must not pass: those of the
+    kinds ``fatal``, by default worse, vanished and unproven. Raises SpecError for a run that has one case twice."""
     from kgen.report.compare import comparison
 
     return comparison.compare((baseline, *others), comparison.FATAL if fatal is None else fatal)
 
 
-#: The choices that make a lab.
+#: The choices that name parts of a lab.
 _OF_A_LAB = ("kernel", "modules", "inner_qemu")
 
 
@@ -352,7 +353,7 @@ def _run(
     seconds: float | None = None,
     stop_on_violation: bool = False,
 ) -> Run:
-    """Check, run, judge. Raises SpecError for what cannot be asked, KeyboardInterrupt after a Ctrl-C."""
+    """Check, run and judge a request. Raises SpecError for an invalid one, KeyboardInterrupt after a Ctrl-C."""
     from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
     from kgen.evidence.observation import Cut
     from kgen.host.signals import tidy_end
@@ -379,14 +380,14 @@ def _run(
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         return refused(spec, platform.name, error)
     if any(result.observation.cut_by is Cut.USER for result in run.results):
-        # the command line judges what there is; the caller of a library expects KeyboardInterrupt
+        # the command line judges what was seen; the caller of a library expects KeyboardInterrupt
         raise KeyboardInterrupt
     return run
 
 
 def _checked_choices(choices: Mapping[str, Any]) -> Choice:
-    """Return what the lab is to be made of. Raises SpecError for a keyword that is none, or whose value is not what it
-    must be."""
+    """Return the chosen parts of the lab. Raises SpecError for an unknown keyword, and for a value of the wrong
+    type."""
     from kgen.errors import unknown
     from kgen.lab.recipe import Choice
 

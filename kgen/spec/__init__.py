@@ -1,4 +1,4 @@
-"""What is asked: a case, a kernel's specification, suites, defaults, and the checks of arguments."""
+"""The request: a case, a kernel's specification, suites, defaults, and checks of arguments."""
 
 from kgen.spec.case import Case
 from kgen.spec.kernel_spec import KernelSpec

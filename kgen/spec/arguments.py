@@ -1,4 +1,4 @@
-"""Checks the arguments of the library's functions by their annotations."""
+"""Check the arguments of the library's functions by their annotations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kgen.errors import SpecError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: The longest time that may be asked for, in seconds.
+#: The longest time that is accepted, in seconds.
 MAX_SECONDS = 1e6
-#: What is wanted, in words, by the type.
+#: What a type accepts, in words.
 _WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a finite number",
@@ -29,15 +29,15 @@ _WORDS: Mapping[Any, str] = {
 
 
 def checked(names: Callable[[], Mapping[str, Any]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Have a function raise SpecError for arguments that are not what its annotations say; ``names`` gives the types
-    that its module does not import. What is missing or superfluous is a TypeError, as always in Python."""
+    """Make a function raise SpecError for arguments that do not fit its annotations. ``names`` returns the types that
+    its module does not import. Missing and superfluous arguments are a TypeError, as always in Python."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checking(*arguments: P.args, **keywords: P.kwargs) -> R:
-            # each time, as the modules may have been imported anew, which tests of pytest plugins do
+            # for each call, because modules may have been imported anew, as by tests of pytest plugins
             hints = get_type_hints(function, localns=dict(names()))
             for name, value in signature.bind(*arguments, **keywords).arguments.items():
                 several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
@@ -51,7 +51,8 @@ def checked(names: Callable[[], Mapping[str, Any]]) -> Callable[[Callable[P, R]]
 
 
 def check_all(given: Mapping[str, Any], of: type) -> None:
-    """Raise SpecError for what does not fit the field of its name in a dataclass; other names are passed over."""
+    """Raise SpecError for values that do not fit the fields with their names in a dataclass. Other names are
+    ignored."""
     hints = _hints(of)
     for name in given:
         if name in hints:
@@ -71,13 +72,13 @@ def check(name: str, value: Any, hint: Any) -> None:
 
 
 def check_seconds(name: str, value: float | None, low: float) -> None:
-    """Raise SpecError for a time outside ``low`` to MAX_SECONDS; None is no time."""
+    """Raise SpecError for a time outside ``low`` to MAX_SECONDS. None is accepted."""
     if value is not None and not low <= value <= MAX_SECONDS:
         raise SpecError(f"{value!r:.60} is not a time from {low:g} to {MAX_SECONDS:.0f} seconds", where=name)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    # the usual ones first: a suite has hundreds of cases
+    # the frequent types first, because a suite has hundreds of cases
     if hint is str:
         return isinstance(value, str) and _may_be_passed_on(value)
     if type(value) is hint and hint is not float:
@@ -96,7 +97,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if kind is os.PathLike:
         return isinstance(value, kind) and _may_be_passed_on(value)
     if inside and issubclass(kind, Collection):
-        # a string is a sequence of letters, which no caller means
+        # a string is a sequence too, but no caller means its letters
         return (
             isinstance(value, kind) and not isinstance(value, (str, bytes)) and all(_fits(e, inside[0]) for e in value)
         )
@@ -104,7 +105,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _may_be_passed_on(text: str | os.PathLike[str]) -> bool:
-    """Return whether the system takes it as a file's name or a program's argument."""
+    """Return whether the system accepts a text as a file's name or a program's argument."""
     try:
         return isinstance(os.fspath(text), str) and b"\0" not in os.fsencode(text)
     except (UnicodeEncodeError, TypeError):
@@ -114,7 +115,7 @@ def _may_be_passed_on(text: str | os.PathLike[str]) -> bool:
 def _wanted(hint: Any) -> str:
     kind, inside = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, types.UnionType):
-        # a path may be text too, which need not be said
+        # that a path may also be text need not be said
         several = dict.fromkeys(
             _wanted(each) for each in inside if each is not str or os.PathLike not in _kinds(inside)
         )

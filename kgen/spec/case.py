@@ -21,7 +21,7 @@ MAX_CPUS = 255
 MAX_BATCH = 256
 
 
-#: How far from a bare address an offset may lead, in bytes.
+#: The largest offset from a bare address, in bytes.
 BARE_CELL = 2 * 4096
 
 
@@ -31,14 +31,14 @@ LINE = 64
 PAGE = 4096
 
 
-#: From here on physical memory may be any device's.
+#: From here on physical memory may belong to any device.
 LEGACY_END = 0x100000
 
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]+")
 
 
-#: Physical memory that no cell may overlap: what the kernel itself stands on, and pages that belong to one CPU.
+#: Physical memory that no cell may overlap: what the kernel itself needs, and pages that belong to one CPU.
 RESERVED = (
     (0x00000000, 0x000A0000, "low memory, which holds the trampoline and firmware data"),
     (0x00100000, 0x01000000, "the kernel's own memory"),
@@ -50,8 +50,7 @@ RESERVED = (
 def resolve_target(name: str) -> MemoryTarget:
     """Return the target of that name, or the single cell at a physical address written ``0x...``.
 
-    Raises SpecError for an unknown name and for an address at which the cell would break the machine that
-    carries the experiment.
+    Raises SpecError for an unknown name, and for an address at which the cell would break the running kernel.
     """
     if not _ADDRESS.fullmatch(name):
         known = targets()
@@ -65,7 +64,7 @@ def resolve_target(name: str) -> MemoryTarget:
             f"address {name} is not aligned", hint="choose a multiple of 4; --offset moves the cell from it"
         )
     check_address(address, 4)
-    # A bare address may be a register with neighbours that must not be touched: one cell, nothing more.
+    # A bare address may be a register whose neighbours must not be accessed, so there is only one cell.
     return MemoryTarget(
         name=f"{address:#x}",
         summary="the cell at a physical address",
@@ -78,12 +77,12 @@ def resolve_target(name: str) -> MemoryTarget:
 
 
 def _spelled(name: str) -> str:
-    """Return a name as the registries have it, an address as we write it."""
+    """Return a target's name as the registries have it, or an address as kgen writes it."""
     return f"{int(name, 16):#x}" if _ADDRESS.fullmatch(name) else name.lower()
 
 
 def check_address(address: int, size: int) -> None:
-    """Raise SpecError where an operand of so many bytes would break the machine that carries the experiment."""
+    """Raise SpecError where an operand of this many bytes would break the running kernel."""
     if address + size > 1 << 32:
         raise SpecError(f"address {address:#x} lies above 4 GiB", hint="the kernel runs without paging in 32-bit mode")
     for low, high, what in RESERVED:
@@ -95,8 +94,8 @@ def check_address(address: int, size: int) -> None:
 class Case:
     """The subject of a verdict: instruction x target x experiment x alignment x CPU count.
 
-    What is left out (0 or "") becomes the instruction's own: 32 bits where it has them, the experiment that tests it
-    best, a register as the source.
+    A value that is left out (0 or "") becomes the instruction's default: 32 bits where it has that width, the
+    experiment that tests it best, a register as the source.
     """
 
     instruction: str
@@ -112,7 +111,7 @@ class Case:
 
     def __post_init__(self) -> None:
         check_all(vars(self), Case)
-        # one case, one digest, however it was written
+        # one case has one digest, however it was written
         for name in ("instruction", "target", "experiment", "source"):
             object.__setattr__(self, name, _spelled(getattr(self, name)))
         known = instructions()
@@ -198,7 +197,7 @@ class Case:
 
     @property
     def locked(self) -> Form:
-        """The form with its LOCK, whatever the case's is."""
+        """The locked form, even where the case is unlocked."""
         return instructions()[self.instruction].form(self.width, Source(self.source), True)
 
     @property
@@ -208,9 +207,8 @@ class Case:
 
 
 def alignment(target: MemoryTarget, offset: int, width: int) -> str:
-    """Return how an operand lies there: "aligned", "misaligned" within a cache line, across a "line", across a
-    "page".
-    """
+    """Return how an operand at that place is aligned: "aligned", "misaligned" within a cache line, across a "line",
+    across a "page"."""
     size = width // 8
     first = target.page_offset + offset
     if first % PAGE + size > PAGE:
@@ -221,24 +219,24 @@ def alignment(target: MemoryTarget, offset: int, width: int) -> str:
 
 
 def stride(target: MemoryTarget, offset: int, width: int) -> int:
-    """Return the distance between cells in bytes: such that all of them lie alike."""
+    """Return the distance between cells in bytes, with which all of them are aligned alike."""
     return {"aligned": max(4, width // 8), "page": PAGE}.get(alignment(target, offset, width), LINE)
 
 
 def room(target: MemoryTarget, offset: int, width: int) -> int:
     """Return how many cells fit the target, at least one, at most MAX_BATCH.
 
-    Where the offset is not 0 those beyond what is visible count as well.
+    Where the offset is not 0, cells in invisible memory count too.
     """
     size = target.reach if offset else target.size
     if alignment(target, offset, width) == "line":
-        # the next one would lie across a page
+        # the next cell would cross a page
         size = min(size, PAGE - (target.page_offset + offset) % PAGE + offset)
     return max(1, min(MAX_BATCH, (size - offset - width // 8) // stride(target, offset, width) + 1))
 
 
 def proof_of(case: Case) -> str:
-    """Return the experiment that the verdict on a case rests on as well, "" where its own is proof itself or none of
+    """Return the other experiment that the verdict on a case rests on, "" where the case's own is a proof or none of
     its proofs fits the form."""
     instruction = instructions()[case.instruction]
     for name in experiments()[case.experiment].proofs:

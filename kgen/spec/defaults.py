@@ -1,4 +1,4 @@
-"""From a request to the specification of a kernel: the defaults, and notes on what is known of the answer."""
+"""From a request to the specification of a kernel: the defaults, and the verdicts that are known beforehand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from kgen.spec.case import MIN_CPUS, Case, proof_of
 from kgen.spec.kernel_spec import MAX_BUDGET, KernelSpec
 from kgen.spec.suites import DEFAULT_BUDGET, load
 
-#: Tokens of a run that names no number of rounds, and how long its case may then go on for its proof, in seconds.
+#: The tokens of a run without a number of rounds, and how long its case may go on until its proof is reached, in
+#: seconds.
 DEFAULT_ROUNDS = 10_000
 PROOF_SECONDS = 60
-#: How long a run may take where it has an end, in seconds.
+#: How long a run with an end may take, in seconds.
 DEFAULT_TIMEOUT = 600.0
 
 
 def proof_seconds(case: Case, rounds: int | None) -> int:
-    """Return how long a case goes on for its proof where no time is given: not at all where ``rounds`` names a number.
-    Without an end (0) the proof that comes before the case still has one."""
+    """Return how long a case goes on until its proof is reached, where no time is given: 0 where ``rounds`` is a
+    number. A case without an end (0) still has this limit for the proof that comes before it."""
     endless = rounds == 0 and bool(proof_of(case))
     return PROOF_SECONDS if rounds is None or endless else 0
 
@@ -34,10 +35,9 @@ def case_spec(
     usual: int = DEFAULT_ROUNDS,
     **rest: Any,
 ) -> KernelSpec:
-    """Return the kernel of one case: ``rounds`` (None: ``usual``, or without an end where it is ended after
-    ``seconds``), ``proof`` how long it may go on for its proof, in seconds (None: as ``proof_seconds`` says); ``rest``
-    are fields of KernelSpec. Raises SpecError.
-    """
+    """Return the kernel of one case. ``rounds`` None is ``usual``, or no end where the case is ended after ``seconds``.
+    ``proof`` is how long it may go on until its proof is reached, in seconds (None: ``proof_seconds``). ``rest`` are
+    fields of KernelSpec. Raises SpecError."""
     asked = 0 if rounds is None and seconds else rounds
     return KernelSpec(
         case=case,
@@ -61,16 +61,15 @@ def suite_spec(
     budget: int | None = None,
     **rest: Any,
 ) -> KernelSpec:
-    """Return the kernel of a suite, by its name or its file's; ``budget`` in seconds, None for the suite's own;
-    ``rest`` are fields of KernelSpec. Raises SpecError.
-    """
+    """Return the kernel of a suite, by its name or its file's name. ``budget`` is in seconds, None for the suite's own.
+    ``rest`` are fields of KernelSpec. Raises SpecError."""
     title, cases = load(name, cpus=cpus, only=only, skip=skip)
     seconds = DEFAULT_BUDGET.get(title, max(DEFAULT_BUDGET.values())) if budget is None else budget
     return KernelSpec(case=cases[0], more=cases[1:], suite=title, budget=seconds, **rest)
 
 
 def budget_seconds(text: str) -> int:
-    """Return a time such as ``90``, ``90s``, ``20m`` or ``2h`` in seconds. Raises SpecError."""
+    """Parse a time such as ``90``, ``90s``, ``20m`` or ``2h``. Return seconds. Raises SpecError."""
     match = re.fullmatch(r"([0-9]{1,6})(s|m|h|)", text)
     seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 1}[match[2]] if match else 0
     if not 1 <= seconds <= MAX_BUDGET:
@@ -79,10 +78,9 @@ def budget_seconds(text: str) -> int:
 
 
 def known_verdict(case: Case, known: str) -> str:
-    """Return the name of the verdict that a case is known to get where a LOCKed exchange on emulated I/O gets
-    ``known``.
-    """
-    # Memory does what it must everywhere; without LOCK nothing does.
+    """Return the name of the verdict that a case is known to get on a platform where a LOCKed exchange on emulated I/O
+    gets ``known``."""
+    # On RAM every locked form is atomic; without LOCK none is.
     if not case.lock:
         return "NOT_ATOMIC"
     return "ATOMIC" if case.target == "ram" else known

@@ -1,4 +1,4 @@
-"""What the user asks for: frozen, validated values with a stable id and digest."""
+"""The specification of a kernel: frozen, validated values with a stable id and digest."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kgen.spec.case import Case, resolve_target, room
 from kgen.targets import MemoryTarget
 
 MAX_ROUNDS = 0xFFFFFFFF
-#: The longest time that a suite may be given, in seconds.
+#: The largest budget of a suite, in seconds.
 MAX_BUDGET = 24 * 3600
-#: By which rules kernels are planned and judged now, and those of versions that counted no live batches.
+#: The number of the rules by which kernels are planned and judged, and that of versions that counted no live batches.
 RULES = 2
 OLD_RULES = 1
-#: It stands in the log, as one word.
+#: The name is one word in the log.
 _SUITE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-#: I/O ports of devices that every PC has, which a kernel must not take for its serial port.
+#: I/O ports of devices that every PC has, where a kernel's serial port cannot be.
 TAKEN_PORTS = (
     (0x000, 0x100, "DMA, interrupt controllers, timer, keyboard and clock"),
     (0x170, 0x178, "the second IDE channel"),
@@ -37,7 +37,7 @@ TAKEN_PORTS = (
 
 
 def check_serial_port(port: int) -> None:
-    """Raise SpecError for what is no serial port's place, or is another device's."""
+    """Raise SpecError for a port that cannot be a serial port's, or that belongs to another device."""
     if not 8 <= port <= 0xFFF8 or port % 8:
         raise SpecError(f"serial port {port:#x}", hint="give a multiple of 8 from 0x8 to 0xfff8")
     for low, high, what in TAKEN_PORTS:
@@ -45,7 +45,7 @@ def check_serial_port(port: int) -> None:
             raise SpecError(f"serial port {port:#x} belongs to {what}", hint="give 0x3f8, 0x2f8, 0x3e8 or 0x2e8")
 
 
-#: Cells of a batch in kernels of the old rules, where the target had room.
+#: The cells of a batch in kernels of the old rules, where the target had room.
 _OLD_CELLS = {"counter": 16, "mutex": 1, "own-bits": 32, "parity": 64, "token": 128, "torn": 1}
 
 
@@ -55,27 +55,27 @@ class KernelSpec:
 
     #: The only case, or the first one of a suite.
     case: Case
-    #: N. With a ``budget`` it is the least: N grows until the power controls have failed. 0 runs until the user stops
-    #: it.
+    #: N. With a ``budget`` it is the least N, which grows until the power controls have failed. With 0 the kernel runs
+    #: until the user stops it.
     rounds: int = 10_000
     controls: bool = True
     poll: Poll = Poll.BOTH
     #: How many cells one handshake of a case's own experiment covers, 0 for the default.
     batch: int = 0
-    #: The distance in rounds between table rows, 0 for the default: the first 20 rounds, then about ten rows a second.
+    #: The distance in rounds between table rows. 0 is the default: the first 20 rounds, then about ten rows a second.
     print_every: int = 0
     #: An I/O port.
     serial_port: int = 0x3F8
     #: In bits a second.
     baud: int = 115_200
-    #: The cases of a suite after its first.
+    #: The cases of a suite after the first one.
     more: tuple[Case, ...] = ()
     #: Its name.
     suite: str = ""
-    #: The seconds that all cases of a suite may take.
+    #: How long all cases of a suite may take, in seconds.
     budget: int = 0
-    #: A walk goes on until its proof is reached, for at most so many seconds (kgen.kernel.live). 0: for as many
-    #: operations as ``rounds`` says.
+    #: A walk goes on until its proof is reached (kgen.kernel.live), for at most this many seconds. 0: it ends after
+    #: ``rounds`` operations.
     proof_seconds: int = 0
     #: 1 marks kernels of versions that counted no live batches. They are planned and read like others, and the verdict
     #: on them is never ATOMIC.
@@ -120,32 +120,32 @@ class KernelSpec:
 
     @property
     def name(self) -> str:
-        """What the kernel is called: its case, or its suite."""
+        """The kernel's name: that of its case or of its suite."""
         return f"suite:{self.suite}" if self.suite else self.case.id
 
     @property
     def max_batch(self) -> int:
-        """The most cells that fit the targets and the RAM of the sanity controls, and whose values differ where the
-        experiment needs that, at most MAX_BATCH."""
+        """The most cells of a batch: so many fit the targets and the RAM of the sanity controls, and have different
+        values where the experiment needs that. At most MAX_BATCH."""
         places = [(case, resolve_target(name)) for case in self.cases for name in (case.target, "ram")]
         most = [experiments()[case.experiment].most_cells(case.width, case.cpus) for case in self.cases]
         return min(*most, *(room(target, case.offset, case.width) for case, target in places))
 
     @property
     def cells(self) -> int:
-        """Cells one handshake of the first case covers."""
+        """How many cells one handshake of the first case covers."""
         return self.cells_of(self.case, resolve_target(self.case.target))
 
     def cells_of(self, case: Case, target: MemoryTarget, experiment: str = "") -> int:
-        """Return how many cells one handshake covers when a phase of that case runs on that target; of an experiment
-        that is not the case's own where ``experiment`` names one: ``batch`` is not for that."""
+        """Return how many cells one handshake covers when a phase of that case runs on that target. ``experiment``
+        names an experiment other than the case's own, to which ``batch`` does not apply."""
         name = experiment or case.experiment
         most = experiments()[name].cells(case.width) if self.rules == RULES else _OLD_CELLS[name]
         batch = self.batch if name == case.experiment else 0
         return batch or min(most, room(target, case.offset, case.width))
 
     def _fields(self) -> dict[str, Any]:
-        """Return the fields as text forms have them: those of older kernels lack what is newer."""
+        """Return the fields for the text forms. Those of older kernels lack newer fields."""
         fields = asdict(self)
         for name in ("proof_seconds", "rules") if self.rules == OLD_RULES else ():
             del fields[name]
@@ -168,7 +168,7 @@ class KernelSpec:
             raise SpecError(f"not a kernel specification: {error}") from error
 
     def to_text(self) -> str:
-        """Return the form that the kernel carries and prints: JSON in one word, the cases by their ids."""
+        """Return the form that the kernel holds and prints: JSON in one word, the cases by their ids."""
         fields = {name: value for name, value in self._fields().items() if name not in ("case", "more")}
         fields["cases"] = [case.id for case in self.cases]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))

@@ -16,18 +16,18 @@ from kgen.targets import targets
 
 #: The targets of the large table: emulated I/O that takes every width.
 MAIN_TARGETS = ("vga-text", "pc-testdev")
-#: The instructions that go everywhere: every alignment, every target, every experiment that takes them.
+#: The instructions that are tested in every alignment, on every target, in every experiment that takes them.
 MAIN_INSTRUCTIONS = ("xchg", "xadd", "cmpxchg")
 
 
 def lockable() -> list[Instruction]:
-    """Return every instruction that LOCK goes with, by name."""
+    """Return every instruction that may have LOCK, by name."""
     return [entry for _, entry in sorted(instructions().items()) if entry.lockable]
 
 
 def fitting(entry: Instruction, width: int, source: Source, cpus: int) -> str:
-    """Return the strongest experiment that takes a form with so many CPUs, "" where none does: what the instruction's
-    own would rest on as well, then that one itself, then any other."""
+    """Return the strongest experiment that takes a form with this many CPUs, "" where none does: the proof of the
+    instruction's own experiment, otherwise that experiment, otherwise any other."""
     form = entry.form(width, source, True)
     own = (*experiments()[entry.experiment].proofs, entry.experiment)
     best = sorted(experiments(), key=lambda name: own.index(name) if name in own else len(own))
@@ -50,7 +50,7 @@ def forms() -> Iterator[tuple[Instruction, int, Source]]:
 
 
 def offsets(target: str, width: int) -> tuple[int, ...]:
-    """Offsets that put an operand misaligned within a line, across a line, and across a page."""
+    """Return offsets that place an operand misaligned within a line, across a line, and across a page."""
     half = width // 16
     found = (1, LINE - half, PAGE - half)
     place = resolve_target(target)
@@ -62,7 +62,7 @@ def offsets(target: str, width: int) -> tuple[int, ...]:
 
 
 def _full(cpus: int) -> Iterator[Case]:
-    """Yield everything: see docs/suites.md."""
+    """Yield the cases of the suite "full" (docs/suites.md)."""
     for target in MAIN_TARGETS:
         for entry, width, source in forms():
             experiment = fitting(entry, width, source, cpus)
@@ -77,7 +77,7 @@ def _full(cpus: int) -> Iterator[Case]:
             for width in instructions()[name].widths:
                 if width in resolve_target(target).widths:
                     yield strongest(name, width, target, cpus)
-    # what is not the experiment that suits an instruction best, but takes it
+    # experiments that take an instruction and are not the one that tests it best
     for name, experiment in itertools.product(sorted(instructions()), sorted(experiments())):
         entry = instructions()[name]
         width = entry.usual_width
@@ -88,7 +88,7 @@ def _full(cpus: int) -> Iterator[Case]:
 
 
 def _smoke(cpus: int) -> Iterator[Case]:
-    """Yield a few cases of every kind, in seconds."""
+    """Yield a few cases of every kind, which take seconds."""
     for name in ("xchg", "xadd", "cmpxchg", "cmpxchg8b", "add", "or", "not"):
         entry = instructions()[name]
         width = entry.usual_width
@@ -113,11 +113,11 @@ _TYPES: Mapping[str, type] = {"width": int, "offset": int, "lock": bool}
 def load(
     name: str, *, cpus: int = MIN_CPUS, only: Sequence[str] = (), skip: Sequence[str] = ()
 ) -> tuple[str, tuple[Case, ...]]:
-    """Return a suite's name and cases: a built-in one, or those of a TOML file, less what the patterns leave out.
+    """Return the name and the cases of a built-in suite or of a TOML file, without those that the patterns exclude.
 
     A file holds ``[[case]]`` tables with ``instr``, ``width``, ``lock``, ``target``, ``experiment``, ``source`` and
-    ``offset``; a list in the place of a value stands for one case each. ``only`` and ``skip`` are patterns on case ids
-    in the manner of a shell. Raises SpecError.
+    ``offset``. A list in place of a value stands for one case with each of its values. ``only`` and ``skip`` are
+    shell-style patterns on case ids. Raises SpecError.
     """
     if name in BUILT_IN:
         title, cases = name, list(BUILT_IN[name](cpus))
@@ -141,12 +141,13 @@ def load(
 
 
 def _matches(case: Case, pattern: str) -> bool:
-    """Return a whole id, or a part of it that dots set off: ``xchg``, ``xchg.32``, ``*.vga-text.*``."""
+    """Return whether a pattern matches a whole id, or a part of it between dots: ``xchg``, ``xchg.32``,
+    ``*.vga-text.*``."""
     return fnmatch.fnmatchcase(case.id, pattern) or fnmatch.fnmatchcase(case.id, f"{pattern}.*")
 
 
 def _from_file(path: Path, cpus: int) -> tuple[str, list[Case]]:
-    import tomli  # tomllib's equal, for Python 3.10
+    import tomli  # the same as tomllib, for Python 3.10
 
     try:
         data = tomli.loads(path.read_text(encoding="utf-8"))
