@@ -18,48 +18,49 @@ from kgen.spec.kernel_spec import OLD_RULES, RULES, KernelSpec
 from kgen.targets import targets
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: Characters that people may write in place of others that look alike.
+#: Characters that people may write in place of similar ones.
 _ALIKE = str.maketrans({"O": "0", "I": "1", "L": "1", "-": "", " ": "", "\t": "", "\r": "", "\n": ""})
 GROUP = 5
-#: The first symbol of each code, and that of kernels that counted no live batches.
+#: The first symbol of a code, and that of kernels that counted no live batches.
 CODE_VERSION = 2
 OLD_CODE_VERSION = 1
 #: Bits of the second symbol.
 CONTROLS, ADDRESS, OFFSET, CPUS, SUITE = 1, 2, 4, 8, 16
-#: A symbol holds a phase's status times this, plus what its probe said.
+#: A symbol holds a phase's status times this, plus the result of its probe.
 DECODES = 3
-#: Bits of the symbol after a status: the kinds of violations that were seen, then this.
+#: The symbol after a status: a bit for each kind of violation that was seen, then this bit.
 AS_PLANNED = 16
-#: The symbol of the kernel's state also holds this many times the digits that are kept of counts of live batches.
+#: The symbol of the kernel's state also holds the number of digits that are kept of counts of live batches, times this.
 STATES = 8
-#: The digits that are tried, the first ones that make a code of no more than MOST_SHOWN symbols being taken; the last
-#: one, which leaves the counts out, only where a violation decides the verdict.
+#: The numbers of digits that are tried. The first with which the code has at most MOST_SHOWN symbols is used. The last
+#: one leaves the counts out and is used only where a violation decides the verdict.
 DIGITS = (3, 2, 1, 0)
-#: With so many digits the violations of controls are left out, all but their kinds.
+#: With this number of digits only the kinds of the controls' violations are kept, not their numbers.
 BARE = 1
 MOST_SHOWN = 80
-#: Bits of the symbol that opens the case's counters: which numbers follow.
+#: Bits of the first symbol of the case's counters: which numbers follow.
 IDLE, PUTS, REST, FOREIGN, LEFT = 1, 2, 4, 8, 16
-#: The highest order of a number in a code.
+#: The highest order of magnitude of a number in a code.
 HIGHEST = 31
-#: The most symbols that the kernel can make; a code of that many is of no use to a person.
+#: The most symbols that the kernel can make. A code that long is useless to a person.
 MOST_SYMBOLS = 1024
-#: Symbols of the case's name, of an address of 32 bits, and of the checksum.
+#: How many symbols the case's name, an address of 32 bits, and the checksum have.
 NAME_SYMBOLS = 5
 WORD_SYMBOLS = 7
 #: Stands for the target in the name of a case at a bare address.
 _BARE = "0x"
-#: No number is wider than this, in bits.
+#: The largest width of a number, in bits.
 _WIDEST = 64
 
 
 def fixed(value: int, symbols: int) -> tuple[int, ...]:
-    """Return a number in so many symbols, the least significant five bits first."""
+    """Return a number in this many symbols, the least significant five bits first."""
     return tuple(value >> 5 * place & 31 for place in range(symbols))
 
 
 def number(value: int) -> tuple[int, ...]:
-    """Return a number in as many symbols as it takes: four bits each, the least significant first; 16: more follow."""
+    """Return a number in as many symbols as it needs: four bits each, the least significant first. 16 is added where
+    more follow."""
     made = [value & 15]
     while value := value >> 4:
         made[-1] |= 16
@@ -68,10 +69,9 @@ def number(value: int) -> tuple[int, ...]:
 
 
 def short(value: int, digits: int, *, up: bool) -> tuple[int, ...]:
-    """Return a number in at most ``digits`` + 1 symbols, rounded up or down: as ``number`` makes it where it has no
-    more than so many hexadecimal digits, else so many below a leading 1, with 16 added to each, and how many bits are
-    missing.
-    """
+    """Return a number in at most ``digits`` + 1 symbols, rounded up or down. A number of at most ``digits`` hexadecimal
+    digits is returned as by ``number``. Of any other, return ``digits`` digits below a leading 1, with 16 added to
+    each, and how many bits are missing."""
     limit = 1 << 4 * digits
     if value < limit:
         return number(value)
@@ -83,7 +83,7 @@ def short(value: int, digits: int, *, up: bool) -> tuple[int, ...]:
 
 
 def order(value: int) -> int:
-    """Return the symbol of a number's order: how many bits it has, HIGHEST for more."""
+    """Return the symbol of a number's order of magnitude: how many bits it has, at most HIGHEST."""
     return min(value.bit_length(), HIGHEST)
 
 
@@ -100,9 +100,8 @@ def to_text(symbols: Sequence[int]) -> str:
 
 def from_text(text: str) -> tuple[int, ...]:
     """Return the symbols of a code without its checksum, however it was copied: upper or lower case, with or without
-    hyphens and blanks, O for 0, I and L for 1. Raises ProtocolError for a character that is none and for a wrong
-    checksum.
-    """
+    hyphens and blanks, O for 0, I and L for 1. Raises ProtocolError for an invalid character and for a wrong
+    checksum."""
     letters = text.upper().translate(_ALIKE)
     strange = next((letter for letter in letters if letter not in ALPHABET), "")
     if strange:
@@ -119,7 +118,7 @@ def from_text(text: str) -> tuple[int, ...]:
 
 
 class Reader:
-    """Takes symbols one after the other. Every method raises ProtocolError at their end."""
+    """Reads symbols in order. Every method raises ProtocolError at their end."""
 
     def __init__(self, symbols: Sequence[int]) -> None:
         self._symbols = symbols
@@ -127,11 +126,11 @@ class Reader:
 
     @property
     def is_over(self) -> bool:
-        """Whether all of them were taken."""
+        """Whether all symbols were read."""
         return self._at == len(self._symbols)
 
     def symbol(self) -> int:
-        """Return the next one."""
+        """Return the next symbol."""
         if self.is_over:
             raise ProtocolError("the result code ends too early")
         self._at += 1
@@ -142,7 +141,7 @@ class Reader:
         return sum(self.symbol() << 5 * place for place in range(symbols))
 
     def number(self) -> int:
-        """Return the inverse of ``number``. Raises ProtocolError for what does not fit 64 bits."""
+        """Return the inverse of ``number``. Raises ProtocolError for a number of more than 64 bits."""
         value = shift = 0
         while True:
             symbol = self.symbol()
@@ -164,21 +163,19 @@ class Reader:
         return (value | 1 << 4 * digits) << self.symbol()
 
     def order(self) -> int:
-        """Return the smallest number of an order."""
+        """Return the smallest number of an order of magnitude."""
         bits = self.symbol()
         return 1 << bits - 1 if bits else 0
 
 
 def _name(instruction: str, width: int, target: str, experiment: str, source: str, lock: bool) -> int:
-    """Return what stands for the case's names: 25 bits of their CRC-32. A test sees that no two cases share it."""
+    """Return the symbols for the case's names: 25 bits of their CRC-32. A test checks that no two cases share them."""
     words = (instruction, str(width), target, experiment, source, "lock" if lock else "nolock")
     return zlib.crc32(".".join(words).encode()) & ((1 << 5 * NAME_SYMBOLS) - 1)
 
 
 def names() -> Iterator[tuple[int, tuple[str, int, str, str, str, bool]]]:
-    """Yield every case that the registries could name, whether its parts fit each other or not, with what stands for
-    it.
-    """
+    """Yield every case that the registries can name, whether or not its parts fit each other, with its symbols."""
     for entry in instructions().values():
         for width in entry.widths:
             for target in (*targets(), _BARE):
@@ -191,7 +188,7 @@ def names() -> Iterator[tuple[int, tuple[str, int, str, str, str, bool]]]:
 
 @functools.cache
 def _known() -> dict[int, tuple[tuple[str, int, str, str, str, bool], ...]]:
-    """Return the cases by what stands for them."""
+    """Return the cases by their symbols."""
     found: dict[int, tuple[tuple[str, int, str, str, str, bool], ...]] = {}
     for name, parts in names():
         found[name] = (*found.get(name, ()), parts)
@@ -199,7 +196,7 @@ def _known() -> dict[int, tuple[tuple[str, int, str, str, str, bool], ...]]:
 
 
 def heading(spec: KernelSpec, case: Case) -> tuple[int, ...]:
-    """Return what a code says of the request: known before the kernel runs."""
+    """Return a code's symbols for the request, which are known before the kernel runs."""
     bare = case.target not in targets()
     flags = CONTROLS * spec.controls | ADDRESS * bare | OFFSET * bool(case.offset)
     flags |= CPUS * (case.cpus != MIN_CPUS) | SUITE * bool(spec.suite)
@@ -216,10 +213,10 @@ def heading(spec: KernelSpec, case: Case) -> tuple[int, ...]:
 
 
 def read_heading(reader: Reader) -> KernelSpec:
-    """Return the request of a code: a kernel of one case, with a suite's budget where it was of a suite.
+    """Return the request of a code: a kernel of one case, with a suite's budget where the case was of a suite.
 
-    What does not touch the verdict is the default. Raises ProtocolError, and SpecError for what no kernel can be asked
-    for.
+    Fields that do not affect the verdict have their defaults. Raises ProtocolError, and SpecError for an invalid
+    request.
     """
     version = reader.symbol()
     if version not in (CODE_VERSION, OLD_CODE_VERSION):

@@ -10,7 +10,7 @@ FIRST, LAST = 0x20, 0x7E
 WIDTH, HEIGHT = 8, 16
 _ROWS = 8
 _COLUMNS = 5
-#: Columns that stay blank to the right of a character; the rest of them are to the left.
+#: Blank columns to the right of a character; the other blank columns are to the left.
 _MARGIN = 2
 
 #: Sixteen characters a band, in the order of their codes.

@@ -1,10 +1,10 @@
 """The rule for ATOMIC, in whole numbers: how many live batches prove that a machine is sound.
 
-A live batch is one in which two operations of different CPUs on one cell overlapped in time, neither CPU was
-descheduled in them, and a split would have shown. Batches of one style, violated with probability q if the machine had
-the defect, leave L of them clean with probability (1 - q)^(L / d), where d, the design effect, tells how much less L
-batches in a row are worth than independent ones (Kish, Survey Sampling, 1965). The kernel stops by the same rule in the
-same whole numbers (kernel_templates/live.asm), so images, kits and PCs behave alike.
+In a live batch two operations of different CPUs on one cell overlapped in time, neither CPU was descheduled in them,
+and a split would have shown. Suppose that the machine has the defect and a batch of one style is violated with
+probability q. Then L such batches are without violation with probability (1 - q)^(L / d). The design effect d says how
+much less L batches in a row are worth than independent ones (Kish, Survey Sampling, 1965). The kernel stops by the same
+rule in the same whole numbers (kernel_templates/live.asm), so images, kits and PCs behave alike.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: A proof needs so many live batches of the case in each style.
+#: The least number of live batches of the case in each style for a proof.
 LEAST = 100
-#: Counts of a control are kept up to so many live batches, and up to so many violated ones of a style.
+#: Counts of a control stop at this many live batches, and at this many violated ones, of a style.
 MOST = 1 << 20
 MOST_VIOLATED = 255
-#: L * q / d must reach this: (1 - q)^(L / d) is then below e^-14, one in a million.
+#: The least L * q / d for a proof: (1 - q)^(L / d) is then below e^-14, less than one in a million.
 NEEDED = 14
-#: So many violated live batches of a pair of instructions show that accesses meet, where single ones never fail.
+#: The least number of violated live batches of a pair of instructions that shows that accesses meet, where single
+#: instructions are never violated.
 PAIR_LEAST = 5
 
 
 @dataclass(frozen=True)
 class Live:
-    """What is counted of one style in one phase."""
+    """The counts of one style in one phase."""
 
     #: batches whose operations drew tickets
     batches: int = 0
@@ -50,10 +51,11 @@ class Live:
 
 
 def least(violated: int) -> int:
-    """Return a lower limit at 95 % on the number of violated batches that one may expect where so many were seen.
+    """Return a lower limit at 95 % on the expected number of violated batches, where ``violated`` were seen.
 
-    It lies below the exact limit of Poisson's distribution for every number (a test compares them), and that below the
-    binomial one."""
+    For every number it is below the exact limit of Poisson's distribution (a test compares them), which is below the
+    binomial one.
+    """
     return max(0, violated - math.isqrt(3 * violated) - 1)
 
 
@@ -80,7 +82,7 @@ def needed(control: Live) -> int | None:
 
 def missing(case: Live, controls: Iterable[Live]) -> int | None:
     """Return how many live batches of one style the case still needs by all controls that count, 0 where the proof is
-    reached; None where a control has too few violations yet."""
+    reached, None where a control still has too few violations."""
     wanted = [needed(control) for control in controls]
     if not wanted or None in wanted:
         return None

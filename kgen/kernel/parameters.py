@@ -42,28 +42,28 @@ TRAMPOLINE_ADDRESS = 0x8000
 STACK_SIZE = 2048
 
 
-#: A token is its round times this odd number modulo 2^32 (2^32 divided by the golden ratio).
+#: A token is its round number times this odd number (2^32 divided by the golden ratio), modulo 2^32.
 TOKEN_STEP = 0x9E3779B1
 
 
 TOKEN_INVERSE = pow(TOKEN_STEP, -1, 1 << 32)
 
 
-#: Rounds at the start that make a batch of their own, so that each has its row.
+#: The first rounds, each of which is a batch of its own and so has its own row.
 SINGLE_ROUNDS = 20
 
 
 ROW_MS = 100
 
 
-#: How long a CPU may take to finish a batch. Generous: a busy host is no evidence of a defect.
+#: How long a CPU may take to finish a batch. The limit is generous, because a busy host is no evidence of a defect.
 PARK_MS = 30_000
 
 
 HALT_MS = 2_000
 
 
-#: How long a cell must keep a pattern before a loss in it is recorded (witness) or counted.
+#: How long a cell must keep a pattern before a loss in it is recorded (as a witness) or counted.
 LOSS_PROOF_MS = 100
 
 
@@ -95,7 +95,7 @@ CLOCK_TRIES = 8
 CLOCK_ROUNDS = 5
 
 
-#: Bounds on polling loops, in iterations: far above what any device needs.
+#: Bounds on polling loops, in iterations, far above what any device needs.
 SERIAL_POLLS = 200_000
 
 
@@ -108,15 +108,15 @@ AWAIT_POLLS = 65_536
 MUSTER_POLLS = 16_384
 
 
-#: Exchanges in a row that a consumer tries on an empty cell, and then looks at the producer's progress, each with a
-#: PAUSE, between one exchange and the next.
+#: How many exchanges in a row a consumer tries on an empty cell; and how often it then reads the producer's progress
+#: between two exchanges, each time with a PAUSE.
 POLL_EXCHANGES = 16
 
 
 POLL_LOOKS = 64
 
 
-#: Looks at a flag, each followed by PAUSE, before a waiting CPU goes to sleep.
+#: How often a waiting CPU reads a flag, each time with a PAUSE, before it sleeps.
 SPIN_LOOKS = 32
 
 
@@ -150,7 +150,7 @@ APIC_HOME = 0xFEE00000
 APIC_IDS = 4096
 
 
-#: No table of ACPI's that we read is longer.
+#: The longest ACPI table that is read, in bytes.
 ACPI_TABLE_BYTES = 1 << 20
 
 
@@ -178,33 +178,33 @@ MSR_X2APIC_TIMER_DIVIDE = 0x83E
 MSR_X2APIC_ICR = 0x830
 
 
-#: A walk's operations of a CPU in a batch are so many, twice and four times as many, in turn.
+#: In a batch of a walk each CPU does this many operations, twice or four times as many, in turn.
 FIRST_REPEAT = 8
 
 
-#: Batches of one phase that follow each other before the next phase has its turn; both styles are among them.
+#: How many batches of one phase follow each other before the next phase has its turn. Both styles are among them.
 TURN = 4
 
 
-#: Of so many batches of each style, a power of two, the last draws no tickets.
+#: Of this many batches of each style, a power of two, the last draws no tickets.
 BLIND_EVERY = 8
 
 
-#: Of so many batches of each style the first is for all CPUs, the others are for two. Odd, so that some of either kind
-#: draw no tickets.
+#: Of this many batches of each style the first is for all CPUs, the others are for two. The number is odd, so that some
+#: batches of both kinds draw no tickets.
 ALL_EVERY = 15
 
 
-#: How long, in milliseconds, a CPU waits in a race for the others to come to the next operation. Measured on a busy
-#: KVM: with 0.77 ms four times as many violated batches a second as with 77 ms.
+#: How long a CPU waits in a race for the others to reach the next operation, in milliseconds. Measured on a busy KVM:
+#: 0.77 ms gives four times as many violated batches a second as 77 ms.
 RACE_MS = 1
 
 
-#: Looks at the line of a race between one PAUSE and the next.
+#: How many reads a CPU that waits in a race makes between two PAUSEs.
 LOOKS_A_PAUSE = 64
 
 
-#: The longest random delay of a CPU that runs free, in times of an access.
+#: The longest random delay of a CPU in a FREE batch, in multiples of the time of an access.
 FREE_ACCESSES = 4
 
 
@@ -215,19 +215,19 @@ RANDOM_FACTOR = 1664525
 RANDOM_STEP = 1013904223
 
 
-#: From here on a chain's values begin anew, far below the one that stands for two halves that differ.
+#: From this number on a chain's values start again, far below the one that stands for two halves that differ.
 CHAIN_TOP = 0x40000000
 
 
-#: The number of different delays of a consumer before it comes to a cell; they differ by 1 / 2^JITTER_SHIFT of the time
-#: of an access. Measured on KVM: with both shorter and longer ones CPUs meet less often.
+#: How many different delays a consumer has before it accesses a cell. They differ by 1 / 2^JITTER_SHIFT of the time of
+#: an access. Measured on KVM: with both shorter and longer ones CPUs meet less often.
 JITTERS = 32
 
 
 JITTER_SHIFT = 6
 
 
-#: PAUSEs between reading and writing what a lock guards.
+#: How many PAUSEs there are between reading and writing what a lock guards.
 GUARD_PAUSES = 8
 
 
@@ -235,18 +235,18 @@ GUARD_PAUSES = 8
 BEAT_MS = 1_000
 
 
-#: How long the guest waits for the serial port. Generous: on a busy host a sound port is slow.
+#: How long the guest waits for the serial port. The limit is generous, because a working port is slow on a busy host.
 SERIAL_MS = 10_000
 
 
-#: How long the guest waits for a host that attends to look at the machine, and what the host then sends.
+#: How long the guest waits until an attending host has looked at the machine, and the byte that the host then sends.
 ATTEND_MS = 30_000
 
 
 ATTEND_BYTE = b"g"
 
 
-#: The same, where ordinary memory backs a target that is declared to be i/o: the case is then kept short.
+#: The same where ordinary memory backs a target that is declared to be i/o. The case is then kept short.
 ATTEND_BRIEF_BYTE = b"r"
 
 
@@ -275,19 +275,19 @@ SCREEN_ROWS = 18
 SCREEN_MS = 250
 
 
-#: Drawing may take one part of so many of the time.
+#: Drawing may take one part in this many of the time.
 SCREEN_SHARE = 100
 
 
-#: Pages of 4 KiB of text memory, each of which can be what is shown.
+#: Pages of 4 KiB in text memory, each of which may be the one on the screen.
 SCREEN_PAGES = 8
 
 
-#: Lines of a suite's summary that name cases which were violated.
+#: How many lines of a suite's summary name violated cases.
 SUMMARY_NAMES = 12
 
 
-#: What the summary says of the kernel's state at the end.
+#: The words of the summary for the kernel's final state.
 STATES: Mapping[KernelState, str] = {
     KernelState.FINISHED: "finished",
     KernelState.STOPPED: "stopped on request",
@@ -301,7 +301,7 @@ STATES: Mapping[KernelState, str] = {
 NO_SYMBOL = 0xFF
 
 
-#: Where BARs go that firmware has not placed: below the I/O APIC, above any memory that a machine of ours has.
+#: Where BARs are put that firmware has not placed: below the I/O APIC, above the memory of kgen's machines.
 PCI_WINDOW = 0xE0000000
 
 
@@ -424,7 +424,7 @@ def constants(spec: KernelSpec) -> dict[str, int]:
         "TRAMPOLINE_ADDRESS": TRAMPOLINE_ADDRESS,
         "SERIAL_PORT": spec.serial_port,
         "SERIAL_DIVISOR": 115_200 // spec.baud,
-        # a port read takes about a microsecond: four times as long as a FIFO of 16 bytes takes to drain
+        # a port read takes about a microsecond; this is four times as long as a FIFO of 16 bytes takes to drain
         "SERIAL_POLLS": max(SERIAL_POLLS, 4 * 16 * 10 * 1_000_000 // spec.baud),
         "PIT_COUNT": PIT_COUNT,
         "PM_TIMER_PER_MS": PM_TIMER_PER_MS,
@@ -467,15 +467,15 @@ def _walks(spec: KernelSpec) -> list[Phase]:
 
 
 def log_operations(spec: KernelSpec) -> int:
-    """Return the most operations of one CPU in one batch, at least 1."""
+    """Return the largest number of operations of one CPU in one batch, at least 1."""
     return max((phase.cells * work_in(spec, phase).most for phase in _walks(spec)), default=1)
 
 
 def _chain_values(spec: KernelSpec) -> int:
-    """Return the most values of one batch: one an operation, and one a cell."""
+    """Return the largest number of values in one batch: one for each operation and one for each cell."""
     return spec.case.cpus * log_operations(spec) + MAX_BATCH
 
 
 def _owners(spec: KernelSpec) -> int:
-    """Return the bytes for the marks of the operations of one batch, and for one a cell and CPU."""
+    """Return how many bytes the marks need: one for each operation of a batch, or one for each cell and CPU."""
     return max(spec.case.cpus * log_operations(spec), MAX_BATCH * min(spec.case.cpus, 64))

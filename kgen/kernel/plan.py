@@ -1,4 +1,4 @@
-"""From a specification to the phases of one boot: sanity control, power controls, then the case, for each case."""
+"""From a specification to the phases of one boot. For each case: the sanity control, the power controls, the case."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from kgen.targets import MemoryTarget
 
 #: Rounds of a control when the case itself has no end.
 CONTROL_ROUNDS = 10_000
-#: A power control may stop after so many violations: more of them would prove no more.
+#: A power control may stop after this many violations: more would prove no more.
 POWER_ENOUGH = 64
-#: In a suite: so many are enough for a power control, and for a case whose verdict they decide.
+#: In a suite, this many violations are enough for a power control, and for a case whose verdict they decide.
 POWER_ENOUGH_IN_SUITE = 10
 CASE_ENOUGH_IN_SUITE = 8
-#: So many violated batches end a case that would go on until its proof, and a proof phase that precedes its case.
+#: This many violated batches end a case that goes on until its proof is reached, and a proof phase before its case.
 CASE_ENOUGH = 64
 PROOF_ENOUGH = 8
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One experiment run."""
+    """One run of an experiment."""
 
     index: int
     role: Role
-    #: The index of the case that it belongs to; the first of them, where several share a sanity control.
+    #: The index of its case; of the first of them, where several share a sanity control.
     case: int
     form: Form
     target: MemoryTarget
-    #: Bytes from where the target begins to the first cell.
+    #: The bytes from the target's beginning to the first cell.
     offset: int
     experiment: str
     cpus: int
-    #: 0 for a phase that goes on until it is stopped or its proof is reached. The least where it is ``adaptive``.
+    #: N; 0 for a phase that goes on until it is stopped or its proof is reached. The least N where it is ``adaptive``.
     rounds: int
     #: Of a batch.
     cells: int
-    #: The number of events that end it early, 0 for none.
+    #: The number of events that ends it early, 0 for none.
     enough: int
     #: Whether the case goes on as long as its power controls did.
     adaptive: bool
     #: The index of the first phase of those that take turns with it, batch by batch.
     group: int
-    #: Whether its batches are counted by whether operations of different CPUs met in them.
+    #: Whether the kernel counts in which of its batches operations of different CPUs met.
     counts_meetings: bool
 
     @property
@@ -74,7 +74,7 @@ class Phase:
 
     @property
     def length(self) -> int:
-        """Bytes from the first cell's begin to the last one's end."""
+        """The bytes from the first cell's beginning to the last one's end."""
         return (self.cells - 1) * self.stride + self.form.width // 8
 
     @property
@@ -105,8 +105,8 @@ def work_of(phase: Phase, instruction: str) -> Work:
 
 
 def may_be_silent(spec: KernelSpec, phase: Phase) -> bool:
-    """Return whether it is a power control of one instruction beside one of several: where the machine never
-    interrupts an instruction, with LOCK or without, that one cannot fail."""
+    """Return whether a phase is a power control of one instruction, and there is another of several instructions. Where
+    the machine never interrupts an instruction, with LOCK or without, the former cannot fail."""
     first, *others = spec.cases[phase.case].unlocked
     return phase.role is Role.POWER and phase.form in others and phase.form != first
 
@@ -125,7 +125,7 @@ def _plan(spec: KernelSpec) -> tuple[tuple[Phase, ...], tuple[tuple[Phase, ...],
     for number, case in enumerate(spec.cases):
         own: list[Phase] = []
         proof = proof_of(case) if _wants_proof(spec) else ""
-        # the case comes last: the machine is frozen in it
+        # the case comes last, because the machine is frozen in it
         for experiment, part in _parts(spec, case, proof):
             first = len(made)
             walk = experiments()[experiment].walk and spec.rules == RULES
@@ -163,13 +163,13 @@ _Part = list[tuple[Role, Form, MemoryTarget]]
 
 
 def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Part]]:
-    """Yield the phases of a case in the order they run, by experiment; those of a walk take turns. Where the verdict
-    rests on another experiment as well, that one comes first, and the power controls are its own."""
+    """Yield the phases of a case in the order they run, by experiment. Those of a walk take turns. Where the verdict
+    also rests on another experiment, that one comes first and the power controls are its own."""
     target = resolve_target(case.target)
     ram = resolve_target("ram")
     controls: _Part = []
     if spec.controls:
-        # A case on RAM is its own sanity control, unless it is the unlocked form.
+        # A case on RAM is its own sanity control, unless its form is unlocked.
         if target != ram or not case.lock:
             controls.append((Role.SANITY, case.locked, ram))
         controls += [(Role.POWER, form, target) for form in case.unlocked]
@@ -182,25 +182,26 @@ def _parts(spec: KernelSpec, case: Case, proof: str) -> Iterator[tuple[str, _Par
 
 
 def _wants_proof(spec: KernelSpec) -> bool:
-    """Return whether cases have phases that prove them. Without controls nothing is proven in any case."""
+    """Return whether cases have phases that can prove them. Without controls nothing can be proven."""
     return spec.rules == RULES and spec.controls
 
 
 def decisive(spec: KernelSpec, case: int = -1) -> tuple[Phase, ...]:
-    """Return the phases whose violations make a case NOT_ATOMIC, the kernel's last one where none is given: the case,
-    and before it the one that its verdict rests on as well. They are the last of the case's phases."""
+    """Return the phases whose violations make a case NOT_ATOMIC, by default the kernel's last case: the case and,
+    before it, the other phase that its verdict rests on. They are the last of the case's phases."""
     return tuple(phase for phase in phases_of(spec, case) if phase.role in (Role.PROOF, Role.CASE))
 
 
 def goes_on_to_proof(spec: KernelSpec, case: Case, experiment: str) -> bool:
-    """Return whether the phases of a case that run an experiment go on until the proof is reached. Tokens, and what
-    else has another experiment for its proof, come in the number that was asked for."""
+    """Return whether the phases of a case that run an experiment go on until the proof is reached. An experiment that
+    has another one for its proof, such as the token experiment, runs the requested number of rounds."""
     proof = experiment == (proof_of(case) or case.experiment) and experiments()[experiment].walk
     return proof and spec.rules == RULES and bool(spec.proof_seconds or spec.budget)
 
 
 def _rounds(spec: KernelSpec, role: Role, *, to_proof: bool) -> int:
-    """Return the least rounds of a phase; 0 for one that goes on until its proof is reached, or until it is stopped."""
+    """Return the least number of rounds of a phase, 0 for one that goes on until its proof is reached or it is
+    stopped."""
     if to_proof:
         return 0
     return spec.rounds if role is Role.CASE else spec.rounds or CONTROL_ROUNDS

@@ -1,9 +1,9 @@
 """The guest's report lines: one definition that the guest prints from and the host parses with.
 
-A native line is ``kgen:SEQ KIND key=value ... crc=XXXXXXXX``: SEQ counts from 0 and the CRC-32 (ISO-HDLC, as in
-zlib) covers the line up to the blank before ``crc=``. The closing ``end`` line also carries ``log=``, the CRC-32 of
-every byte from the first native line to the end line's first byte, carriage returns left out: it covers the table
-rows too, which are for people and keep the original program's exact form.
+A native line is ``kgen:SEQ KIND key=value ... crc=XXXXXXXX``: SEQ counts from 0 and the CRC-32 (ISO-HDLC, as in zlib)
+covers the line up to the blank before ``crc=``. The closing ``end`` line also carries ``log=``, the CRC-32 of every
+byte from the first native line to the end line's first byte, without carriage returns. It also covers the table rows,
+which are for people and keep the original program's exact form.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kgen.errors import ProtocolError
 TABLE_HEADER = "counts:\tcount0\tcount1\tcount2\tcount0-count1+count2"
 LINE_PREFIX = "kgen:"
 
-#: Conversions the guest's printer knows: %u 32-bit decimal, %q 64-bit decimal through a pointer, %x eight hex
-#: digits, %s text through a pointer.
+#: The conversions of the guest's printer: %u 32-bit decimal, %q 64-bit decimal through a pointer, %x eight hex digits,
+#: %s text through a pointer.
 RECORDS: Mapping[str, str] = {
     "boot": "version=%s case=%s digest=%s build=%x%x%x%x%x path=%u phases=%u",
     "spec": "text=%s",
@@ -44,7 +44,7 @@ RECORDS: Mapping[str, str] = {
 }
 
 
-#: Sentences for people, of a run that failed. The checksum of the log covers them; no verdict rests on them.
+#: Sentences for people about a failed run. The checksum of the log covers them, but no verdict rests on them.
 SENTENCES: Mapping[str, str] = {
     "too_few": "only %u of %u CPUs started: give the machine %u CPUs",
     "silent": "only %u of %u CPUs started: firmware lists %u, and the others do not answer",
@@ -53,15 +53,15 @@ SENTENCES: Mapping[str, str] = {
 }
 
 
-#: Precedes the specification's text in memory, which is there in the parts that the ``spec`` lines print, a zero
-#: after each and another one after the last.
+#: The magic before the specification's text in memory. The text is stored in the parts that the ``spec`` lines print,
+#: with a zero after each and another one after the last.
 SPEC_MAGIC = b"KGENSPEC"
-#: Characters of the specification in one ``spec`` line.
+#: How many characters of the specification one ``spec`` line has.
 SPEC_PART = 256
 
 
 def spec_parts(text: str) -> tuple[str, ...]:
-    """Return the specification's text in the pieces that the kernel prints, one a line."""
+    """Return the specification's text in the pieces that the kernel prints, one in each line."""
     return tuple(text[at : at + SPEC_PART] for at in range(0, len(text), SPEC_PART))
 
 
@@ -77,7 +77,7 @@ class Line:
     sequence: int
     kind: str
     fields: Mapping[str, str]
-    #: Where it starts in the normalised log.
+    #: Its offset in the normalised log.
     offset: int
 
     def number(self, name: str) -> int:
@@ -89,7 +89,7 @@ class Line:
         return self._int(name, 16)
 
     def text(self, name: str) -> str:
-        """Return a field as it stands. Raises ProtocolError."""
+        """Return a field as it is. Raises ProtocolError."""
         if name not in self.fields:
             raise ProtocolError(f"a {self.kind} line has no {name}", where=f"serial line {self.sequence}")
         return self.fields[name]
@@ -107,18 +107,18 @@ class Log:
 
     lines: tuple[Line, ...]
     rows: tuple[tuple[int, int, int, int], ...]
-    #: Whether the closing line is there and everything between the first line and it is as it was printed: consecutive
-    #: numbers, good CRCs, a good CRC of the whole.
+    #: Whether the log has its closing line, and everything from the first line to it is as it was printed: consecutive
+    #: numbers, right CRCs, a right CRC of the whole.
     intact: bool
-    #: What broke it.
+    #: Why it is not intact.
     fault: str
-    #: How many of a suite's cases have a closing line up to which that holds.
+    #: How many of a suite's cases have a closing line up to which the log is as it was printed.
     closed: int = 0
     #: The guest's last sentence for people (SENTENCES), "" where there is none: no verdict rests on it.
     said: str = ""
 
 
-#: What each conversion prints, exactly: a number has no sign, no leading zero, and fits its width in bits.
+#: The exact form of what each conversion prints: a number has no sign and no leading zero, and fits its width in bits.
 _CONVERSIONS: Mapping[str, tuple[str, int]] = {
     "u": (r"(?:0|[1-9][0-9]{0,9})", 32),
     "q": (r"(?:0|[1-9][0-9]{0,19})", 64),
@@ -128,28 +128,28 @@ _CONVERSIONS: Mapping[str, tuple[str, int]] = {
 
 
 def _sentence_pattern(text: str) -> str:
-    """Return the pattern of a sentence as it is printed."""
+    """Return a pattern for a sentence as it is printed."""
     return re.sub(r"%([ux])", lambda match: _CONVERSIONS[match[1]][0], text)
 
 
 _FIELD = re.compile(r"([a-z0-9_]+)=((?:%[uqxs])+)")
 _LINE = re.compile(LINE_PREFIX + r"(0|[1-9][0-9]{0,9}) ([a-z]+) (.*) crc=([0-9a-f]{8})")
 _ROW = re.compile(r"counts:\t([0-9]{1,20})\t([0-9]{1,20})\t([0-9]{1,20})\t(-?[0-9]{1,20})")
-#: The Test Anything Protocol beside the native lines of a suite, for other readers; no verdict rests on it.
+#: The lines of the Test Anything Protocol among the native lines of a suite. They are for other tools; no verdict rests
+#: on them.
 _TAP = re.compile(r"TAP version 14|1\.\.[0-9]+|(?:not )?ok [0-9]+ - [^ ]+(?: # SKIP)?")
 _SENTENCE = re.compile("|".join(_sentence_pattern(text) for text in SENTENCES.values()))
-#: The start of a kernel's log. Firmware may have left the cursor in the middle of a line.
+#: The beginning of a kernel's log. Firmware may have left the cursor in the middle of a line.
 _START = re.compile(LINE_PREFIX + "0 boot ")
 #: Line ends with carriage returns. No search begins inside a sequence of them, which could be a whole file.
 _LINE_ENDS = re.compile(r"(?<!\r)\r+\n")
-#: Text that looks like a line of the guest's, whole or not.
+#: Text that looks like a line of the guest's, whole or cut.
 _OURS = re.compile(LINE_PREFIX + r"[0-9]|^counts:", re.MULTILINE)
 
 
 def _pattern(kind: str) -> re.Pattern[str]:
-    """Return what a line of that kind looks like between its kind and its checksum, from the format the guest prints
-    with.
-    """
+    """Return a pattern for lines of that kind between the kind and the checksum, made from the format that the guest
+    prints with."""
 
     def convert(match: re.Match[str]) -> str:
         conversions = match[2].split("%")[1:]
@@ -168,7 +168,7 @@ _WIDTHS: Mapping[str, Mapping[str, int]] = {kind: _widths(kind) for kind in RECO
 
 
 def parse_line(text: str, offset: int = 0) -> Line | None:
-    """Return a native line with a right CRC that the guest's printer can make exactly so, otherwise None."""
+    """Return a native line with a right CRC that the guest's printer can make exactly like this, otherwise None."""
     read = _kept(text) if len(text) <= _KEPT_LENGTH else _read(text)
     return None if read is None else Line(*read, offset)
 
@@ -186,21 +186,22 @@ def _read(text: str) -> tuple[int, str, Mapping[str, str]] | None:
     return int(match[1]), match[2], MappingProxyType(fields.groupdict())
 
 
-#: A log is read several times before there is a verdict on it: as it was captured, without what a terminal added, and
-#: case by case. What its lines say is kept, of lines that are no longer than the guest's usual ones.
+#: A log is parsed several times before there is a verdict: as captured, without what a terminal added, and case by
+#: case. So the results for lines are cached, except for lines longer than the guest's usual ones.
 _kept = functools.lru_cache(maxsize=2048)(_read)
 _KEPT_LENGTH = 1024
 
 
 def is_foreign(text: str) -> bool:
-    """Return whether this is a native line with a right CRC that this version's printer cannot make: another kgen's."""
+    """Return whether this is a native line of another kgen's: its CRC is right, but this version's printer cannot make
+    it."""
     match = _LINE.fullmatch(text)
     right = match is not None and zlib.crc32(text[: match.end(3)].encode("latin-1", "replace")) == int(match[4], 16)
     return right and parse_line(text) is None
 
 
 def is_guest_line(text: str) -> bool:
-    """Return whether this is, to the letter, a line that a guest of this version prints."""
+    """Return whether this is exactly a line that a guest of this version prints."""
     other = text == TABLE_HEADER or _ROW.fullmatch(text) or _TAP.fullmatch(text)
     return bool(other) or parse_line(text) is not None
 
@@ -212,12 +213,11 @@ def parse_row(text: str) -> tuple[int, int, int, int] | None:
 
 
 def parse_log(data: bytes) -> Log:
-    """Parse a log. Never raises: what is not understood makes the log not intact.
+    """Parse a log. Never raises: a line that cannot be parsed makes the log not intact.
 
-    Bytes before the first native line (firmware, boot loaders) are not ours and are ignored; so is anything after the
-    closing line that does not look like ours. A log may hold several whole runs: the last one counts. A start that did
-    not reach its end, or that shows violations, makes the log not intact, whatever followed it. Line ends are LF or
-    CR LF.
+    Bytes before the first native line (of firmware, boot loaders) are ignored, and so is text after the closing line
+    that does not look like the guest's. A log may hold several whole runs, of which the last counts. An earlier start
+    that did not reach its end, or that shows violations, makes the log not intact. Line ends are LF or CR LF.
     """
     text = _LINE_ENDS.sub("\n", data.decode("latin-1"))
     starts = [match.start() for match in _START.finditer(text)] or [max(text.find(LINE_PREFIX), 0)]
@@ -235,7 +235,7 @@ def parse_log(data: bytes) -> Log:
 
 
 def _shows_violations(log: Log) -> bool:
-    """Return whether a run has violations where none belong: in anything but a power control."""
+    """Return whether a run has violations in any phase except a power control."""
     powers = {
         line.text("index") for line in log.lines if line.kind == "phase" and line.text("label").startswith("power:")
     }
@@ -246,10 +246,10 @@ Row = tuple[int, int, int, int]
 
 
 class Rows:
-    """The rows of a table, of which a day's log has a million.
+    """The rows of a table. A log of one day has a million.
 
-    After the first ``ALL`` a row is left out where it is ``plain`` and counts neither backwards from the row before it
-    nor beyond the one after it. So what is kept is plain, and counts forwards, if and only if all rows do.
+    After the first ``ALL`` rows, a row is left out where it is ``plain`` and its counters are between those of the rows
+    before and after it. So the kept rows are plain and count forwards if and only if all rows do.
     """
 
     ALL = 1000
@@ -277,20 +277,22 @@ def _adds_up(row: Row) -> bool:
 
 
 class _Checksum:
-    """The CRC-32 of the beginning of a text, whose end only moves forwards: no character is taken twice."""
+    """The CRC-32 of the beginning of a text. The end of that part only moves forwards, so that no character is read
+    twice."""
 
     def __init__(self, text: str) -> None:
         self._text, self._value, self._end = text, 0, 0
 
     def up_to(self, end: int) -> str:
-        """Return it as the guest prints it."""
+        """Return the CRC as the guest prints it."""
         self._value = zlib.crc32(self._text[self._end : end].encode("latin-1"), self._value)
         self._end = end
         return f"{self._value:08x}"
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """Yield what ``text.split("\\n")`` returns, without a list of it: that of short lines is five times the text."""
+    """Yield what ``text.split("\\n")`` returns, without making a list, which for short lines is five times as large as
+    the text."""
     at = 0
     while (end := text.find("\n", at)) >= 0:
         yield text[at:end]
@@ -299,7 +301,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def _parse_run(text: str, base: int) -> Log:
-    """Return one run, from the first byte of its first line. ``base`` is where that stands in the whole log."""
+    """Parse one run, from the first byte of its first line. ``base`` is the offset of that byte in the whole log."""
     lines: list[Line] = []
     rows, checksum = Rows(_adds_up), _Checksum(text)
     fault = said = ""

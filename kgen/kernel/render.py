@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 _ROW_WORDS = 8
-#: Fields of a row of the plan that begin a line of the source.
+#: Fields of a row of the plan that begin a new line of the source.
 _LINE_STARTS = frozenset({"enough", "stride", "inverse"})
 
 
@@ -57,13 +57,13 @@ class _PhaseView:
 
     index: int
     label: str
-    #: The fields of PlanEntry and of its Task, by their names; what is text is an assembly expression.
+    #: The fields of PlanEntry and of its Task, by their names. Text is an assembly expression.
     plan: Mapping[str, int | str]
     task: Mapping[str, int | str]
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Return the phase's row of the plan, in lines of the source."""
+        """Return the phase's row of the plan as lines of the source."""
         lines: list[list[str]] = [[]]
         for name, value in self._row():
             if name in _LINE_STARTS:
@@ -82,7 +82,7 @@ class _PhaseView:
 
 @dataclass(frozen=True)
 class _CodeView:
-    """What the kernel knows of a case's result code before it runs: symbols, and the phases it is about."""
+    """What is known of a case's result code before the kernel runs: symbols, and the phases that it describes."""
 
     heading: tuple[int, ...]
     phases: tuple[int, ...]
@@ -105,9 +105,8 @@ class _Setup:
 
 
 def experiment_routines(spec: KernelSpec) -> dict[str, tuple[str, bytes]]:
-    """Return the labels of the routines that touch cells, each with a statement it must contain and that one's
-    encoding.
-    """
+    """Return the labels of the routines that access cells, each with a statement that it must contain and the encoding
+    of that statement."""
     found = {}
     for phase in phases(spec):
         for routine in work_in(spec, phase).routines:
@@ -124,7 +123,7 @@ def _routines(works: Iterable[Work]) -> dict[str, Routine]:
 
 
 def _tables(works: Sequence[Work]) -> dict[tuple[str, ...], _Table]:
-    """Return every table once, by what it holds."""
+    """Return every table once, by its content."""
     found: dict[tuple[str, ...], _Table] = {}
     for work in works:
         words = _words(work)
@@ -139,7 +138,7 @@ def _words(work: Work) -> tuple[str, ...]:
 
 
 def _setups(targets: Iterable[MemoryTarget]) -> dict[str, _Setup]:
-    """Return the code of each target that has any, by the target's name."""
+    """Return the code of each target that has code, by the target's name."""
     return {
         target.name: _Setup(f"setup_{target.name.replace('-', '_')}", target.setup)
         for target in targets
@@ -152,7 +151,7 @@ def _view(
 ) -> _PhaseView:
     target = phase.target
     setup = setups.get(target.name)
-    # where code finds the place, the row holds what is added to it
+    # where code finds the address, the row holds what is added to it
     base = "0" if setup else (target.symbol or f"{target.address:#x}")
     experiment = experiment_of(phase)
     prefix = experiment.prefix
@@ -205,14 +204,12 @@ def _view(
 
 @functools.lru_cache(maxsize=16)
 def tasks(spec: KernelSpec) -> tuple[Mapping[str, int | str], ...]:
-    """Return what each phase's Task holds, by its fields' names: a number, or the label whose address it is."""
+    """Return the fields of each phase's Task, by name: a number, or a label that stands for its address."""
     return tuple({name: _number(value) for name, value in view.task.items()} for view in _views(spec))
 
 
 def _number(value: int | str) -> int | str:
-    """Return the value of what stands in a row of the plan, where it is a number: as many bits as the row has room
-    for.
-    """
+    """Return the value of a field of the plan where it is a number, cut to the bits that the row has room for."""
     if isinstance(value, str) and not value[0].isdigit():
         return value
     return (value if isinstance(value, int) else int(value, 0)) & 0xFFFFFFFF
@@ -228,19 +225,20 @@ def _views(spec: KernelSpec) -> tuple[_PhaseView, ...]:
 
 @functools.cache
 def environment() -> Environment:
-    """Jinja2 over the templates: an undefined name is an error, and each file's lines are marked with its name."""
+    """Return Jinja2's environment over the templates: an undefined name is an error, and each file's lines are marked
+    with its name."""
     from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
     from jinja2 import __version__ as jinja2
 
     class Marked(FileSystemLoader):
-        """Puts ``;@ FILE`` before each template, from which the assembler tells where a bad line came from."""
+        """Puts ``;@ FILE`` before each template, from which the assembler knows the origin of a bad line."""
 
         def get_source(self, environment: Environment, template: str) -> Any:
             text, filename, uptodate = super().get_source(environment, template)
             return f";@ {template}\n{text}", filename, uptodate
 
     class Kept(BytecodeCache):
-        """Compiled templates in the user's cache."""
+        """Keeps compiled templates in the user's cache."""
 
         def load_bytecode(self, bucket: Any) -> None:
             data = load(self._key(bucket))
@@ -252,13 +250,13 @@ def environment() -> Environment:
 
         @staticmethod
         def _key(bucket: Any) -> str:
-            """The bucket's own key is of the file's name and path, its checksum of the text; the rest is the code that
-            is made of it."""
+            """Return a key for the compiled code. The bucket's own key depends on the file's name and path, and its
+            checksum on the text; this adds all else that the code depends on."""
             return key_of("template", jinja2, sys.version, __version__, bucket.key, bucket.checksum)
 
     made = Environment(
         bytecode_cache=Kept(),
-        optimized=False,  # or what a filter made of a constant would be kept
+        optimized=False,  # otherwise what a filter made of a constant would be kept
         loader=Marked(data_dir("kernel_templates")),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,7 +1,7 @@
 """The results block: the guest's results in memory, which the debugger reads.
 
-Laid out once, as ctypes classes. The templates' offsets, the DWARF types and the reader all come from here.
-All integers are little-endian; counters are 64 bits wide so that an endless run cannot wrap them.
+Its layout is defined once, as ctypes classes. The templates' offsets, the DWARF types and the reader all come from
+them. All integers are little-endian; counters are 64 bits wide so that an endless run cannot wrap them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 MAGIC = b"KGENRSLT"
 LAYOUT_VERSION = 5
-#: The layout of kernels that counted no live batches; memory that such a kernel left is still read.
+#: The layout of kernels that counted no live batches. The memory of such a kernel can still be read.
 LAYOUT_WITHOUT_MEETINGS = 4
-#: Entries of the CPU table: every APIC id that fits eight bits.
+#: How many entries the CPU table has: one for every APIC id of eight bits.
 CPU_TABLE = 256
-#: Witnesses of one kind that one phase records, alone in its kernel or in a suite; later violations of that kind are
-#: counted only.
+#: How many witnesses of one kind one phase records, in a kernel of one case and in a suite. Later violations of that
+#: kind are only counted.
 WITNESSES_PER_KIND = 8
 WITNESSES_IN_SUITE = 2
-#: Violations of one batch that a CPU describes; it counts the others.
+#: How many violations of one batch a CPU describes. It only counts the others.
 EVENTS = 4
 BUILD_ID_BYTES = 20
 #: Stands for "no CPU" in a witness, and for "no phase" with an exception that ended the run.
@@ -41,7 +41,7 @@ class ViolationKind(IntEnum):
 
 
 class Role(IntEnum):
-    """Why a phase runs. PROOF: the stronger experiment that the verdict on a case rests on as well."""
+    """Why a phase runs. PROOF: the stronger experiment that the verdict on a case also rests on."""
 
     SANITY = 1
     POWER = 2
@@ -52,9 +52,9 @@ class Role(IntEnum):
 class PhaseStatus(IntEnum):
     """How far a phase came.
 
-    LIMIT: its share of the budget was spent. FAULTED: an instruction of it raised an exception. ABSENT: the machine has
-    no such target. UNSOUND: a ticket was drawn twice or not at all, so that LOCK XADD on RAM is not atomic and no order
-    is known, or the CPUs' task was changed while the phase ran.
+    LIMIT: its share of the budget was spent. FAULTED: one of its instructions raised an exception. ABSENT: the machine
+    has no such target. UNSOUND: a ticket was drawn twice or not at all, so that LOCK XADD on RAM is not atomic and no
+    order is known, or the CPUs' task was changed while the phase ran.
     """
 
     PENDING = 0
@@ -71,15 +71,15 @@ class PhaseStatus(IntEnum):
 
 
 class Style(IntEnum):
-    """How the CPUs of a batch start. FREE: each after a random delay of its own. RACE: before each operation they wait
-    for each other, with a bound."""
+    """How the CPUs of a batch start. FREE: each after its own random delay. RACE: before each operation they wait for
+    each other, for a bounded time."""
 
     FREE = 0
     RACE = 1
 
 
 class KernelState(IntEnum):
-    """The state of the kernel as a whole. From FINISHED on it does not change any more."""
+    """The state of the whole kernel. From FINISHED on it does not change any more."""
 
     BOOTING = 0
     STARTING_CPUS = 1
@@ -122,7 +122,7 @@ class BootPath(IntEnum):
 
 
 class Screen(IntEnum):
-    """What the kernel shows its report on besides the serial port."""
+    """Where the kernel shows its report besides the serial port."""
 
     NONE = 0
     TEXT = 1
@@ -150,7 +150,7 @@ class Clock(IntEnum):
 
 
 def enum_field(values: type[IntEnum]) -> type[c_uint32]:
-    """Return a 32-bit field that debuggers show by name: the DWARF writer looks for ``enum``."""
+    """Return a 32-bit field that debuggers show by name: the DWARF writer uses ``enum``."""
     return type(values.__name__, (c_uint32,), {"enum": values})
 
 
@@ -166,7 +166,7 @@ _Clock = enum_field(Clock)
 
 
 class Fault(LittleEndianStructure):
-    """A CPU exception. The vector is stored plus one, so that 0 means none."""
+    """A CPU exception. The vector is stored plus one: 0 means none."""
 
     _fields_ = (
         ("vector_plus_1", c_uint32),
@@ -188,24 +188,24 @@ class Cpu(LittleEndianStructure):
         ("state", _CpuState),
         #: The number of the batch that the CPU may begin.
         ("go", c_uint32),
-        #: The number of the batch that it has begun.
+        #: The number of the last batch that it has begun.
         ("started", c_uint32),
-        #: The number of the batch that it has finished.
+        #: The number of the last batch that it has finished.
         ("ack", c_uint32),
         #: How many cells of the batch a consumer has finished.
         ("cell", c_uint32),
-        #: What it took last.
+        #: The last value that it took.
         ("token", c_uint32),
-        #: Not 0: other CPUs must wake it.
+        #: Not 0 while other CPUs must wake it.
         ("asleep", c_uint32),
-        #: How many more exchanges in a row it will try on an empty cell.
+        #: How many more exchanges in a row it tries on an empty cell.
         ("patience", c_uint32),
         #: The last batch of a walk in which it takes part.
         ("walks", c_uint32),
         ("fault", Fault),
         #: Its place among the CPUs that take part.
         ("rank", c_uint32),
-        #: Where its next operation is logged.
+        #: The place in the log for its next operation.
         ("operation", c_uint32),
         #: The state of its generator of delays.
         ("random", c_uint32),
@@ -221,7 +221,7 @@ class Operation(LittleEndianStructure):
         ("begin", c_uint32),
         #: The ticket drawn after it.
         ("end", c_uint32),
-        #: What its routine returned.
+        #: The value that its routine returned.
         ("found", c_uint32),
         ("cell", c_uint32),
         #: Whether it changes the cell, so that a split operation beside it would show.
@@ -237,19 +237,19 @@ class StyleCount(LittleEndianStructure):
     """The batches of one style in one phase."""
 
     _fields_ = (
-        #: With tickets.
+        #: Batches with tickets.
         ("batches", c_uint32),
-        #: Those of them that were live.
+        #: How many of these were live.
         ("live", c_uint32),
-        #: The live ones that were violated.
+        #: How many of the live ones were violated.
         ("violated", c_uint32),
-        #: Pairs of live batches in a row of which exactly one was violated.
+        #: How many pairs of consecutive live batches had exactly one violated.
         ("switches", c_uint32),
-        #: Without tickets.
+        #: Batches without tickets.
         ("blind", c_uint32),
-        #: The violated ones of these.
+        #: How many of these were violated.
         ("blind_violated", c_uint32),
-        #: All violated batches with tickets, live or not.
+        #: How many batches with tickets were violated, live or not.
         ("struck", c_uint32),
         #: 1 where the last live batch was violated.
         ("last", c_uint32),
@@ -264,7 +264,7 @@ class Counters(LittleEndianStructure):
 
 
 class Witness(LittleEndianStructure):
-    """The evidence of one violation."""
+    """The evidence for one violation."""
 
     _fields_ = (
         #: Counted from 1.
@@ -285,7 +285,7 @@ class Witness(LittleEndianStructure):
 class Task(LittleEndianStructure):
     """What all CPUs need to know of a phase.
 
-    Fields without a comment are described with Work in the experiments.
+    Fields without a comment are described at Work in the experiments.
     """
 
     _fields_ = (
@@ -311,7 +311,7 @@ class Task(LittleEndianStructure):
 
 
 class Handshake(LittleEndianStructure):
-    """What the BSP asks of the other CPUs.
+    """The BSP's request to the other CPUs.
 
     A CPU may touch a cell only after it has seen the batch's number in its ``go``, and before it writes that number to
     its ``ack``.
@@ -325,7 +325,7 @@ class Handshake(LittleEndianStructure):
         ("address", c_uint32),
         #: How many operations there are on each cell.
         ("repeat", c_uint32),
-        #: Not 0: the other CPUs end.
+        #: Not 0 where the other CPUs must end.
         ("halt", c_uint32),
         #: The time of a read, in TSC ticks.
         ("latency", c_uint32),
@@ -347,14 +347,14 @@ class Handshake(LittleEndianStructure):
 
 
 class PlanEntry(LittleEndianStructure):
-    """A row of the read-only table of phases, by which the BSP runs them."""
+    """A row of the read-only table from which the BSP runs the phases."""
 
     _fields_ = (
         ("role", c_uint32),
         ("case", c_uint32),
         #: Marks the last phase of a case.
         ("last", c_uint32),
-        #: The first cell's, or what is added to the address that ``setup`` finds.
+        #: The first cell's address, or what is added to the address that ``setup`` finds.
         ("address", c_uint32),
         ("setup", c_uint32),
         ("cells", c_uint32),
@@ -364,7 +364,7 @@ class PlanEntry(LittleEndianStructure):
         #: Marks a case whose N grows.
         ("adaptive", c_uint32),
         ("vga", c_uint32),
-        #: What one operation adds.
+        #: The value that one operation adds.
         ("step", c_uint32),
         ("batch", c_uint32),
         ("prepare", c_uint32),
@@ -386,7 +386,7 @@ class PlanEntry(LittleEndianStructure):
 
 
 class Handover(LittleEndianStructure):
-    """What our UEFI application passes to the kernel, whose EBX points to it."""
+    """What kgen's UEFI application passes to the kernel; EBX points to it."""
 
     _fields_ = (
         #: The physical address of a linear framebuffer of 32 bits a pixel, 0 where there is none below 4 GiB.
@@ -512,7 +512,7 @@ class ResultsLayout:
         return self.results.from_buffer_copy(data)
 
     def constants(self) -> dict[str, int]:
-        """``Struct.field`` offsets, ``Struct.SIZE`` and ``Enum.NAME`` values for the templates."""
+        """Return ``Struct.field`` offsets, ``Struct.SIZE`` and ``Enum.NAME`` values for the templates."""
         structs: dict[str, type[LittleEndianStructure]] = {
             "Results": self.results,
             "Handshake": Handshake,
@@ -552,5 +552,5 @@ def _offsets(struct: type[LittleEndianStructure]) -> Iterator[tuple[str, int]]:
 def results_layout(
     cpus: int, phases: int, witnesses: int = WITNESSES_PER_KIND, version: int = LAYOUT_VERSION
 ) -> ResultsLayout:
-    """Return the layout for cases with ``cpus`` CPUs whose kernel runs ``phases`` phases."""
+    """Return the layout of a kernel that runs ``phases`` phases on ``cpus`` CPUs."""
     return ResultsLayout(cpus, phases, witnesses, version, _results_class(cpus, phases, witnesses, version))
