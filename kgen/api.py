@@ -314,7 +314,7 @@ def save(path: PathLike, *runs: Run) -> None:
     from kgen.report.results.store import write_result
 
     if not runs:
-        raise SpecError("there is no run to be written", where=str(path))
+        raise SpecError("there is no run to write", where=str(path))
     write_result(Path(path), *runs)
 
 
@@ -325,7 +325,7 @@ def report(*runs: Run, form: str = "text") -> str:
     from kgen.report.formats import formats
 
     if not runs:
-        raise SpecError("there is no run to be told", where="report")
+        raise SpecError("there is no run to report", where="report")
     if form not in formats():
         raise unknown("report format", form, formats())
     return formats()[form].render(runs)

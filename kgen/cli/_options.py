@@ -163,7 +163,7 @@ _KERNEL = "The kernel"
 
 _CASE_OPTIONS = (
     option(_CASE, "--instr", "instruction", metavar="NAME", help="The instruction to test: xchg, xadd, cmpxchg ..."),
-    option(_CASE, "--lock/--no-lock", default=True, show_default=True, help="The locked form, or what stands in."),
+    option(_CASE, "--lock/--no-lock", default=True, show_default=True, help="The locked form, or its replacement."),
     option(_CASE, "--width", type=int, default=0, metavar="BITS", help="Operand width.  [default: 32; cmpxchg8b: 64]"),
     option(_CASE, "--source", default="", metavar="reg|imm", help="The other operand.  [default: the instruction's]"),
     option(
@@ -187,15 +187,15 @@ _CASE_OPTIONS = (
         "--rounds",
         type=int,
         metavar="N",
-        help="So many tokens, or operations; 0: until stopped.  [default: 10000 tokens (kvm-lab: 1000), and operations "
-        "until the proof is reached]",
+        help="Number of tokens or operations; 0: until stopped.  [default: 10000 tokens (kvm-lab: 1000), and "
+        "operations until the proof is reached]",
     ),
     option(
         _CASE,
         "--proof-seconds",
         type=int,
         metavar="SECONDS",
-        help="For how long operations may go on until the proof is reached.  [default: 60; with --rounds: 0]",
+        help="How long operations may go on until the proof is reached.  [default: 60; with --rounds: 0]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(

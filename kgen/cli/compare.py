@@ -46,7 +46,7 @@ Exit codes:
    1 something does
    2 wrong usage, or a file that is no result
 """
-_VERDICT = "What may not pass"
+_VERDICT = "What must not pass"
 _OUTPUT = "Output"
 
 
@@ -70,8 +70,8 @@ def _forms() -> list[str]:
     help="Which differences exit 1.  [default: worse,vanished,unproven]",
 )
 @option(_OUTPUT, "--format", "name", default="text", show_default=True, metavar="NAME", help="", entries=_forms)
-@option(_OUTPUT, "--all", "everything", is_flag=True, help="Show the cases that are alike in all columns too.")
-@option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where it goes.  [default: stdout]")
+@option(_OUTPUT, "--all", "everything", is_flag=True, help="Also show cases that are alike in all columns.")
+@option(_OUTPUT, "-o", "--output", type=file_name, metavar="FILE", help="Where the table goes.  [default: stdout]")
 def COMMAND(
     results: tuple[Path, ...],
     baseline: Path | None,

@@ -60,7 +60,7 @@ _MACHINE = "The machine"
     default=DEFAULT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="For the run up to there.",
+    help="Time limit for the run up to that moment.",
 )
 @option(
     _RUN,

@@ -50,7 +50,7 @@ Exit codes:
 
 @click.command("interleave", cls=GroupedCommand, epilog=_EXAMPLES)
 @option(_CASE, "--instr", "mnemonic", default="xchg", show_default=True, metavar="NAME", help="xchg or cmpxchg.")
-@option(_CASE, "--lock/--no-lock", default=False, help="The locked form, or what stands in.  [default: no-lock]")
+@option(_CASE, "--lock/--no-lock", default=False, help="The locked form, or its replacement.  [default: no-lock]")
 @option(_CASE, "--width", type=int, default=32, show_default=True, metavar="BITS", help="Operand width: 8, 16 or 32.")
 @option(_CASE, "--target", default="vga-text", show_default=True, metavar="NAME|0xADDR", help="Where the cell lives.")
 @option(_CASE, "--offset", type=int, default=0, metavar="BYTES", help="Moves the cell.")
@@ -69,7 +69,7 @@ Exit codes:
     type=click.IntRange(0, 16),
     default=1,
     metavar="N",
-    help="How often a consumer may go round in vain before the token is put: 0 to 16.  [default: 1]",
+    help="How often a consumer may find the cell empty before the token is put: 0 to 16.  [default: 1]",
 )
 @option(_WINDOW, "--schedule", metavar="CPU,CPU,...", help="Only this one; the rest runs in the order of the CPUs.")
 @option(_WINDOW, "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N schedules.")

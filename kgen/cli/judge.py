@@ -42,7 +42,7 @@ Of several runs in one log, or several kernels in one dump, the worst decides.
 #: The most runs that are listed one by one; more are counted by their verdicts.
 _LISTED = 16
 _SEEN = "What was seen"
-_KERNEL = "The kernel, where the log or the dump has lost what it was asked"
+_KERNEL = "The kernel, where the log or the dump has lost the request"
 
 
 @click.command("judge", cls=GroupedCommand, epilog=_EXAMPLES)
@@ -68,7 +68,7 @@ def COMMAND(
     """Judge a run that was made anywhere, from its serial log, a dump of its memory, or its result code.
 
     LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are compared with each
-    other. What the guest says about itself is not believed: all is computed again.
+    other. The guest's own verdict is not used: everything is computed again.
     """
     given = _Given(log, memory, code, elf, manifest)
     _check(context, given)

@@ -41,7 +41,7 @@ def COMMAND() -> None:
     """
 
 
-@COMMAND.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Make the lab, or find that it is there.")
+@COMMAND.command("build", cls=GroupedCommand, epilog=_EXAMPLES, short_help="Make the lab where it does not exist.")
 @lab_options(_PIECES)
 @option(_RUN, "--qemu", metavar="BINARY", help="The outer QEMU.  [default: qemu-system-x86_64]")
 @gdb_option(_RUN)
@@ -51,8 +51,8 @@ def build(context: click.Context, /, choice: Choice, qemu: str | None, gdb: str,
     """Make the lab: download the distribution's kernel and busybox (about 27 MiB; nothing is installed), pack them with
     this system's QEMU, boot once, save the state, and try it with a canary.
 
-    With --kernel (and --modules, where KVM is not built in) the Linux inside is your own. A lab that is there already
-    is not made again.
+    With --kernel (and --modules, where KVM is not built in) the Linux inside is your own. A lab that exists is not
+    made again.
     """
     check_program("--qemu", qemu)
     check_gdb(context, gdb)
@@ -63,11 +63,11 @@ def build(context: click.Context, /, choice: Choice, qemu: str | None, gdb: str,
     click.echo(f"the lab is ready: {_title(lab)}")
     times = "it took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in lab.seconds.items())
     was_there = known.get(lab.directory) == lab.state_of
-    click.echo(f"{lab.size() / _MIB:.0f} MiB in {lab.directory}; {'it was there already' if was_there else times}")
+    click.echo(f"{lab.size() / _MIB:.0f} MiB in {lab.directory}; {'it existed already' if was_there else times}")
     return 0
 
 
-@COMMAND.command("status", short_help="Which labs there are.")
+@COMMAND.command("status", short_help="List the labs.")
 def status() -> int:
     """List the labs: their parts and their size. Exit code 0 where there is one, 8 where there is none."""
     found = cache.labs()

@@ -24,7 +24,7 @@ _WHAT = "instructions targets experiments platforms formats kits reports suites 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(_WHAT))
-@option("Output", "--json", "as_json", is_flag=True, help="For machines, with everything that is known.")
+@option("Output", "--json", "as_json", is_flag=True, help="As JSON, with all fields.")
 @option("Output", "--suite", default="full", show_default=True, metavar="NAME|FILE.toml", help="Whose cases.")
 def COMMAND(what: str, as_json: bool, suite: str) -> None:
     """Show what there is to choose from.

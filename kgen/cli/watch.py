@@ -65,7 +65,7 @@ def _percent(text: str) -> float:
     default=0.5,
     show_default=True,
     metavar="SECONDS",
-    help="From one look to the next, at least.",
+    help="The least time from one look to the next.",
 )
 @option(_PACE, "--for", "seconds", type=seconds_from(0.1), metavar="SECONDS", help="Stop watching after that time.")
 @option(_PACE, "--once", is_flag=True, help="Look once.")

@@ -224,7 +224,7 @@ def from_log(log: Log) -> Record | None:
         contradiction = f"{found} CPUs at the beginning, {found_at_end} at the end"
     if log.intact and not contradiction and found < needed and announced:
         contradiction = f"{found} CPUs began what takes {needed}"
-    gap = log.fault or contradiction or ("" if cpus else "the guest did not come to count its CPUs")
+    gap = log.fault or contradiction or ("" if cpus else "the guest ended before it counted its CPUs")
     return Record(
         channel="serial",
         complete=not gap,

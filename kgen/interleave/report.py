@@ -31,8 +31,12 @@ def heading(spec: KernelSpec, form: str, window: Window, total: int, limit: int)
     )
     lines = [f"{spec.name}: {form}, one token ({window.token:x}); CPU {PRODUCER} puts it, {', '.join(ways)}"]
     if window.bound is not None:
-        times = {0: "waits for the token before its first try", 1: "goes round in vain once, then waits for the token"}
-        said = times.get(window.bound, f"goes round in vain {window.bound} times, then waits for the token")
+        ways_to_wait = {
+            0: "waits for the token before its first try",
+            1: "may find the cell empty once, then waits for the token",
+        }
+        more = f"may find the cell empty {window.bound} times, then waits for the token"
+        said = ways_to_wait.get(window.bound, more)
         lines.append(f"each consumer {said}: {total} schedules" + ("" if limit == total else f", the first {limit}"))
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ BIOS_ERRORS: Mapping[str, str] = {
     "cannot read the loader": "is the image whole, and does the BIOS read its first sectors?",
     "disk error": "the image was cut or the medium is bad: write it again",
     "image checksum error": "write the image again; the medium or the memory changes bytes",
-    "A20 gate stays closed": "neither BIOS nor port 92h nor keyboard controller opens it: not a PC that we know",
+    "A20 gate stays closed": "neither BIOS nor port 92h nor keyboard controller opens it: not a PC that kgen knows",
     "needs": "give the machine more memory",
 }
 #: The same for the UEFI application, after ``CANNOT_START``.

@@ -93,13 +93,13 @@ def _sentences(counts: _Counts) -> Iterator[str]:
         shown = quoted(counts.suffix, _SHOWN)
         yield f"something follows {counts.suffixed} lines, such as {shown!r}: it was left out"
     for name, number in counts.decoded.items():
-        yield f"{number} lines had characters written {name}: they were turned back"
+        yield f"{number} lines had characters written {name}: they were decoded"
     if counts.broken:
         yield f"{counts.broken} lines were broken by a terminal or a mailer and were put together again"
     if counts.inserted:
         yield f"{counts.inserted} lines had other text in them, which was taken out"
     if counts.joined:
-        yield f"{counts.joined} lines stood behind another one and were set apart"
+        yield f"{counts.joined} lines stood after another one and were separated"
 
 
 # --- native lines, which their own checksums prove

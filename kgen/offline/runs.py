@@ -73,7 +73,7 @@ class Run:
 def verdicts(run: Run) -> tuple[Verdict, ...]:
     """Return the verdict on each case of a run; a single one where the request is unknown."""
     if run.spec is None:
-        known = run.known or Verdict(VerdictKind.INCONCLUSIVE, "it is not known what was asked")
+        known = run.known or Verdict(VerdictKind.INCONCLUSIVE, "the request is unknown")
         return (replace(known, notes=known.notes + run.notes),)
     found = (judge(run.spec, run.observation, number) for number in range(len(run.spec.cases)))
     return tuple(replace(verdict, notes=verdict.notes + run.notes) for verdict in found)
@@ -334,7 +334,7 @@ def _unknown(record: Record) -> str:
     powers = {phase.index for phase in record.phases if phase.label.startswith("power:")}
     shown = sum(witness.phase not in powers for witness in record.witnesses)
     also = f"; it has {shown} witnesses of violations that may be the case's" if shown else ""
-    return f"the log does not say what was asked ({record.gap or 'its spec lines are missing'}); {NAME_IT}{also}"
+    return f"the log does not hold the request ({record.gap or 'its spec lines are missing'}); {NAME_IT}{also}"
 
 
 # --- from memory ---------------------------------------------------------------------------------------------------

@@ -27,4 +27,4 @@ def canary(lab: Lab, tools: Tools) -> None:
     # Without controls a clean run is INCONCLUSIVE.
     complete = seen.serial is not None and seen.serial.complete and seen.memory is not None and seen.memory.complete
     if verdict.kind is not VerdictKind.INCONCLUSIVE or not complete:
-        raise MachineError(f"the canary in the lab did not do well: {verdict.reason}", where="the lab")
+        raise MachineError(f"the canary in the lab failed: {verdict.reason}", where="the lab")

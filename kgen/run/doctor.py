@@ -64,7 +64,7 @@ def _tool(name: str, path: str | None, missing: str) -> Finding:
     if path is None:
         return Finding(name, "missing", missing)
     version = first_line([path, "--version"])
-    return Finding(name, "ok" if version else "broken", f"{path}: {version or 'does not tell its version'}")
+    return Finding(name, "ok" if version else "broken", f"{path}: {version or 'does not report its version'}")
 
 
 def canaries(options: Options) -> Iterator[Finding]:

@@ -80,7 +80,7 @@ def check_choices(platform: Platform, request: LaunchRequest) -> None:
         if getattr(request, name) is not None and name not in platform.options:
             having = ", ".join(f"--{each}" for each in CHOICES if each in platform.options)
             hint = f"there you may choose {having}" if having else "leave it out"
-            raise SpecError(f"{platform.name} leaves no choice of it", where=f"--{name}", hint=hint)
+            raise SpecError(f"{platform.name} offers no choice of it", where=f"--{name}", hint=hint)
     if request.paused and platform.breakpoints == "none":
         raise SpecError(
             f"no breakpoint hits on {platform.name}: it cannot be stopped there", where=STOP, hint="leave it out"

@@ -20,7 +20,7 @@ _OURS = {
     f"{dashes}{name}": why
     for dashes in ("-", "--")
     for name, why in (
-        ("daemonize", "QEMU must stay ours to watch and to end"),
+        ("daemonize", "kgen must be able to watch and end QEMU"),
         ("gdb", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
         ("s", "the gdb stub is how kgen reads the machine; --keep leaves it to you"),
     )
@@ -59,7 +59,7 @@ def check(request: Request) -> None:
     pieces = {"kernel": request.choice.kernel, "modules": request.choice.modules, "inner-qemu": request.choice.qemu}
     given = [f"--{name}" for name, value in pieces.items() if value]
     if platform.supervise is None and given:
-        raise SpecError("what a lab is made of", where=" and ".join(given), hint="choose --platform kvm-lab")
+        raise SpecError("this is a part of the lab", where=" and ".join(given), hint="choose --platform kvm-lab")
     check_choice(request.choice)
     check_choices(platform, request.launch)
 

@@ -95,7 +95,7 @@ def test_a_bare_table_gets_no_help(name: str) -> None:
         ("shown: vi's", "lines, such as '^M': it was left out"),
         ("words: 60", "lines were broken by a terminal or a mailer and were put together again"),
         ("inside: a command", "1 lines had other text in them, which was taken out"),
-        ("line ends: blanks", "lines stood behind another one and were set apart"),
+        ("line ends: blanks", "lines stood after another one and were separated"),
         ("JSON: nested", "lines were packed in JSON; the text was taken from 'a.message'"),
     ],
 )

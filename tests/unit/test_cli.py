@@ -112,7 +112,7 @@ VERIFY_REFUSED = {
     "endless timeout": (["--timeout", "inf"], "'inf' is not a time"),
     "pin": (["--pin", "one"], "--pin 'one' names no CPUs; give host CPUs such as 0,2-3"),
     "nothing to pin to": (["--pin", ""], "--pin '' names no CPUs"),
-    "daemon": (["--", "-daemonize"], "-daemonize: QEMU must stay ours"),
+    "daemon": (["--", "-daemonize"], "-daemonize: kgen must be able to watch and end QEMU"),
     "another stub": (["--", "-name", "gdb", "--gdb", "none"], "--gdb: the gdb stub is how kgen reads the machine"),
     "another stub, short": (["--", "-s"], "-s: the gdb stub is how kgen reads the machine"),
     "a QEMU that is not there": (["--qemu", "/no/such/qemu"], "--qemu /no/such/qemu: no such file"),
@@ -142,7 +142,7 @@ VERIFY_REFUSED = {
     "no PCI": (["--machine", "microvm", "--boot", "usb"], "--boot usb: microvm has no PCI; give kernel, or --machine"),
     "no choice": (
         ["--platform", "kvm-lab", "--vga", "std"],
-        "--vga: kvm-lab leaves no choice of it; there you may choose --machine, --cpu",
+        "--vga: kvm-lab offers no choice of it; there you may choose --machine, --cpu",
     ),
     "json nowhere": (["--json", ""], "it names nothing"),
     "json below a file": (["--json", f"{__file__}/x.json"], f"{__file__}/x.json: cannot be written: Not a directory"),
