@@ -32,6 +32,8 @@ def printable(line: str, instead: Callable[[str], str] = lambda char: "\ufffd") 
     """Return a line of text without what a terminal would obey and no encoding could hold; tabs stay, which the table
     of counters has. ``instead`` returns what stands for such a character.
     """
+    if line.isprintable():
+        return line
     return "".join(char if char.isprintable() or char == "\t" else instead(char) for char in line)
 
 

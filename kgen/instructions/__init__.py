@@ -282,6 +282,25 @@ _NUMBERS = {"a": 0, "c": 1, "d": 2, "b": 3}
 _IMMEDIATES = {"ib": 1, "iw": 2, "id": 4}
 
 
+@functools.cache
+def _parts(opcode: str, width: int, register: str) -> tuple[bytes | int, ...]:
+    """Return what an opcode column stands for: its bytes, and the size of an operand that follows."""
+    parts: list[bytes | int] = []
+    for word in opcode.split():
+        size = {"iz": 2 if width == 16 else 4}.get(word, _IMMEDIATES.get(word, 0))
+        if re.fullmatch(r"[0-9A-Fa-f]{2}", word):
+            parts.append(bytes.fromhex(word))
+        elif word == "/r":
+            parts.append(bytes([_NUMBERS[register] << 3 | 7]))
+        elif word.startswith("/"):
+            parts.append(bytes([int(word[1:]) << 3 | 7]))
+        elif size:
+            parts.append(size)
+        else:
+            raise ValueError(f"not an opcode: {opcode!r}")
+    return tuple(parts)
+
+
 def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, operand: int) -> bytes:
     """Return the bytes of ``OPCODE [edi]`` in 32-bit code, from the opcode column of the SDM (volume 2, 3.1.1.1).
 
@@ -294,19 +313,12 @@ def encode(opcodes: tuple[str, ...], *, width: int, lock: bool, register: str, o
     for opcode in opcodes:
         data = b""
         fits = True
-        for word in opcode.split():
-            size = {"iz": 2 if width == 16 else 4}.get(word, _IMMEDIATES.get(word, 0))
-            if re.fullmatch(r"[0-9A-Fa-f]{2}", word):
-                data += bytes.fromhex(word)
-            elif word == "/r":
-                data += bytes([_NUMBERS[register] << 3 | 7])
-            elif word.startswith("/"):
-                data += bytes([int(word[1:]) << 3 | 7])
-            elif size:
-                fits = 0 <= operand < 1 << width and -(1 << (size * 8 - 1)) <= signed < 1 << (size * 8 - 1)
-                data += operand.to_bytes(8, "little")[:size] if fits else b""
+        for part in _parts(opcode, width, register):
+            if isinstance(part, bytes):
+                data += part
             else:
-                raise ValueError(f"not an opcode: {opcode!r}")
+                fits = 0 <= operand < 1 << width and -(1 << (part * 8 - 1)) <= signed < 1 << (part * 8 - 1)
+                data += operand.to_bytes(8, "little")[:part] if fits else b""
         if fits:
             return prefixes + data
     raise ValueError(f"no opcode of {opcodes} holds {operand:#x}")

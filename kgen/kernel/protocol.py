@@ -96,7 +96,7 @@ class Line:
 
     def _int(self, name: str, base: int) -> int:
         try:
-            return int(self.text(name), base)
+            return int(self.fields[name] if name in self.fields else self.text(name), base)
         except ValueError as error:
             raise ProtocolError(f"{name} is not a number", where=f"serial line {self.sequence}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
@@ -47,8 +47,10 @@ def document(
 
 def plain(value: Any) -> Any:
     """Dataclasses become objects, enumerations their lower-case names, tuples lists."""
+    if value is None or type(value) in (str, int, bool, float):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.name if value.__class__.__name__ == "VerdictKind" else value.name.lower()
     if isinstance(value, dict) or hasattr(value, "items"):
