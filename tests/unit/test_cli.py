@@ -24,6 +24,7 @@ from kgen.platforms import qemu_kvm
 from kgen.report.compare.forms import forms as comparison_forms
 from kgen.report.formats import formats as report_formats
 from kgen.run.follow import Progress
+from kgen.spec import KernelSpec
 from kgen.verdict.model import VerdictKind
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kgen runs machines on POSIX systems")
@@ -174,12 +175,25 @@ def test_verify_refuses_before_anything_is_started(name: str, monkeypatch: pytes
     ],
 )
 def test_how_many_rounds_and_how_long_for_the_proof(
-    tmp_path: Path, words: list[str], rounds: int, seconds: int
+    tmp_path: Path, words: list[str], rounds: int, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, _, errors = invoke(*BUILD, "-o", str(tmp_path), *words)
+    asked: list[KernelSpec] = []
+
+    def stop(spec: KernelSpec) -> None:
+        asked.append(spec)
+        raise SpecError("that is all that was to be known")
+
+    monkeypatch.setattr("kgen.cli.build.build", stop)
+    assert "that is all" in invoke(*BUILD, "-o", str(tmp_path), *words)[2]
+    (spec,) = asked
+    assert (spec.rounds, spec.proof_seconds, spec.rules) == (rounds, seconds, 2)
+
+
+def test_what_was_asked_for_stands_in_the_manifest(tmp_path: Path) -> None:
+    code, _, errors = invoke(*BUILD, "-o", str(tmp_path), "--rounds", "500", "--proof-seconds", "7")
     assert code == 0, errors
     spec = json.loads((tmp_path / "manifest.json").read_text())["spec"]
-    assert (spec["rounds"], spec["proof_seconds"], spec["rules"]) == (rounds, seconds, 2)
+    assert (spec["rounds"], spec["proof_seconds"], spec["rules"]) == (500, 7, 2)
 
 
 def test_a_suite_has_a_budget_for_its_proofs(tmp_path: Path) -> None:
@@ -649,9 +663,12 @@ def test_a_line_that_assert_one_line_accepts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "gdb"])
 @pytest.mark.parametrize("words", [("ram",), ("ram", "--", "-vga", "none"), ("--rounds", "5", "-", "--rounds", "6")])
-def test_an_argument_that_no_dashes_precede_is_a_slip(tmp_path: Path, command: str, words: tuple[str, ...]) -> None:
-    run = kgen(tmp_path / "tmp", command, "--instr", "xchg", *words)
-    assert_one_line(run, 2, f"unexpected argument '{words[0] if words[0] == 'ram' else '-'}'", "go after --")
+def test_an_argument_that_no_dashes_precede_is_a_slip(command: str, words: tuple[str, ...]) -> None:
+    code, stdout, stderr = invoke(command, "--instr", "xchg", *words)
+    assert (code, stdout, len(stderr.splitlines())) == (2, "", 1), stderr
+    assert stderr.startswith("kgen: error: ")
+    assert f"unexpected argument '{words[0] if words[0] == 'ram' else '-'}'" in stderr
+    assert "go after --" in stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 
 import pytest
 from draws import draws
@@ -32,9 +33,15 @@ ATOMIC, NOT_ATOMIC, INCONCLUSIVE = VerdictKind.ATOMIC, VerdictKind.NOT_ATOMIC, V
 ERROR = VerdictKind.ERROR
 
 
+@lru_cache(maxsize=4)
+def _runs(log: bytes) -> tuple[Run, ...]:
+    """The runs of a log, which most tests ask for twice."""
+    return from_capture(log)
+
+
 def judged(log: bytes, named: Named | None = None) -> list[VerdictKind]:
     """The verdict on each run of a log, and all of it written down for people and machines."""
-    runs = from_capture(log, named)
+    runs = from_capture(log, named) if named else _runs(log)
     told = [results(run) for run in runs]
     console = Console(file=io.StringIO(), width=100)
     for run, found in zip(runs, told, strict=True):
@@ -44,7 +51,7 @@ def judged(log: bytes, named: Named | None = None) -> list[VerdictKind]:
 
 
 def only(log: bytes) -> Run:
-    (run,) = from_capture(log)
+    (run,) = _runs(log)
     return run
 
 

@@ -704,11 +704,15 @@ def test_the_usb_script_writes_to_removable_disks_only(device: str, tmp_path: Pa
 # --- the whole folder -----------------------------------------------------------------------------------------------
 
 
+#: Kernels, each built once.
+_built = cache(build)
+
+
 @pytest.fixture(scope="module")
 def kernel() -> Kernel:
     """The kernel of every kit: the case needs nothing that one of the products lacks."""
     assert {fitted(kit, SPEC)[0] for kit in KITS.values()} == {SPEC}
-    return build(SPEC)
+    return _built(SPEC)
 
 
 @pytest.mark.parametrize("kit", KITS.values(), ids=lambda kit: kit.name)
@@ -733,7 +737,8 @@ def test_the_folder_is_whole(kit: Kit, kernel: Kernel, tmp_path: Path) -> None:
     assert all((folder / name).read_bytes() == data for name, data in own.items())
 
 
-def test_the_command_writes_a_folder(tmp_path: Path) -> None:
+def test_the_command_writes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kgen.cli.kit.build", _built)
     folder = tmp_path / "a kit"
     done = CliRunner().invoke(main, ["kit", "usb", "--instr", "xchg", "-o", str(folder)], prog_name="kgen")
     assert done.exit_code == 0, done.stderr
@@ -775,7 +780,10 @@ def test_a_request_that_makes_no_sense_is_refused(arguments: list[str], words: s
         (["--suite", "full"], "of the"),
     ],
 )
-def test_a_case_that_no_log_proves_is_told(words: list[str], told: str, tmp_path: Path) -> None:
+def test_a_case_that_no_log_proves_is_told(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgen.cli.kit.build", _built)
     done = CliRunner().invoke(main, ["kit", "usb", *words, "-o", str(tmp_path)], prog_name="kgen")
     assert done.exit_code == 0, done.stderr
     assert told in done.stderr
@@ -862,5 +870,5 @@ def test_the_notes_on_xen_name_what_distributions_have() -> None:
 @pytest.mark.parametrize("cpus", [3, KITS["xen"].max_cpus])
 def test_the_largest_kernel_is_within_the_memory_that_the_notes_on_xen_save(cpus: int) -> None:
     case = Case.from_id("xchg.32.vga-text.token.cpus128" if cpus == 128 else "xchg.32.vga-text.token")
-    kernel = build(KernelSpec(case))
+    kernel = _built(KernelSpec(case))
     assert max(part.address + part.size for part in kernel.assembly.sections) < 0x100000 + 0x200000

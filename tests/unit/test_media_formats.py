@@ -186,11 +186,11 @@ def test_any_disk_is_read_back(container: DiskContainer, parts: tuple[tuple[int,
 
 
 @settings(max_examples=20, deadline=None)
-@given(parts=_PARTS, size=st.integers(1, 100_000))
+@given(parts=_PARTS, size=st.integers(1000, 6_400_000))
 def test_only_the_content_counts(parts: tuple[tuple[int, bytes], ...], size: int) -> None:
     """The same disk cut in another way, with zeros written out, is the same to every format."""
     raw = raw_of(parts)
-    other = tuple((at, raw[at : at + size * 64]) for at in range(0, DISK_BYTES, size * 64))
+    other = tuple((at, raw[at : at + size]) for at in range(0, DISK_BYTES, size))
     assert disk_from(other) == disk_from(parts)
 
 

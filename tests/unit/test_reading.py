@@ -9,12 +9,15 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from damage import damaged
+from grouped import grouped
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import NAMES, load
@@ -34,6 +37,7 @@ from kgen.verdict.model import OLD_PROOF, VerdictKind
 WORDS = ("kgen", "verify", "--instr", "xchg")
 
 
+@cache
 def written(name: str) -> str:
     run = load(name)
     seen = run.observed()
@@ -82,6 +86,11 @@ def test_one_that_is_printed_is_short() -> None:
     assert repr(suite) == f"<Run on 'qemu-tcg': RAM_BACKED: {suite.results[0]!r}, 3 more>"
 
 
+@cache
+def _read(name: str) -> tuple[read.Run, ...]:
+    return read.load(written(name).encode(), "x.json")
+
+
 def test_what_nobody_knows_what_was_asked() -> None:
     seen = load("kvm-lost").observed()
     verdict = judge(load("kvm-lost").spec, seen)
@@ -89,10 +98,9 @@ def test_what_nobody_knows_what_was_asked() -> None:
     assert (result.spec, result.case, result.suite) == (None, "", "")
 
 
-@pytest.mark.parametrize("name", sorted(formats()))
-@pytest.mark.parametrize("recording", NAMES)
+@grouped(product(sorted(formats()), NAMES))
 def test_every_form_tells_every_recording(name: str, recording: str) -> None:
-    runs = read.load(written(recording).encode(), "x.json")
+    runs = _read(recording)
     text = formats()[name].render(runs * 2)
     assert text.endswith("\n")
     assert text == formats()[name].render(runs * 2)
@@ -402,21 +410,39 @@ def test_standard_output_that_takes_nothing_is_named(words: list[str], tmp_path:
     assert (done.returncode, done.stderr) == (2, line)
 
 
-@pytest.mark.parametrize("form", [*formats(), "compare"])
+#: One process tells all forms, each to the standard output that it began with.
+_TELL_EACH = """
+import json, sys
+from kgen.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words, prog_name="kgen")
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\\0")
+    sys.stdout.buffer.flush()
+"""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_standard_output_gets_what_a_file_would_in_any_locale(
-    form: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "größe.json").write_text(written("kvm-lost"))
-    words = ["compare", "größe.json"] if form == "compare" else ["report", "--format", form]
-    command = [sys.executable, "-m", "kgen", *words, "größe.json"]
+    forms = [*(["report", "--format", form] for form in formats()), ["compare", "größe.json"]]
+    every = [[*words, "größe.json"] for words in forms]
+    command = [sys.executable, "-c", _TELL_EACH, json.dumps(every)]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=False)
-    # what the file holds does not depend on the process
-    assert CliRunner().invoke(main, [*words, "größe.json", "-o", "file"], prog_name="kgen").exit_code == 0
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == (tmp_path / "file").read_bytes()
+    told = done.stdout.split(b"\0")
+    assert (len(told), told.pop()) == (len(every) + 1, b"")
+    for words, text in zip(every, told, strict=True):
+        # what the file holds does not depend on the process
+        assert CliRunner().invoke(main, [*words, "-o", "file"], prog_name="kgen").exit_code == 0
+        assert text == (tmp_path / "file").read_bytes(), words
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that closes what a program begins with")
