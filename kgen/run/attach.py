@@ -23,6 +23,7 @@ from kgen.machine.gdb import GdbSession, Unreachable
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
 from kgen.spec import KernelSpec
+from kgen.spec.kernel_spec import OLD_RULES
 from kgen.toolchain.elf_reader import LoadedElf
 
 #: How many words one command reads through QEMU's monitor.
@@ -140,8 +141,12 @@ class _Held:
 
 
 def _foreign(kernel: LoadedElf, spec: KernelSpec) -> list[str]:
-    """Return a sentence where an ELF of this version of kgen differs from what this kgen builds."""
-    if _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
+    """Return a sentence where an ELF of this version of kgen differs from what this kgen builds.
+
+    A kernel with the rules of an older kgen is read, and cannot be built: there is nothing to compare it with. It is
+    never proof of ATOMIC.
+    """
+    if spec.rules == OLD_RULES or _version(kernel) != __version__ or build(spec).elf.build_id == kernel.build_id:
         return []
     return ["the ELF is not what this kgen builds: it was changed after it was built, or built from other sources"]
 

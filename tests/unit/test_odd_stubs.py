@@ -4,6 +4,7 @@ A stub without a machine (../shared/cases/fakestub.py) serves the memory that a 
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import socket
@@ -18,9 +19,14 @@ import pytest
 from click.testing import CliRunner
 from test_judge_memory import Machine, machine
 
+from kgen.build import build
 from kgen.cli import main
+from kgen.errors import AsmError
 from kgen.machine.gdb import without_packets
 from kgen.machine.gdb_registers import CORE_BYTES, description
+from kgen.spec import KernelSpec
+from kgen.spec.kernel_spec import OLD_RULES
+from kgen.toolchain.elf_reader import read
 
 STUB = Path(__file__).resolve().parents[3] / "shared" / "cases" / "fakestub.py"
 #: Of all that the protocol allows, together. One by one, for which gdb takes a minute, it is for the soak.
@@ -78,6 +84,73 @@ def test_a_stub_that_is_not_qemu_s(bad: Machine, tmp_path: Path, options: tuple[
         found = f"\nNOT_ATOMIC: {lost} lost, {duplicate} duplicate in 1000 rounds of xchg.32 on vga-text\n"
         assert found in inspected.output
         assert not re.search(r"[0-9a-f]{64}", inspected.output)
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> tuple[Path, bytearray]:
+    """The ELF of a kernel that an older kgen built, and the memory that it left; this kgen cannot build it."""
+    elf, memory = (STUB.parent / name for name in ("kernel-bad.elf", "memory-bad.raw.xz"))
+    if not elf.is_file() or not memory.is_file():
+        pytest.skip("there is no ../shared/cases/kernel-bad.elf with its memory")
+    data = elf.read_bytes()
+    spec = KernelSpec.from_json(read(data).spec_json)
+    assert spec.rules == OLD_RULES
+    with pytest.raises(AsmError):
+        build(spec)
+    copy = tmp_path / "kernel.elf"
+    copy.write_bytes(data)
+    return copy, bytearray(lzma.decompress(memory.read_bytes()))
+
+
+_OLDER = "\nNOT_ATOMIC: 89 lost, 4 duplicate in 1000 rounds of xchg.32 on vga-text\n"
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="there is no gdb")
+@pytest.mark.parametrize("options", [(), ("--rle", "--short", "256")], ids=" ".join)
+def test_a_kernel_of_an_older_kgen_is_read_and_judged(
+    older: tuple[Path, bytearray], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    elf, content = older
+    memory, result = tmp_path / "memory.raw", tmp_path / "result.json"
+    memory.write_bytes(content)
+    with stub(memory, options) as address:
+        watched = CliRunner().invoke(main, ["watch", address, str(elf)])
+        assert watched.exit_code == 0, watched.output
+        assert "violations 93 (lost 89 duplicate 4)" in watched.output
+        inspected = CliRunner().invoke(main, ["inspect", str(elf), address, "--json", str(result)])
+    assert inspected.exit_code == 3, inspected.output
+    assert _OLDER in inspected.output
+    reported = CliRunner().invoke(main, ["report", str(result)])
+    assert reported.exit_code == 0, reported.output
+    assert _OLDER in reported.output
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="there is no gdb")
+@pytest.mark.parametrize(
+    ("file", "code", "why"),
+    [
+        ("memory", 9, "\nERROR: the guest's .text is not what was built"),
+        ("ELF", 2, "was altered after it was built: its build id does not match"),
+    ],
+)
+def test_a_kernel_of_an_older_kgen_that_was_changed_is_no_evidence(
+    older: tuple[Path, bytearray], tmp_path: Path, file: str, code: int, why: str
+) -> None:
+    """That it cannot be built again takes no other check away. MOV is put in place of its exchange."""
+    elf, content = older
+    data = bytearray(elf.read_bytes())
+    changed = {"memory": content, "ELF": data}[file]
+    exchange = read(bytes(data)).symbols["exchange_xchg_32"]
+    bytes_there = bytes(content[exchange : exchange + 64])
+    at = changed.index(bytes_there) + bytes_there.index(b"\x87\x07")
+    changed[at] = 0x89
+    memory = tmp_path / "memory.raw"
+    memory.write_bytes(content)
+    elf.write_bytes(data)
+    with stub(memory, ()) as address:
+        inspected = CliRunner().invoke(main, ["inspect", str(elf), address])
+    assert inspected.exit_code == code, inspected.output
+    assert why in inspected.output
 
 
 @pytest.mark.parametrize("size", [CORE_BYTES, 560, 608, 1048])
