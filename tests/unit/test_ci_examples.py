@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from recordings import load, signed
 
 from kgen.cli import main
@@ -22,6 +23,7 @@ from kgen.report.compare.forms import forms
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 JOBS = sorted((EXAMPLES / "lava").glob("*.yaml"))
 WORKFLOW = (EXAMPLES / "github-actions" / "kgen.yml").read_text(encoding="utf-8")
+PIPELINE = (EXAMPLES / "gitlab-ci" / "kgen.yml").read_text(encoding="utf-8")
 
 
 def _monitor(job: Path) -> Mapping[str, str]:
@@ -116,11 +118,13 @@ def test_the_jobs_share_one_monitor() -> None:
 
 
 def _words(line: str) -> list[str]:
-    return re.split(r" (?:>>|\|\|) ", line.strip())[0].replace('"', "").split()
+    return re.split(r" (?:>>|\|\|) ", line.strip().removeprefix("- "))[0].replace('"', "").split()
 
 
 def test_every_command_in_the_examples_parses() -> None:
-    lines = [_words(line) for line in WORKFLOW.splitlines() if line.strip().startswith("kgen ")]
+    steps = [*WORKFLOW.splitlines(), *PIPELINE.splitlines()]
+    lines = [_words(line) for line in steps if line.strip().removeprefix("- ").startswith("kgen ")]
+    assert len([words for words in lines if words[1] == "compare"]) == 5
     for path in EXAMPLES.rglob("*.yaml"):
         lines += [
             line.split() for line in re.findall(r"# Before: (kgen build [^,\n]*)", path.read_text(encoding="utf-8"))
@@ -134,9 +138,23 @@ def test_every_command_in_the_examples_parses() -> None:
             assert context.params["name"] in forms()
 
 
-def test_the_workflow_asks_platforms_that_there_are() -> None:
-    (names,) = re.findall(r"platform: \[(.*)\]", WORKFLOW)
+@pytest.mark.parametrize("text", [WORKFLOW, PIPELINE], ids=["GitHub", "GitLab"])
+def test_the_platforms_of_the_examples_are_known(text: str) -> None:
+    (names,) = re.findall(r"platform: \[(.*)\]", text, re.IGNORECASE)
     assert set(names.split(", ")) <= set(platforms())
+
+
+def test_the_pipeline_keeps_what_its_steps_write() -> None:
+    """Files that no step writes would be missing from the job's page without a word."""
+    job = yaml.safe_load(PIPELINE)["kgen"]
+    steps = "\n".join(job["script"])
+    written = set(re.findall(r"(?:-o|--json) (\S+)", steps))
+    reports = job["artifacts"]["reports"]
+    assert written == {*job["artifacts"]["paths"], *reports.values()}
+    assert f"--format junit -o {reports['junit']}" in steps
+    assert f"--format gitlab -o {reports['codequality']}" in steps
+    # the verdict of the comparison is the job's: no step after it, and nothing that hides its exit code
+    assert job["script"][-1] == 'kgen compare result.json --baseline "$BASELINE"'
 
 
 def test_the_strategy_knows_the_last_line() -> None:

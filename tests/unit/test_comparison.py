@@ -438,6 +438,43 @@ def test_annotations() -> None:
     assert [line.split(" ")[0] for line in shown(only, "github").splitlines()] == ["::warning", "::notice"]
 
 
+def findings(found: Comparison) -> list[dict[str, Any]]:
+    """A Code Quality report, with the fields that GitLab demands."""
+    read = json.loads(shown(found, "gitlab"))
+    for each in read:
+        assert set(each) == {"description", "check_name", "fingerprint", "severity", "location"}
+        assert each["severity"] in ("info", "minor", "major", "critical", "blocker")
+        assert each["location"]["lines"]["begin"] == 1
+        assert not each["location"]["path"].startswith(("./", "/"))
+    assert len({each["fingerprint"] for each in read}) == len(read)
+    assert isinstance(read, list)
+    return read
+
+
+def test_findings_of_a_merge_request() -> None:
+    found = findings(_three())
+    # what is new or better is no degradation, and GitLab would call it one
+    assert [each["check_name"] for each in found] == ["kgen-worse", "kgen-vanished", "kgen-unproven"]
+    assert {each["severity"] for each in found} == {"critical"}
+    assert {each["location"]["path"] for each in found} == {_three().columns[0].where}
+    start = "worse: xchg.32.vga-text.token in patched: was ATOMIC, is NOT_ATOMIC (NOT_ATOMIC: 1 torn in 4480 rounds"
+    assert found[0]["description"].startswith(start)
+    assert found == findings(_three())
+
+
+def test_findings_by_what_fails() -> None:
+    good, bad = run("tcg-atomic"), run("kvm-lost")
+    assert [each["severity"] for each in findings(compare((good, bad)))] == ["major"]
+    assert findings(compare((good, replace(good, where="again.json")))) == []
+    assert findings(compare((bad, good))) == []
+    (better,) = findings(compare((bad, good), (Difference.BETTER,)))
+    assert (better["check_name"], better["severity"]) == ("kgen-better", "critical")
+    # of two jobs that each have their baseline
+    (one,), (other,) = (findings(compare((replace(good, where=f"./known/{n}.json"), bad))) for n in (1, 2))
+    assert one["location"]["path"] == "known/1.json"
+    assert one["fingerprint"] != other["fingerprint"]
+
+
 def test_a_long_list_is_cut_and_says_so() -> None:
     names = [f"{number}.json" for number in range(12)]
     found = compare([run("tcg-suite"), *(replace(run("kvm-suite"), where=name) for name in names)], FATAL)
@@ -523,7 +560,10 @@ def test_exit_codes(files: Path, monkeypatch: pytest.MonkeyPatch, words: str, co
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worst", "unknown difference 'worst'; did you mean worse?"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on worse,", "unknown difference ''; known: better, changed"),
         ("kvm-lost.json --baseline tcg-atomic.json --fail-on same", "unknown difference 'same'"),
-        ("kvm-lost.json tcg-atomic.json --format xml", "unknown format 'xml'; known: github, json, markdown, text"),
+        (
+            "kvm-lost.json tcg-atomic.json --format xml",
+            "unknown format 'xml'; known: github, gitlab, json, markdown, text",
+        ),
         ("kvm-lost.json --baseline two.json", "two.json: holds 2 runs; a baseline is one run"),
         ("kvm-lost.json bad.json", "bad.json: is no result of kgen"),
         ("kvm-lost.json none.json", "none.json: No such file"),
