@@ -11,9 +11,11 @@ import click
 from rich.console import Console
 
 from kgen.cli._errors import say_error
+from kgen.cli._late import late
 from kgen.cli._options import GroupedCommand, exit_codes_option, invocation, json_option, option
 from kgen.files import STDOUT, check_writable, read_bytes
 from kgen.offline.inputs import open_dump, read_log
+from kgen.offline.progress import Tell
 from kgen.offline.result_code import decode, rebuild
 from kgen.offline.runs import Named, Run, from_capture, from_dump, from_elf, from_manifest, of_code, results
 from kgen.report.results.model import Run as ResultRun
@@ -73,10 +75,14 @@ def COMMAND(
     given = _Given(log, memory, code, elf, manifest)
     _check(context, given)
     check_writable(json_file, log, memory, elf, manifest)
-    runs = _runs(given)
+    with late(Console(stderr=True, highlight=False)) as tell:
+        runs = _runs(given, tell)
+        judged: list[ResultRun] = []
+        for run in runs:
+            tell("judging runs", len(judged), len(runs))
+            judged.append(results(run, invocation(context)))
     # Output for programs must not be mixed with output for people.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
-    judged = [results(run, invocation(context)) for run in runs]
     if len(judged) == 1 and judged[0].spec is None and judged[0].kind is VerdictKind.ERROR:
         # nothing was judged: the cause is reported like any other error
         say_error(judged[0].verdict.reason)
@@ -115,7 +121,7 @@ def _check(context: click.Context, given: _Given) -> None:
         raise click.UsageError("--elf and --manifest both name the kernel; choose one", context)
 
 
-def _runs(given: _Given) -> tuple[Run, ...]:
+def _runs(given: _Given, tell: Tell) -> tuple[Run, ...]:
     """Return what is to be judged.
 
     Raises SpecError for a file that cannot be read or is no log, and for an ELF that is not kgen's; ProtocolError for
@@ -126,7 +132,7 @@ def _runs(given: _Given) -> tuple[Run, ...]:
     named = _named(given)
     runs: tuple[Run, ...] = ()
     if given.log is not None:
-        runs = from_capture(read_log(given.log), named)
+        runs = from_capture(read_log(given.log), named, tell)
     if given.memory is not None:
         with open_dump(given.memory) as file:
             # the memory is of the log's last run

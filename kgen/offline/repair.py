@@ -16,6 +16,7 @@ from itertools import pairwise, takewhile
 
 from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line, parse_row
 from kgen.offline.escapes import DECODERS, Decoder
+from kgen.offline.progress import Tell, untold
 from kgen.wording import quoted
 
 #: The most pieces into which a terminal or a mailer may have broken a line of the guest.
@@ -27,6 +28,8 @@ MAX_FAILURES = 500
 #: The most whole lines that may have come into the middle of one of the guest's.
 MAX_INSERTED = 3
 _SHOWN = 40
+#: After so many lines it is reported how far the reading has come.
+_TOLD_EVERY = 1000
 
 _BEGUN = re.compile(LINE_PREFIX + r"(?:0|[1-9][0-9]{0,9})(?: [a-z]+(?:[ =]|$)|[ =]?$)")
 _BEGINS = re.compile(LINE_PREFIX + r"[0-9]")
@@ -72,11 +75,11 @@ class _Counts:
     decoded: dict[str, int] = field(default_factory=dict)
 
 
-def restored(lines: Sequence[str], notes: list[str]) -> list[str]:
+def restored(lines: Sequence[str], notes: list[str], tell: Tell = untold) -> list[str]:
     """Return the lines, the guest's as it printed them as far as checksums prove it. Each kind of repair adds a
     sentence to ``notes``. Lines that need no repair are returned as they are."""
     counts = _Counts()
-    items = list(_items(lines, counts))
+    items = list(_items(lines, counts, tell))
     if not counts.natives:
         return _without_front(lines, notes)
     made = [line for region in _regions(items) for line in _settled(region)]
@@ -102,15 +105,17 @@ def _sentences(counts: _Counts) -> Iterator[str]:
         yield f"{counts.joined} lines stood after another one and were separated"
 
 
-# --- native lines, which their own checksums prove
-# --------------------------------------------------------------------------
+# --- native lines, which their own checksums prove ------------------------------------------------------------------
 
 
-def _items(lines: Sequence[str], counts: _Counts) -> Iterator[_Native | str]:
+def _items(lines: Sequence[str], counts: _Counts, tell: Tell) -> Iterator[_Native | str]:
     """Yield the native lines that were found and all other lines as they are, in order."""
     search = _Search(counts)
-    at = 0
+    at = due = 0
     while at < len(lines):
+        if at >= due:
+            tell("reading lines", at, len(lines))
+            due = at + _TOLD_EVERY
         line = lines[at]
         if LINE_PREFIX not in line:
             yield line

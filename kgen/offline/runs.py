@@ -23,6 +23,7 @@ from kgen.evidence.records import Record
 from kgen.kernel.plan import phases
 from kgen.kernel.protocol import LINE_PREFIX, Log, is_foreign, lines_of, parse_line, parse_log
 from kgen.offline import file_kind, loader_messages, memory_dump, original_table, serial_log
+from kgen.offline.progress import Tell, untold
 from kgen.report.results.model import Run as ResultRun
 from kgen.report.results.model import run_of_one_boot
 from kgen.spec import Case
@@ -116,20 +117,24 @@ def from_manifest(data: bytes, name: str) -> Named:
 # --- from a log ----------------------------------------------------------------------------------------------------
 
 
-def from_capture(data: bytes, named: Named | None = None) -> tuple[Run, ...]:
-    """Return the runs in a log, in order. Where nothing in it is a kernel's, return one run that says why. Never
-    raises."""
-    cleaned = serial_log.clean(data)
+def from_capture(data: bytes, named: Named | None = None, tell: Tell = untold) -> tuple[Run, ...]:
+    """Return the runs in a log, in order. Where nothing in it is a kernel's, return one run that says why. ``tell`` is
+    called now and then with the progress. Never raises."""
+    tell("reading lines", 0, 0)
+    cleaned = serial_log.clean(data, tell)
+    tell("looking for runs", 0, 0)
     pieces = _with_broken_joined(serial_log.split(cleaned.text))
     if not pieces or len(pieces) > MAX_RUNS:
         why = _too_many(len(pieces)) if pieces else _nothing(data, cleaned.text)
         verdict = Verdict(VerdictKind.ERROR, why)
         return (Run("", None, _seen(None, data.decode("latin-1")), verdict, cleaned.notes),)
     whole = data.decode("latin-1") if len(pieces) == 1 else None
-    runs = [
-        _broken(piece if whole is None else whole) if broken else _run(piece, piece if whole is None else whole, named)
-        for piece, broken in pieces
-    ]
+    runs: list[Run] = []
+    for piece, broken in pieces:
+        # of a single one it is unknown how far it is read
+        tell("reading runs", len(runs), len(pieces) if len(pieces) > 1 else 0)
+        shown = piece if whole is None else whole
+        runs.append(_broken(shown) if broken else _run(piece, shown, named))
     of = f" of {len(runs)}" if len(runs) > 1 else ""
     return tuple(
         replace(run, where=f"run {number}{of}" if of else "", notes=run.notes + cleaned.notes)

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from kgen.kernel.protocol import LINE_PREFIX, TABLE_HEADER, is_guest_line, parse_line, parse_row
 from kgen.offline import containers, repair
+from kgen.offline.progress import Tell, untold
 
 #: More foreign characters than this after a closing line are reported.
 _MUCH = 1024
@@ -45,7 +46,7 @@ class Capture:
     notes: tuple[str, ...]
 
 
-def clean(data: bytes) -> Capture:
+def clean(data: bytes, tell: Tell = untold) -> Capture:
     """Undo what terminals and capture tools do to a log. Never raises.
 
     Undone are UTF-16 and a byte order mark, escape sequences, other control characters, line ends of every kind, blank
@@ -60,7 +61,7 @@ def clean(data: bytes) -> Capture:
     text = _LINE_ENDS.sub("\n", text) if "\n" in text else text.replace("\r", "\n")
     lines = [line for line in (each.rstrip(" \t") for each in text.split("\n")) if line]
     if LINE_PREFIX in text or "counts:" in text:
-        lines = [_tabbed(line) for line in repair.restored(lines, notes)]
+        lines = [_tabbed(line) for line in repair.restored(lines, notes, tell)]
     cleaned = "\n".join(lines)
     end = max((match.end() for match in _END.finditer(cleaned)), default=len(cleaned))
     behind = len(cleaned) - end
