@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from kgen.errors import MachineError, MachineStuck
 from kgen.host.process import END_SECONDS
 from kgen.machine import qemu_words
+from kgen.wording import plural
 
 #: Lines kept for the message of a stage that failed.
 LAST_LINES = 40
@@ -21,10 +22,14 @@ SHOWN_LINES = 3
 ASK_SECONDS = 0.1
 #: The seconds between the newlines that are sent while it boots: a port that is not read yet holds few bytes.
 NUDGE_SECONDS = 1.0
+#: How long a lab that is not waited for may take to accept a command, in seconds.
+OFF_SECONDS = 5.0
 
 #: What Linux logs when one of its CPUs did not schedule for 20 s (kernel/watchdog.c).
 _STUCK = "BUG: soft lockup"
 
+#: How many times 64 KiB are read at a time.
+_READS = 64
 _OURS = "kgen-lab: "
 #: A record of /dev/kmsg: priority, sequence number, microseconds, flags; then the message.
 _KMSG = re.compile(r"\d+,\d+,\d+,[^;]*;(.*)")
@@ -47,6 +52,8 @@ class Console:
         self._line = line
         self._died = died
         self._rest = b""
+        #: The deadline that was over when lines were last waited for.
+        self._overdue: float | None = None
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._said: list[str] = []
         self._problems: list[str] = []
@@ -78,19 +85,19 @@ class Console:
     def send_file(self, name: str, data: bytes, timeout: float) -> None:
         """Put a file into /job. Raises MachineError."""
         stage = f"sending {name} to the lab"
-        self._await_silence()
-        self._send(f"file {name} {len(data)}\n".encode(), stage)
+        until = time.monotonic() + timeout
+        self._await_silence(until)
         # The shell reads its line byte by byte. Bytes that follow at once are not lost: they wait in the port's
         # buffers.
-        self._send(data, stage, timeout)
-        self._await(f"took {name}", stage, timeout)
+        self._send(f"file {name} {len(data)}\n".encode() + data, until, stage, timeout)
+        self._await(f"took {name}", until, stage, timeout)
 
     def run(self, command: str, started: Callable[[], bool], timeout: float) -> None:
         """Start a program and return when ``started`` is true. Raises MachineError, also where the program ends
         before."""
         stage = "starting QEMU in the lab"
-        self._send(f"run {command}\n".encode(), stage)
         until = time.monotonic() + timeout
+        self._send(f"run {command}\n".encode(), until, stage, timeout)
         while not started():
             if self.ended is not None:
                 raise MachineError(f"{stage}: it {self.ended}", where="the lab")
@@ -102,7 +109,7 @@ class Console:
 
     def trace_off(self) -> None:
         """Stop the recording. Do not wait for the lab."""
-        self._send(b"trace off\n", "tracing")
+        self._send(b"trace off\n", time.monotonic() + OFF_SECONDS, "tracing", OFF_SECONDS)
 
     def trace_read(self, regex: str, timeout: float) -> tuple[str, ...]:
         """Return the recorded lines that contain ``regex`` (POSIX, extended), () where there are none or the lab does
@@ -111,9 +118,12 @@ class Console:
         return self._trace(f"trace read {regex}", "read", timeout) or ()
 
     def poll(self) -> None:
-        """Read what has arrived, without waiting."""
+        """Read what has arrived, without waiting; not more than what a line holds, because a lab may send faster than
+        that."""
         with contextlib.suppress(BlockingIOError, InterruptedError):
-            while not self.eof:
+            for _ in range(_READS):
+                if self.eof:
+                    break
                 try:
                     data = self._line.recv(65536)
                 except ConnectionError:
@@ -157,15 +167,14 @@ class Console:
                 return True
         return False
 
-    def _await(self, text: str, stage: str, timeout: float) -> None:
-        until = time.monotonic() + timeout
+    def _await(self, text: str, until: float, stage: str, timeout: float) -> None:
         while not self._take(text):
             self._wait(until, until, stage, timeout)
 
-    def _await_silence(self) -> None:
-        """Read until the lab is silent and drop its answers: those to repeated questions must not reach the next
-        stage."""
-        while select.select([self._line], [], [], ASK_SECONDS)[0] and not self.eof:
+    def _await_silence(self, until: float) -> None:
+        """Read until the lab is silent, at most until then, and drop its answers: those to repeated questions must not
+        reach the next stage."""
+        while time.monotonic() < until and select.select([self._line], [], [], ASK_SECONDS)[0] and not self.eof:
             self.poll()
         self._heard.clear()
 
@@ -175,7 +184,7 @@ class Console:
         lines: list[str] = []
         until = time.monotonic() + timeout
         with contextlib.suppress(MachineError):
-            self._send(command.encode() + b"\n", "tracing")
+            self._send(command.encode() + b"\n", until, "tracing", timeout)
             while True:
                 self._wait(until, until, "tracing", timeout)
                 while self._heard:
@@ -188,9 +197,15 @@ class Console:
         return None
 
     def _wait(self, wake: float, until: float, stage: str, timeout: float) -> None:
-        """Wait for lines until ``wake``. Raises MachineError when the lab has ended or ``until`` is over."""
+        """Wait for lines until ``wake``. Raises MachineError when the lab has ended or ``until`` is over.
+
+        What has arrived is read once even after the deadline, because this process may have been delayed. Lines that
+        the caller does not wait for do not put the deadline off any further.
+        """
+        late = time.monotonic() >= until
+        last, self._overdue = late and self._overdue == until, until if late else None
         self.poll()
-        if self._heard or self.ended is not None:
+        if not last and (self._heard or self.ended is not None):
             return
         left = wake - time.monotonic()
         if left > 0 and not self.eof:
@@ -199,12 +214,15 @@ class Console:
         reason = self._died(END_SECONDS if self.eof else 0.0)
         if reason or self.eof:
             raise MachineError(f"{stage}: {reason or 'the outer machine hung up'}{self._tail()}", where="the lab")
-        if time.monotonic() >= until and not self._heard:
+        if last or (time.monotonic() >= until and not self._heard):
             raise MachineError(f"{stage}: no answer within {timeout:g} s{self._tail()}", where="the lab")
 
-    def _send(self, data: bytes, stage: str, timeout: float = 5.0) -> None:
-        """Send all bytes and read meanwhile: a lab whose output is blocked reads no input."""
-        until = time.monotonic() + timeout
+    def _send(self, data: bytes, until: float, stage: str, timeout: float) -> None:
+        """Send all bytes and read meanwhile: a lab whose output is blocked reads no input.
+
+        The stage has one deadline, ``until``, for what it sends and for the answer: a port that is not read yet is full
+        of the newlines of the boot, and takes nothing before they are read. Raises MachineError.
+        """
         view = memoryview(data)
         while view:
             _, writable, _ = select.select([], [self._line], [], 0.05)
@@ -218,7 +236,8 @@ class Console:
                 raise MachineError(f"{stage}: {reason}{self._tail()}", where="the lab") from error
             view = view[sent:]
             if view and time.monotonic() > until:
-                raise MachineError(f"{stage}: it took no byte for {timeout:g} s{self._tail()}", where="the lab")
+                took = f"it took {len(data) - len(view)} of {plural(len(data), 'byte')} within {timeout:g} s"
+                raise MachineError(f"{stage}: {took}{self._tail()}", where="the lab")
 
     def _tail(self) -> str:
         """Return the lab's last lines, for a message."""

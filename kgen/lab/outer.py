@@ -41,7 +41,6 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
 
     ``restore`` starts from the lab's saved state; the rest must be the same.
     """
-    # One CPU: with more, stalls of the inner Linux and triple faults of its CPUs were seen.
     parts = [qemu or BINARY, *_MACHINE]
     parts += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     parts += ["-kernel", str(lab.kernel), "-initrd", str(lab.initramfs), "-append", _CMDLINE]

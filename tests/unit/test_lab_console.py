@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -120,8 +122,89 @@ def test_a_file_arrives_whole(ends: tuple[Console, Other]) -> None:
 
 def test_a_lab_that_takes_no_bytes(ends: tuple[Console, Other]) -> None:
     console, _ = ends
-    with pytest.raises(MachineError, match=r"sending kernel.elf to the lab: it took no byte for 0.3 s"):
+    took = r"it took \d+ of 16777241 bytes within 0.3 s; it has printed nothing"
+    with pytest.raises(MachineError, match=f"sending kernel.elf to the lab: {took}"):
         console.send_file("kernel.elf", bytes(1 << 24), SOON)
+
+
+def filled(ours: socket.socket) -> None:
+    """Put newlines into a line that nobody reads, as a boot does, until it takes none."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(b"\n")
+
+
+def test_a_console_that_is_read_late_boots(ends: tuple[Console, Other], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newlines of a long boot fill the line; that is no failure before the deadline, nor for the first command."""
+    console, other = ends
+    monkeypatch.setattr("kgen.lab.console.NUDGE_SECONDS", 0.0)
+    filled(console._line)
+    reading = threading.Event()
+
+    def lab() -> None:
+        reading.wait(LONG)
+        other.say("kgen-lab: ready")
+        while other.file.readline() == b"\n":
+            pass
+        other.say("kgen-lab: took kernel.elf")
+
+    thread = beside(lab)
+    threading.Timer(3 * SOON, reading.set).start()
+    console.await_ready(LONG)
+    # the newlines are still in the line when the first command follows
+    filled(console._line)
+    console.send_file("kernel.elf", b"\x7fELF\n", LONG)
+    thread.join(LONG)
+
+
+def test_a_full_line_does_not_end_the_boot_before_its_deadline(
+    ends: tuple[Console, Other], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, _ = ends
+    monkeypatch.setattr("kgen.lab.console.NUDGE_SECONDS", 0.0)
+    filled(console._line)
+    began = time.monotonic()
+    with pytest.raises(MachineError, match=r"booting the lab's Linux: no answer within 0.3 s"):
+        console.await_ready(SOON)
+    assert time.monotonic() - began >= SOON
+
+
+@pytest.mark.parametrize("stage", ["boot", "file", "run", "trace"])
+def test_a_lab_that_talks_without_an_end_does_not_put_the_deadline_off(ends: tuple[Console, Other], stage: str) -> None:
+    """Neither do answers to other questions."""
+    console, other = ends
+    stop = threading.Event()
+
+    def lab() -> None:
+        with contextlib.suppress(OSError):
+            while not stop.is_set():
+                other.say("kgen-lab: another answer")
+
+    thread = beside(lab)
+    began = time.monotonic()
+    try:
+        if stage == "trace":
+            assert console.trace_read("gpa", SOON) == ()
+        else:
+            asked: dict[str, Callable[[], object]] = {
+                "boot": lambda: console.await_ready(SOON),
+                "file": lambda: console.send_file("kernel.elf", b"", SOON),
+                "run": lambda: console.run("qemu", lambda: False, SOON),
+            }
+            with pytest.raises(MachineError, match=r"within 0.3 s; its last lines|within 0.3 s; it has printed"):
+                asked[stage]()
+    finally:
+        stop.set()
+        console.close()
+        thread.join(LONG)
+    assert time.monotonic() - began < LONG
+
+
+def test_an_answer_that_came_in_time_counts_where_we_were_delayed(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    other.say("kgen-lab: ready")
+    time.sleep(0.05)
+    console.await_ready(0.0)
 
 
 def test_a_program_that_starts(ends: tuple[Console, Other]) -> None:
