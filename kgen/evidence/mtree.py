@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from kgen.wording import one_line, quoted
+
 Kind = Literal["io", "ram", "rom", "hole", "unknown"]
 
 #: The command for QEMU's monitor.
@@ -80,7 +82,13 @@ class _View:
     regions: tuple[_Region, ...]
     #: Whether its end was seen. Only then is an absent region a hole.
     complete: bool
-    garbled: bool
+    #: The first line that is not understood, or where the order is not, "" where there is none.
+    strange: str
+
+    @property
+    def garbled(self) -> bool:
+        """Return whether a line is not understood."""
+        return bool(self.strange)
 
 
 def ask(monitor: Callable[[str], str], start: int, length: int, *, cpus: int) -> PathEvidence:
@@ -105,7 +113,7 @@ def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> Pa
     views = [view for view in _views(text) if view.cpus]
     seen = [cpu for view in views for cpu in view.cpus]
     if not views:
-        return _unknown("no view of a CPU's own memory")
+        return _unknown(_unread(text))
     if len(seen) != len(set(seen)):
         return _unknown("a CPU has two views")
     # The machine may have more CPUs than the case, but a missing number means that text is missing.
@@ -120,7 +128,7 @@ def attest(text: str, start: int, length: int, *, cpus: int | None = None) -> Pa
 def _look_up(view: _View, first: int, last: int) -> PathEvidence:
     """Return what one view has in first..last."""
     if view.garbled:
-        return _unknown("a line of the view is not understood", view.title)
+        return _unknown(f"a line of the view is not understood: {one_line(quoted(view.strange.strip()))!r}", view.title)
     if not view.complete and not any(region.first > last for region in view.regions):
         # Regions are in address order: once one lies beyond the range, nothing about the range is missing.
         return _unknown("the view ends early", view.title)
@@ -134,6 +142,15 @@ def _look_up(view: _View, first: int, last: int) -> PathEvidence:
     if covered != last - first + 1 or len(kinds) != 1:
         return PathEvidence("unknown", region, line, view.title)
     return PathEvidence(kinds.pop(), region, line, view.title)
+
+
+def _unread(text: str) -> str:
+    """Return why no view of a CPU is in a text: this QEMU writes them in another form, or prints none."""
+    views = _views(text)
+    strange = [view.strange for view in views if view.garbled] if views else text.split("\n")[:1]
+    if strange and strange[0].strip():
+        return f"QEMU's answer to '{COMMAND}' has an unknown form: {one_line(quoted(strange[0].strip()))!r}"
+    return "no view of a CPU's own memory"
 
 
 def _unknown(why: str, view: str = "") -> PathEvidence:
@@ -153,7 +170,7 @@ def _view(lines: list[str]) -> _View:
     body = lines[1 : lines.index("")] if complete else lines[1:]
     spaces: list[str] = []
     regions: list[_Region] = []
-    garbled = False
+    strange = ""
     for line in body:
         space = _SPACE.fullmatch(line)
         region = _REGION.fullmatch(line)
@@ -162,9 +179,11 @@ def _view(lines: list[str]) -> _View:
         elif region:
             kind = _KINDS.get(region["type"], "unknown")
             first, last = int(region["first"], 16), int(region["last"], 16)
-            garbled |= last < first or bool(regions and regions[-1].last >= first)
+            if last < first or (regions and regions[-1].last >= first):
+                strange = strange or line
             regions.append(_Region(first, last, kind, region["name"], line.strip()))
         elif not line.startswith(" Root memory region: ") and line != "  No rendered FlatView":
-            garbled = True
+            # a blank line has ended the body
+            strange = strange or line
     numbers = [int(match["cpu"]) for match in map(_CPU_SPACE.fullmatch, spaces) if match]
-    return _View(f"{lines[0]}: {', '.join(spaces)}", frozenset(numbers), tuple(regions), complete, garbled)
+    return _View(f"{lines[0]}: {', '.join(spaces)}", frozenset(numbers), tuple(regions), complete, strange)
