@@ -15,6 +15,7 @@ from kgen.evidence import mtree
 from kgen.evidence.mtree import PathEvidence
 from kgen.gdbside.image import Image, load
 from kgen.gdbside.snapshot import NotBegun, Snapshot, take
+from kgen.machine.qemu_words import stopped_by
 from kgen.machine.registers import CpuRegisters
 
 _CPU = re.compile(r"CPU\s?#(\d+)")
@@ -210,7 +211,7 @@ def attest(address: int, length: int) -> PathEvidence:
 
 def is_given_up() -> bool:
     """Return whether the emulator has given up the machine: it would never run again, and so never stop."""
-    return "internal-error" in monitor("info status")
+    return stopped_by(monitor("info status")) == "internal-error"
 
 
 def must_be_able_to_go() -> None:

@@ -20,6 +20,7 @@ from kgen.kernel.protocol import parse_log
 from kgen.machine import greeting
 from kgen.machine.foreign import ask_control, kernel_of, left_in_order, monitor_of, must_be_an_address, status_of
 from kgen.machine.gdb import GdbSession, Unreachable
+from kgen.machine.qemu_words import FOR_EVER
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN
 from kgen.spec import KernelSpec
@@ -62,7 +63,7 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
     with ExitStack() as stack:
         gather = stack.enter_context(gathering("", wanted.gdb))
         control, found = ask_control(stack, wanted.qmp)
-        resume = wanted.after == "resume" or (wanted.after == "found" and found == "running")
+        resume = _is_to_run(wanted.after, found)
         session = stack.enter_context(GdbSession.start(wanted.gdb))
         left = _in_words(wanted, found, resume)
         held = _Held(session, resume, f"the machine was left {left}")
@@ -87,6 +88,11 @@ def attach(elf: bytes, name: str, wanted: Attachment) -> tuple[KernelSpec, Obser
         environment=about,
     )
     return spec, observation, left
+
+
+def _is_to_run(after: Literal["found", "resume", "stop"], found: str) -> bool:
+    """Return whether to let the machine run afterwards. One that only a reset could let run stays as it is."""
+    return found == "running" if after == "found" else after == "resume" and found not in FOR_EVER
 
 
 def _in_words(wanted: Attachment, found: str, resume: bool) -> str:

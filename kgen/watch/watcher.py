@@ -17,6 +17,7 @@ from kgen.host.signals import signals_held
 from kgen.inspection.glance import Glance, look
 from kgen.kernel.plan import layout_of, phases
 from kgen.machine.foreign import ask_control, kernel_of, left_in_order, must_be_an_address, status_of
+from kgen.machine.qemu_words import FOR_EVER, stopped_by
 from kgen.machine.qmp import Qmp
 from kgen.machine.rsp import UNKNOWN, Ended, Stub
 from kgen.spec import KernelSpec
@@ -101,8 +102,9 @@ def _attached(wanted: Watched) -> Iterator[_Machine]:
                 stub = stack.enter_context(Stub(wanted.address, timeout=wanted.timeout))
                 machine = _Machine(stub, began, _GUESS, True)
                 held.append(machine)
-                machine.found, ran = _how_found(stub, status)
-                machine.runs_after = ran or wanted.resume
+                found = _how_found(stub, status)
+                machine.found = found.words
+                machine.runs_after = found.ran or (wanted.resume and not found.for_ever)
             yield machine
 
 
@@ -141,22 +143,37 @@ def _left(machine: _Machine) -> str:
     return f"the machine was left {'running' if machine.runs_after else 'stopped'} ({machine.found})"
 
 
-def _how_found(stub: Stub, status: str) -> tuple[str, bool]:
-    """Return how the machine was before kgen connected, in words, and whether it ran.
+@dataclass(frozen=True)
+class _Found:
+    """How a machine was before kgen connected."""
+
+    words: str
+    ran: bool
+    #: Whether it stands still until it is reset, whatever a debugger requests.
+    for_ever: bool = False
+
+
+def _how_found(stub: Stub, status: str) -> _Found:
+    """Return how the machine was before kgen connected.
 
     ``status`` is what QEMU's control socket said before that, "" where it was not asked.
     """
     if status:
-        return f"found {status}", status == "running"
+        return _found_stopped(f"found {status}", status) if status != "running" else _Found("found running", True)
     if stub.announced:
-        return "found running", True
+        return _Found("found running", True)
     told = stub.monitor("info status")
-    if match := re.search(r"paused \(([\w-]+)\)", told):
-        return f"found stopped: {match[1]}", False
+    if state := stopped_by(told):
+        return _found_stopped(f"found stopped: {state}", state)
     version = re.match(r"(\d+)\.(\d+)", stub.monitor("info version").strip())
     if version and (int(version[1]), int(version[2])) < _SILENT_QEMU:
-        return "found stopped", False
-    return _GUESS, True
+        return _Found("found stopped", False)
+    return _Found(_GUESS, True)
+
+
+def _found_stopped(words: str, state: str) -> _Found:
+    for_ever = state in FOR_EVER
+    return _Found(f"{words}, and only a reset could let it run" if for_ever else words, False, for_ever)
 
 
 class _Watch:

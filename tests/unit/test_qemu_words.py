@@ -28,6 +28,15 @@ def test_a_warning_is_no_cause() -> None:
     assert qemu_words.causes((about,)) == (about,), "an error that quotes the word"
 
 
+def test_why_a_machine_stands_still() -> None:
+    """The word in parentheses, also where the debugger's client wraps the line; "paused" alone says nothing."""
+    assert qemu_words.stopped_by("VM status: paused (internal-error)\r\n") == "internal-error"
+    assert qemu_words.stopped_by("VM status: paused (prelaunch)\n") == "prelaunch"
+    assert qemu_words.stopped_by("VM status: paused\n") == ""
+    assert qemu_words.stopped_by("VM status: running (single step mode)\n") == ""
+    assert qemu_words.stopped_by("unknown command: 'info status' gave internal-error\n") == ""
+
+
 def failed_start(said: str, request: LaunchRequest) -> KgenError:
     """What is reported of a QEMU that prints these words and ends."""
     child = spawn(("sh", "-c", 'printf "%s\\n" "$1" >&2; exit 1', "sh", said))

@@ -31,10 +31,11 @@ from kgen.kernel.plan import layout_of, phases
 from kgen.kernel.results_block import LAYOUT_VERSION, MAGIC, CpuState, KernelState, PhaseStatus, Role, ViolationKind
 from kgen.machine.address import network_address
 from kgen.machine.foreign import ask_control, must_be_an_address
+from kgen.run.attach import _is_to_run
 from kgen.spec import Case, KernelSpec
 from kgen.watch.pacing import Cost, Pace, Pause
 from kgen.watch.view import BARS, PLAIN, REMARK, Sample, View, increments, line, rates, screen, sparkline
-from kgen.watch.watcher import Watched, _leave, _left, _Machine, _Watch
+from kgen.watch.watcher import Watched, _attached, _how_found, _leave, _left, _Machine, _Watch
 
 SPEC = KernelSpec(Case("xchg"), rounds=10_000)
 RESULTS = 0x100000
@@ -368,6 +369,73 @@ def test_a_machine_that_died_is_left_as_it_is_and_so_it_is_said() -> None:
     machine = _Machine(stub, 100.0, "found running", True)
     assert isinstance(_leave(machine, None), GuestCrash)
     assert _left(machine) == "the machine was left stopped (found running)"
+
+
+class Monitored:
+    """A stub of QEMU from 8.1 on, by what its monitor answers; it obeys each command, or only seems to."""
+
+    announced = False
+
+    def __init__(self, status: str, version: str = "11.1.3") -> None:
+        self._answers = {"info status": f"VM status: {status}\r\n", "info version": f"{version}\r\n"}
+        self.left = False
+
+    def __enter__(self) -> Monitored:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def monitor(self, line: str) -> str:
+        return self._answers[line]
+
+    def leave(self) -> None:
+        self.left = True
+
+
+GUESS = "it is assumed to have been running: neither its stub nor a --qmp reports that"
+DEAD = ", and only a reset could let it run"
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "resume", "left"),
+    [
+        ("paused", "11.1.3", False, f"the machine was left running ({GUESS})"),
+        ("paused", "7.2.22 (Debian)", False, "the machine was left stopped (found stopped)"),
+        ("paused", "7.2.22 (Debian)", True, "the machine was left running (found stopped)"),
+        ("paused (prelaunch)", "11.1.3", False, "the machine was left stopped (found stopped: prelaunch)"),
+        ("paused (prelaunch)", "11.1.3", True, "the machine was left running (found stopped: prelaunch)"),
+        *(
+            (f"paused ({state})", version, resume, f"the machine was left stopped (found stopped: {state}{DEAD})")
+            for state in ("internal-error", "shutdown")
+            for version in ("7.2.22", "8.1.0", "11.1.3")
+            for resume in (False, True)
+        ),
+    ],
+)
+def test_how_a_machine_is_left_by_the_words_of_each_release(
+    monkeypatch: pytest.MonkeyPatch, status: str, version: str, resume: bool, left: str
+) -> None:
+    """QEMU confirms to let a machine run that only a reset could, and does nothing."""
+    stub = Monitored(status, version)
+    monkeypatch.setattr("kgen.watch.watcher.Stub", lambda *_, **__: stub)
+    with _attached(Watched("here", Pace(0.02, 0.1), resume=resume)) as machine:
+        assert machine.stub is stub  # type: ignore[comparison-overlap]
+    assert _left(machine) == left
+    assert stub.left == ("left running" in left)
+
+
+def test_the_control_socket_knows_it_too() -> None:
+    stub: Any = Monitored("paused")
+    found = _how_found(stub, "internal-error")
+    assert (found.words, found.ran, found.for_ever) == (f"found internal-error{DEAD}", False, True)
+    assert not _is_to_run("resume", "internal-error")
+    assert not _is_to_run("found", "paused")
+    assert not _is_to_run("stop", "running")
+    assert all(_is_to_run(after, "running") for after in ("found", "resume"))
+    assert all(_is_to_run("resume", state) for state in ("", "paused", "prelaunch"))
+    found = _how_found(stub, "running")
+    assert (found.words, found.ran, found.for_ever) == ("found running", True, False)
 
 
 # --- the control socket
