@@ -45,7 +45,7 @@ from kgen.run.request import Request, check, ready
 from kgen.run.verify import carry_out, judged, refused
 from kgen.spec import KernelSpec, defaults
 from kgen.verdict.model import VerdictKind, bisect_code
-from kgen.wording import fitting
+from kgen.wording import fitting, visible
 
 #: The rate of a phase is shown only after this time, in seconds.
 RATE_SECONDS = 0.5
@@ -228,7 +228,7 @@ def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tu
 
     def rebooted(seen: Observation, left: int) -> None:
         why = seen.crash or seen.cut or "the guest ended early"
-        click.echo(f"kgen: {why}; starting again for the {left} cases that are left", err=True)
+        click.echo(f"kgen: {visible(why)}; starting again for the {left} cases that are left", err=True)
 
     try:
         if request.choice.is_default:
@@ -246,7 +246,7 @@ def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tu
             )
     except (PlatformUnavailable, MachineError, DebuggerError, GuestCrash) as error:
         if isinstance(error, PlatformUnavailable):
-            console.print(f"SKIP: {error.line}", markup=False, soft_wrap=True)
+            console.print(f"SKIP: {visible(error.line)}", markup=False, soft_wrap=True)
         else:
             say_error(error.line)
         run = refused(request.spec, request.platform.name, error, invocation)
@@ -304,11 +304,11 @@ class _Live:
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """Keep the machine frozen: print how to join it, and wait for Ctrl-C."""
     console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
-    console.print(f"  {shlex.join(machine.join(elf))}", markup=False, soft_wrap=True)
+    console.print(f"  {visible(shlex.join(machine.join(elf)))}", markup=False, soft_wrap=True)
     console.file.flush()
     try:
         while machine.crashed() is None:
             listen(machine, lambda data: None)
     except KeyboardInterrupt:
         return
-    console.print(f"the machine is gone: {machine.crashed()}", markup=False, soft_wrap=True)
+    console.print(f"the machine is gone: {visible(machine.crashed() or '')}", markup=False, soft_wrap=True)

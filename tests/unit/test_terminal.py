@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from recordings import load
 from rich.console import Console
 
 from kgen.cli import _errors, _paths
+from kgen.cli.verify import _hold
 from kgen.errors import KgenError
 from kgen.offline.runs import from_capture, results
 from kgen.report.results.model import show_run
@@ -85,3 +88,11 @@ def test_a_file_with_an_odd_name_on_a_real_terminal(words: list[str], tmp_path: 
     assert done.returncode in (2, 9)
     assert said.startswith("kgen: error: ")
     assert all(char.isprintable() or char in "\r\n" for char in said), repr(said)
+
+
+def test_the_last_words_of_a_kept_machine_are_visible() -> None:
+    """QEMU's own, of which a guest may have a part; and the names in the command to join it."""
+    machine: Any = SimpleNamespace(crashed=lambda: f"QEMU {EVIL}", join=lambda elf: ("gdb", str(elf)))
+    file = io.StringIO()
+    _hold(Console(file=file, color_system=None, width=40), machine, Path(EVIL))
+    assert file.getvalue().splitlines()[-2:] == [f"  gdb '{SHOWN}'", f"the machine is gone: QEMU {SHOWN}"]
