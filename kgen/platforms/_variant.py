@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,6 +33,10 @@ _OVMF_NAMES = (
     ("ovmf-x86_64-4m-code.bin", "ovmf-x86_64-4m-vars.bin"),
     ("ovmf-x86_64-code.bin", "ovmf-x86_64-vars.bin"),
 )
+
+#: Where a firmware volume's header has its signature, and how many bytes before the end of a ROM a CPU starts.
+_VOLUME = slice(40, 44)
+_RESET = 16
 
 _DRIVE = "drive=kgen-boot,bootindex=0"
 
@@ -84,6 +89,12 @@ def medium(request: LaunchRequest) -> str:
         raise SpecError("that is no CPU model", where=where, hint=f"did you mean --cpus {request.cpu}?")
     if firmware not in FIRMWARE and not Path(firmware).is_file():
         raise unknown("firmware", firmware, (*FIRMWARE, "the path of a file"))
+    if firmware not in FIRMWARE and _is_half(Path(firmware)):
+        raise SpecError(
+            "that is one of UEFI's two parts for flash memory, code and variables, and does not start alone",
+            where=f"--firmware {firmware}",
+            hint="give --firmware ovmf, which finds both",
+        )
     if boot == "kernel":
         if firmware == "ovmf":
             raise SpecError("OVMF starts no ELF", where="--boot kernel", hint=f"give {_any(BOOT[1:])}")
@@ -103,6 +114,23 @@ def medium(request: LaunchRequest) -> str:
                 hint = f"give {_any(possible)}, or --machine q35"
                 raise SpecError(f"{board} has no PCI", where=f"--{name} {value}", hint=hint)
     return {"kernel": "", "cdrom": "iso"}.get(boot, "img")
+
+
+def _is_half(file: Path) -> bool:
+    """Return whether a file is UEFI's code without its variables, or the variables without the code.
+
+    All begin with a firmware volume (UEFI Platform Initialization, volume 3). Both together fill a flash chip, whose
+    size is a power of two; the code alone does not, and variables end where a CPU starts with erased bytes.
+    """
+    try:
+        with file.open("rb") as data:
+            head = data.read(_VOLUME.stop)
+            size = data.seek(0, os.SEEK_END)
+            data.seek(max(0, size - _RESET))
+            end = data.read()
+    except OSError:
+        return False
+    return head[_VOLUME] == b"_FVH" and (size & (size - 1) != 0 or end == b"\xff" * _RESET)
 
 
 def missing(request: LaunchRequest, binary: str) -> str | None:

@@ -191,6 +191,45 @@ def test_ovmf_is_looked_for_with_qemus_firmware(tmp_path: Path) -> None:
     assert "usb-storage,drive=kgen-boot,bootindex=0" in after(command, "-device")
 
 
+def volume(size: int, end: bytes) -> bytes:
+    """A firmware volume at the begin of so many bytes, and what is at their end."""
+    return (bytes(40) + b"_FVH").ljust(size - len(end), b"\xff") + end
+
+
+@pytest.mark.parametrize(
+    ("data", "is_half"),
+    [
+        (volume(3653632, b"\xe9" * 16), True),  # OVMF_CODE_4M.fd
+        (volume(1966080, b"\xe9" * 16), True),  # OVMF_CODE.fd
+        (volume(540672, b""), True),  # OVMF_VARS_4M.fd
+        (volume(131072, b""), True),  # OVMF_VARS.fd
+        (volume(2097152, b"\xe9" * 16), False),  # OVMF.fd
+        (bytes(3653632), False),
+        (b"\xff" * 131072, False),
+        (b"", False),
+    ],
+)
+def test_half_a_uefi_points_to_ovmf(tmp_path: Path, data: bytes, is_half: bool) -> None:
+    file = tmp_path / "firmware"
+    file.write_bytes(data)
+    request = replace(REQUEST, firmware=str(file))
+    if is_half:
+        with pytest.raises(
+            SpecError, match="code and variables, and does not start alone; give --firmware ovmf"
+        ) as told:
+            qemu_tcg.PLATFORM.medium(request)
+        assert told.value.where == f"--firmware {file}"
+    else:
+        assert qemu_tcg.PLATFORM.medium(request) == ""
+
+
+def test_what_is_installed_of_ovmf_is_recognised() -> None:
+    found = _variant._ovmf("no-such-qemu")
+    if found is None:
+        pytest.skip("OVMF is not installed")
+    assert [_variant._is_half(part) for part in found] == [True, True]
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_variant, "_OVMF_PLACES", ())
     request = LaunchRequest(kernel=None, qemu=fake_qemu(tmp_path))
