@@ -65,12 +65,28 @@ def _script():
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def _say(line):
+    """Print what is missing, now and at every command of kgen's, in place of gdb's "Undefined command"."""
+
+    class Missing(gdb.Command):
+        """kgen's commands were not found; each prints why."""
+
+        def __init__(self):
+            super().__init__("kgen", gdb.COMMAND_DATA)
+
+        def invoke(self, argument, from_tty):
+            print(line)
+
+    print(line)
+    Missing()
+
+
 if "kgen.gdbside.register" not in sys.modules:
     _found = _script()
     if _found:
         try:
             runpy.run_path(_found)
         except Exception as error:
-            print(f"kgen: {_found} could not be run: {error}")
+            _say(f"kgen: {_found} could not be run: {error}")
     else:
-        print(_NOT_FOUND)
+        _say(_NOT_FOUND)

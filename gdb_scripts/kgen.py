@@ -31,9 +31,27 @@ def _load(here):
     return ""
 
 
+def _stand_in(line):
+    """Say what is missing at every command of kgen's, in place of gdb's "Undefined command"."""
+    import gdb
+
+    class Missing(gdb.Command):
+        """kgen's commands could not be loaded; each prints why."""
+
+        def __init__(self):
+            super().__init__("kgen", gdb.COMMAND_DATA)
+
+        def invoke(self, argument, from_tty):
+            print(line)
+
+    Missing()
+
+
 try:
     _problem = _load(__file__)
 except Exception as error:
     _problem = f"{type(error).__name__}: {error}"
 if _problem:
-    print("kgen: the commands could not be loaded: " + _problem)
+    _line = "kgen: the commands could not be loaded: " + _problem
+    print(_line)
+    _stand_in(_line)

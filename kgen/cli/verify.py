@@ -303,10 +303,11 @@ class _Live:
 
 def _hold(console: Console, machine: Engine, elf: Path) -> None:
     """Keep the machine frozen: print how to join it, and wait for Ctrl-C."""
-    console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
-    console.print(f"  {visible(shlex.join(machine.join(elf)))}", markup=False, soft_wrap=True)
-    console.file.flush()
     try:
+        command = visible(shlex.join(machine.join(elf)))
+        console.print("\nthe machine is frozen; join it from another terminal, Ctrl-C here ends it:", markup=False)
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+        console.file.flush()
         while machine.crashed() is None:
             listen(machine, lambda data: None)
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from typing import Any
 from pygdbmi.IoManager import IoManager
 
 from kgen.errors import DebuggerError
-from kgen.host.process import END_SECONDS, Child, spawn
+from kgen.host.process import END_SECONDS, Child, finish, spawn
 from kgen.host.temporary import scratch
 from kgen.machine.gdb_registers import CORE_BYTES, MAX_BYTES, description
 from kgen.machine.gdb_words import Refusal, is_gone, last_words, refusal
@@ -66,6 +66,12 @@ class Stop:
     def fatal(self) -> str | None:
         """Why the machine cannot go on, None where it can."""
         return _FATAL_SIGNALS.get(self.signal)
+
+
+def has_python(gdb: str) -> bool:
+    """Return whether a gdb runs Python code, True where it does not answer in time: it may be built without Python."""
+    done = finish((gdb, "-nx", "-q", "-batch", "-ex", "python print('kgen' * 2)"), COMMAND_SECONDS)
+    return done.status is None or "kgenkgen" in done.text
 
 
 class _Pipe(io.FileIO):

@@ -13,7 +13,7 @@ from kgen.errors import DebuggerError
 from kgen.evidence.mtree import PathEvidence, ask
 from kgen.host.environment import accelerator, gathering
 from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
-from kgen.machine.gdb import INSTALL_HINT, GdbSession
+from kgen.machine.gdb import INSTALL_HINT, GdbSession, has_python
 from kgen.machine.platform import LaunchRequest, Platform, Supervisor
 from kgen.machine.qemu import Machine, launch
 from kgen.resources import data_dir
@@ -34,20 +34,27 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
         # programs.
         session = undo.enter_context(GdbSession.start(gdb))
         gather = undo.enter_context(gathering(machine.command[0], gdb))
-        return QemuEngine(machine, session, platform.patience, gather, undo.pop_all())
+        return QemuEngine(machine, session, platform.patience, gather, undo.pop_all(), gdb)
 
 
 class QemuEngine:
     """See ``engine.Engine``. ``machine`` and ``session`` are for what only QEMU and gdb can do."""
 
     def __init__(
-        self, machine: Machine, session: GdbSession, patience: float, gather: Gather, ends: contextlib.ExitStack
+        self,
+        machine: Machine,
+        session: GdbSession,
+        patience: float,
+        gather: Gather,
+        ends: contextlib.ExitStack,
+        gdb: str = "gdb",
     ) -> None:
         self.machine = machine
         self.session = session
         self._patience = patience
         self._gather = gather
         self._ends = ends
+        self._gdb = gdb
         self._inner: str | None = None
         #: Whether gdb was requested to connect: it is connected unless something has broken.
         self._debugged = False
@@ -127,9 +134,11 @@ class QemuEngine:
 
     def join(self, elf: Path) -> tuple[str, ...]:
         scripts = data_dir("gdb_scripts")
-        loaded = [word for name in ("attach.gdb", "kgen.py") for word in ("-x", str(scripts / name))]
+        # a gdb without Python would take kgen.py for a script of its own
+        commands = "kgen.py" if has_python(self._gdb) else "no_python.gdb"
+        loaded = [word for name in ("attach.gdb", commands) for word in ("-x", str(scripts / name))]
         # a stub at the end of a serial line is that of a machine inside, of which our monitor knows nothing
         wide = self._inner if self.supervisor else self.machine.gdb_architecture()
         told = ("-ex", f"set architecture {wide}") if wide else ()
         # the listing is beside the ELF; gdb runs in the user's directory, where the files that it writes belong
-        return ("gdb", "-d", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")
+        return (self._gdb, "-d", str(elf.parent), str(elf), *loaded, *told, "-ex", f"target remote {self.gdb_address}")

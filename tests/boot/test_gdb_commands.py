@@ -486,4 +486,5 @@ def test_without_a_kgen_it_says_what_to_do(folder: Path) -> None:
             "kgen: its commands were not found: let KGEN_GDB_SCRIPT name the gdb_scripts/kgen.py of a checkout or an "
             "installed kgen, or 'source' that file\n" in said
         )
+        assert gdb.ask("kgen status").startswith("kgen: its commands were not found: let KGEN_GDB_SCRIPT name")
         assert gdb.leave() == 0

@@ -7,6 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -14,6 +15,18 @@ from kgen.resources import data_dir
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="there are no owners of files here")
 PARTS = ("", "gdb_scripts", "gdb_scripts/kgen.py", "kgen", "kgen/__init__.py", "kgen/gdbside")
+
+
+class Command:
+    """gdb's, as far as a command without subcommands needs it."""
+
+    known: ClassVar[dict[str, Command]] = {}
+
+    def __init__(self, name: str, kind: int) -> None:
+        Command.known[name] = self
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -27,11 +40,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (root, *root.rglob("*")):
         path.chmod(0o755)
     gdb = ModuleType("gdb")
+    gdb.__dict__.update(Command=Command, COMMAND_DATA=1)
     gdb.__dict__["current_objfile"] = lambda: SimpleNamespace(filename=str(root / "build" / "case" / "kernel.elf"))
     monkeypatch.setitem(sys.modules, "gdb", gdb)
     monkeypatch.delitem(sys.modules, "kgen.gdbside.register", raising=False)
     monkeypatch.delenv("KGEN_GDB_SCRIPT", raising=False)
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(Command, "known", {})
     return root
 
 
@@ -65,3 +80,33 @@ def test_another_users_is_not(
     if checkout.stat().st_uid == 0:  # root's is everybody's
         os.chown(checkout / "kgen", 4712, -1)
     assert "its commands" not in loaded(capsys).splitlines()
+
+
+def test_a_command_says_what_is_missing(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In place of gdb's "Undefined command"."""
+    (checkout / "gdb_scripts" / "kgen.py").unlink()
+    said = loaded(capsys)
+    assert said.startswith("kgen: its commands were not found")
+    Command.known["kgen"].invoke("status", True)
+    assert capsys.readouterr().out == said
+
+
+def test_a_script_that_fails_is_said_at_each_command(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "gdb_scripts" / "kgen.py").write_text("1 / 0\n")
+    said = loaded(capsys)
+    assert said.endswith("kgen.py could not be run: division by zero\n")
+    Command.known["kgen"].invoke("status", True)
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 6, 8)])
+def test_an_old_python_is_one_line_now_and_at_each_command(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]
+) -> None:
+    """Before anything is imported that such a Python cannot read."""
+    monkeypatch.setattr(sys, "version_info", version)
+    runpy.run_path(str(data_dir("gdb_scripts") / "kgen.py"))
+    said = capsys.readouterr().out
+    assert said == "kgen: the commands could not be loaded: this gdb's Python is older than 3.10\n"
+    Command.known["kgen"].invoke("freeze-proof still", True)
+    assert capsys.readouterr().out == said
