@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from recordings import Recording, load
 
 from kgen.evidence.mtree import NOT_ASKED, PathEvidence
 from kgen.evidence.observation import EMULATION_FAILURE, Observation
-from kgen.evidence.records import FaultRecord, Record, Witness
+from kgen.evidence.records import FaultRecord, PhaseRecord, Record, Witness
 from kgen.kernel.live import Live
 from kgen.kernel.plan import phases
 from kgen.kernel.results_block import CpuState, Decode, KernelState, PhaseStatus, Role, Style, ViolationKind
@@ -27,6 +28,17 @@ OLD = load("old-tcg-atomic")
 #: The phases of the recorded runs, and of those of older kernels.
 SANITY, POWER, PROOF, CASE = 0, 2, 4, 5
 OLD_POWER, OLD_CASE = 1, 3
+
+
+def _phase_of(index: int) -> PhaseRecord:
+    assert SEEN.memory is not None
+    return SEEN.memory.phases[index]
+
+
+#: What the recorded run counted of the first power control and of the proof, free and race.
+POWER_FREE, POWER_RACE = _phase_of(POWER).live
+PROOF_FREE, PROOF_RACE = _phase_of(PROOF).live
+PROOF_BATCHES = PROOF_FREE.batches + PROOF_RACE.batches
 
 
 def counts(index: int, cpu: int, **changes: int) -> Change:
@@ -347,7 +359,7 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
         "too few live batches",
         living(PROOF, Style.FREE, live=99),
         VerdictKind.INCONCLUSIVE,
-        "the case had 99 free and 174 race live batches, and the proof needs 1 free more: about ",
+        f"the case had 99 free and {PROOF_RACE.live} race live batches, and the proof needs 1 free more: about ",
     ),
     (
         "too few in the other style",
@@ -363,26 +375,41 @@ TABLE: list[tuple[str, Change, VerdictKind, str]] = [
     ),
     ("no styles", phase(PROOF, live=()), VerdictKind.ERROR, "phase 4 counts live batches of 0 styles"),
     ("styles of tokens", phase(CASE, live=(Live(), Live())), VerdictKind.ERROR, "phase 5 counts live batches of 2"),
-    ("more live than all", living(PROOF, Style.FREE, live=2000), VerdictKind.ERROR, "0 violated of 2000 live of 1020"),
+    (
+        "more live than all",
+        living(PROOF, Style.FREE, live=PROOF_FREE.batches + 1),
+        VerdictKind.ERROR,
+        f"0 violated of {PROOF_FREE.batches + 1} live of {PROOF_FREE.batches}",
+    ),
     (
         "more violated",
-        living(POWER, Style.FREE, violated=87),
+        living(POWER, Style.FREE, violated=POWER_FREE.live + 1, struck=POWER_FREE.batches, switches=0),
         VerdictKind.ERROR,
-        "87 violated of 86 live of 342",
+        f"{POWER_FREE.live + 1} violated of {POWER_FREE.live} live of {POWER_FREE.batches}",
     ),
     (
         "fewer struck",
-        living(POWER, Style.FREE, struck=70),
+        living(POWER, Style.FREE, struck=POWER_FREE.violated - 1),
         VerdictKind.ERROR,
-        "70 violated batches of style free",
+        f"{POWER_FREE.violated - 1} violated batches of style free",
     ),
-    ("switches", living(POWER, Style.FREE, switches=20), VerdictKind.ERROR, "counts 20 switches of 77 violated in 86"),
-    ("more blind", living(POWER, Style.FREE, blind_violated=49), VerdictKind.ERROR, "violated of 86 live of 342 free"),
+    (
+        "switches",
+        living(POWER, Style.FREE, switches=2 * (POWER_FREE.live - POWER_FREE.violated) + 2),
+        VerdictKind.ERROR,
+        f" switches of {POWER_FREE.violated} violated in {POWER_FREE.live}",
+    ),
+    (
+        "more blind",
+        living(POWER, Style.FREE, blind_violated=POWER_FREE.blind + 1),
+        VerdictKind.ERROR,
+        f"violated of {POWER_FREE.live} live of {POWER_FREE.batches} free",
+    ),
     (
         "batches that no style has",
-        phase(PROOF, judged=1561),
+        phase(PROOF, judged=PROOF_BATCHES + 1),
         VerdictKind.ERROR,
-        "counts 0 of 1560 batches by style, and 0 of 1561 in all",
+        f"batches by style, and 0 of {PROOF_BATCHES + 1} in all",
     ),
     ("idle consumer", counts(CASE, 2, takes=0, tries=0), VerdictKind.ERROR, "a consumer tried fewer exchanges than"),
     ("a cell is full", lambda s: replace(s, cells=(0, 7)), VerdictKind.INCONCLUSIVE, "something was written after"),
@@ -458,8 +485,9 @@ def test_a_violated_chain_decides_though_no_token_was_lost() -> None:
 
     verdict = judge(GOOD.spec, both(change)(SEEN))
     assert verdict.kind is VerdictKind.NOT_ATOMIC
-    assert verdict.reason == "1 lost, 1 duplicate in 56440 operations of xchg.32 on vga-text (chain)"
-    assert (verdict.judged, verdict.chance, verdict.bound) == (1560, "batches", None)
+    operations = _phase_of(PROOF).rounds
+    assert verdict.reason == f"1 lost, 1 duplicate in {operations} operations of xchg.32 on vga-text (chain)"
+    assert (verdict.judged, verdict.chance, verdict.bound) == (_phase_of(PROOF).judged, "batches", None)
     assert {witness.phase for witness in verdict.witnesses} == {PROOF}
 
 
@@ -555,9 +583,10 @@ def test_the_bound_is_three_over_the_live_batches(number: int, more: int) -> Non
     )
     verdict = judge(spec, seen)
     assert (verdict.kind, verdict.rounds) == (VerdictKind.ATOMIC, number)
-    assert (verdict.judged, verdict.chance) == (274 + more, "live batches")
-    assert verdict.bound == pytest.approx(3 / (274 + more))
-    assert verdict.reason == f"no violation in {number} rounds, nor in {274 + more} live batches of its chain"
+    live = 100 + more + PROOF_RACE.live
+    assert (verdict.judged, verdict.chance) == (live, "live batches")
+    assert verdict.bound == pytest.approx(3 / live)
+    assert verdict.reason == f"no violation in {number} rounds, nor in {live} live batches of its chain"
 
 
 def test_only_atomic_has_a_bound() -> None:
@@ -686,8 +715,10 @@ def test_the_notes_say_what_the_controls_showed() -> None:
     assert any(note.startswith("the power controls showed: ") and "lost" in note for note in verdict.notes)
     assert [control.role for control in verdict.controls] == ["sanity", "sanity", "power", "power"]
     assert [control.unit for control in verdict.controls] == ["rounds", *["operations"] * 3]
-    power = "77 of 86 live batches free (design effect 1.2), 64 of 87 live batches race (design effect 1.0)"
-    assert [control.power for control in verdict.controls][:3] == ["", "", power]
+    power = [control.power for control in verdict.controls][:3]
+    free, race = (rf"{each.violated} of {each.live} live batches" for each in (POWER_FREE, POWER_RACE))
+    assert power[:2] == ["", ""]
+    assert re.fullmatch(rf"{free} free \(design effect 1\.\d\), {race} race \(design effect 1\.\d\)", power[2])
     assert all(control.enough for control in verdict.controls)
 
 
