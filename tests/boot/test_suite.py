@@ -27,8 +27,9 @@ def test_without_lock_a_case_of_a_suite_fails() -> None:
 
 def test_stopped_in_the_middle_the_rest_is_told_as_not_begun() -> None:
     """--timeout is over: what was closed counts, what was not begun is INCONCLUSIVE and says so."""
-    cases = (Case("xchg", experiment="chain"), Case("xchg", target="framebuffer", experiment="chain"))
-    spec = KernelSpec(cases[0], more=cases[1:], suite="long", rounds=400_000, budget=600)
+    # so many tokens take ten times as long on the fastest host; a chain would end with its proof
+    cases = (Case("xchg"), Case("xadd"))
+    spec = KernelSpec(cases[0], more=cases[1:], suite="long", rounds=4_000_000, budget=600)
     seen = observe(build(spec), platforms()["qemu-tcg"], Options(timeout=4))
     assert "--timeout" in seen.cut
     last = judge(spec, seen, 1)

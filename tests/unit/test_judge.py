@@ -266,7 +266,7 @@ def test_a_guess_that_the_digest_does_not_prove_is_none() -> None:
 def test_without_either_the_kernel_must_be_named() -> None:
     log = b"\r\n".join(lines_of(BAD)[2:]) + b"\r\n"
     assert judged(log) == [INCONCLUSIVE]
-    assert "does not say what was asked (line 0 is missing); name the kernel with --elf or --manifest" in reason(log)
+    assert "does not hold the request (line 0 is missing); name the kernel with --elf or --manifest" in reason(log)
     telling = [phase.index for phase in phases(BAD.spec) if phase.role in (Role.PROOF, Role.CASE)]
     witnesses = sum(len(re.findall(rb" witness index=[0-9]+ phase=%d " % index, BAD.log)) for index in telling)
     assert f"{witnesses} witnesses of violations that may be the case's" in reason(log)
