@@ -106,7 +106,9 @@ _OLDER = "\nNOT_ATOMIC: 89 lost, 4 duplicate in 1000 rounds of xchg.32 on vga-te
 
 
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="there is no gdb")
-@pytest.mark.parametrize("options", [(), ("--rle", "--short", "256")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--rle", "--short", "256"), marks=pytest.mark.soak)], ids=" ".join
+)
 def test_a_kernel_of_an_older_kgen_is_read_and_judged(
     older: tuple[Path, bytearray], tmp_path: Path, options: tuple[str, ...]
 ) -> None:
