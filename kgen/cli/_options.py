@@ -318,7 +318,14 @@ class CaseOptions:
     def spec(self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS) -> KernelSpec:
         """Return the kernel that the options name. Its case is ended after ``seconds``, or has ``usual`` rounds where
         no number is given. Raises SpecError and click.UsageError."""
-        poll = Poll[self.poll.upper()]
+        kernel = {
+            "controls": self.controls,
+            "batch": self.batch,
+            "print_every": self.print_every,
+            "serial_port": self.serial_port,
+            "baud": self.baud,
+            "poll": Poll[self.poll.upper()],
+        }
         if self.suite is not None:
             self._check_suite()
             return suite_spec(
@@ -330,12 +337,7 @@ class CaseOptions:
                 rounds=DEFAULT_ROUNDS if self.rounds is None else self.rounds,
                 # how long a suite's cases go on depends on its budget
                 proof_seconds=0,
-                controls=self.controls,
-                batch=self.batch,
-                print_every=self.print_every,
-                serial_port=self.serial_port,
-                baud=self.baud,
-                poll=poll,
+                **kernel,
             )
         given = [name for name in ("only", "skip", "budget") if getattr(self, name)]
         if given:
@@ -357,12 +359,7 @@ class CaseOptions:
             proof=self.proof_seconds,
             seconds=seconds,
             usual=usual,
-            controls=self.controls,
-            batch=self.batch,
-            print_every=self.print_every,
-            serial_port=self.serial_port,
-            baud=self.baud,
-            poll=poll,
+            **kernel,
         )
 
     def _check_suite(self) -> None:
