@@ -41,8 +41,6 @@ _REGISTERS = ("eip", "esp", "ebp", "eflags", "eax", "ebx", "ecx", "edx", "esi", 
 _SYMBOL = re.compile(r"[A-Za-z_.$][A-Za-z0-9_.$]*")
 _CPU = re.compile(r"CPU#(\d+)")
 _LOOK_BEHIND = "see whether its machine is still there"
-#: How many bytes of registers a 64-bit stub has sent to a gdb that took the 32-bit ELF's architecture.
-_WIDER = re.compile(r"'g' packet reply is too long(?: \(expected [0-9]+ bytes, got ([0-9]{1,6}) bytes\))?")
 #: gdb repeats packets it refuses, thousands of digits; so many characters of one are reported.
 _PACKET = re.compile(r"[0-9A-Fa-fxX*]{64,}")
 _PACKET_SHOWN = 16
@@ -395,7 +393,7 @@ class GdbSession:
         try:
             self._select(address, until)
         except _Refused as error:
-            match = _WIDER.search(error.message)
+            match = Refusal.WIDER.value.search(error.message)
             size = int(match[1] or 0) if match else 0
             if not CORE_BYTES <= size <= MAX_BYTES:
                 hint = f"gdb says: {error.message}"

@@ -16,8 +16,8 @@ class Refusal(enum.Enum):
     NO_LISTENER = re.compile(r"Connection refused|No such file or directory", re.IGNORECASE)
     NO_ROUTE = re.compile(r"could not connect|unreachable|Connection timed out", re.IGNORECASE)
     SILENT = re.compile(r"timeout|timed out", re.IGNORECASE)
-    #: A 64-bit stub seen by a gdb that took the 32-bit ELF's architecture.
-    WIDER = re.compile(r"'g' packet reply is too long")
+    #: A 64-bit stub seen by a gdb that took the 32-bit ELF's architecture; group 1: the size of its registers in bytes.
+    WIDER = re.compile(r"'g' packet reply is too long(?: \(expected [0-9]+ bytes, got ([0-9]{1,6}) bytes\))?")
     OTHER = re.compile("")
 
 
