@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from kgen.spec.arguments import check_all, check_seconds, checked
 
 if TYPE_CHECKING:
-    from kgen.lab.recipe import Choice
+    from kgen.lab.choice import Choice
     from kgen.machine.platform import Platform
     from kgen.report.compare.comparison import Comparison, Difference
     from kgen.report.results.model import Result, Run
@@ -108,6 +108,12 @@ class _Choices(TypedDict, total=False):
     modules: PathLike | None
     #: The QEMU inside the lab.
     inner_qemu: str | None
+    #: The Xen inside the lab.
+    xen: PathLike | None
+    #: The release of the distribution that lab or emulator are of.
+    release: str | None
+    #: The line of Linux inside the lab: "6.12".
+    linux: str | None
 
 
 @_checked
@@ -341,7 +347,7 @@ def compare(baseline: Run, *others: Run, fatal: Collection[Difference] | None = 
 
 
 #: The choices that name parts of a lab.
-_OF_A_LAB = ("kernel", "modules", "inner_qemu")
+_OF_A_LAB = ("kernel", "modules", "inner_qemu", "xen", "release", "linux")
 
 
 def _run(
@@ -389,11 +395,11 @@ def _checked_choices(choices: Mapping[str, Any]) -> Choice:
     """Return the chosen parts of the lab. Raises SpecError for an unknown keyword, and for a value of the wrong
     type."""
     from kgen.errors import unknown
-    from kgen.lab.recipe import Choice
+    from kgen.lab.choice import Choice
 
     for name in choices:
         if name not in _Choices.__annotations__:
             raise unknown("choice", name, _Choices.__annotations__)
     check_all(choices, _Choices)
-    kernel, modules, qemu = (choices.get(name) for name in _OF_A_LAB)
-    return Choice(Path(kernel) if kernel else None, Path(modules) if modules else None, qemu)
+    files = {name: Path(choices[name]) for name in ("kernel", "modules", "xen") if choices.get(name)}
+    return Choice(**files, qemu=choices.get("inner_qemu"), release=choices.get("release"), linux=choices.get("linux"))

@@ -16,6 +16,11 @@ def several(what: str) -> str:
     return f"{what}{'es' if what.endswith(('s', 'ch', 'sh', 'x')) else 's'}"
 
 
+def mebibytes(size: int) -> str:
+    """Return a number of bytes for people: ``61 MiB``."""
+    return f"{size / (1 << 20):.0f} MiB"
+
+
 def fact(values: Any, *names: str) -> str:
     """Return a text or number in nested objects of a result that may be damaged, "" where there is none."""
     for name in names:

@@ -33,7 +33,7 @@ from kgen.cli._progress import stages
 from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable, unknown
 from kgen.evidence.observation import Observation
 from kgen.files import STDOUT, check_writable
-from kgen.lab.recipe import Choice
+from kgen.lab.choice import Choice
 from kgen.machine.engine import Engine
 from kgen.platforms import platform_named
 from kgen.report.results.model import Run, show_run

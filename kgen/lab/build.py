@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from kgen.errors import DebuggerError, MachineError, MachineStuck, PlatformUnavailable, SpecError
-from kgen.host.process import END_SECONDS, Child, output, spawn
+from kgen.errors import DebuggerError, MachineError, MachineStuck, PlatformUnavailable
+from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.lab import cache, outer
 from kgen.lab.cache import Lab
+from kgen.lab.choice import Choice
 from kgen.lab.console import Console
-from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
-from kgen.lab.packages import Apt, Package
-from kgen.lab.recipe import BUSYBOX, Choice, Recipe, find_busybox, find_kernel, made_by, recipe
+from kgen.lab.recipe import BUSYBOX, Recipe
+from kgen.lab.system import Gathering, Stage, System, Watcher, check, title
 from kgen.machine import qemu_words
 from kgen.machine.qmp import Qmp
 
@@ -30,20 +29,7 @@ BOOT_SECONDS = 180.0
 BOOTS = 3
 SAVE_SECONDS = 120.0
 QMP_SECONDS = 60.0
-QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --inner-qemu"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step that takes a while."""
-
-    name: str
-    #: In bytes, of ``total``. Both are 0 where the amount is unknown.
-    done: int = 0
-    total: int = 0
-
-
-Watcher = Callable[[Stage], None]
+QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --qemu"
 
 
 @dataclass(frozen=True)
@@ -59,76 +45,98 @@ class Tools:
 Canary = Callable[[Lab, Tools], None]
 
 
-def build_lab(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *, rebuild: bool = False) -> Lab:
+def build_lab(
+    system: System, choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *, rebuild: bool = False
+) -> Lab:
     """Make the lab of this choice, or return the one that exists. Other processes see a lab only when it is complete.
 
-    The distribution's lab is used as it is, even where newer packages exist, unless ``rebuild`` is true.
+    A lab that has a name is used as it is, even where newer packages exist, unless ``rebuild`` is true.
 
     Raises PlatformUnavailable where pieces are unavailable, SpecError where a piece is of the wrong kind, MachineError
     with the stage that failed, OutputError where the lab cannot be stored.
     """
+    return _made(system, choice, tools, watcher, canary, rebuild=rebuild, network=True)
+
+
+def ensure(system: System, choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
+    """Return the lab of this choice. Make it if all its pieces are on this host. Raises as ``build_lab`` does, and
+    PlatformUnavailable where something would have to be downloaded."""
+    name = title(system, choice)
+    if name:
+        lab = cache.titled(name)
+        if lab is None:
+            raise PlatformUnavailable(f"the lab {name} has not been built", hint=f"run '{command(system, choice)}'")
+        return lab
+    return _made(system, choice, tools, watcher, canary, rebuild=False, network=False)
+
+
+def command(system: System, choice: Choice) -> str:
+    """Return the command that makes a lab."""
+    words = ["kgen", "lab", "build", *([] if system.name == cache.DEFAULT else [system.name])]
+    return shlex.join([*words, *(str(word) for pair in choice.options().items() for word in pair)])
+
+
+def _made(
+    system: System, choice: Choice, tools: Tools, watcher: Watcher, canary: Canary, *, rebuild: bool, network: bool
+) -> Lab:
+    check(system, choice)
     if shutil.which(tools.qemu or outer.BINARY) is None:
         raise PlatformUnavailable(f"there is no {tools.qemu or outer.BINARY} to run the lab with", hint=QEMU_HINT)
     if shutil.which(tools.gdb) is None:
         raise DebuggerError(f"'{tools.gdb}' is not to be found", hint="install it with 'apt install gdb'")
-    there = cache.default()
-    if choice.is_default and there and not rebuild and _is_current(there, choice, tools):
+    name = title(system, choice)
+    there = cache.titled(name) if name else None
+    if there and not rebuild and _is_current(there, system, choice, tools):
         return there
     with cache.making() as directory:
-        return _build(directory, choice, tools, watcher, canary)
+        seconds: dict[str, float] = {}
+        work = directory / "work"
+        work.mkdir()
+        with _stage("ingredients", seconds):
+            made = system.gather(Gathering(choice, work, watcher, network=network))
+        assert isinstance(made, Recipe)
+        about = Lab(
+            key=made.key(),
+            linux="",
+            qemu=made.inside,
+            modules=made.modules,
+            firmware=made.firmware,
+            sources=dict(made.sources),
+            made_by=system.made_by(choice),
+            system=system.name,
+            name=name,
+            machine=made.machine,
+            directory=directory,
+        )
+        return _publish(about, made, tools, watcher, canary, seconds)
 
 
-def ensure(choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
-    """Return the lab of this choice. Make it if all its pieces are on this host. Raises as ``build_lab`` does, and
-    PlatformUnavailable where something would have to be downloaded."""
-    if choice.is_default:
-        lab = cache.default()
-        if lab is None:
-            raise PlatformUnavailable("the lab has not been built", hint="run 'kgen lab build'")
-        return lab
-    if choice.kernel is None or _busybox() is None:
-        hint = "run 'kgen lab build' with the same options; it says what it downloads"
-        raise PlatformUnavailable("something must be downloaded for this lab", hint=hint)
-    return build_lab(choice, tools, watcher, canary)
-
-
-def _is_current(lab: Lab, choice: Choice, tools: Tools) -> bool:
+def _is_current(lab: Lab, system: System, choice: Choice, tools: Tools) -> bool:
     """Return whether a lab is what this kgen and these QEMUs would make of its packages."""
-    made = lab.made_by == made_by(choice.qemu or outer.BINARY)
-    return made and lab.state_of == outer.saved_by(tools.qemu) and lab.state.is_file()
+    made = lab.made_by == system.made_by(choice)
+    return made and lab.state_of == outer.saved_by(lab.machine, tools.qemu) and lab.state.is_file()
 
 
-def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher, canary: Canary) -> Lab:
-    seconds: dict[str, float] = {}
-    with _stage("ingredients", seconds):
-        made = _gather(directory / "work", choice, watcher)
-    key = made.key()
-    state_of = outer.saved_by(tools.qemu)
-    there = cache.named(key)
+def _publish(lab: Lab, made: Recipe, tools: Tools, watcher: Watcher, canary: Canary, seconds: dict[str, float]) -> Lab:
+    """Write the lab, boot it, try it, and publish it."""
+    state_of = outer.saved_by(made.machine, tools.qemu)
+    there = cache.named(lab.key)
     if there is not None and there.state_of == state_of:
-        if choice.is_default:
+        if lab.name:
             # the same contents from other sources: note these for the next time
-            there = replace(there, made_by=made_by(outer.BINARY), sources=dict(made.sources))
+            there = replace(there, made_by=lab.made_by, sources=lab.sources, name=lab.name)
             there.save()
-        return cache.publish(there, is_default=choice.is_default)
-    lab = Lab(
-        key=key,
-        linux="",
-        qemu=_version(made),
-        modules=made.modules,
-        firmware=made.firmware,
-        sources=dict(made.sources),
-        made_by=made_by(choice.qemu or outer.BINARY),
-        directory=directory,
-    )
+        return cache.publish(there)
     watcher(Stage("packing the root file system"))
     with _stage("initramfs", seconds):
         lab.kernel.write_bytes(made.kernel)
         lab.busybox.write_bytes(made.files[BUSYBOX])
+        for name, data in made.loaded.items():
+            (lab.directory / name).write_bytes(data)
         with gzip.GzipFile(lab.initramfs, "wb", compresslevel=1, mtime=0) as packed:
             for piece in made.initramfs():
                 packed.write(piece)
-    shutil.rmtree(directory / "work", ignore_errors=True)
+    shutil.rmtree(lab.directory / "work", ignore_errors=True)
     watcher(Stage("booting the lab's Linux for the first time"))
     linux = _booted(lab, tools, watcher, seconds)
     lab = replace(lab, linux=linux, state_of=state_of, seconds=seconds)
@@ -138,66 +146,7 @@ def _build(directory: Path, choice: Choice, tools: Tools, watcher: Watcher, cana
         canary(lab, tools)
     lab = replace(lab, seconds={name: round(value, 2) for name, value in seconds.items()})
     lab.save()
-    return cache.publish(lab, is_default=choice.is_default)
-
-
-def _gather(work: Path, choice: Choice, watcher: Watcher) -> Recipe:
-    """Return all the pieces, from the choice or from the distribution."""
-    work.mkdir()
-    qemu = shutil.which(choice.qemu or outer.BINARY)
-    if qemu is None:
-        raise PlatformUnavailable(f"there is no {choice.qemu or outer.BINARY} to put into the lab", hint=QEMU_HINT)
-    kernel, modules, busybox = choice.kernel, choice.modules, _busybox()
-    sources = {"qemu": str(Path(qemu).resolve())}
-    if kernel is None or busybox is None:
-        tree, packages = _packages(work, kernel is None, busybox is None, watcher)
-        by_name = {package.name: f"package {package.name} {package.version}" for package in packages}
-        if kernel is None:
-            kernel = find_kernel(tree)
-            modules = modules or tree
-            sources["linux"] = next(text for name, text in by_name.items() if name.startswith("linux-image-"))
-        if busybox is None:
-            busybox = find_busybox(tree)
-            sources["busybox"] = next(text for name, text in by_name.items() if name in BUSYBOX_PACKAGES)
-    if busybox is None:
-        raise SpecError("the distribution's busybox needs libraries", where=str(work))
-    if choice.kernel is not None:
-        sources["linux"] = str(choice.kernel.resolve())
-    if choice.modules is not None:
-        sources["modules"] = str(choice.modules.resolve())
-    known = cache.default()
-    if known and busybox == known.busybox:
-        sources["busybox"] = known.sources["busybox"]
-    sources.setdefault("busybox", str(busybox))
-    watcher(Stage("gathering the pieces"))
-    return recipe(kernel, modules, busybox, Path(qemu), sources)
-
-
-def _busybox() -> Path | None:
-    """Return this host's busybox, or the one of the distribution's lab."""
-    lab = cache.default()
-    return find_busybox() or (lab.busybox if lab and lab.busybox.is_file() else None)
-
-
-def _packages(work: Path, kernel: bool, busybox: bool, watcher: Watcher) -> tuple[Path, tuple[Package, ...]]:
-    """Download and unpack what is needed from the distribution. Return the tree and the packages."""
-    watcher(Stage("looking for the distribution's packages"))
-    apt = Apt(work)
-    wanted = (apt.kernel() if kernel else ()) + ((apt.find(BUSYBOX_PACKAGES),) if busybox else ())
-    total = sum(package.size for package in wanted)
-    title = f"downloading {', '.join(package.title for package in wanted)}"
-    watcher(Stage(title, 0, total))
-    files = apt.download(wanted, lambda done: watcher(Stage(title, min(done, total), total)))
-    watcher(Stage("unpacking"))
-    tree = work / "tree"
-    apt.unpack(files, tree)
-    return tree, wanted
-
-
-def _version(made: Recipe) -> str:
-    """Return the inner QEMU's own first line."""
-    lines = output([made.sources["qemu"], "--version"], QMP_SECONDS).splitlines()
-    return lines[0].strip() if lines else "QEMU of unknown version"
+    return cache.publish(lab)
 
 
 def _booted(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, float]) -> str:

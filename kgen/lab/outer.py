@@ -1,27 +1,20 @@
-"""The machine that the lab's Linux runs on: QEMU with its translator, two CPUs, four serial ports, nothing else."""
+"""The machine that a lab runs on: QEMU with its translator, what the lab says of it, four serial ports, no more."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kgen.lab.cache import Lab
-from kgen.lab.recipe import fingerprint
+from kgen.lab.recipe import HERE, fingerprint
 
 #: The outer QEMU must emulate a 64-bit CPU with SVM.
 BINARY = "qemu-system-x86_64"
-#: 512 MiB for the inner Linux, its initramfs, the inner QEMU and the test machine's own memory. Two CPUs: with one,
-#: every overlap of two accesses is a preemption, and an inner translator shows hardly any. Without la57 (five-level
-#: paging) they run steadily; with it, stalls of the inner Linux and triple faults of its CPUs were seen.
-_MACHINE = ("-accel", "tcg", "-machine", "q35", "-cpu", "max,la57=off", "-smp", "2", "-m", "512")
 #: ISA's COM1 to COM4, each with an interrupt of its own: sharing one would cost time.
 _PORTS = ((0x3F8, 4), (0x2F8, 3), (0x3E8, 5), (0x2E8, 7))
 #: In the order of the ports: the lab's console, then the inner machine's serial port, gdb stub and control session.
 INNER_SERIAL, INNER_GDB, INNER_QMP = "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS3"
-
-# ``mitigations=off``: they guard against other guests, which the lab does not have, and slow every exit of the guest.
-# ``preempt=full``: more task switches between the halves of an exchange. ``kvm_amd.npt``: for a built-in KVM.
-_CMDLINE = "console=ttyS0 panic=-1 loglevel=5 mitigations=off preempt=full kvm_amd.npt=0"
 
 
 @dataclass(frozen=True)
@@ -41,9 +34,8 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
 
     ``restore`` starts from the lab's saved state; the rest must be the same.
     """
-    parts = [qemu or BINARY, *_MACHINE]
+    parts = [qemu or BINARY, *(word.replace(HERE, str(lab.directory)) for word in lab.machine)]
     parts += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    parts += ["-kernel", str(lab.kernel), "-initrd", str(lab.initramfs), "-append", _CMDLINE]
     descriptors = (lines.console, lines.serial, lines.gdb, lines.control) if lines else (None,) * len(_PORTS)
     for number, ((port, irq), descriptor) in enumerate(zip(_PORTS, descriptors, strict=True)):
         listening = ",server=on,wait=off" if number == 2 else ""
@@ -57,12 +49,12 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
     return tuple(parts)
 
 
-def saved_by(qemu: str | None) -> str:
+def saved_by(machine: Sequence[str], qemu: str | None) -> str:
     """Return what identifies the outer machine whose saved state can be restored: its QEMU and what it consists of."""
     program = fingerprint(qemu or BINARY)
-    return f"{program} {shlex.join((*_MACHINE, _CMDLINE))}" if program else ""
+    return f"{program} {shlex.join(machine)}" if program else ""
 
 
 def can_restore(lab: Lab, qemu: str | None) -> bool:
     """Return whether this outer machine is the one that saved the lab's state."""
-    return bool(lab.state_of) and lab.state_of == saved_by(qemu) and lab.state.is_file()
+    return bool(lab.state_of) and lab.state_of == saved_by(lab.machine, qemu) and lab.state.is_file()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import re
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgen.errors import PlatformUnavailable
-from kgen.host.process import finish
+from kgen.host.process import Finished, finish
+from kgen.lab.release import Release
 
 #: Kernels by Debian's and Ubuntu's names, the one that boots fastest first. All are metapackages.
 KERNELS = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual", "linux-image-generic")
@@ -17,6 +22,14 @@ BUSYBOX = ("busybox-static",)
 #: What a metapackage's parts are called. Debian's kernels from 7.2 on are split: linux-image-* depends on
 #: linux-binary-*, which holds the kernel, and on linux-modules-*.
 _KERNEL_PARTS = ("linux-image-", "linux-binary-", "linux-modules-")
+#: A kernel of one version for virtual machines; signed ones have no "-unsigned" at their end.
+_LINE = re.compile(r"linux-image-\d[^ ]*-cloud-amd64")
+#: What ``apt-get --print-uris`` prints of a file: its address, its name, its size in bytes.
+_URI = re.compile(r"^'[^']+' (\S+_\S+_\S+\.deb) (\d+) ", re.MULTILINE)
+#: The age at which lists of a release are fetched again.
+LISTS_SECONDS = 24 * 3600.0
+#: How many packages one apt-get downloads: a command line is finite.
+_AT_ONCE = 200
 _ASK_SECONDS = 60.0
 _DOWNLOAD_SECONDS = 900.0
 _UNPACK_SECONDS = 300.0
@@ -31,7 +44,11 @@ class Package:
     version: str
     #: Of its file, in bytes.
     size: int
-    depends: tuple[str, ...]
+    depends: tuple[str, ...] = ()
+
+    def in_directory(self, place: Path) -> Path | None:
+        """Return its file in a directory of apt's, None where it is not there."""
+        return next(place.glob(f"{self.name}_{self.version.replace(':', '%3a')}_*.deb"), None)
 
     @property
     def title(self) -> str:
@@ -40,14 +57,104 @@ class Package:
 
 
 class Apt:
-    """apt-get without root. ``work`` is a directory for package lists of our own, where the system has none."""
+    """apt-get without root: it looks packages up, resolves what they depend on, and downloads them.
 
-    def __init__(self, work: Path) -> None:
+    ``work`` is a directory for what it writes. Without a ``release`` it uses the lists of this host, and lists of its
+    own in ``work`` where the system has none. With one it uses nothing of this host but apt's settings of the network:
+    lists and files stay in ``work`` for the next time.
+    """
+
+    def __init__(self, work: Path, release: Release | None = None) -> None:
         self._work = work
+        self._release = release
         self._options: tuple[str, ...] = ()
         for program in ("apt-get", "apt-cache", "dpkg-deb"):
             if shutil.which(program) is None:
                 raise PlatformUnavailable(f"there is no {program} to get the distribution's packages with", hint=HINT)
+        if release is not None:
+            self._options = self._private(release)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from changing ``work``."""
+        with (self._work / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @property
+    def updated(self) -> bool:
+        """Whether the release's lists have been fetched."""
+        mark = self._work / "updated"
+        try:
+            return self._release is not None and mark.read_text(encoding="utf-8") == self._release.source
+        except OSError:
+            return False
+
+    def update(self, *, always: bool = False) -> None:
+        """Fetch the release's lists where there are none, where they are a day old, or ``always``.
+
+        Raises PlatformUnavailable with apt's own words, also where a signature is wrong.
+        """
+        assert self._release is not None
+        mark = self._work / "updated"
+        there = self.updated
+        if there and not always and time.time() - mark.stat().st_mtime < LISTS_SECONDS:
+            return
+        done = self._apt_get("update", _DOWNLOAD_SECONDS)
+        if done.status == 0:
+            mark.write_text(self._release.source, encoding="utf-8")
+        elif not there:
+            # lists of which no signature was believed must not be used the next time
+            mark.unlink(missing_ok=True)
+            shutil.rmtree(self._work / "lists", ignore_errors=True)
+            why = _reason(done.text) if done.status is not None else f"it took longer than {_DOWNLOAD_SECONDS:g} s"
+            where = f"--release {self._release.name}"
+            raise PlatformUnavailable(f"{self._release.archive}: {why}", where=where, hint="is there a network?")
+
+    def closure(self, names: Sequence[str]) -> tuple[Package, ...]:
+        """Return the packages of these names and all that they depend on. Raises PlatformUnavailable."""
+        done = self._apt_get("install", _ASK_SECONDS, "--print-uris", "--no-install-recommends", "-y", *names)
+        found = tuple(map(_of_uri, _URI.findall(done.text)))
+        if done.status != 0 or not found:
+            raise PlatformUnavailable(f"{' '.join(names)}: {_reason(done.text)}", where=self._where())
+        return found
+
+    def missing(self, packages: Sequence[Package]) -> list[Package]:
+        """Return the packages whose files are not there yet."""
+        return [package for package in packages if package.in_directory(self._work / "files") is None]
+
+    def fetch(self, packages: Sequence[Package], progress: Callable[[int], None]) -> tuple[Path, ...]:
+        """Download the files of packages that are ``missing``, and return those of all. ``progress`` is called with the
+        bytes that have arrived. apt holds each against the signed lists. Raises PlatformUnavailable."""
+        place = self._work / "files"
+        place.mkdir(parents=True, exist_ok=True)
+        wanted = self.missing(packages)
+        arriving = self._work / "arriving"
+        shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir()
+
+        def look() -> None:
+            with contextlib.suppress(OSError):
+                progress(sum(path.stat().st_size for path in arriving.iterdir()))
+
+        for start in range(0, len(wanted), _AT_ONCE):
+            names = [f"{package.name}={package.version}" for package in wanted[start : start + _AT_ONCE]]
+            command = ["apt-get", *self._options, "-q", "download", *names]
+            done = finish(command, _DOWNLOAD_SECONDS, cwd=arriving, meanwhile=look)
+            if done.status != 0 and not self._options:
+                # lists that are older than the archive
+                self._update()
+                return self.fetch([self.find([package.name]) for package in packages], progress)
+            if done.status != 0:
+                raise PlatformUnavailable(f"apt-get download failed: {_reason(done.text)}", where=self._where())
+        for path in arriving.glob("*.deb"):
+            path.replace(place / path.name)
+        look()
+        files = [package.in_directory(place) for package in packages]
+        for package, file in zip(packages, files, strict=True):
+            if file is None:
+                raise PlatformUnavailable(f"apt-get did not download {package.title}", where=self._where())
+        return tuple(file for file in files if file is not None)
 
     def find(self, names: Sequence[str]) -> Package:
         """Return the first of these packages that the lists have; they are fetched if need be.
@@ -64,8 +171,14 @@ class Apt:
 
     def kernel(self) -> tuple[Package, ...]:
         """Return the packages that hold a Linux kernel and its modules: what the metapackage depends on."""
-        wanted = list(self.find(KERNELS).depends)
-        found: list[Package] = []
+        return self.parts(self.find(KERNELS))
+
+    def parts(self, package: Package) -> tuple[Package, ...]:
+        """Return the packages that hold a kernel and its modules: one, or what it depends on. Raises
+        PlatformUnavailable."""
+        wanted = list(package.depends)
+        # a metapackage has no version in its name
+        found = [package] if re.search(r"-\d", package.name) else []
         while wanted:
             name = wanted.pop(0)
             if name.startswith(_KERNEL_PARTS) and name not in [entry.name for entry in found]:
@@ -74,35 +187,10 @@ class Apt:
                 wanted += package.depends
         return tuple(found)
 
-    def download(self, packages: Sequence[Package], progress: Callable[[int], None]) -> Path:
-        """Fetch package files and return their directory. ``progress`` is called with the bytes that have arrived.
-
-        Raises PlatformUnavailable with apt-get's own words.
-        """
-        into = self._work / "packages"
+    def unpack(self, files: Sequence[Path], into: Path) -> None:
+        """Unpack package files. Raises PlatformUnavailable."""
         into.mkdir(exist_ok=True)
-
-        def look() -> None:
-            progress(sum(path.stat().st_size for path in into.rglob("*") if path.is_file()))
-
-        # with the version: by now the lists may have another one
-        names = [f"{package.name}={package.version}" for package in packages]
-        command = ["apt-get", *self._options, "-q", "download", *names]
-        done = finish(command, _DOWNLOAD_SECONDS, cwd=into, meanwhile=look)
-        if done.status != 0 and not self._options:
-            # lists that are older than the archive
-            self._update()
-            fresh = [self.find([package.name]) for package in packages]
-            return self.download(fresh, progress)
-        if done.status != 0:
-            raise PlatformUnavailable(f"apt-get download failed: {_reason(done.text)}", hint=HINT)
-        look()
-        return into
-
-    def unpack(self, directory: Path, into: Path) -> None:
-        """Unpack every package file of a directory. Raises PlatformUnavailable."""
-        into.mkdir(exist_ok=True)
-        for path in sorted(directory.glob("*.deb")):
+        for path in files:
             done = finish(["dpkg-deb", "--extract", str(path), str(into)], _UNPACK_SECONDS)
             if done.status != 0:
                 raise PlatformUnavailable(f"{path.name} cannot be unpacked: {_reason(done.text)}", hint=HINT)
@@ -114,6 +202,61 @@ class Apt:
         command = ["apt-cache", *self._options, "show", "--no-all-versions", name]
         done = finish(command, _ASK_SECONDS)
         return parse(done.text) if done.status == 0 else None
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the names of the kernels for virtual machines that the lists have, the newest line last."""
+        done = finish(["apt-cache", *self._options, "pkgnames", "linux-image-"], _ASK_SECONDS)
+        return tuple(sorted(name for name in done.text.split() if _LINE.fullmatch(name)))
+
+    def linux(self, line: str) -> tuple[Package, ...]:
+        """Return the packages of the newest Linux of a line ("6.12"), () where the lists have none."""
+        heads = (f"linux-image-{line}{mark}" for mark in ".-+~")
+        names = [name for name in self.lines() if name.startswith(tuple(heads))]
+        known = [package for name in names if (package := self._show(name))]
+        if not known:
+            return ()
+        newest = known[0]
+        for package in known[1:]:
+            newest = package if self.is_newer(package, newest) else newest
+        return self.parts(newest)
+
+    @staticmethod
+    def is_newer(package: Package, other: Package) -> bool:
+        """Return whether a package's version is higher than another's."""
+        command = ["dpkg", "--compare-versions", package.version, "gt", other.version]
+        return finish(command, _ASK_SECONDS).status == 0
+
+    def _apt_get(self, command: str, timeout: float, *words: str) -> Finished:
+        return finish(["apt-get", *self._options, "-q", command, *words], timeout)
+
+    def _where(self) -> str:
+        return f"--release {self._release.name}" if self._release else ""
+
+    def _private(self, release: Release) -> tuple[str, ...]:
+        """Return the options with which apt knows that release alone, and no package as installed."""
+        for name in ("lists/partial", "cache/archives/partial", "none"):
+            (self._work / name).mkdir(parents=True, exist_ok=True)
+        (self._work / "status").touch()
+        (self._work / "sources.list").write_text(release.source + "\n", encoding="utf-8")
+        settings = {
+            "Dir::Etc::sourcelist": self._work / "sources.list",
+            "Dir::Etc::sourceparts": self._work / "none",
+            "Dir::Etc::preferences": self._work / "none/preferences",
+            "Dir::Etc::preferencesparts": self._work / "none",
+            "Dir::State": self._work,
+            "Dir::State::lists": self._work / "lists",
+            "Dir::State::status": self._work / "status",
+            "Dir::Cache": self._work / "cache",
+            "APT::Sandbox::User": "",
+            "APT::Architecture": "amd64",
+            "APT::Architectures": "amd64",
+            "APT::Update::Error-Mode": "any",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "Acquire::http::Timeout": "30",
+            "Acquire::https::Timeout": "30",
+        }
+        return tuple(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))
 
     def _update(self) -> None:
         """Fetch package lists of our own. Raises PlatformUnavailable."""
@@ -140,6 +283,12 @@ def parse(text: str) -> Package | None:
     depends = re.split(r"[,|]", fields.get("Depends", ""))
     names = tuple(entry.split()[0].partition(":")[0] for entry in depends if entry.strip())
     return Package(fields["Package"], fields["Version"], int(fields["Size"]), names)
+
+
+def _of_uri(found: tuple[str, str]) -> Package:
+    """Return the package of a file name as apt gives it: its colons are percent-encoded."""
+    name, version, _ = found[0].split("_")
+    return Package(name, version.replace("%3a", ":"), int(found[1]))
 
 
 def _reason(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The contents of a lab: a kernel, modules, busybox, a QEMU with all that it loads; and the key made from them."""
+"""The contents of a lab: a kernel, modules, busybox, a hypervisor with all that it loads; the key made from them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import hashlib
 import io
 import lzma
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kgen.errors import SpecError
@@ -16,48 +16,20 @@ from kgen.host.process import finish, output
 from kgen.lab.initramfs import archive
 
 #: Grows when a lab of an older kgen can no longer be used.
-FORMAT = 1
-#: The modules to load, without what they depend on, and their options. With nested paging under QEMU/TCG some guests
-#: never start their second CPU.
-MODULES: Mapping[str, str] = {"kvm-amd": "npt=0"}
-#: The data files that QEMU's PC needs: multiboot and PVH loaders, the VGA BIOS and the two firmwares.
-FIRMWARE = (
-    "bios-256k.bin",
-    "kvmvapic.bin",
-    "linuxboot_dma.bin",
-    "multiboot_dma.bin",
-    "pvh.bin",
-    "qboot.rom",
-    "vgabios-stdvga.bin",
-)
+FORMAT = 2
 BUSYBOX = "/bin/busybox"
+#: What stands for the lab's directory in the words of its machine.
+HERE = "{lab}"
 #: Where packages have the kernel: from Debian's split ones on (Linux 7.2) it lies beside its modules.
 _KERNEL_PLACES = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
 _ASK_SECONDS = 20.0
-_INNER = "/usr/bin/qemu-system-x86_64"
-_DATA = "/usr/share/qemu"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The user's replacements for parts of the lab's distribution."""
-
-    #: A bzImage.
-    kernel: Path | None = None
-    #: A directory of modules.
-    modules: Path | None = None
-    qemu: str | None = None
-
-    @property
-    def is_default(self) -> bool:
-        """Whether nothing was chosen."""
-        return self == Choice()
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that makes a lab."""
 
+    #: Linux, a bzImage.
     kernel: bytes
     #: The files of the root file system.
     files: Mapping[str, bytes]
@@ -65,49 +37,27 @@ class Recipe:
     modules: tuple[str, ...]
     #: Where everything is from.
     sources: Mapping[str, str]
-
-    @property
-    def firmware(self) -> tuple[str, ...]:
-        """The inner QEMU's data files, by name."""
-        return tuple(name for name in FIRMWARE if f"{_DATA}/{name}" in self.files)
+    #: The outer QEMU's arguments, with HERE in place of the lab's directory.
+    machine: tuple[str, ...] = ()
+    #: Which hypervisor is inside, in its own words.
+    inside: str = ""
+    #: Further files of the lab, which the outer QEMU loads.
+    loaded: Mapping[str, bytes] = field(default_factory=dict)
+    #: The data files that the inner QEMU has, by name.
+    firmware: tuple[str, ...] = ()
 
     def key(self) -> str:
         """Return a name made of the contents."""
-        digest = hashlib.sha256(f"kgen lab {FORMAT}\n".encode())
-        for name, data in sorted({"": self.kernel, **self.files}.items()):
+        digest = hashlib.sha256(f"kgen lab {FORMAT}\n{self.machine}\n".encode())
+        for name, data in sorted({"": self.kernel, **self.files, **self.loaded}.items()):
             digest.update(f"{name}\0{len(data)}\0".encode())
             digest.update(hashlib.sha256(data).digest())
         return digest.hexdigest()[:16]
 
     def initramfs(self) -> Iterator[bytes]:
         """Return the root file system's archive, not compressed."""
-        programs = frozenset(path for path in self.files if path == "/init" or "/bin/" in path or ".so" in path)
+        programs = frozenset(path for path in self.files if path == "/init" or "bin/" in path or ".so" in path)
         return archive(self.files, programs)
-
-
-def recipe(kernel: Path, modules: Path | None, busybox: Path, qemu: Path, sources: Mapping[str, str]) -> Recipe:
-    """Gather everything. ``modules`` is a tree to look for .ko files in, None for a kernel with KVM built in.
-
-    Raises SpecError for a part that is missing or cannot be used.
-    """
-    files: dict[str, bytes] = {
-        "/init": _guest(),
-        BUSYBOX: _read(busybox),
-    }
-    loaded = modules_in(modules) if modules is not None else {}
-    files |= {f"/modules/{name}.ko": data for name, data in loaded.items()}
-    order = "".join(f"{name}.ko {MODULES.get(name, '')}".rstrip() + "\n" for name in loaded)
-    files["/modules/order"] = order.encode()
-    files |= _program(qemu)
-    return Recipe(bzimage(kernel), files, tuple(loaded), sources)
-
-
-def check(choice: Choice) -> None:
-    """Raise SpecError for a kernel or modules that cannot be used, before anything is downloaded."""
-    if choice.kernel is not None:
-        bzimage(choice.kernel)
-    if choice.modules is not None:
-        modules_in(choice.modules)
 
 
 def bzimage(path: Path) -> bytes:
@@ -115,7 +65,7 @@ def bzimage(path: Path) -> bytes:
 
     Raises SpecError for a file that QEMU does not start on x86 (Linux/x86 boot protocol: "HdrS").
     """
-    data = _read(path)
+    data = read(path)
     if data[0x202:0x206] != b"HdrS":
         raise SpecError("is not a bzImage", where=str(path), hint="give arch/x86/boot/bzImage of a built kernel")
     return data
@@ -136,14 +86,19 @@ def find_busybox(tree: Path | None = None) -> Path | None:
     places = [tree / "bin/busybox", tree / "usr/bin/busybox"] if tree else []
     if not tree:
         places = [Path(place) for name in ("busybox-static", "busybox") if (place := shutil.which(name))]
-    return next((place for place in places if place.is_file() and not _libraries(place)), None)
+    return next((place for place in places if place.is_file() and not libraries(place)), None)
 
 
-def modules_in(tree: Path) -> dict[str, bytes]:
-    """Return KVM's modules and all they depend on, by name, in the order in which they must be loaded. Raises
-    SpecError."""
+def modules_in(
+    tree: Path, wanted: Sequence[str], *, missing: Callable[[str], bool] = lambda name: False
+) -> dict[str, bytes]:
+    """Return modules and all they depend on, by name, in the order in which they must be loaded.
+
+    A wanted module for which ``missing`` is true may be absent: it may be built in. Raises SpecError.
+    """
     if not tree.is_dir():
-        raise SpecError("is not a directory", where=str(tree), hint="give the tree that holds kvm.ko and kvm-amd.ko")
+        where = " and ".join(f"{name}.ko" for name in wanted)
+        raise SpecError("is not a directory", where=str(tree), hint=f"give the tree that holds {where}")
     paths: dict[str, Path] = {}
     for path in sorted(tree.rglob("*.ko*")):
         name, _, suffix = path.name.partition(".ko")
@@ -155,6 +110,8 @@ def modules_in(tree: Path) -> dict[str, bytes]:
         if name in loaded:
             return
         if name not in paths:
+            if not wanted_by and missing(name):
+                return
             hint = "is it built in? then leave --modules out" if not wanted_by else "build the modules too"
             what = f"has no {name}.ko" + (f", which {wanted_by}.ko depends on" if wanted_by else "")
             raise SpecError(what, where=str(tree), hint=hint)
@@ -163,9 +120,15 @@ def modules_in(tree: Path) -> dict[str, bytes]:
             load(needed, name)
         loaded[name] = data
 
-    for name in MODULES:
+    for name in wanted:
         load(name, "")
     return loaded
+
+
+def module_files(loaded: Mapping[str, bytes], options: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files from which a lab's /init loads these modules, in their order and with their options."""
+    order = "".join(f"{name}.ko {options.get(name, '')}".rstrip() + "\n" for name in loaded)
+    return {f"/modules/{name}.ko": data for name, data in loaded.items()} | {"/modules/order": order.encode()}
 
 
 def dependencies(module: bytes, path: Path) -> tuple[str, ...]:
@@ -182,16 +145,6 @@ def dependencies(module: bytes, path: Path) -> tuple[str, ...]:
     return tuple(name.replace("_", "-") for name in words.decode(errors="replace").split(",") if name)
 
 
-def made_by(qemu: str) -> str:
-    """Return what identifies the parts of a lab that do not come from packages: kgen's own and the inner QEMU."""
-    ours = hashlib.sha256(f"kgen lab {FORMAT} {dict(MODULES)}\n".encode() + _guest()).hexdigest()[:16]
-    return f"{ours} {fingerprint(qemu)}"
-
-
-def _guest() -> bytes:
-    return (Path(__file__).parent / "guest.sh").read_bytes()
-
-
 def fingerprint(program: str) -> str:
     """Return what identifies a QEMU that saves or restores a machine's state."""
     path = Path(shutil.which(program) or program).resolve()
@@ -202,28 +155,12 @@ def fingerprint(program: str) -> str:
     return f"{path} {about.st_size} {about.st_mtime_ns}"
 
 
-def _program(qemu: Path) -> dict[str, bytes]:
-    """Return a QEMU and all it needs to run, by their places in the lab."""
-    data = _read(qemu)
-    if data[:4] != b"\x7fELF":
-        raise SpecError("is not a Linux program", where=str(qemu), hint="give the QEMU binary itself, not a script")
-    files = {_INNER: data}
-    for library in _libraries(qemu):
-        files[str(library)] = _read(library)
-    # The translator and other parts are modules that QEMU loads when it needs them.
-    for module in _tcg_modules(qemu):
-        files[str(module)] = _read(module)
-    directories = [Path(line) for line in output([str(qemu), "-L", "help"], _ASK_SECONDS).splitlines() if line.strip()]
-    if not directories:
-        raise SpecError("does not run here", where=str(qemu), hint="the lab's QEMU must be one of this system")
-    for name in FIRMWARE:
-        found = next((place / name for place in directories if (place / name).is_file()), None)
-        if found is not None:
-            files[f"{_DATA}/{name}"] = _read(found)
-    return files
+def host_program(program: Path) -> dict[str, bytes]:
+    """Return a program of this host and its libraries, by their places. Raises SpecError."""
+    return {str(program): read(program)} | {str(library): read(library) for library in libraries(program)}
 
 
-def _libraries(program: Path) -> tuple[Path, ...]:
+def libraries(program: Path) -> tuple[Path, ...]:
     """Return the shared libraries of a program and its loader, as ldd names them; () for a static one."""
     done = finish(["ldd", str(program)], _ASK_SECONDS)
     if "not found" in done.text:
@@ -232,16 +169,25 @@ def _libraries(program: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(word) for word in words if word.startswith("/") and not word.endswith(":")))
 
 
-def _tcg_modules(qemu: Path) -> Sequence[Path]:
-    """Return the file of QEMU's translator: Debian packs it apart."""
-    name = "accel-tcg-x86_64.so"
-    places = (*Path("/usr/lib").glob("*-linux-gnu/qemu"), Path("/usr/lib64/qemu"), Path("/usr/lib/qemu"))
-    return [place / name for place in places if (place / name).is_file()][:1] if qemu.is_relative_to("/usr/bin") else []
+def data_directories(qemu: Path) -> list[Path]:
+    """Return the directories in which a QEMU of this host looks for its data files. Raises SpecError."""
+    found = [Path(line) for line in output([str(qemu), "-L", "help"], _ASK_SECONDS).splitlines() if line.strip()]
+    if not found:
+        raise SpecError("does not run here", where=str(qemu), hint="the lab's QEMU must be one of this system")
+    return found
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes. Raises SpecError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read") from error
 
 
 def _module(path: Path) -> bytes:
     """Return a module's bytes, unpacked."""
-    data = _read(path)
+    data = read(path)
     try:
         if path.suffix == ".xz":
             return lzma.decompress(data)
@@ -252,10 +198,3 @@ def _module(path: Path) -> bytes:
     if path.suffix == ".zst":
         raise SpecError("is packed with zstd", where=str(path), hint="unpack it first: zstd -d --rm")
     return data
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SpecError(error.strerror or str(error), where=str(path), hint="name a file that can be read") from error

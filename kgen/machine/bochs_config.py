@@ -47,9 +47,10 @@ CYLINDERS, HEADS, SECTORS = 512, 4, 17
 assert CYLINDERS * HEADS * SECTORS * 512 == DISK_BYTES
 
 
-def find_binary() -> str | None:
+def find_binary(request: LaunchRequest) -> str | None:
     """Return the path of the Bochs to run, None when there is none."""
-    return next((path for path in map(shutil.which, BINARIES) if path), None)
+    place = str(request.programs) if request.programs else None
+    return next((path for name in BINARIES if (path := shutil.which(name, path=place))), None)
 
 
 def default_cpu(models: str) -> str:
@@ -64,9 +65,8 @@ def switches(usage: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _help(*topic: str) -> str:
-    """Return what this host's Bochs prints about itself, "" where there is none."""
-    binary = find_binary()
+def _help(binary: str | None, *topic: str) -> str:
+    """Return what a Bochs prints about itself, "" where there is none."""
     return finish((binary, "--help", *topic), _HELP_SECONDS).text if binary else ""
 
 
@@ -74,7 +74,7 @@ def unavailable(request: LaunchRequest) -> str | None:
     """Return why no Bochs with its firmware can run the request, None where one can."""
     if sys.platform != "linux":
         return "Bochs is run on Linux only: elsewhere kgen cannot keep its display from listening on the network"
-    binary = find_binary()
+    binary = find_binary(request)
     if binary is None:
         return f"{' or '.join(BINARIES)} is not to be found; {INSTALL_HINT}"
     share = Path(os.environ.get("BXSHARE") or Path(binary).parent.parent / "share" / "bochs")
@@ -94,7 +94,8 @@ def command(request: LaunchRequest) -> tuple[str, ...]:
     Words of the user's own come last: each is a line of a configuration file, and a later line overrides an earlier
     one.
     """
-    return (find_binary() or BINARIES[-1], "-q", *switches(_help()), "-unlock", "-f", CONFIGURATION, *request.extra)
+    binary = find_binary(request)
+    return (binary or BINARIES[-1], "-q", *switches(_help(binary)), "-unlock", "-f", CONFIGURATION, *request.extra)
 
 
 def medium(request: LaunchRequest) -> str:
@@ -115,6 +116,7 @@ def configuration(request: LaunchRequest) -> str:
     disk = f"type=disk, path={MEDIA[name]}, mode=flat, cylinders={CYLINDERS}, heads={HEADS}, spt={SECTORS}"
     drive = disk if name == "img" else f"type=cdrom, path={MEDIA[name]}, status=inserted"
     port = SERIAL_PORTS[request.serial_port]
+    model = request.cpu or default_cpu(_help(find_binary(request), "cpu"))
     lines = (
         "config_interface: textconfig",
         # The one display that every Bochs has and that needs no screen. Without the option it waits half a minute for a
@@ -127,7 +129,7 @@ def configuration(request: LaunchRequest) -> str:
         "pci: enabled=1, chipset=i440fx, slot1=pcivga",
         "vga: extension=vbe, realtime=0",
         # A triple fault must be reported, not restart the guest.
-        f"cpu: model={request.cpu or default_cpu(_help('cpu'))}, count={request.cpus}, reset_on_triple_fault=0",
+        f"cpu: model={model}, count={request.cpus}, reset_on_triple_fault=0",
         f"cpu: ips={INSTRUCTIONS_PER_SECOND}",
         "clock: sync=none, time0=946684800",
         "ata0: enabled=1",

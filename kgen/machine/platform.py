@@ -71,6 +71,8 @@ class LaunchRequest:
     channels: Channels | None = None
     #: The directory of the lab to run in, None for the distribution's.
     lab: Path | None = None
+    #: The directory with the emulator's programs of another release, None for this host's.
+    programs: Path | None = None
     #: The range of physical addresses whose accesses are recorded where the platform can, from its first to below its
     #: second.
     traced: tuple[int, int] | None = None

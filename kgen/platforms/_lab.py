@@ -32,7 +32,10 @@ _INNER_QEMU = "qemu-system-x86_64"
 
 def lab_of(request: LaunchRequest) -> Lab | None:
     """Return the lab to run in, None where it has not been made."""
-    return cache.load(request.lab) if request.lab is not None else cache.default()
+    found = cache.load(request.lab) if request.lab is not None else cache.default()
+    if found is not None:
+        found.touch()
+    return found
 
 
 def unavailable(request: LaunchRequest) -> str | None:

@@ -19,7 +19,8 @@ PROVIDES = frozenset({"edu", "gdb", "hpet", "ivshmem", "mtree", "pc-testdev", "q
 def find_binary(request: LaunchRequest) -> str | None:
     """Return the path of the QEMU to run, None when there is none."""
     names = (request.qemu,) if request.qemu else _binaries(request)
-    return next((path for path in map(shutil.which, names) if path), None)
+    place = str(request.programs) if request.programs else None
+    return next((path for name in names if (path := shutil.which(name, path=place))), None)
 
 
 def missing_binary(request: LaunchRequest) -> str | None:

@@ -33,6 +33,8 @@ class Options:
     pin: frozenset[int] = frozenset()
     #: The directory of the lab to use.
     lab: Path | None = None
+    #: The directory with the emulator's programs of another release.
+    programs: Path | None = None
     #: Whether the machine is frozen at the case's first violation.
     stop_on_violation: bool = False
     #: The moment of scene.place_to_begin at which it is frozen, "" for none.
@@ -64,6 +66,7 @@ def request_of(spec: KernelSpec, options: Options) -> LaunchRequest:
         qemu=options.qemu,
         extra=options.extra,
         lab=options.lab,
+        programs=options.programs,
         serial_port=spec.serial_port,
         append="attend=0x1" if spec.suite else "",
         paused=options.waits_for_breakpoint,

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 
 from kgen.errors import SpecError
 from kgen.files import check_program
-from kgen.lab.build import Tools, Watcher, ensure
-from kgen.lab.recipe import Choice
-from kgen.lab.recipe import check as check_lab
+from kgen.lab.build import Tools, ensure
+from kgen.lab.choice import Choice
+from kgen.lab.programs import ensure_programs
+from kgen.lab.system import System, Watcher
+from kgen.lab.system import check as check_system
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.run.canary import canary
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.spec import KernelSpec
+from kgen.systems import system_of
 
 #: Arguments of QEMU with which kgen would lose control of the machine, and why. Of several gdb stubs QEMU opens only
 #: the last.
@@ -37,7 +40,7 @@ class Request:
     platform: Platform
     #: How it runs.
     options: Options = field(default_factory=Options)
-    #: The parts that the lab is made of; by default the distribution's.
+    #: The parts that the lab is made of, or the release that the emulator is of; by default the distribution's.
     choice: Choice = field(default_factory=Choice)
 
     @property
@@ -56,26 +59,35 @@ def check(request: Request) -> None:
             raise SpecError(_OURS[argument], where=argument, hint="leave it out")
     if platform.engine != "qemu" and options.qemu:
         raise SpecError(f"--qemu is for QEMU, and {platform.name} is none", hint="leave it out")
-    pieces = {"kernel": request.choice.kernel, "modules": request.choice.modules, "inner-qemu": request.choice.qemu}
-    given = [f"--{name}" for name, value in pieces.items() if value]
-    if platform.supervise is None and given:
-        raise SpecError("this is a part of the lab", where=" and ".join(given), hint="choose --platform kvm-lab")
-    check_choice(request.choice)
+    system = system_of(platform.name)
+    if not request.choice.is_default:
+        if system is None:
+            given = " and ".join(request.choice.options())
+            raise SpecError("this is a part of a lab", where=given, hint="choose --platform kvm-lab")
+        check_choice(system, request.choice)
+        if not system.in_lab and options.qemu:
+            raise SpecError("the release brings its own", where=f"--qemu {options.qemu}", hint="leave one out")
     check_choices(platform, request.launch)
 
 
-def check_choice(choice: Choice) -> None:
-    """Raise SpecError for parts of a lab that are of the wrong kind."""
+def check_choice(system: System, choice: Choice) -> None:
+    """Raise SpecError for parts of a system that it does not offer, or that are of the wrong kind."""
     check_program("--inner-qemu", choice.qemu)
-    check_lab(choice)
+    check_system(system, choice)
 
 
 def ready(request: Request, watcher: Watcher = lambda stage: None) -> Request:
-    """Return the request with the lab that it chose, which is made if it does not exist. ``watcher`` is called with
-    each stage of that. Raises PlatformUnavailable where the request cannot run here, MachineError where the lab cannot
-    be made."""
-    if not request.choice.is_default:
-        lab = ensure(request.choice, Tools(request.options.qemu, request.options.gdb), watcher, canary)
-        request = replace(request, options=replace(request.options, lab=lab.directory))
+    """Return the request with the lab, or the programs, that it chose. A lab is made if it does not exist and nothing
+    has to be downloaded for it. ``watcher`` is called with each stage of that. Raises PlatformUnavailable where the
+    request cannot run here, MachineError where the lab cannot be made."""
+    system = system_of(request.platform.name)
+    if system is not None and not request.choice.is_default:
+        if system.in_lab:
+            tools = Tools(request.options.qemu, request.options.gdb)
+            lab = ensure(system, request.choice, tools, watcher, canary)
+            request = replace(request, options=replace(request.options, lab=lab.directory))
+        else:
+            made = ensure_programs(system, request.choice)
+            request = replace(request, options=replace(request.options, programs=made.programs))
     check_available(request.spec, request.platform, request.launch)
     return request

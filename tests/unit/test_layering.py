@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("host",),
     ("machine",),
     ("lab",),
+    ("systems",),
     ("platforms",),
     ("inspection",),
     ("gdbside",),
@@ -49,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 #: Rooms that deal with processes and machines of this host. Nothing that must also work on Windows and macOS (build,
 #: kit, judge, report) may import them; ``RUNS_MACHINES`` may. What they all share is portable.
-HOST = frozenset({"host", "machine", "platforms", "lab", "inspection", "gdbside"})
+HOST = frozenset({"host", "machine", "platforms", "lab", "systems", "inspection", "gdbside"})
 RUNS_MACHINES = HOST | {"run", "watch", "interleave", "api", "pytest_plugin", "conformance", "cli", "__main__"}
 SHARED = ("host.signals",)
 
