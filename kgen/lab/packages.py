@@ -147,9 +147,9 @@ class Apt:
                 return self.fetch([self.find([package.name]) for package in packages], progress)
             if done.status != 0:
                 raise PlatformUnavailable(f"apt-get download failed: {_reason(done.text)}", where=self._where())
+        look()
         for path in arriving.glob("*.deb"):
             path.replace(place / path.name)
-        look()
         files = [package.in_directory(place) for package in packages]
         for package, file in zip(packages, files, strict=True):
             if file is None:
@@ -210,8 +210,8 @@ class Apt:
 
     def linux(self, line: str) -> tuple[Package, ...]:
         """Return the packages of the newest Linux of a line ("6.12"), () where the lists have none."""
-        heads = (f"linux-image-{line}{mark}" for mark in ".-+~")
-        names = [name for name in self.lines() if name.startswith(tuple(heads))]
+        heads = tuple(f"linux-image-{line}{mark}" for mark in ".-+~")
+        names = [name for name in self.lines() if name.startswith(heads)]
         known = [package for name in names if (package := self._show(name))]
         if not known:
             return ()
@@ -292,7 +292,7 @@ def _of_uri(found: tuple[str, str]) -> Package:
 
 
 def _reason(text: str) -> str:
-    """Return the last error that apt printed."""
+    """Return the first error that apt printed: later ones say what follows from it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    complaints = [line for line in lines if line.startswith(("E:", "Err:", "dpkg-deb: error"))]
-    return (complaints or lines or ["no reason given"])[-1]
+    complaints = [line for line in lines if line.startswith(("E:", "dpkg-deb: error"))]
+    return next(iter(complaints), lines[-1] if lines else "no reason given")

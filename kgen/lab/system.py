@@ -63,6 +63,8 @@ class Gathering:
         PlatformUnavailable."""
         name = release or self.choice.release
         if name is None:
+            if not self.network:
+                raise _unavailable()
             return Apt(self._work)
         apt = Apt(cache.downloads(name), release_named(name))
         if self.network:
@@ -103,6 +105,8 @@ class Gathering:
             found = apt.linux(line)
             if found and (newest is None or apt.is_newer(found[0], newest[1][0])):
                 newest = apt, found
+        if newest is None and not self.network:
+            raise _unavailable()
         if newest is None:
             raise PlatformUnavailable(
                 f"the archive has no Linux {line}", where=f"--linux {line}", hint="give a line such as 6.12"

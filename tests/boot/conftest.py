@@ -69,11 +69,13 @@ def platform(request: pytest.FixtureRequest) -> Platform:
 @pytest.fixture(scope="session")
 def no_lab() -> str:
     """Why there is no lab, "" where there is one: it is made in the user's cache if it is not there."""
-    from kgen.lab.build import Choice, Tools, build_lab
+    from kgen.lab.build import Tools, build_lab
+    from kgen.lab.choice import Choice
     from kgen.run.canary import canary
+    from kgen.systems import system_named
 
     try:
-        build_lab(Choice(), Tools(), lambda stage: print(stage.name), canary)
+        build_lab(system_named("kvm"), Choice(), Tools(), lambda stage: print(stage.name), canary)
     except PlatformUnavailable as error:
         return error.line
     return ""

@@ -36,7 +36,7 @@ def pieces(lab: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree with a kernel and its modules, as a developer of KVM has one."""
     work = tmp_path_factory.mktemp("pieces")
     apt = Apt(work)
-    apt.unpack(apt.download(apt.kernel(), lambda _: None), work / "tree")
+    apt.unpack(apt.fetch(apt.kernel(), lambda _: None), work / "tree")
     return work / "tree"
 
 

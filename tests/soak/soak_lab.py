@@ -12,8 +12,10 @@ import pytest
 from running import kgen, marked
 
 from kgen.errors import PlatformUnavailable
-from kgen.lab.build import Choice, Tools, build_lab
+from kgen.lab.build import Tools, build_lab
+from kgen.lab.choice import Choice
 from kgen.run.canary import canary
+from kgen.systems import system_named
 from kgen.verdict.notes import CONFESSION
 
 sys.path.append(str(Path(__file__).parent.parent / "boot"))
@@ -26,7 +28,7 @@ TIMES = 20
 def _lab() -> None:
     """Made in the user's cache if it is not there; skipped with the reason where it cannot be."""
     try:
-        build_lab(Choice(), Tools(), lambda stage: print(stage.name), canary)
+        build_lab(system_named("kvm"), Choice(), Tools(), lambda stage: print(stage.name), canary)
     except PlatformUnavailable as error:
         pytest.skip(f"kvm-lab: {error.line}")
 

@@ -25,14 +25,18 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def made(key: str, *, is_default: bool = False, state_of: str = "qemu", text: str = "") -> Lab:
+def made(key: str, *, is_default: bool = False, name: str = "", state_of: str = "qemu", text: str = "") -> Lab:
     """Make and publish a lab whose pieces are a few bytes."""
     with cache.making() as directory:
-        lab = Lab(key, "6.1", "QEMU 7.2", ("kvm",), ("bios",), {"linux": text}, state_of=state_of, directory=directory)
+        name = cache.DEFAULT if is_default else name
+        sources = {"linux": text}
+        lab = Lab(
+            key, "6.1", "QEMU 7.2", ("kvm",), ("bios",), sources, state_of=state_of, name=name, directory=directory
+        )
         lab.kernel.write_bytes(b"kernel")
         lab.initramfs.write_bytes(b"files")
         lab.save()
-        return cache.publish(lab, is_default=is_default)
+        return cache.publish(lab)
 
 
 def hidden() -> list[str]:
@@ -71,7 +75,7 @@ def test_a_damaged_lab_is_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "../..", "/", ".new-x", "nowhere", "\udcff"])
 def test_a_default_that_names_no_lab(text: str) -> None:
     made("0123")
-    (cache.root() / "default").write_text(text, errors="surrogateescape")
+    (cache.root() / cache.DEFAULT).write_text(text, errors="surrogateescape")
     assert cache.default() is None
 
 
@@ -94,14 +98,28 @@ def test_a_new_standard_lab_replaces_the_former() -> None:
     assert [lab.key for lab in cache.labs()] == ["4567"]
 
 
-def test_only_the_newest_labs_of_ones_own_are_kept() -> None:
-    standard = made("standard", is_default=True)
-    for number in range(cache.KEPT + 2):
-        lab = made(f"own{number}")
+def test_a_lab_that_has_a_second_name_stays_when_the_first_gets_another() -> None:
+    made("0123", name="kvm-bookworm")
+    made("0123", name="kvm-bookworm-linux-6.1")
+    assert cache.names("0123") == ("kvm-bookworm", "kvm-bookworm-linux-6.1")
+    other = made("4567", name="kvm-bookworm")
+    assert cache.titled("kvm-bookworm") == other
+    assert cache.titled("kvm-bookworm-linux-6.1") == cache.named("0123")
+
+
+def test_only_on_request_are_the_labs_removed_that_were_not_used_for_longest() -> None:
+    for number in range(6):
+        lab = made(f"own{number}", name=f"name{number}" if number < 3 else "")
         os.utime(lab.directory / "lab.json", (1000 + number, 1000 + number))
-    made("last")
-    kept = {f"own{number}" for number in range(3, cache.KEPT + 2)}
-    assert {lab.key for lab in cache.labs()} == {standard.key, "last", *kept}
+    assert len(cache.labs()) == 6
+    found = cache.named("own0")
+    assert found is not None
+    found.touch()
+    assert cache.clean(kept=2) > 0
+    assert {lab.key for lab in cache.labs()} == {"own0", "own5"}
+    assert cache.titled("name0") is not None
+    assert not (cache.root() / "name1").exists()
+    assert hidden() == []
 
 
 def test_an_error_leaves_nothing() -> None:
@@ -166,8 +184,10 @@ def test_what_was_left_between_two_steps_is_removed_once_it_is_old() -> None:
 def test_clean_removes_every_lab_and_says_how_much() -> None:
     assert cache.clean() == 0
     made("0123", is_default=True)
+    (cache.downloads("bookworm") / "a.deb").write_bytes(b"a package")
+    (cache.roots() / "qemu-bookworm" / "bin").mkdir(parents=True)
     assert cache.clean() > len(b"kernel" + b"files")
-    assert [*cache.root().iterdir()] == []
+    assert [*cache.root().iterdir(), *cache.roots().iterdir(), *cache.downloads("").iterdir()] == []
     assert cache.default() is None
     with cache.making() as directory:
         cache.clean()

@@ -150,17 +150,17 @@ def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:
     (tmp_path / "ccp.ko").write_bytes(module(""))
     (tmp_path / "irqbypass.ko").write_bytes(module(""))
     (tmp_path / "nouveau.ko").write_bytes(module("kvm"))
-    found = recipe.modules_in(tmp_path)
+    found = recipe.modules_in(tmp_path, ("kvm-amd",))
     assert list(found) == ["irqbypass", "kvm", "ccp", "kvm-amd"]
     assert found["kvm"] == module("irqbypass"), "unpacked"
 
 
 def test_modules_that_are_missing_or_are_none(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"has no kvm-amd\.ko; is it built in"):
-        recipe.modules_in(tmp_path)
+        recipe.modules_in(tmp_path, ("kvm-amd",))
     (tmp_path / "kvm-amd.ko").write_bytes(module("kvm"))
     with pytest.raises(SpecError, match=r"has no kvm\.ko, which kvm-amd\.ko depends on"):
-        recipe.modules_in(tmp_path)
+        recipe.modules_in(tmp_path, ("kvm-amd",))
     for name, data, words in (
         ("kvm.ko", b"no ELF", "is not a kernel module"),
         ("kvm.ko.xz", b"no xz", "cannot be unpacked"),
@@ -169,10 +169,10 @@ def test_modules_that_are_missing_or_are_none(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(SpecError, match=words):
-            recipe.modules_in(tmp_path)
+            recipe.modules_in(tmp_path, ("kvm-amd",))
         (tmp_path / name).unlink()
     with pytest.raises(SpecError, match="is not a directory"):
-        recipe.modules_in(tmp_path / "nowhere")
+        recipe.modules_in(tmp_path / "nowhere", ("kvm-amd",))
 
 
 def test_the_key_is_made_of_the_contents_alone() -> None:
@@ -183,9 +183,11 @@ def test_the_key_is_made_of_the_contents_alone() -> None:
         recipe.Recipe(b"kernel", {"/init": b"x", "/b": b"y"}, (), {}),
         recipe.Recipe(b"kernel", {"/init": b"xy", "/a": b""}, (), {}),
         recipe.Recipe(b"kernel", {"/init": b"x"}, (), {}),
+        recipe.Recipe(b"kernel", {"/init": b"x", "/a": b"y"}, (), {}, machine=("-smp", "1")),
+        recipe.Recipe(b"kernel", {"/init": b"x", "/a": b"y"}, (), {}, loaded={"xen": b"z"}),
     )
     assert one.key() == same.key()
-    assert len({one.key(), *(other.key() for other in others)}) == 5
+    assert len({one.key(), *(other.key() for other in others)}) == 7
 
 
 def test_a_line_of_the_trace() -> None:

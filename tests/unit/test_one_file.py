@@ -177,3 +177,36 @@ def test_an_experiment(copy: Copy) -> None:
         "a defect that only mixes numbers might have been missed: not every power control showed 5 violations of that "
         "kind",
     ]
+
+
+SYSTEM = '''
+"""An imagined emulator of another release."""
+
+from kgen.lab.system import Programs, System
+
+
+def gather(gathering):
+    apt = gathering.apt()
+    root = gathering.unpack(apt, apt.closure(["emulator"]))
+    return Programs(files=root.program("/usr/bin/emulator"), programs={"emulator": "/usr/bin/emulator"})
+
+
+SYSTEM = System(
+    name="emulator", summary="an imagined emulator", platforms=("adapter",), gather=gather,
+    made_by=lambda choice: "1", in_lab=False,
+)
+'''
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lab needs a POSIX system")
+def test_a_system(copy: Copy) -> None:
+    copy.add("systems/emulator.py", SYSTEM)
+    listed = copy.run("lab", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "emulator     an imagined emulator\n             platforms: adapter" in listed.stdout
+    refused = copy.run("lab", "build", "emulator", "--kernel", __file__)
+    assert refused.returncode == 2
+    assert "--kernel: emulator offers no choice of it; there you may choose --release" in refused.stderr
+    refused = copy.run("lab", "build", "emulator")
+    assert refused.returncode == 2
+    assert "--release: emulator needs a release; for example --release bookworm" in refused.stderr
