@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import kgen, marked
+from running import kgen
 
 SLOW = 900
 #: KVM of these, by option: everything of a release, or a line of Linux.
@@ -17,7 +17,7 @@ BOCHS = ("bookworm", "trixie", "sid")
 
 
 def build(tmp_path: Path, *words: str) -> None:
-    """Make a lab in the user's cache, or use the one that is there; where the archive cannot be had, skip and say it."""
+    """Make a lab in the user's cache, or use the one that is there; skip with the reason where it is unavailable."""
     if shutil.which("apt-get") is None:
         pytest.skip("there is no apt-get")
     run = kgen(tmp_path / "tmp", "lab", "build", *words, seconds=SLOW)
@@ -35,7 +35,7 @@ def test_kvm_fails(tmp_path: Path, words: tuple[str, ...]) -> None:
     run = kgen(tmp_path / "tmp", *ask, seconds=SLOW)
     assert run.process.returncode == 3, run.stdout + run.stderr
     lab = json.loads(file.read_text())["observation"]["environment"]["lab"]
-    print(marked("KVM", f"{' '.join(words)}: Linux {lab['linux']}, {lab['qemu']}: {run.stdout.splitlines()[1]}"))
+    print(f"KVM {' '.join(words)}: Linux {lab['linux']}, {lab['qemu']}: {run.stdout.splitlines()[1]}")
     if words[0] == "--linux":
         assert lab["linux"].startswith(words[1])
     run.assert_nothing_left()
@@ -52,7 +52,7 @@ def test_qemu_translates_atomically(tmp_path: Path, release: str) -> None:
     suite = kgen(tmp_path / "tmp", "verify", "--suite", "full", "--release", release, "--json", str(file), seconds=SLOW)
     assert suite.process.returncode == 0, suite.stdout + suite.stderr
     version = json.loads(file.read_text())["observation"]["environment"]["versions"]["emulator"]
-    print(marked("QEMU", f"{release}: {version}: {suite.stdout.splitlines()[1]}"))
+    print(f"QEMU {release}: {version}: {suite.stdout.splitlines()[1]}")
 
 
 @pytest.mark.timeout(2 * SLOW)
@@ -62,4 +62,4 @@ def test_bochs_takes_turns(tmp_path: Path, release: str) -> None:
     ask = ("verify", "--instr", "xchg", "--platform", "bochs", "--release", release)
     run = kgen(tmp_path / "tmp", *ask, seconds=SLOW)
     assert run.process.returncode == 4, run.stdout + run.stderr
-    print(marked("Bochs", f"{release}: {run.stdout.splitlines()[1]}"))
+    print(f"Bochs {release}: {run.stdout.splitlines()[1]}")
