@@ -37,6 +37,12 @@ IO = "00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem"
         ("qemu-7.2-x86_64-tcg-std", "io", "vga-lowmem"),
         ("qemu-7.2-tcg-none", "ram", "pc.ram"),
         ("qemu-7.2-tcg-chain4", "ram", "vga.vram"),
+        ("qemu-5.2-tcg-std", "io", "vga-lowmem"),
+        ("qemu-5.2-tcg-none", "ram", "pc.ram"),
+        ("qemu-10.0-tcg-std", "io", "vga-lowmem"),
+        ("qemu-10.0-tcg-none", "ram", "pc.ram"),
+        ("qemu-11.1-tcg-std", "io", "vga-lowmem"),
+        ("qemu-11.1-tcg-none", "ram", "pc.ram"),
     ],
 )
 def test_text_memory_of_real_machines(name: str, kind: str, region: str) -> None:
@@ -48,7 +54,7 @@ def test_text_memory_of_real_machines(name: str, kind: str, region: str) -> None
 
 
 def test_every_capture_is_judged() -> None:
-    assert len(CAPTURES) == 5
+    assert len(CAPTURES) == 11
 
 
 @pytest.mark.parametrize(
