@@ -65,15 +65,17 @@ def ensure(system: System, choice: Choice, tools: Tools, watcher: Watcher, canar
     if name:
         lab = cache.titled(name)
         if lab is None:
-            raise PlatformUnavailable(f"the lab {name} has not been built", hint=f"run '{command(system, choice)}'")
+            raise PlatformUnavailable(
+                f"the lab {name} has not been built", hint=f"run '{shlex.join(command(system, choice))}'"
+            )
         return lab
     return _made(system, choice, tools, watcher, canary, rebuild=False, network=False)
 
 
-def command(system: System, choice: Choice) -> str:
-    """Return the command that makes a lab."""
+def command(system: System, choice: Choice) -> tuple[str, ...]:
+    """Return the words of the command that makes a lab."""
     words = ["kgen", "lab", "build", *([] if system.name == cache.DEFAULT else [system.name])]
-    return shlex.join([*words, *(str(word) for pair in choice.options().items() for word in pair)])
+    return (*words, *(str(word) for pair in choice.options().items() for word in pair))
 
 
 def _made(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def ensure_programs(system: System, choice: Choice) -> Installed:
     name = title(system, choice)
     found = load(name)
     if found is None:
-        hint = f"run '{command(system, choice)}'; it says what it downloads"
+        hint = f"run '{shlex.join(command(system, choice))}'; it says what it downloads"
         raise PlatformUnavailable(f"the programs of {name} have not been made", hint=hint)
     return found
 

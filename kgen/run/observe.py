@@ -89,7 +89,7 @@ def observe(
         observation = replace(
             observation,
             timings={"run": ran - started, "inspect": frozen - ran},
-            environment=dict(machine.facts()),
+            environment=dict(machine.facts()) | dict(options.origin),
         )
         if holder:
             machine.let_in()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kgen.errors import PlatformUnavailable, SpecError
 from kgen.machine.platform import CHOICES, LaunchRequest, Platform
@@ -35,6 +37,8 @@ class Options:
     lab: Path | None = None
     #: The directory with the emulator's programs of another release.
     programs: Path | None = None
+    #: How lab or programs are made, for the observation's environment.
+    origin: Mapping[str, Any] = field(default_factory=dict)
     #: Whether the machine is frozen at the case's first violation.
     stop_on_violation: bool = False
     #: The moment of scene.place_to_begin at which it is frozen, "" for none.

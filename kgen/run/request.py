@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kgen.errors import SpecError
 from kgen.files import check_program
-from kgen.lab.build import Tools, ensure
+from kgen.lab.build import Tools, command, ensure
 from kgen.lab.choice import Choice
 from kgen.lab.programs import ensure_programs
 from kgen.lab.system import System, Watcher
@@ -81,13 +82,18 @@ def ready(request: Request, watcher: Watcher = lambda stage: None) -> Request:
     has to be downloaded for it. ``watcher`` is called with each stage of that. Raises PlatformUnavailable where the
     request cannot run here, MachineError where the lab cannot be made."""
     system = system_of(request.platform.name)
-    if system is not None and not request.choice.is_default:
-        if system.in_lab:
-            tools = Tools(request.options.qemu, request.options.gdb)
-            lab = ensure(system, request.choice, tools, watcher, canary)
-            request = replace(request, options=replace(request.options, lab=lab.directory))
+    if system is not None and (system.in_lab or not request.choice.is_default):
+        options = request.options
+        origin: dict[str, Any] = {"prepare": list(command(system, request.choice))}
+        if request.choice.is_default:
+            options = replace(options, origin=origin)
+        elif system.in_lab:
+            lab = ensure(system, request.choice, Tools(options.qemu, options.gdb), watcher, canary)
+            options = replace(options, lab=lab.directory, origin=origin)
         else:
             made = ensure_programs(system, request.choice)
-            request = replace(request, options=replace(request.options, programs=made.programs))
+            origin |= {"release": request.choice.release, "sources": dict(made.sources)}
+            options = replace(options, programs=made.programs, origin=origin)
+        request = replace(request, options=options)
     check_available(request.spec, request.platform, request.launch)
     return request

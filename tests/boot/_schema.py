@@ -18,11 +18,17 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 Step = tuple[str, ...]
+#: What only an emulator of another release has: tests/soak/soak_releases.py.
+OF_A_RELEASE: tuple[Step, ...] = (
+    ("observation", "environment", "release"),
+    ("observation", "environment", "sources"),
+)
 #: What only a run in the lab shows.
 OF_THE_LAB: tuple[Step, ...] = (
     ("observation", "trace"),
     ("observation", "kernel_log"),
     ("observation", "environment", "lab"),
+    ("observation", "environment", "prepare"),
 )
 
 

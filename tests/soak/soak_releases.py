@@ -51,7 +51,11 @@ def test_qemu_translates_atomically(tmp_path: Path, release: str) -> None:
     file = tmp_path / "r.json"
     suite = kgen(tmp_path / "tmp", "verify", "--suite", "full", "--release", release, "--json", str(file), seconds=SLOW)
     assert suite.process.returncode == 0, suite.stdout + suite.stderr
-    version = json.loads(file.read_text())["observation"]["environment"]["versions"]["emulator"]
+    environment = json.loads(file.read_text())["observation"]["environment"]
+    version = environment["versions"]["emulator"]
+    assert environment["prepare"] == ["kgen", "lab", "build", "qemu", "--release", release]
+    assert environment["release"] == release
+    assert environment["sources"]["qemu"].startswith("package qemu-system-x86 ")
     print(f"QEMU {release}: {version}: {suite.stdout.splitlines()[1]}")
 
 

@@ -130,6 +130,8 @@ CHOICES = {
     "--pin": "0,2-3",
     "--timeout": "30",
     "--kernel": "bzImage",
+    "--release": "bullseye",
+    "--linux": "6.12",
 }
 
 
@@ -159,6 +161,28 @@ def test_what_was_chosen_of_the_machine_stays(equals: bool) -> None:
     assert not values["keep"]
     assert (values["json_file"], values["exit_codes"], values["expect"]) == (None, "verdict", None)
     assert any("--firmware and --qemu" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "lines"),
+    [
+        (["kgen", "lab", "build", "qemu", "--release", "bull seye"], ("kgen lab build qemu --release 'bull seye'",)),
+        (["rm", "-rf", "/"], ()),
+        (["kgen", "lab", "build", "a\nb"], ()),
+        (["kgen", "lab", "build", 5], ()),
+        ("kgen lab build", ()),
+        (None, ()),
+    ],
+)
+def test_the_lab_is_made_first(prepare: object, lines: tuple[str, ...]) -> None:
+    """Whatever a damaged result names, nothing else becomes a command."""
+    run = run_of(KernelSpec(Case("xchg")), ("kgen", "verify", "--release", "bull"))
+    first = run.results[0]
+    environment = {**first.observation.environment, "prepare": prepare}
+    seen = replace(first.observation, environment=environment)
+    found = steps(replace(run, results=(replace(first, observation=seen),)))
+    assert found.with_kgen[:-1] == lines
+    assert found.with_kgen[-1].startswith("kgen verify ")
 
 
 def test_a_run_without_an_end_gets_one() -> None:

@@ -14,10 +14,10 @@ FLAGS = frozenset(
 CHOICES: tuple[str, ...] = (
     *("--seconds", "--timeout", "--qemu", "--gdb", "--pin"),
     *("--machine", "--vga", "--firmware", "--cpu", "--boot"),
-    *("--kernel", "--modules", "--inner-qemu"),
+    *("--kernel", "--modules", "--inner-qemu", "--xen", "--release", "--linux"),
 )
 #: Of those, what names a file or a program.
-PATHS = frozenset(("--qemu", "--gdb", "--firmware", "--kernel", "--modules", "--inner-qemu"))
+PATHS = frozenset(("--qemu", "--gdb", "--firmware", "--kernel", "--modules", "--inner-qemu", "--xen"))
 
 
 @dataclass(frozen=True)

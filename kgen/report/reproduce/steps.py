@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from kgen.errors import SpecError
 from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY
@@ -31,6 +32,7 @@ DEFAULT_SECONDS = 60
 HAND_SECONDS = 60
 HAND_SECONDS_DISK = 15
 HAND_PATIENCE = 4
+_LAB_BUILD = ("kgen", "lab", "build")
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 #: What a result has for a platform where kgen did not run the machine itself.
 _SEEN_ELSEWHERE = frozenset((SERIAL_ONLY, MEMORY_DUMP, RESULT_CODE))
@@ -54,6 +56,8 @@ class Steps:
     by_log: bool = True
     #: Sentences for people.
     notes: tuple[str, ...] = ()
+    #: The words of the command that makes the lab, or the programs of another release; () where there is none.
+    lab: tuple[str, ...] = ()
 
     @property
     def prepare(self) -> tuple[str, ...]:
@@ -67,7 +71,8 @@ class Steps:
         """Shell lines; the last one's exit code is the verdict's. () where kgen cannot run the machine."""
         if not self.verify:
             return ()
-        return (*self.prepare, f"{shlex.join(self.verify)}  # {exit_text(self.kind)}")
+        lab = (shlex.join(self.lab),) if self.lab else ()
+        return (*self.prepare, *lab, f"{shlex.join(self.verify)}  # {exit_text(self.kind)}")
 
     @property
     def by_hand(self) -> tuple[str, ...]:
@@ -114,7 +119,16 @@ def steps(run: Run) -> Steps:
         suite_file=suite_file,
         by_log=kind is VerdictKind.NOT_ATOMIC or run.platform in _SEEN_ELSEWHERE,
         notes=tuple(_notes(choice, here, bool(first.invocation))),
+        lab=_lab(first.observation.environment) if here else (),
     )
+
+
+def _lab(environment: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the command that a result names for its lab, () where it names none, or another command."""
+    words = environment.get("prepare")
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) and word.isprintable() for word in words):
+        return ()
+    return tuple(words) if tuple(words[:3]) == _LAB_BUILD else ()
 
 
 def _hand_seconds(run: Run, least: int) -> int:
