@@ -18,6 +18,7 @@ from kgen.offline.inputs import open_dump, read_log
 from kgen.offline.progress import Tell
 from kgen.offline.result_code import decode, rebuild
 from kgen.offline.runs import Named, Run, from_capture, from_dump, from_elf, from_manifest, of_code, results
+from kgen.offline.share import pasted
 from kgen.report.results.model import Run as ResultRun
 from kgen.report.results.model import show_run
 from kgen.report.results.store import write_result
@@ -53,6 +54,7 @@ _KERNEL = "The kernel, where the log or the dump has lost the request"
 @option(_SEEN, "--code", metavar="TEXT", help="The result code from the screen.")
 @option(_KERNEL, "--elf", type=click.Path(path_type=Path), metavar="FILE", help="Its kernel.elf.")
 @option(_KERNEL, "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Its manifest.json.")
+@option(_SEEN, "--system", default="", metavar="TEXT", help="What ran it: hypervisor, version, host; for the report.")
 @json_option
 @exit_codes_option
 @click.pass_context
@@ -64,13 +66,15 @@ def COMMAND(
     code: str | None,
     elf: Path | None,
     manifest: Path | None,
+    system: str,
     json_file: Path | None,
     exit_codes: str,
 ) -> int:
     """Judge a run that was made anywhere, from its serial log, a dump of its memory, or its result code.
 
     LOG is a serial log as it was captured, - is standard input. With a log and --memory the two are compared with each
-    other. The guest's own verdict is not used: everything is computed again.
+    other. The guest's own verdict is not used: everything is computed again. The last lines are for a mail or a bug
+    tracker.
     """
     given = _Given(log, memory, code, elf, manifest)
     _check(context, given)
@@ -91,6 +95,7 @@ def COMMAND(
             _tell(console, found, run.notes)
     if len(judged) > 1:
         _tell_all(console, judged)
+    _tell_pasted(console, pasted(judged, system, code or ""))
     console.file.flush()
     write_result(json_file, *judged)
     total = worst([run.kind for run in judged])
@@ -161,6 +166,16 @@ def _tell(console: Console, run: ResultRun, notes: Sequence[str]) -> None:
             say.line(f"  {note}")
     if run.where:
         say.line("")
+
+
+def _tell_pasted(console: Console, lines: Sequence[str]) -> None:
+    """Print the lines to be sent to others."""
+    say = Printer(console)
+    if lines:
+        say.line("")
+        say.line("to share this result, paste:", "bold")
+    for line in lines:
+        say.line(f"  {line}")
 
 
 def _tell_all(console: Console, runs: Sequence[ResultRun]) -> None:

@@ -43,6 +43,8 @@ def readme(facts: Facts, product: str, lines: Sequence[tuple[str, str]]) -> Mapp
     more.append(("INCONCLUSIVE", [f"kgen judge says why; where live batches are missing, {_more_time(facts)}."]))
     if facts.unproven:
         more.append(("ATOMIC", [unproven(facts)]))
+    share = "kgen judge serial.txt --system 'PRODUCT VERSION, HOST, CPU' ends with lines to paste into a report."
+    more.append(("Share", [share]))
     more.append(("Files", ["kernel.elf is for kgen inspect, kernel.s shows its instructions; no machine needs them."]))
     if facts.left_out:
         more.append(("Left out", [f"{len(facts.left_out)} cases for which {product} has no device."]))
@@ -80,5 +82,7 @@ def debugger(port: int, prefix: str = "") -> list[tuple[str, str]]:
 
 #: How to judge a log, or the code on the screen where there is no log; for the README.
 JUDGE = "kgen judge serial.txt; from the code on the screen: kgen judge --code CODE"
+#: For the README of a product on which its authors could not try a kit.
+NEVER_RUN = "This kit was made from documentation; its authors never ran it. What it shows on your machine is news."
 #: What a script reads from the environment; for the README.
 WAIT = "KGEN_SECONDS=N in the environment: the script waits N seconds for the end of the run."

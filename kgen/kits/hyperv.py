@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _powershell
-from kgen.kits._text import JUDGE, WAIT, fill, readme
+from kgen.kits._text import JUDGE, NEVER_RUN, WAIT, fill, readme
 
 PRODUCT = "Hyper-V"
 
@@ -144,6 +144,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Serial log", "serial.txt in this folder. run.cmd writes it, and reports the end of the run."),
                 ("Screen", f"vmconnect localhost {facts.name}. Hyper-V has no debugger's stub."),
                 ("Judge", JUDGE),
+                ("Tried", NEVER_RUN),
                 ("Stop", "stop.cmd, also as administrator, removes the machine from Hyper-V."),
                 ("Settings", WAIT),
                 ("", "KGEN_NO_PAUSE=1: run.cmd and stop.cmd never wait for a key at their end."),

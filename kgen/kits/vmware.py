@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kgen.kits import Facts, Kit, _powershell, _shell
-from kgen.kits._text import JUDGE, WAIT, debugger, fill, readme
+from kgen.kits._text import JUDGE, NEVER_RUN, WAIT, debugger, fill, readme
 
 PRODUCT = "VMware Workstation, Player or Fusion"
 #: The debug stub's usual port while the guest runs 32-bit code.
@@ -257,6 +257,7 @@ def texts(facts: Facts) -> Mapping[str, str]:
                 ("Serial log", "serial.txt in this folder; the script says when the run has ended."),
                 *debugger(STUB_PORT),
                 ("Judge", JUDGE),
+                ("Tried", NEVER_RUN),
                 (
                     "Memory",
                     "suspend the machine (vmrun suspend kernel.vmx), judge it, then stop it:",

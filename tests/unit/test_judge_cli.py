@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from recordings import load, signed
+from recordings import NAMES, load, signed
 from running import assert_one_line, kgen
 
+from kgen import __version__
 from kgen.build import build, manifest, write
 from kgen.cli import main
 from kgen.errors import OutputError
@@ -127,7 +128,9 @@ def test_several_runs_are_told_each_and_the_worst_decides(logs: Path) -> None:
     code, out, _ = invoke(both, "--json", logs / "x.json")
     assert code == 3
     assert [line for line in out.splitlines() if line.startswith("run ")] == ["run 1 of 2:", "run 2 of 2:"]
-    assert out.rstrip().endswith("NOT_ATOMIC: the worst of run 1 of 2 NOT_ATOMIC, run 2 of 2 ATOMIC")
+    said, _, pasted = out.partition("\nto share this result, paste:\n")
+    assert said.rstrip().endswith("NOT_ATOMIC: the worst of run 1 of 2 NOT_ATOMIC, run 2 of 2 ATOMIC")
+    assert [line.split()[1] for line in pasted.splitlines() if " verdict " in line] == ["NOT_ATOMIC:", "ATOMIC:"]
     result = json.loads((logs / "x.json").read_text())
     assert result["verdict"] == {"kind": "NOT_ATOMIC", "exit_code": 3}
     assert [run["verdict"]["kind"] for run in result["runs"]] == ["NOT_ATOMIC", "ATOMIC"]
@@ -350,3 +353,28 @@ def test_the_result_never_replaces_what_it_rests_on(option: str, tmp_path: Path)
     assert done.exit_code == 2
     assert "is what is to be read; write the result to another file" in done.stderr
     assert (log.read_bytes(), evidence.read_bytes()) == (load("tcg-atomic").log, b"evidence")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_lines_to_paste_say_what_was_judged(logs: Path, name: str) -> None:
+    """Their code alone gives the verdict again, where the kernel would have shown one."""
+    file = logs / f"{name}.txt"
+    file.write_bytes(load(name).log)
+    code, out, _ = invoke(file, "--system", "Foo 1.2\x1b[31m,\non  Bar")
+    _, _, pasted = out.partition("\nto share this result, paste:\n")
+    lines = dict(line.strip().split(None, 1) for line in pasted.splitlines())
+    assert lines["kgen"] == __version__
+    assert lines["system"] == "Foo 1.2 [31m, on Bar"
+    assert lines["verdict"].startswith(f"{VerdictKind(code).name}: ")
+    if "code" in lines:
+        again, told, _ = invoke("--code", lines["code"])
+        assert VerdictKind(again) in (VerdictKind(code), VerdictKind.INCONCLUSIVE), told
+        assert told.rstrip().endswith(f"code    {lines['code']}")
+        assert "kgen judge --system TEXT" in told
+
+
+def test_what_has_no_request_has_nothing_to_paste(logs: Path) -> None:
+    file = logs / "table.txt"
+    file.write_text("counts:\tcount0\tcount1\tcount2\tcount0-count1+count2\ncounts:\t5\t3\t2\t4\n")
+    _, out, _ = invoke(file)
+    assert "to share this result" not in out
