@@ -19,7 +19,8 @@ _RUN = "The tools"
 @gdb_option(_RUN)
 @click.pass_context
 def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
-    """Report what is installed, what is missing and how to get it, and boot a canary kernel on every platform.
+    """Report what is installed, what is missing and how to get it, and boot a canary kernel on every platform,
+    in every lab, and on every emulator that 'kgen lab build' made.
 
     Exit code 0 when at least one platform works, 9 when none does.
     """
@@ -28,6 +29,6 @@ def COMMAND(context: click.Context, /, qemu: str | None, gdb: str) -> int:
     works = False
     for finding in examine(Options(qemu=qemu, gdb=gdb)):
         # each as soon as it is known, because a boot takes a moment
-        click.echo(f"{finding.subject:<10} {finding.state:<12} {visible(finding.detail)}")
+        click.echo(f"{finding.subject:<16} {finding.state:<12} {visible(finding.detail)}")
         works |= finding.platform and finding.state == "ok"
     return 0 if works else KgenError.exit_code

@@ -30,6 +30,8 @@ class Installed:
     #: Where everything is from.
     sources: Mapping[str, str]
     made_by: str
+    #: The system that they are of.
+    system: str
 
 
 def build_programs(system: System, choice: Choice, watcher: Watcher, *, rebuild: bool = False) -> Installed:
@@ -59,7 +61,7 @@ def build_programs(system: System, choice: Choice, watcher: Watcher, *, rebuild:
             text = starter(root, path, made.words, made.settings).replace(HERE, str(root.directory))
             file.write_text(text.replace(str(finished), str(place)), encoding="utf-8")
             file.chmod(0o755)
-        about = {"sources": dict(made.sources), "made_by": system.made_by(choice)}
+        about = {"sources": dict(made.sources), "made_by": system.made_by(choice), "system": system.name}
         (finished / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         cache.replace_directory(finished, place, lambda: load(name) is not None)
     found = load(name)
@@ -82,7 +84,7 @@ def load(name: str) -> Installed | None:
     place = cache.roots() / name
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-        return Installed(place / "bin", name, dict(about["sources"]), str(about["made_by"]))
+        return Installed(place / "bin", name, dict(about["sources"]), str(about["made_by"]), str(about["system"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

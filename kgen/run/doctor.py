@@ -10,13 +10,16 @@ from kgen import __version__
 from kgen.build import build
 from kgen.errors import KgenError, PlatformUnavailable
 from kgen.host.environment import environment, first_line, kvm_parameters
+from kgen.lab import cache
+from kgen.lab.programs import installed
 from kgen.machine.gdb import INSTALL_HINT
-from kgen.machine.platform import LaunchRequest
+from kgen.machine.platform import LaunchRequest, Platform
 from kgen.platforms import platforms
 from kgen.platforms._qemu import find_binary, missing_binary
 from kgen.run.observe import observe
 from kgen.run.options import Options
 from kgen.spec import Case, KernelSpec
+from kgen.systems import systems
 from kgen.verdict.judge import judge
 from kgen.verdict.model import VerdictKind
 
@@ -67,12 +70,30 @@ def _tool(name: str, path: str | None, missing: str) -> Finding:
     return Finding(name, "ok" if version else "broken", f"{path}: {version or 'does not report its version'}")
 
 
+def _places(options: Options) -> Iterator[tuple[str, Platform, Options]]:
+    """Yield every platform as it is by itself, then the labs and programs of other releases that were made."""
+    known = platforms()
+    for name, platform in known.items():
+        yield name, platform, options
+    for lab in cache.labs():
+        for name in cache.names(lab.key):
+            if name not in systems():
+                yield name, known[systems()[lab.system].platforms[0]], replace(options, lab=lab.directory)
+    for made in installed():
+        if made.name not in systems():
+            yield (
+                made.name,
+                known[systems()[made.system].platforms[0]],
+                replace(options, programs=made.programs, qemu=None),
+            )
+
+
 def canaries(options: Options) -> Iterator[Finding]:
-    """Boot the canary on every platform, one after the other."""
+    """Boot the canary on every platform, in every lab, and on every emulator that was made, one after the other."""
     kernel = build(CANARY)
-    for name, platform in platforms().items():
+    for name, platform, where in _places(replace(options, timeout=_CANARY_SECONDS)):
         try:
-            seen = observe(kernel, platform, replace(options, timeout=_CANARY_SECONDS))
+            seen = observe(kernel, platform, where)
         except PlatformUnavailable as error:
             yield Finding(name, "unavailable", error.message, platform=True)
             continue

@@ -22,7 +22,7 @@ def findings(run: Run | Result) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.soak
 def test_everything_is_named_and_the_translator_works(tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", "doctor")
+    run = kgen(tmp_path / "tmp", "doctor", XDG_CACHE_HOME=str(tmp_path))
     assert (run.process.returncode, run.stderr) == (0, "")
     found = findings(run)
     assert set(found) == {"kgen", "host", "qemu", "gdb", "kvm", *platforms()}
@@ -37,7 +37,7 @@ def test_without_qemu_no_platform_works(tmp_path: Path) -> None:
     """With a gdb, and nothing else in the path."""
     gdb = shutil.which("gdb")
     assert gdb
-    run = asked(tmp_path / "tmp", "doctor", "--gdb", gdb, PATH=str(tmp_path))
+    run = asked(tmp_path / "tmp", "doctor", "--gdb", gdb, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert (run.exit_code, run.stderr) == (9, "")
     found = findings(run)
     assert found["qemu"][0] == "missing"
@@ -46,7 +46,7 @@ def test_without_qemu_no_platform_works(tmp_path: Path) -> None:
 
 
 def test_without_anything_in_the_path(tmp_path: Path) -> None:
-    run = asked(tmp_path / "tmp", "doctor", PATH=str(tmp_path))
+    run = asked(tmp_path / "tmp", "doctor", PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert (run.exit_code, run.stderr) == (9, "")
     found = findings(run)
     assert found["qemu"][0] == found["gdb"][0] == "missing"
@@ -56,7 +56,7 @@ def test_without_anything_in_the_path(tmp_path: Path) -> None:
 def test_without_gdb_platforms_are_broken(tmp_path: Path) -> None:
     qemu = shutil.which("qemu-system-i386") or shutil.which("qemu-system-x86_64")
     assert qemu
-    run = asked(tmp_path / "tmp", "doctor", "--qemu", qemu, PATH=str(tmp_path))
+    run = asked(tmp_path / "tmp", "doctor", "--qemu", qemu, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert run.exit_code == 9
     found = findings(run)
     assert found["gdb"][0] == "missing"
@@ -66,6 +66,8 @@ def test_without_gdb_platforms_are_broken(tmp_path: Path) -> None:
 
 def test_programs_that_are_something_else(tmp_path: Path) -> None:
     true = shutil.which("true") or ""
-    run = asked(tmp_path / "tmp", "doctor", "--qemu", true, "--gdb", true, PATH=str(tmp_path))
+    run = asked(
+        tmp_path / "tmp", "doctor", "--qemu", true, "--gdb", true, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path)
+    )
     assert (run.exit_code, run.stderr) == (9, "")
     assert findings(run)["qemu-tcg"][0] == "broken"
