@@ -16,7 +16,7 @@ from kgen.machine.platform import LaunchRequest, Platform
 from kgen.run.canary import canary
 from kgen.run.options import Options, check_available, check_choices, request_of
 from kgen.spec import KernelSpec
-from kgen.systems import system_of
+from kgen.systems import system_of, systems
 
 #: Arguments of QEMU with which kgen would lose control of the machine, and why. Of several gdb stubs QEMU opens only
 #: the last.
@@ -62,13 +62,24 @@ def check(request: Request) -> None:
         raise SpecError(f"--qemu is for QEMU, and {platform.name} is none", hint="leave it out")
     system = system_of(platform.name)
     if not request.choice.is_default:
-        if system is None:
-            given = " and ".join(request.choice.options())
-            raise SpecError("this is a part of a lab", where=given, hint="choose --platform kvm-lab")
+        _check_parts(platform, system, request.choice)
+        assert system is not None
         check_choice(system, request.choice)
         if not system.in_lab and options.qemu:
             raise SpecError("the release brings its own", where=f"--qemu {options.qemu}", hint="leave one out")
     check_choices(platform, request.launch)
+
+
+def _check_parts(platform: Platform, system: System | None, choice: Choice) -> None:
+    """Raise SpecError for parts that this platform does not have, with the platform that does."""
+    known = frozenset() if system is None else system.options
+    given = [option for option in choice.options() if option.removeprefix("--") not in known]
+    if not given:
+        return
+    wanted = {option.removeprefix("--") for option in choice.options()}
+    having = [each.platforms[0] for each in systems().values() if wanted <= each.options]
+    hint = f"choose --platform {' or '.join(having)}" if having else "no system has all of these: leave one out"
+    raise SpecError(f"this is no part of {platform.name}", where=" and ".join(given), hint=hint)
 
 
 def check_choice(system: System, choice: Choice) -> None:
