@@ -65,7 +65,11 @@ class Qmp:
 
     def failed(self, what: str) -> MachineError:
         """Return the error with its place and what to do."""
-        hint = "check --qmp, which QEMU serves to one at a time" if self._where else ""
+        hint = (
+            "check --qmp, which QEMU serves to one at a time; a gdb stub goes first, without --qmp"
+            if self._where
+            else ""
+        )
         return MachineError(what, where=self._where, hint=hint)
 
     @property

@@ -137,7 +137,9 @@ def test_an_answer_of_many_megabytes_is_one_line(greets: bool, tmp_path: Path) -
         foreign.ask_control(stack, str(tmp_path / "s"))
     assert failure.value.line.startswith(f"{tmp_path / 's'}: QEMU")
     assert len(failure.value.line) < 400
-    assert failure.value.line.endswith("check --qmp, which QEMU serves to one at a time")
+    assert failure.value.line.endswith(
+        "check --qmp, which QEMU serves to one at a time; a gdb stub goes first, without --qmp"
+    )
 
 
 @pytest.fixture(scope="module")
