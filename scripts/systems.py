@@ -32,6 +32,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLONE = "/root/kgen"
+#: Files that some tests read, where they are beside the repository.
+SHARED = REPOSITORY.parent / "shared"
 #: What docs/install.md has a user install before the two commands; certificates as every installed system has them.
 NEEDED = ("git", "make", "python3", "ca-certificates")
 VERIFY_SECONDS = 3600
@@ -327,6 +329,9 @@ def measure(system: System, arguments: argparse.Namespace) -> Row:
 
         fresh = "apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y dist-upgrade"
         clone = f"rm -rf {CLONE} && git clone -q /kgen.bundle {CLONE}"
+        if SHARED.is_dir():
+            shown = [*shown, SHARED]
+            clone += f" && ln -sfn {shlex.quote(str(SHARED))} {Path(CLONE).parent / SHARED.name}"
         status, _ = there("root", f"{fresh} && {clone}", VERIFY_SECONDS)
         if status != 0:
             return Row(system.name, date, verify=f"its root could not be brought up to date: see {logs['root'].name}")

@@ -77,6 +77,7 @@ _ABBREVIATIONS: dict[_Tag, tuple[bool, tuple[tuple[int, int], ...]]] = {
             (_AT_NAME, _STRING),
             (_AT_COMP_DIR, _STRING),
             (_AT_STMT_LIST, _SEC_OFFSET),
+            # the base of the ranges; gdb from 16 on wants it to be in one of them
             (_AT_LOW_PC, _ADDR),
             (_AT_RANGES, _SEC_OFFSET),
         ),
@@ -123,11 +124,12 @@ def debug_sections(assembly: Assembly, variables: Mapping[str, type]) -> dict[st
     """
     runs = _runs(assembly)
     ranges = _ranges(runs)
+    base = _base(ranges)
     return {
         ".debug_abbrev": _abbrev(),
         ".debug_info": _info(assembly, runs, variables),
         ".debug_line": _line_program(assembly.source.name, runs),
-        ".debug_ranges": b"".join(struct.pack("<II", *pair) for pair in (*ranges, (0, 0))),
+        ".debug_ranges": b"".join(struct.pack("<II", start - base, end - base) for start, end in ranges) + bytes(8),
         ".debug_aranges": _aranges(ranges),
     }
 
@@ -236,6 +238,11 @@ def _line_row(address_step: int, line_step: int) -> bytes:
         return bytes((opcode,))
     advance = bytes((_LNS_ADVANCE_LINE,)) + _sleb(line_step) + bytes((_LNS_ADVANCE_PC,)) + _uleb(address_step)
     return advance + bytes((_LNS_COPY,))
+
+
+def _base(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return the address that the unit's ranges are relative to (section 2.17.3): that of its first code."""
+    return min((start for start, _ in ranges), default=0)
 
 
 def _aranges(ranges: Iterable[tuple[int, int]]) -> bytes:
@@ -371,7 +378,8 @@ def _fields(ctype: type[ctypes.Structure], where: str) -> list[tuple[str, type]]
 def _info(assembly: Assembly, runs: Iterable[_Run], variables: Mapping[str, type]) -> bytes:
     """.debug_info, section 7.5.1: one compile unit, its functions and its typed variables."""
     entries = _Entries()
-    entries.add(_Tag.COMPILE_UNIT, _PRODUCER, _LANG_MIPS_ASSEMBLER, assembly.source.name, ".", 0, 0, 0)
+    first = _base(_ranges(runs))
+    entries.add(_Tag.COMPILE_UNIT, _PRODUCER, _LANG_MIPS_ASSEMBLER, assembly.source.name, ".", 0, first, 0)
     declared = _defining_lines(assembly.source.text)
     symbols = {symbol.name: symbol for symbol in assembly.symbols}
     code_ends = {line.run_address: run.end for run in runs for line in run if line.is_code}

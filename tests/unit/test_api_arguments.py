@@ -56,10 +56,10 @@ def run() -> api.Run:
         (verify(gdb=3), "gdb: 3 is of type int; give text without NUL"),
         (verify(machine=1), "machine: 1 is of type int; give text without NUL or None"),
         (verify(qmeu="x"), "unknown choice 'qmeu'; did you mean qemu?"),
-        (verify(kernel="/none"), "--kernel: this is a part of the lab; choose --platform kvm-lab"),
+        (verify(kernel="/none"), "--kernel: this is no part of qemu-tcg; choose --platform kvm-lab"),
         (
             verify(kernel="/x", modules="/y"),
-            "--kernel and --modules: this is a part of the lab; choose --platform kvm-lab",
+            "--kernel and --modules: this is no part of qemu-tcg; choose --platform kvm-lab",
         ),
         (verify(platform="kvm-lab", kernel="/none"), "/none: No such file or directory"),
         (suite(only="xchg"), "only: 'xchg' is of type str; give a list, each entry text without NUL"),

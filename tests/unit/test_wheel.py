@@ -80,7 +80,7 @@ def test_the_wheel_holds_the_package_and_its_data(wheel: Path, repository: Path)
     names = set(zipfile.ZipFile(wheel).namelist())
     files = (path for path in (repository / "kgen").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     modules = {path.relative_to(repository).as_posix() for path in files}
-    assert "kgen/lab/guest.sh" in modules
+    assert "kgen/systems/kvm.sh" in modules
     data = {f"kgen/{name}" for name in _data_files(repository)}
     assert any(name.endswith(".asm") for name in data)
     assert {*modules, *data, "kgen/py.typed"} <= names
