@@ -33,7 +33,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLONE = "/root/kgen"
 #: Files that some tests read, where they are beside the repository.
-SHARED = REPOSITORY.parent / "shared"
+SHARED = (REPOSITORY.parent / "shared").resolve()
 #: What docs/install.md has a user install before the two commands; certificates as every installed system has them.
 NEEDED = ("git", "make", "python3", "ca-certificates")
 VERIFY_SECONDS = 3600
