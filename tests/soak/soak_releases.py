@@ -13,6 +13,13 @@ SLOW = 900
 #: KVM of these, by option: everything of a release, or a line of Linux.
 KVM = (("--release", "bullseye"), ("--release", "trixie"), ("--linux", "6.12"), ("--linux", "7.3"))
 QEMU = ("bullseye", "bookworm", "trixie", "sid")
+#: What docs/interleave.md shows, on every QEMU.
+OF_INTERLEAVE = (
+    "     104  fine",
+    "     288  lost",
+    "     108  duplicate",
+    "       0  on which model, guest and judge disagree",
+)
 BOCHS = ("bookworm", "trixie", "sid")
 
 
@@ -44,7 +51,7 @@ def test_kvm_fails(tmp_path: Path, words: tuple[str, ...]) -> None:
 @pytest.mark.timeout(2 * SLOW)
 @pytest.mark.parametrize("release", QEMU)
 def test_qemu_translates_atomically(tmp_path: Path, release: str) -> None:
-    """And every case of the full suite has its proof."""
+    """And every case of the full suite has its proof, and every order of a few accesses the same outcome."""
     build(tmp_path, "qemu", "--release", release)
     run = kgen(tmp_path / "tmp", "verify", "--instr", "xchg", "--release", release, seconds=SLOW)
     assert run.process.returncode == 0, run.stdout + run.stderr
@@ -53,6 +60,10 @@ def test_qemu_translates_atomically(tmp_path: Path, release: str) -> None:
     assert suite.process.returncode == 0, suite.stdout + suite.stderr
     environment = json.loads(file.read_text())["observation"]["environment"]
     version = environment["versions"]["emulator"]
+    stepped = kgen(tmp_path / "tmp", "interleave", "--qemu", environment["command"][0], seconds=SLOW)
+    assert stepped.process.returncode == 0, stepped.stdout + stepped.stderr
+    for line in OF_INTERLEAVE:
+        assert line in stepped.stdout.splitlines(), stepped.stdout
     assert environment["prepare"] == ["kgen", "lab", "build", "qemu", "--release", release]
     assert environment["release"] == release
     assert environment["sources"]["qemu"].startswith("package qemu-system-x86 ")
