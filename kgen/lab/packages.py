@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kgen.errors import PlatformUnavailable
+from kgen.errors import KgenError, OutputError, PlatformUnavailable
 from kgen.host.process import Finished, finish
 from kgen.lab.release import Release
 
@@ -30,6 +30,8 @@ _URI = re.compile(r"^'[^']+' (\S+_\S+_\S+\.deb) (\d+) ", re.MULTILINE)
 LISTS_SECONDS = 24 * 3600.0
 #: How many packages one apt-get downloads: a command line is finite.
 _AT_ONCE = 200
+#: What programs print on a full disk.
+_FULL = "No space left on device"
 _ASK_SECONDS = 60.0
 _DOWNLOAD_SECONDS = 900.0
 _UNPACK_SECONDS = 300.0
@@ -93,7 +95,7 @@ class Apt:
     def update(self, *, always: bool = False) -> None:
         """Fetch the release's lists where there are none, where they are a day old, or ``always``.
 
-        Raises PlatformUnavailable with apt's own words, also where a signature is wrong.
+        Raises PlatformUnavailable with apt's own words, also where a signature is wrong, OutputError for a full disk.
         """
         assert self._release is not None
         mark = self._work / "updated"
@@ -107,9 +109,8 @@ class Apt:
             # lists of which no signature was believed must not be used the next time
             mark.unlink(missing_ok=True)
             shutil.rmtree(self._work / "lists", ignore_errors=True)
-            why = _reason(done.text) if done.status is not None else f"it took longer than {_DOWNLOAD_SECONDS:g} s"
-            where = f"--release {self._release.name}"
-            raise PlatformUnavailable(f"{self._release.archive}: {why}", where=where, hint="is there a network?")
+            text = done.text if done.status is not None else f"it took longer than {_DOWNLOAD_SECONDS:g} s"
+            raise _failed(self._release.archive, text, where=self._where(), hint="is there a network?")
 
     def closure(self, names: Sequence[str]) -> tuple[Package, ...]:
         """Return the packages of these names and all that they depend on. Raises PlatformUnavailable."""
@@ -146,7 +147,7 @@ class Apt:
                 self._update()
                 return self.fetch([self.find([package.name]) for package in packages], progress)
             if done.status != 0:
-                raise PlatformUnavailable(f"apt-get download failed: {_reason(done.text)}", where=self._where())
+                raise _failed("apt-get download failed", done.text, where=self._where(), hint="")
         look()
         for path in arriving.glob("*.deb"):
             path.replace(place / path.name)
@@ -188,12 +189,12 @@ class Apt:
         return tuple(found)
 
     def unpack(self, files: Sequence[Path], into: Path) -> None:
-        """Unpack package files. Raises PlatformUnavailable."""
+        """Unpack package files. Raises PlatformUnavailable, OutputError for a full disk."""
         into.mkdir(exist_ok=True)
         for path in files:
             done = finish(["dpkg-deb", "--extract", str(path), str(into)], _UNPACK_SECONDS)
             if done.status != 0:
-                raise PlatformUnavailable(f"{path.name} cannot be unpacked: {_reason(done.text)}", hint=HINT)
+                raise _failed(f"{path.name} cannot be unpacked", done.text)
 
     def _known(self, names: Sequence[str]) -> Package | None:
         return next((found for name in names if (found := self._show(name))), None)
@@ -289,6 +290,13 @@ def _of_uri(found: tuple[str, str]) -> Package:
     """Return the package of a file name as apt gives it: its colons are percent-encoded."""
     name, version, _ = found[0].split("_")
     return Package(name, version.replace("%3a", ":"), int(found[1]))
+
+
+def _failed(what: str, text: str, *, where: str = "", hint: str = HINT) -> KgenError:
+    """Return the error for what apt or dpkg printed."""
+    if _FULL in text:
+        return OutputError(f"{what}: {_FULL}", where=where, hint="free some space, or set XDG_CACHE_HOME")
+    return PlatformUnavailable(f"{what}: {_reason(text)}", where=where, hint=hint)
 
 
 def _reason(text: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,38 @@ def test_bochs_takes_turns(tmp_path: Path, release: str) -> None:
     run = kgen(tmp_path / "tmp", *ask, seconds=SLOW)
     assert run.process.returncode == 4, run.stdout + run.stderr
     print(f"Bochs {release}: {run.stdout.splitlines()[1]}")
+
+
+def test_a_lab_without_a_network(tmp_path: Path) -> None:
+    """One line, and nothing half-made. The proxy is a port of loopback on which nothing listens."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("there is no apt-get")
+    settings = tmp_path / "apt.conf"
+    settings.write_text('Acquire::http::Proxy "http://127.0.0.1:9"; Acquire::https::Proxy "http://127.0.0.1:9";\n')
+    home = tmp_path / "cache"
+    words = ("lab", "build", "qemu", "--release", "bookworm")
+    run = kgen(tmp_path / "tmp", *words, APT_CONFIG=str(settings), XDG_CACHE_HOME=str(home), seconds=SLOW)
+    assert run.process.returncode == 8
+    assert len(run.stderr.splitlines()) == 1
+    assert "; is there a network?" in run.stderr
+    assert [*(home / "kgen/roots").iterdir()] == []
+
+
+@pytest.mark.parametrize("mebibytes", [20, 120])
+def test_a_lab_on_a_full_disk(tmp_path: Path, mebibytes: int) -> None:
+    """While lists are downloaded, while packages are unpacked: one line, and nothing half-made."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip("needs root for a small file system, and apt-get")
+    home = tmp_path / "cache"
+    home.mkdir()
+    words = [sys.executable, "-m", "kgen", "lab", "build", "qemu", "--release", "bookworm"]
+    script = f'mount -t tmpfs -o size={mebibytes}m tmpfs "$1"; shift; "$@"; echo "status $?"; '
+    script += 'ls -A "$XDG_CACHE_HOME/kgen/roots"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(home), *words]
+    environment = os.environ | {"XDG_CACHE_HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SLOW, check=False, env=environment)
+    lines = done.stdout.splitlines()
+    assert "status 2" in lines, done.stdout + done.stderr
+    assert lines[-1] == "status 2", "nothing is in the directory of roots"
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left on device; free some space, or set XDG_CACHE_HOME" in done.stderr
