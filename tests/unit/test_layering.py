@@ -60,7 +60,7 @@ PORTABLE_COMMANDS = tuple(
 )
 
 #: Who may start or signal processes: a room, or one module of it.
-PROCESSES = ("host.process", "host.signals", "machine.qemu", "machine.gdb")
+PROCESSES = ("host.process", "host.signals", "host.keeper", "machine.qemu", "machine.gdb")
 
 #: Who may import a module that only POSIX systems have.
 POSIX = (*PROCESSES, "host", "platforms", "lab")
