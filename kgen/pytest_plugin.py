@@ -278,7 +278,7 @@ def kgen_check(request: pytest.FixtureRequest) -> Callable[[Result | Run], None]
         from kgen.spec.defaults import known_verdict
 
         of = result.spec.cases[result.number] if result.spec else None
-        known = known_verdict(of, platform_named(asked.platform).known) if of else ""
+        known = known_verdict(of, platform_named(asked.platform).known_on(result.observation.environment)) if of else ""
         # nothing was learnt about I/O, so nothing speaks against what is known of it
         return result.kind.name if result.kind.name == "RAM_BACKED" else known
 

@@ -187,8 +187,8 @@ _CASE_OPTIONS = (
         "--rounds",
         type=int,
         metavar="N",
-        help="Number of tokens or operations; 0: until stopped.  [default: 10000 tokens (kvm-lab: 1000), and "
-        "operations until the proof is reached]",
+        help="Number of tokens or operations; 0: until stopped.  [default: 10000 tokens (virtualbox: 5000, kvm-lab: "
+        "1000), and operations until the proof is reached]",
     ),
     option(
         _CASE,
@@ -428,6 +428,11 @@ _MACHINE_OPTIONS = (
         "kernel|ide|ahci|nvme|usb|virtio|cdrom",
         "What it boots: the ELF, or kgen's own image on that bus.  [default: kernel; ovmf: usb]",
     ),
+    (
+        "--engine",
+        "iem|iem-interpreter",
+        "What carries the guest out in VirtualBox.  [default: VirtualBox's own choice]",
+    ),
 )
 
 
@@ -445,6 +450,8 @@ class MachineOptions:
     cpu: str | None
     #: What is booted: the ELF, or an image on a bus.
     boot: str | None
+    #: The part of the hypervisor that carries the guest out.
+    engine: str | None
 
 
 def machine_options(group: str) -> Callable[[F], F]:

@@ -176,9 +176,11 @@ def COMMAND(
     request = Request(spec, there, options, choice)
     check(request)
     check_writable(json_file)
-    expected = _expected(expect, spec, there.known)
-    kind = _verify(request, keep, json_file, invocation(context))
-    return bisect_code(kind) if bisect else _exit_code(kind, expected)
+    _expected(expect, spec, there.known)
+    run = _verify(request, keep, json_file, invocation(context))
+    if bisect:
+        return bisect_code(run.kind)
+    return _exit_code(run.kind, _expected(expect, spec, there.known_on(run.results[0].observation.environment)))
 
 
 def _check_suite(context: click.Context, given: list[str]) -> None:
@@ -210,8 +212,8 @@ def _exit_code(kind: VerdictKind, expected: str) -> int:
     return kind.value or UNEXPECTED
 
 
-def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tuple[str, ...]) -> VerdictKind:
-    """Carry out the request, and report the result as text and as JSON. Return the verdict."""
+def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tuple[str, ...]) -> Run:
+    """Carry out the request, report the result as text and as JSON, and return it."""
     # Output for programs must not be mixed with output for people.
     console = Console(stderr=str(json_file) == STDOUT, highlight=False)
 
@@ -251,10 +253,10 @@ def _verify(request: Request, keep: bool, json_file: Path | None, invocation: tu
             say_error(error.line)
         run = refused(request.spec, request.platform.name, error, invocation)
         write_result(json_file, run)
-        return run.kind
+        return run
     if not keep:
         tell(run)
-    return run.kind
+    return run
 
 
 def live_line(title: str, progress: Progress, took: float, width: int) -> str:

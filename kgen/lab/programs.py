@@ -49,16 +49,17 @@ def build_programs(system: System, choice: Choice, watcher: Watcher, *, rebuild:
     with cache.making(cache.roots()) as directory:
         work = directory / "work"
         work.mkdir()
-        made = system.gather(Gathering(choice, work, watcher))
+        made = system.gather(Gathering(system.complete(choice), work, watcher))
         assert isinstance(made, Programs)
         finished = directory / "made"
         watcher(Stage("writing the programs"))
         root = put(made.files, made.programs.values(), finished / "root")
         place = cache.roots() / name
         (finished / "bin").mkdir()
-        for program, path in made.programs.items():
+        starters = {name: starter(root, path, made.words, made.settings) for name, path in made.programs.items()}
+        for program, text in {**starters, **made.scripts}.items():
             file = finished / "bin" / program
-            text = starter(root, path, made.words, made.settings).replace(HERE, str(root.directory))
+            text = text.replace(HERE, str(root.directory))
             file.write_text(text.replace(str(finished), str(place)), encoding="utf-8")
             file.chmod(0o755)
         about = {"sources": dict(made.sources), "made_by": system.made_by(choice), "system": system.name}

@@ -130,13 +130,14 @@ class Root:
 
 
 def put(files: Mapping[str, bytes], programs: Iterable[str], into: Path) -> Root:
-    """Write files into a new root directory. ``programs`` are executable. Raises OSError."""
+    """Write files into a new root directory. Programs and libraries are executable, and the files ``programs``. Raises
+    OSError."""
     executable = frozenset(programs)
     for name, data in files.items():
         place = into / name.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-        place.chmod(0o755 if name in executable or ".so" in name or "/bin/" in name else 0o644)
+        place.chmod(0o755 if name in executable or data.startswith(ELF) or "/bin/" in name else 0o644)
     return Root(into)
 
 

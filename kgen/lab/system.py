@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kgen.errors import PlatformUnavailable, SpecError
@@ -36,11 +36,13 @@ class Programs:
     #: The root's files by their places.
     files: Mapping[str, bytes]
     #: The programs to start, by the names under which they can be started.
-    programs: Mapping[str, str]
+    programs: Mapping[str, str] = field(default_factory=dict)
     #: Their first arguments; HERE stands for the root's directory.
     words: tuple[str, ...] = ()
     #: Their environment, likewise.
     settings: Mapping[str, str] = field(default_factory=dict)
+    #: Scripts that start something in another way, likewise.
+    scripts: Mapping[str, str] = field(default_factory=dict)
     #: Where everything is from.
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,9 +86,9 @@ class Gathering:
             if missing and not self.network:
                 raise _unavailable()
             title = f"downloading {_titles(missing)}" + (f"; the lab takes about {mebibytes(disk)}" if disk else "")
-            if missing:
-                self.watcher(Stage(title, 0, size))
-            files = apt.fetch(packages, lambda done: self.watcher(Stage(title, min(done, size), size)))
+            show = self.watcher if missing else lambda stage: None
+            show(Stage(title, 0, size))
+            files = apt.fetch(packages, lambda done: show(Stage(title, min(done, size), size)))
         self.watcher(Stage("unpacking"))
         self._trees += 1
         tree = self._work / f"tree{self._trees}"
@@ -132,6 +134,8 @@ class System:
     check: Callable[[Choice], None] = lambda choice: None
     #: Whether it exists of this host's own release, without a choice.
     of_host: bool = False
+    #: The release that it is of where none is chosen, None where one must be.
+    release: str | None = None
     #: Whether it is inside a lab; otherwise it runs on this host from a root of its own.
     in_lab: bool = True
     #: About how long it takes to be made once everything is downloaded, in seconds.
@@ -142,6 +146,10 @@ class System:
         """The names of the options that choose its parts."""
         return frozenset({"qemu": "inner-qemu"}.get(part, part) for part in self.parts)
 
+    def complete(self, choice: Choice) -> Choice:
+        """Return a choice with the release that it is of where none is chosen."""
+        return replace(choice, release=choice.release or self.release)
+
 
 def check(system: System, choice: Choice) -> None:
     """Raise SpecError for a choice that the system does not offer, or that is of the wrong kind."""
@@ -151,7 +159,7 @@ def check(system: System, choice: Choice) -> None:
         raise SpecError(
             f"{system.name} offers no choice of it", where=" and ".join(given), hint=f"there you may choose {having}"
         )
-    if not system.of_host and choice.release is None:
+    if not system.of_host and system.complete(choice).release is None:
         raise SpecError(f"{system.name} needs a release", where="--release", hint="for example --release bookworm")
     system.check(choice)
 
@@ -160,7 +168,8 @@ def title(system: System, choice: Choice) -> str:
     """Return the name under which a lab of this choice is found again, "" for one with parts of the user's own."""
     if choice.own:
         return ""
-    return "-".join(filter(None, (system.name, choice.release, choice.linux and f"linux-{choice.linux}")))
+    release = system.complete(choice).release
+    return "-".join(filter(None, (system.name, release, choice.linux and f"linux-{choice.linux}")))
 
 
 def _unavailable() -> PlatformUnavailable:

@@ -35,8 +35,8 @@ class Channels:
 class LaunchRequest:
     """What to run, and how.
 
-    The user chooses ``machine``, ``vga``, ``firmware``, ``cpu`` and ``boot`` among the platform's ``options``; None is
-    no choice.
+    The user chooses ``machine``, ``vga``, ``firmware``, ``cpu``, ``boot`` and ``engine`` among the platform's
+    ``options``; None is no choice.
     """
 
     #: The ELF to boot, None where ``extra`` brings the boot medium.
@@ -59,6 +59,8 @@ class LaunchRequest:
     cpu: str | None = None
     #: What to boot from: "kernel" (the ELF), a bus that a disk is on ("ide", "usb" ...), or "cdrom".
     boot: str | None = None
+    #: The part of the hypervisor that carries the guest out.
+    engine: str | None = None
     #: The file that is booted instead where the platform's ``medium`` names a format.
     image: Path | None = None
     #: TCG's thread mode, always stated because QEMU's default depends on the host.
@@ -83,7 +85,7 @@ class LaunchRequest:
 
 
 #: What the user may choose of a machine, by the names in LaunchRequest. A platform supports all, some or none of them.
-CHOICES = ("machine", "vga", "firmware", "cpu", "boot")
+CHOICES = ("machine", "vga", "firmware", "cpu", "boot", "engine")
 
 
 class Supervisor(Protocol):
@@ -154,5 +156,11 @@ class Platform:
     #: and the request. The function waits at most so many seconds for the end of ``command`` and returns how it ended,
     #: "" while it runs.
     supervise: Callable[[socket.socket, Callable[[float], str], LaunchRequest], Supervisor] | None = None
+    #: The known verdict by the facts on what ran the guest, only where these decide it.
+    known_by: Callable[[Mapping[str, Any]], str] | None = None
     #: The kind of program that carries the guest.
-    engine: Literal["qemu", "bochs"] = "qemu"
+    engine: Literal["qemu", "bochs", "virtualbox"] = "qemu"
+
+    def known_on(self, environment: Mapping[str, Any]) -> str:
+        """Return the verdict that a LOCKed exchange on emulated I/O is known to get in a run with these facts."""
+        return self.known_by(environment) if self.known_by else self.known

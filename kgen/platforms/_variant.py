@@ -11,8 +11,8 @@ from kgen.errors import SpecError, unknown
 from kgen.host.process import output
 from kgen.machine.platform import CHOICES, LaunchRequest, setting_value
 
-#: What may be chosen: all there is.
-OPTIONS = frozenset(CHOICES)
+#: What may be chosen: all there is; the accelerator is the platform's.
+OPTIONS = frozenset(CHOICES) - {"engine"}
 VGA = ("std", "cirrus", "qxl", "vmware", "virtio", "none")
 FIRMWARE = ("auto", "qboot", "seabios", "ovmf")
 QBOOT = "qboot.rom"

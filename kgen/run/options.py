@@ -49,6 +49,7 @@ class Options:
     firmware: str | None = None
     cpu: str | None = None
     boot: str | None = None
+    engine: str | None = None
 
     @property
     def waits_for_breakpoint(self) -> bool:

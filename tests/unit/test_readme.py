@@ -192,7 +192,7 @@ def test_an_exit_code_beside_a_command_is_its_verdict() -> None:
 
 def test_the_platforms_and_their_known_answers_are_the_registry() -> None:
     rows = re.findall(
-        r"^\| `((?:qemu-|bochs|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$",
+        r"^\| `((?:qemu-|bochs|virtualbox|[a-z]+-lab)\w*)` \| .* \| ([A-Z_]+) \|$",
         (REPOSITORY / "docs" / "machines.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )

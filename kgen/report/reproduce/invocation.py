@@ -13,7 +13,7 @@ FLAGS = frozenset(
 #: went and which exit code was wanted do not change it.
 CHOICES: tuple[str, ...] = (
     *("--seconds", "--timeout", "--qemu", "--gdb", "--pin"),
-    *("--machine", "--vga", "--firmware", "--cpu", "--boot"),
+    *("--machine", "--vga", "--firmware", "--cpu", "--boot", "--engine"),
     *("--kernel", "--modules", "--inner-qemu", "--xen", "--release", "--linux"),
 )
 #: Of those, what names a file or a program.
