@@ -32,6 +32,7 @@ Examples:
   kgen lab build --release bullseye
   kgen lab build --kernel arch/x86/boot/bzImage --modules .
   kgen lab build qemu --release trixie
+  kgen lab build virtualbox
 
 verify takes the same options, and makes a lab when it is not there yet and
 nothing has to be downloaded for it.
@@ -59,9 +60,9 @@ def build(context: click.Context, /, system: str, choice: Choice, qemu: str | No
     needed, boot once, save the state, and try it with a canary. What is downloaded, how much that is and what it
     takes on disk is said before.
 
-    Without a release kvm is made of this host's QEMU and its distribution's kernel and busybox (about 27 MiB). With
-    one everything inside is of that release. With --kernel (and --modules, where KVM is not built in) the Linux inside
-    is your own. A lab that exists is not made again.
+    Without a release kvm is made of this host's QEMU and its distribution's kernel and busybox (about 27 MiB), and
+    virtualbox of Debian sid (about 145 MiB). With one everything inside is of that release. With --kernel (and
+    --modules, where KVM is not built in) the Linux inside is your own. A lab that exists is not made again.
     """
     check_program("--qemu", qemu)
     check_gdb(context, gdb)

@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kgen.errors import MachineError
+
 PREFIX = "kgen-"
+#: sockaddr_un on Linux holds 108 bytes with the terminating zero, elsewhere fewer (104 on the BSDs and macOS).
+MAX_SOCKET_PATH = 103
 #: The file in such a directory that is locked while its owner lives.
 LOCK = ".kgen-lock"
 #: The directories that exist, and the process that made each.
@@ -31,6 +35,19 @@ def scratch(base: str | None = None) -> Iterator[Path]:
     _sweep_once(place)
     with locked_directory(place, PREFIX) as directory:
         yield directory
+
+
+@contextmanager
+def socket_scratch(name: str) -> Iterator[Path]:
+    """Yield a directory as ``scratch`` does, in which a socket of that name has a path short enough.
+
+    Raises OSError, and MachineError where there is no such directory."""
+    for base in (None, "/tmp"):
+        with scratch(base) as directory:
+            if len(os.fsencode(directory / name)) <= MAX_SOCKET_PATH:
+                yield directory
+                return
+    raise MachineError("no directory has a path short enough for a socket", hint="set TMPDIR to a short path")
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,13 +18,11 @@ from typing import Any
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 from kgen.evidence.observation import EMULATION_FAILURE
 from kgen.host.process import END_SECONDS, Child, spawn
-from kgen.host.temporary import scratch
+from kgen.host.temporary import socket_scratch
 from kgen.machine import qemu_words
 from kgen.machine.platform import Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
 
-#: sockaddr_un on Linux holds 108 bytes with the terminating zero, elsewhere fewer (104 on the BSDs and macOS).
-_MAX_SOCKET_PATH = 103
 _QMP_SECONDS = 5.0
 _SERIAL_CHUNK = 65536
 #: How often kgen checks whether the program that it started still lives, in seconds.
@@ -53,7 +50,7 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
         raise PlatformUnavailable(reason, where=platform.name)
     with contextlib.ExitStack() as undo:
         files = undo.enter_context(contextlib.ExitStack())
-        directory = files.enter_context(_private_directory())
+        directory = files.enter_context(socket_scratch("gdb"))
         gdb_path = directory / "gdb"
         serial, serial_end = map(undo.enter_context, socket.socketpair())
         control, control_end = map(undo.enter_context, socket.socketpair())
@@ -334,17 +331,6 @@ class Machine:
     def _first_words(self) -> str:
         lines = qemu_words.causes(self.stderr)
         return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
-
-
-@contextlib.contextmanager
-def _private_directory() -> Iterator[Path]:
-    """Yield a new private directory with a path short enough for a socket. It is removed at the end."""
-    for base in (None, "/tmp"):
-        with scratch(base) as directory:
-            if len(os.fsencode(directory / "gdb")) <= _MAX_SOCKET_PATH:
-                yield directory
-                return
-    raise MachineError("no directory has a path short enough for a socket", hint="set TMPDIR to a short path")
 
 
 def _failed_start(child: Child, deadline: float, request: LaunchRequest) -> KgenError:

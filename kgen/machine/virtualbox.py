@@ -26,7 +26,7 @@ from kgen.evidence.mtree import NOT_ASKED, PathEvidence
 from kgen.host import keeper
 from kgen.host.environment import gathering
 from kgen.host.process import END_SECONDS, Child, spawn
-from kgen.host.temporary import scratch
+from kgen.host.temporary import socket_scratch
 from kgen.machine import virtualbox_headless
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.machine.registers import CpuRegisters
@@ -69,8 +69,6 @@ _GRACE_SECONDS = 10.0
 #: How long the keeper may take to end what it started, in seconds.
 _STOP_SECONDS = 12.0
 _CHUNK = 65536
-#: A Unix socket's longest path, in bytes (unix(7)).
-_MAX_PATH = 107
 
 
 class Talk:
@@ -136,9 +134,11 @@ class _Place:
         self.in_root = Path(starter).name == INSIDE
         #: The directory as VirtualBox sees it.
         self.shared = Path("/mnt") if self.in_root else directory
-        self.manage = "VBoxManage" if self.in_root else starter
-        self.python = "python3" if self.in_root else sys.executable
         self.libraries = LIBRARIES[0] if self.in_root else next((path for path in LIBRARIES if path.is_dir()), None)
+        # what the packages have in the PATH is a script, which prints warnings of its own
+        program = self.libraries / "VBoxManage" if self.libraries else Path(starter)
+        self.manage = str(program) if self.in_root or program.is_file() else starter
+        self.python = "python3" if self.in_root else sys.executable
         #: Whether VirtualBox goes without its driver.
         self.driverless = self.in_root or (sys.platform == "linux" and not DRIVER.exists())
         # VirtualBox keeps its server's socket there, whatever TMPDIR is.
@@ -157,14 +157,11 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
         raise PlatformUnavailable(reason, where=platform.name)
     assert request.image is not None
     with contextlib.ExitStack() as undo:
-        directory = undo.enter_context(scratch())
+        directory = undo.enter_context(socket_scratch("serial"))
         place = _Place(platform.command(request)[0], directory)
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        line = directory / "serial"
-        if len(os.fsencode(line)) > _MAX_PATH:
-            raise MachineError("its path is too long for a socket", where=str(line), hint="set TMPDIR to a short path")
         try:
-            listener.bind(str(line))
+            listener.bind(str(directory / "serial"))
             listener.listen(1)
             disk = directory / f"disk{request.image.suffix}"
             shutil.copyfile(request.image, disk)

@@ -29,6 +29,7 @@ _STATE = re.compile(r"Changing the VM state from '(\w+)' to '(\w+)'")
 _GURU = re.compile(r"Guru Meditation -?\d+ \((\w+)\)")
 #: States in which the guest will never run again.
 _DEAD = frozenset(("OFF", "FATAL_ERROR", "GURU_MEDITATION", "TERMINATED", "DESTROYING", "RESETTING", "LOAD_FAILURE"))
+_PHYSICAL_HEAD = "GC Phys Range"
 #: A row of ``info phys``: the range, where VirtualBox has its memory (0 for what is emulated), the owner's words.
 _PHYSICAL = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16}) ([0-9a-f]{16}) (\S.*)")
 #: A row of ``info mmio``: number, who carries accesses out, size, mapping, perhaps a PCI region, the owner's words.
@@ -37,7 +38,6 @@ _SEQUENCER = re.compile(r"\bSR04:([0-9A-F]{2})\b")
 _CHAIN4 = 0x08
 _REGISTER = re.compile(r"^(\w+) = 0x([0-9a-f]+)", re.MULTILINE)
 _ERROR = re.compile(r"^VBoxManage(?:\.exe)?: error: (.+)$", re.MULTILINE)
-_MMIO2 = frozenset({"VRam"})
 
 
 def engine_of(log: str) -> str:
@@ -114,7 +114,8 @@ def path_of(info: Callable[[str], str], start: int, length: int) -> PathEvidence
     it is.
     """
     last = start + length - 1
-    rows = [_range(line) for line in info("phys").splitlines()[2:] if line.strip()]
+    table = info("phys").partition(_PHYSICAL_HEAD)[2].splitlines()[1:]
+    rows = [_range(line) for line in table if line.strip()]
     if not rows or None in rows:
         return PathEvidence("unknown", "", "VirtualBox's answer to 'info phys' has an unknown form", "")
     hits = [row for row in rows if row is not None and row.first <= last and row.last >= start]
@@ -151,8 +152,9 @@ def _range(line: str) -> _Range | None:
 def _kind(row: _Range) -> Kind:
     if not row.backed:
         return "io"
-    if "RAM" in row.owner or row.owner in _MMIO2:
+    if row.owner.endswith(" RAM") or " RAM, " in row.owner:
         return "ram"
+    # a device's own memory ("VRam") has a handler for its writes, and is neither
     return "rom" if "BIOS" in row.owner or "ROM" in row.owner else "unknown"
 
 

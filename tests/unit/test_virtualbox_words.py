@@ -132,7 +132,7 @@ def test_how_a_guest_died(more: str, death: str) -> None:
         (0xFED00108, 4, "io", "HPET Memory"),
         (0x110000, 4096, "ram", "Extended RAM, 1-2MB"),
         (0x1FF000, 0x2000, "ram", "Extended RAM, 1-2MB, Extended RAM, >2MB"),
-        (0xE0000000, 4, "ram", "VRam"),
+        (0xE0000000, 4, "unknown", "VRam"),
         (0xC0000, 4, "rom", "VGA BIOS"),
         (0xE1000, 4, "unknown", "DMI tables"),
         (0x4000000, 4, "hole", ""),
