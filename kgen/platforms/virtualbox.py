@@ -56,8 +56,9 @@ def _no_namespace(program: str) -> str | None:
     """Return why a private root cannot be entered here, None where it can."""
     if shutil.which("unshare") is None:
         return "there is no unshare, of util-linux, to enter VirtualBox's private root with"
-    words = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "true")
-    done = finish(words, _ASK_SECONDS)
+    enter = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
+    # in the mount namespace, which ends with it
+    done = finish((*enter, "mount", "-t", "tmpfs", "kgen", "/tmp"), _ASK_SECONDS)
     if done.status == 0:
         return None
     why = (done.text.strip().splitlines() or ["no reason given"])[-1]

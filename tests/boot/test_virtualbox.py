@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from _kernel import DEADLINE, memory_of, needs, spec_of
+from _kernel import DEADLINE, built, memory_of, needs, replaced, run, spec_of
 from running import Run, assert_one_line, kgen, marked
+from test_kernel_faults import CONSUMER, before_the_call
 
 from kgen.build import build
 from kgen.errors import DebuggerError
@@ -94,9 +95,9 @@ def await_rows(machine: Engine) -> None:
 
 
 def test_without_an_adapter_there_is_no_storage(tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", *RUN, "--rounds", "200", "--vga", "none")
-    assert run.process.returncode == VerdictKind.NO_STORAGE.value, run.stdout + run.stderr
-    assert "\npath: hole" in run.stdout
+    mine = kgen(tmp_path / "tmp", *RUN, "--rounds", "200", "--vga", "none")
+    assert mine.process.returncode == VerdictKind.NO_STORAGE.value, mine.stdout + mine.stderr
+    assert "\npath: hole" in mine.stdout
 
 
 @pytest.mark.parametrize(
@@ -115,38 +116,53 @@ def test_what_it_does_not_offer_is_refused(tmp_path: Path, words: tuple[str, ...
 
 
 def test_words_of_the_users_own_that_virtualbox_refuses(tmp_path: Path) -> None:
-    run = kgen(tmp_path / "tmp", *RUN, "--", "--no-such-option")
-    assert_one_line(run, 9, "VBoxManage modifyvm: ", "--no-such-option")
+    mine = kgen(tmp_path / "tmp", *RUN, "--", "--no-such-option")
+    assert_one_line(mine, 9, "VBoxManage modifyvm: ", "--no-such-option")
+
+
+def test_a_triple_fault() -> None:
+    """VirtualBox stops the guest, and says why."""
+    seen, verdict = run(
+        built(
+            spec_of(),
+            replaced("debug_exit_port:\n", "no_idt:\n    .skip 8\ndebug_exit_port:\n"),
+            before_the_call(CONSUMER, "lidt [no_idt]\n    ud2"),
+        ),
+        "virtualbox",
+    )
+    assert verdict.kind is VerdictKind.CRASH
+    assert "triple fault" in verdict.reason
+    assert "case:xchg.32@ram" in seen.log
 
 
 def test_ctrl_c_parks_the_guest(tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    with Run((*ENDLESS, "--json", str(result)), tmp_path / "tmp") as run:
-        machine(run)
+    with Run((*ENDLESS, "--json", str(result)), tmp_path / "tmp") as mine:
+        machine(mine)
         time.sleep(3)
-        run.process.send_signal(signal.SIGINT)
-        run.wait()
-        run.assert_nothing_left()
+        mine.process.send_signal(signal.SIGINT)
+        mine.wait()
+        mine.assert_nothing_left()
     seen = json.loads(result.read_text())["observation"]
     assert "stopped by Ctrl-C" in seen["cut"], seen["cut"]
     assert seen["memory"]["state"] == "stopped"
 
 
 def test_a_machine_that_is_killed_is_a_crash(tmp_path: Path) -> None:
-    with Run(ENDLESS, tmp_path / "tmp") as run:
-        pid = machine(run)
+    with Run(ENDLESS, tmp_path / "tmp") as mine:
+        pid = machine(mine)
         time.sleep(3)
         os.kill(pid, signal.SIGKILL)
-        assert run.wait() == VerdictKind.CRASH.value, run.stdout
-        run.assert_nothing_left()
-    assert "\nCRASH: VirtualBox's machine ended with status -9" in run.stdout
+        assert mine.wait() == VerdictKind.CRASH.value, mine.stdout
+        mine.assert_nothing_left()
+    assert "\nCRASH: VirtualBox's machine ended with status -9" in mine.stdout
 
 
-def machine(run: Run) -> int:
+def machine(mine: Run) -> int:
     """The process that is the machine, as soon as it is there."""
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
-        for pid in marked(run.mark):
+        for pid in marked(mine.mark):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 if b"--startvm" in words and words[0].endswith((b"python3", b"VBoxHeadless")):
@@ -165,11 +181,11 @@ def kill_kgen(temporary: Path, times: int, seed: int) -> None:
     print(f"seed {seed}")
     moments = random.Random(seed)
     for number in range(times):
-        with Run(ENDLESS, temporary) as run:
+        with Run(ENDLESS, temporary) as mine:
             time.sleep(moments.uniform(0.3, 8))
-            run.process.send_signal(signal.SIGKILL if number % 2 == 0 else signal.SIGTERM)
-            run.process.wait(DEADLINE)
-            run.assert_nothing_left(files=number % 2 == 1)
+            mine.process.send_signal(signal.SIGKILL if number % 2 == 0 else signal.SIGTERM)
+            mine.process.wait(DEADLINE)
+            mine.assert_nothing_left(files=number % 2 == 1)
     assert not list(Path("/tmp").glob(".vbox-kgen-*-ipc"))
     # it removes what the killed ones left
     kgen(temporary, *RUN, "--target", "ram", "--no-controls", "--rounds", "100")
