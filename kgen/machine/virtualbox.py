@@ -113,6 +113,11 @@ class Talk:
             raise MachineError(complaint(text), where=f"VBoxManage {words[0]}")
         return text
 
+    def power_off(self, program: str) -> None:
+        """Switch the machine off, if it runs."""
+        with contextlib.suppress(MachineError):
+            self.manage(program, "controlvm", NAME, "poweroff")
+
     def close(self) -> None:
         """End the keeper, and with it everything that it has started."""
         self.child.stop(self._hang_up, _STOP_SECONDS)
@@ -177,6 +182,9 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
             raise MachineError(f"cannot be run: {error.strerror}", where=place.command[0]) from error
         talk = Talk(child)
         undo.callback(talk.close)
+        if sys.platform != "linux":
+            # there the keeper finds no process of VirtualBox's that has left its parent
+            undo.callback(talk.power_off, place.manage)
         gather = undo.enter_context(gathering("", ""))
         patience = platform.patience
         pid = _boot(talk, place, request, disk.name)
