@@ -82,9 +82,15 @@ class Talk:
         self._in = child.stdin
         self._out = child.stdout.fileno()
         self._heard = b""
+        #: Whether an answer may still come.
+        self._owed = False
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> Mapping[str, Any]:
-        """Return the keeper's answer. Raises MachineError where none comes in so many seconds."""
+        """Return the keeper's answer. Raises MachineError where none comes in so many seconds; after that there is
+        no dialogue, because the next answer would be the one to this request."""
+        if self._owed:
+            raise MachineError("VirtualBox has not answered before")
+        self._owed = True
         try:
             self._in.write(json.dumps(request).encode() + b"\n")
             until = time.monotonic() + seconds
@@ -98,6 +104,7 @@ class Talk:
         except (OSError, ValueError) as error:  # ValueError: the pipe has been closed
             raise MachineError(self._dead()) from error
         line, _, self._heard = self._heard.partition(b"\n")
+        self._owed = False
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
@@ -189,18 +196,15 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
         patience = platform.patience
         pid = _boot(talk, place, request, disk.name)
         serial = undo.enter_context(_connected(talk, listener, directory, pid, START_SECONDS * patience))
-        engine = VirtualBox(talk, place, serial, directory, pid, request, patience)
 
         def facts() -> Mapping[str, Any]:
             about = gather()
-            log = engine.log()
+            log = _log(directory)
             about["versions"] |= {"emulator": ", ".join(filter(None, (version_of(log), engine_of(log))))}
             own = {"engine": engine_of(log), "log": list(facts_of(log)), "driverless": place.driverless}
             return about | {"command": list(place.command), "virtualbox": own | {"commands": talk.commands}}
 
-        engine.facts = facts
-        engine.ends = undo.pop_all()
-        return engine
+        return VirtualBox(talk, place, serial, directory, pid, request, patience, facts, undo.pop_all())
 
 
 def _boot(talk: Talk, place: _Place, request: LaunchRequest, disk: str) -> int:
@@ -250,6 +254,13 @@ def _connected(talk: Talk, listener: socket.socket, directory: Path, pid: int, s
             raise MachineError(f"the machine did not start within {seconds:g} s", where="VirtualBox")
 
 
+def _log(directory: Path) -> str:
+    """Return VirtualBox's log of the machine so far."""
+    with contextlib.suppress(OSError):
+        return (directory / "vms" / NAME / "Logs" / "VBox.log").read_text(errors="replace")
+    return ""
+
+
 def _last_words(directory: Path) -> str:
     """Return the last thing that VBoxHeadless printed."""
     with contextlib.suppress(OSError):
@@ -266,8 +277,6 @@ class VirtualBox:
     supervisor = None
     #: The debugger is VBoxManage, a new process each time.
     died = None
-    facts: Callable[[], Mapping[str, Any]]
-    ends: contextlib.ExitStack
 
     def __init__(
         self,
@@ -278,7 +287,11 @@ class VirtualBox:
         pid: int,
         request: LaunchRequest,
         patience: float,
+        facts: Callable[[], Mapping[str, Any]],
+        ends: contextlib.ExitStack,
     ) -> None:
+        self.facts = facts
+        self._ends = ends
         self._talk = talk
         self._place = place
         self._serial = serial
@@ -296,13 +309,7 @@ class VirtualBox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ends.close()
-
-    def log(self) -> str:
-        """Return VirtualBox's log of the machine so far."""
-        with contextlib.suppress(OSError):
-            return (self._directory / "vms" / NAME / "Logs" / "VBox.log").read_text(errors="replace")
-        return ""
+        self._ends.close()
 
     def read_serial(self, timeout: float) -> bytes:
         if not self._broken and select.select([self._serial], [], [], timeout)[0]:
@@ -317,7 +324,7 @@ class VirtualBox:
         return b""
 
     def crashed(self) -> str | None:
-        death = death_of(self.log())
+        death = death_of(_log(self._directory))
         if death:
             return death
         status = self._talk.child.poll()
