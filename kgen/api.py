@@ -100,6 +100,8 @@ class _Choices(TypedDict, total=False):
     cpu: str | None
     #: What is booted: the ELF, or an image on a bus.
     boot: str | None
+    #: The part of the hypervisor that carries the guest out.
+    engine: str | None
     #: The host CPUs that QEMU may use; empty: all.
     pin: Collection[int]
     #: The lab's Linux kernel, in place of the distribution's.
@@ -142,8 +144,8 @@ def verify(
     in bytes. ``rounds`` is None for the default of ``kgen verify``. ``proof_seconds`` is how long the case may go on
     until its proof is reached (None: 60, and 0 where ``rounds`` is given). ``seconds`` ends the case after that time.
     ``timeout`` is for the whole run, in seconds (None: 600 plus both of these). ``choices`` are ``qemu`` (a program),
-    ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu`` and
-    ``boot``; for the platform kvm-lab also ``kernel``, ``modules`` and ``inner_qemu``.
+    ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu``,
+    ``boot`` and ``engine``; for the platform kvm-lab also ``kernel``, ``modules`` and ``inner_qemu``.
 
     An unavailable platform results in SKIP, a failing machine in ERROR or CRASH: these are verdicts, not exceptions.
     Raises SpecError for an invalid request, KeyboardInterrupt after a Ctrl-C, once the machine has ended.

@@ -12,6 +12,7 @@ from recordings import DIRECTORY
 
 from kgen import api
 from kgen.errors import SpecError
+from kgen.machine.platform import CHOICES
 
 
 def verify(**keywords: Any) -> Callable[[], object]:
@@ -113,3 +114,10 @@ def test_what_fits_is_let_through(tmp_path: Path) -> None:
 def test_a_report_of_nothing_is_refused(form: str) -> None:
     with pytest.raises(SpecError, match="there is no run to report"):
         api.report(form=form)
+
+
+def test_every_choice_of_the_machine_is_a_keyword() -> None:
+    with pytest.raises(SpecError) as caught:
+        api.verify("xchg", no_such_choice=1)
+    known = caught.value.line.partition("known: ")[2].split(", ")
+    assert set(CHOICES) <= set(known)
