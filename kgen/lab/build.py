@@ -7,6 +7,7 @@ import gzip
 import shlex
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from kgen.lab.console import Console
 from kgen.lab.recipe import BUSYBOX, Recipe
 from kgen.lab.system import Gathering, Stage, System, Watcher, check, title
 from kgen.machine import qemu_words
+from kgen.machine.platform import SHARE_BYTES
 from kgen.machine.qmp import Qmp
 
 #: The first boot's deadline in seconds, and the saved state's.
@@ -29,6 +31,8 @@ BOOT_SECONDS = 180.0
 BOOTS = 3
 SAVE_SECONDS = 120.0
 QMP_SECONDS = 60.0
+#: What a hypervisor printed at the first boot, in the lab's directory.
+_LOG = "log"
 QEMU_HINT = "install it with 'apt install qemu-system-x86', or name one with --qemu"
 
 
@@ -108,6 +112,7 @@ def _made(
             system=system.name,
             name=name,
             machine=made.machine,
+            ports=made.ports,
             directory=directory,
         )
         return _publish(about, made, tools, watcher, canary, seconds)
@@ -166,13 +171,24 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
     with contextlib.ExitStack() as stack:
         pairs = [[stack.enter_context(end) for end in socket.socketpair()] for _ in range(5)]
         ends = [pair[1].fileno() for pair in pairs]
-        lines = outer.Lines(console=ends[0], serial=ends[1], gdb=ends[2], control=ends[3], qmp=ends[4])
+        log = stack.enter_context((lab.directory / _LOG).open("w+b"))
+        share = stack.enter_context(tempfile.TemporaryFile())
+        share.truncate(SHARE_BYTES)
+        lines = outer.Lines(
+            console=ends[0],
+            serial=ends[1],
+            gdb=ends[2],
+            control=ends[3],
+            log=log.fileno(),
+            share=share.fileno(),
+            qmp=ends[4],
+        )
         # Here the stub's port is a connected socket, in a run it listens. The saved state is the same for both.
         command = [
             word.replace(",server=on,wait=off", "") for word in outer.command(lab, tools.qemu, lines, restore=False)
         ]
         try:
-            child = spawn(command, pass_fds=ends, guarded=True)
+            child = spawn(command, pass_fds=[*ends, log.fileno(), share.fileno()], guarded=True)
         except OSError as error:
             raise MachineError(f"cannot be run: {error.strerror}", where=command[0]) from error
         stack.callback(child.stop)
@@ -180,7 +196,15 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
             pair[1].close()
         console = Console(pairs[0][0], lambda seconds: "" if child.wait(seconds) is None else _last_words(child))
         with _stage("boot", seconds):
-            console.await_ready(BOOT_SECONDS)
+            try:
+                console.await_ready(BOOT_SECONDS, cold=True)
+            except MachineStuck:
+                raise
+            except MachineError as error:
+                log.seek(0)
+                said = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+                tail = f"; the hypervisor's last lines: {' / '.join(said[-3:])}" if said else ""
+                raise MachineError(f"{error.message}{tail}", where=error.where) from error
         watcher(Stage("saving the state of the booted lab"))
         with _stage("save", seconds):
             try:
@@ -193,8 +217,10 @@ def _boot_and_save(lab: Lab, tools: Tools, watcher: Watcher, seconds: dict[str, 
 
 
 def _save(lab: Lab, control: Qmp, stack: contextlib.ExitStack) -> None:
-    """Migrate the running machine into a file. A machine that was stopped before would be restored stopped."""
+    """Migrate the machine into a file. It is stopped before: of one that runs, QEMU 7.2's translator was seen to save
+    memory that a CPU had changed since."""
     stack.callback(control.close)
+    control.execute("stop", {}, QMP_SECONDS)
     control.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40}, QMP_SECONDS)
     where = shlex.quote(str(lab.state))
     control.execute("migrate", {"uri": f"exec:cat > {where}"}, QMP_SECONDS)

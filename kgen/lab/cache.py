@@ -25,6 +25,7 @@ from typing import Any
 from kgen.errors import OutputError, SpecError
 from kgen.host import temporary
 from kgen.host.temporary import LOCK, locked_directory
+from kgen.lab.recipe import PORTS
 from kgen.resources import cache_home
 
 #: The name of the lab that is made of this host's distribution and its QEMU.
@@ -55,6 +56,8 @@ class Lab:
     name: str = ""
     #: The outer QEMU's arguments, with recipe.HERE in place of ``directory``.
     machine: tuple[str, ...] = ()
+    #: What its serial ports carry.
+    ports: tuple[str, ...] = PORTS
     #: Identifies the outer machine that saved ``state``.
     state_of: str = ""
     #: How long each stage took.
@@ -137,7 +140,8 @@ def load(directory: Path) -> Lab | None:
     """Return the lab in a directory, None where there is none or one of another format."""
     try:
         about: dict[str, Any] = json.loads((directory / "lab.json").read_text(encoding="utf-8"))
-        lists = {name: tuple(about[name]) for name in ("modules", "firmware", "machine")}
+        names = ("modules", "firmware", "machine", "ports")
+        lists: dict[str, Any] = {name: tuple(about[name]) for name in names if name in about}
         lab = Lab(**{**about, **lists}, directory=directory)
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -56,6 +56,8 @@ class Console:
         self._overdue: float | None = None
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._said: list[str] = []
+        #: How many commands were carried out.
+        self._asked = 0
         self._problems: list[str] = []
         self._heard: deque[str] = deque()
         line.setblocking(False)
@@ -64,14 +66,18 @@ class Console:
         """Return what to wait on."""
         return self._line.fileno()
 
-    def await_ready(self, timeout: float) -> None:
+    def await_ready(self, timeout: float, *, cold: bool = False) -> None:
         """Wait until /init accepts commands. Raises MachineError, MachineStuck where Linux itself reports that it is
-        stuck."""
+        stuck.
+
+        ``cold`` is whether it boots, and was not restored: then nothing is sent before /init has printed something. A
+        byte that waits in a port before its interrupt is set up can keep that interrupt from ever being raised.
+        """
         stage = "booting the lab's Linux"
         until = time.monotonic() + timeout
         nudged = 0.0
         while not self._take("ready"):
-            if time.monotonic() - nudged >= NUDGE_SECONDS:
+            if (self.linux or not cold) and time.monotonic() - nudged >= NUDGE_SECONDS:
                 # a Linux that has not booted so far takes no byte, which is no failure before the deadline
                 with contextlib.suppress(OSError):
                     self._line.send(b"\n")
@@ -102,6 +108,28 @@ class Console:
             if self.ended is not None:
                 raise MachineError(f"{stage}: it {self.ended}", where="the lab")
             self._wait(min(until, time.monotonic() + ASK_SECONDS), until, stage, timeout)
+
+    def do(self, command: str, timeout: float) -> tuple[int, tuple[str, ...]]:
+        """Carry out a command and return its exit status and what it prints. Raises MachineError."""
+        self._asked += 1
+        mark = str(self._asked)
+        stage = f"carrying out '{command}' in the lab"
+        until = time.monotonic() + timeout
+        lines: list[str] = []
+        self._send(f"do {mark} {command}\n".encode(), until, stage, timeout)
+        while True:
+            self._wait(until, until, stage, timeout)
+            while self._heard:
+                word, number, rest = (*self._heard.popleft().split(" ", 2), "", "")[:3]
+                # answers to earlier commands, which were not waited for, have other numbers
+                if word == "out" and number == mark:
+                    lines.append(rest)
+                elif word == "done" and number == mark and rest.isdigit():
+                    return int(rest), tuple(lines)
+
+    def tell(self, command: str) -> None:
+        """Have a command carried out, and do not wait for its end. Raises MachineError."""
+        self._send(f"do 0 {command}\n".encode(), time.monotonic() + OFF_SECONDS, "telling the lab", OFF_SECONDS)
 
     def trace_on(self, low: int, high: int, timeout: float) -> bool:
         """Record accesses to physical addresses from ``low`` to below ``high``. Return whether the kernel can."""

@@ -158,16 +158,17 @@ class Apt:
         return tuple(file for file in files if file is not None)
 
     def find(self, names: Sequence[str]) -> Package:
-        """Return the first of these packages that the lists have; they are fetched if need be.
+        """Return the first of these packages that the lists have; those of this host are fetched if need be.
 
         Raises PlatformUnavailable where there is none.
         """
         found = self._known(names)
-        if found is None:
+        if found is None and self._release is None:
             self._update()
             found = self._known(names)
         if found is None:
-            raise PlatformUnavailable(f"the distribution has no package {' or '.join(names)}", hint=HINT)
+            what = f"the distribution has no package {' or '.join(names)}"
+            raise PlatformUnavailable(what, where=self._where(), hint=HINT)
         return found
 
     def kernel(self) -> tuple[Package, ...]:

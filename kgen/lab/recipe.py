@@ -20,6 +20,10 @@ FORMAT = 2
 BUSYBOX = "/bin/busybox"
 #: What stands for the lab's directory in the words of its machine.
 HERE = "{lab}"
+#: What stands there for a file that the lab has as a disk, and that the host reads and writes.
+SHARE = "{share}"
+#: What a lab's four serial ports carry, where its system does not say otherwise (kgen.lab.outer).
+PORTS = ("console", "serial", "gdb", "control")
 #: Where packages have the kernel: from Debian's split ones on (Linux 7.2) it lies beside its modules.
 _KERNEL_PLACES = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
 _ASK_SECONDS = 20.0
@@ -45,6 +49,8 @@ class Recipe:
     loaded: Mapping[str, bytes] = field(default_factory=dict)
     #: The data files that the inner QEMU has, by name.
     firmware: tuple[str, ...] = ()
+    #: What the outer machine's serial ports carry.
+    ports: tuple[str, ...] = PORTS
 
     def key(self) -> str:
         """Return a name made of the contents."""

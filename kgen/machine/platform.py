@@ -12,6 +12,8 @@ from kgen.evidence.kvm_trace import TraceEvent
 
 #: The I/O port of a PC's first serial port.
 COM1 = 0x3F8
+#: The size of ``Channels.share``: a restored machine must find its disks in the size that they had.
+SHARE_BYTES = 32 << 20
 
 
 def setting_value(path: Path | str) -> str:
@@ -29,6 +31,8 @@ class Channels:
     gdb: int
     #: The line to the machine that runs QEMU where that is not this host, None where it is.
     console: int | None = None
+    #: A file that this host and that machine share, None where there is no such machine.
+    share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,8 @@ class Supervisor(Protocol):
         """Return names and versions of what runs QEMU, for the observation's environment."""
         ...
 
-    def kernel_log(self) -> tuple[str, ...]:
-        """Return what the kernel under QEMU has logged since QEMU was started."""
+    def kernel_log(self) -> tuple[str, ...] | None:
+        """Return what the kernel under QEMU has logged since QEMU was started, None where its log is not read."""
         ...
 
     def stop_trace(self) -> None:
@@ -159,7 +163,7 @@ class Platform:
     #: The known verdict by the facts on what ran the guest, only where these decide it.
     known_by: Callable[[Mapping[str, Any]], str] | None = None
     #: The kind of program that carries the guest.
-    engine: Literal["qemu", "bochs", "virtualbox"] = "qemu"
+    engine: Literal["qemu", "bochs", "virtualbox", "xen"] = "qemu"
 
     def known_on(self, environment: Mapping[str, Any]) -> str:
         """Return the verdict that a LOCKed exchange on emulated I/O is known to get in a run with these facts."""

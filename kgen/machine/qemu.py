@@ -9,18 +9,19 @@ import contextlib
 import dataclasses
 import select
 import socket
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
 from kgen.evidence.observation import EMULATION_FAILURE
 from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import socket_scratch
 from kgen.machine import qemu_words
-from kgen.machine.platform import Channels, LaunchRequest, Platform, Supervisor
+from kgen.machine.platform import SHARE_BYTES, Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
 
 _QMP_SECONDS = 5.0
@@ -59,17 +60,22 @@ def launch(platform: Platform, request: LaunchRequest, *, deadline: float = 30.0
         stub.listen(1)
         supervise = platform.supervise
         console: socket.socket | None = None
+        share: IO[bytes] | None = None
         ours: list[socket.socket] = [serial_end, control_end, stub]
         if supervise:
             console, console_end = map(undo.enter_context, socket.socketpair())
             ours.append(console_end)
+            share = undo.enter_context(tempfile.TemporaryFile())
+            share.truncate(SHARE_BYTES)
         channels = Channels(
             serial=serial_end.fileno(),
             qmp=control_end.fileno(),
             gdb=stub.fileno(),
             console=console_end.fileno() if supervise else None,
+            share=share.fileno() if share else None,
         )
-        command = platform.command(dataclasses.replace(request, channels=channels))
+        request = dataclasses.replace(request, channels=channels)
+        command = platform.command(request)
         try:
             inherited = [fd for fd in dataclasses.astuple(channels) if fd is not None]
             child = spawn(command, pass_fds=inherited, guarded=True)

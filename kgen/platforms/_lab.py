@@ -71,14 +71,19 @@ class _Supervisor:
         self._log_from = 0
         inner = replace(request, qemu=_INNER_QEMU, channels=None, kernel=Path(_KERNEL))
         firmware = _variant.QBOOT if _variant.QBOOT in lab.firmware else None
-        lines = (*_qemu.serial_port(request, f"serial,path={outer.INNER_SERIAL}"), *_LINES)
+        serial, stub, control = (outer.device(lab.ports, carried) for carried in ("serial", "gdb", "control"))
+        lines = (
+            *_qemu.serial_port(request, f"serial,path={serial}"),
+            *("-name", "kgen,debug-threads=on", "-gdb", stub),
+            *("-chardev", f"serial,id=kgen-qmp,path={control}", "-qmp", "chardev:kgen-qmp"),
+        )
         self.command = _qemu.command(inner, accelerator, serial=lines, firmware=firmware)
 
     def fileno(self) -> int:
         return self._console.fileno()
 
     def bring_up(self, started: Callable[[], bool]) -> None:
-        self._console.await_ready(READY_SECONDS)
+        self._console.await_ready(READY_SECONDS, cold=not outer.can_restore(self._lab, self._request.qemu))
         if self._request.kernel is not None:
             self._console.send_file(Path(_KERNEL).name, self._request.kernel.read_bytes(), SEND_SECONDS)
         if self._request.traced:
@@ -112,13 +117,6 @@ class _Supervisor:
 
     def close(self) -> None:
         self._console.close()
-
-
-_LINES: tuple[str, ...] = (
-    *("-name", "kgen,debug-threads=on"),
-    *("-gdb", outer.INNER_GDB),
-    *("-chardev", f"serial,id=kgen-qmp,path={outer.INNER_QMP}", "-qmp", "chardev:kgen-qmp"),
-)
 
 
 def platform(name: str, summary: str, accelerator: tuple[str, ...], *, known: str, rounds: int) -> Platform:

@@ -254,3 +254,32 @@ def test_the_trace(ends: tuple[Console, Other]) -> None:
     thread.join(LONG)
     beside(lambda: (other.file.readline(), other.say("kgen-lab: untraced read")))
     assert console.trace_read("gpa", LONG) == ()
+
+
+def test_a_command_and_what_it_prints(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    # the answer to a command that was not waited for
+    console.tell("kill 1")
+    other.say("kgen-lab: out 0 late", "kgen-lab: done 0 1")
+    thread = beside(lambda: other.say("kgen-lab: out 1 a b  c", "kgen-lab: out 1", "kgen-lab: done 1 7"))
+    assert console.do("cat file", LONG) == (7, ("a b  c", ""))
+    thread.join(LONG)
+    assert other.file.readline() == b"do 0 kill 1\n"
+    assert other.file.readline() == b"do 1 cat file\n"
+
+
+def test_a_command_without_an_answer(ends: tuple[Console, Other]) -> None:
+    console, _ = ends
+    with pytest.raises(MachineError, match="carrying out 'sleep 9' in the lab: no answer within"):
+        console.do("sleep 9", SOON)
+
+
+def test_a_lab_that_boots_is_not_asked_before_it_has_spoken(ends: tuple[Console, Other]) -> None:
+    console, other = ends
+    with pytest.raises(MachineError, match="no answer within"):
+        console.await_ready(SOON, cold=True)
+    other.line.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        other.line.recv(10)
+    other.say("kgen-lab: linux 6.1.0", "kgen-lab: ready")
+    console.await_ready(LONG, cold=True)

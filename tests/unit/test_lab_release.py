@@ -191,6 +191,13 @@ def test_a_package_that_the_release_has_not(archive: Archive, tmp_path: Path) ->
         apt.closure(["absent"])
 
 
+def test_what_the_release_has_not_is_not_taken_from_this_host(archive: Archive, tmp_path: Path) -> None:
+    apt = apt_of(archive, tmp_path)
+    apt.update()
+    with pytest.raises(PlatformUnavailable, match="has no package apt"):
+        apt.find(["apt"])
+
+
 def test_a_release_that_the_archive_has_not(archive: Archive, tmp_path: Path) -> None:
     apt = Apt(tmp_path, Release("wheezy", "Debian", archive.address, archive.keyring))
     with pytest.raises(PlatformUnavailable, match=r"wheezy Release' does not have a Release file"):
