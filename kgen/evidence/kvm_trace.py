@@ -1,9 +1,9 @@
-"""Accesses of several CPUs to one cell, recorded by a hypervisor's kernel: which write came between the two halves of
+"""Accesses of several CPUs to one cell, recorded by KVM's kernel or by Xen: which write came between the two halves of
 another CPU's exchange.
 
-An exchange on emulated memory is a read and then a write by one CPU. The kernel passes each on to the emulator. A read
-is carried out between its request and its answer. A write is carried out after it was passed on and before the same CPU
-makes another access.
+An exchange on emulated memory is a read and then a write by one CPU. The hypervisor passes each on to the emulator. A
+read is carried out between its request and its answer. A write is carried out after it was passed on and before the
+same CPU makes another access.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class TraceEvent:
     seconds: float
     #: The hypervisor's number of the virtual CPU.
     cpu: int
-    #: "ask" where the kernel passed a read on to the emulator, "read" where it got the answer, "write" where it passed
-    #: a write on.
+    #: "ask" where a read was passed on to the emulator, "read" where its answer came, "write" where a write was passed
+    #: on. Xen records "ask" before a write alone, too: what follows it on the same CPU says what it began.
     kind: Literal["ask", "read", "write"]
     #: Physical.
     address: int

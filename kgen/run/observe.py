@@ -30,7 +30,7 @@ from kgen.host.temporary import scratch
 from kgen.inspection.scene import capture, place_to_begin, place_to_stop
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.protocol import parse_log
-from kgen.machine import bochs, qemu_engine, virtualbox
+from kgen.machine import bochs, qemu_engine, virtualbox, xen
 from kgen.machine.engine import Engine, Start
 from kgen.machine.platform import Platform
 from kgen.media import formats
@@ -45,7 +45,12 @@ TRACED = 4
 Holder = Callable[[Engine, Path, Observation], None]
 
 #: The engines that run a guest, by the names that platforms use.
-ENGINES: Mapping[str, Start] = {"qemu": qemu_engine.start, "bochs": bochs.start, "virtualbox": virtualbox.start}
+ENGINES: Mapping[str, Start] = {
+    "qemu": qemu_engine.start,
+    "bochs": bochs.start,
+    "virtualbox": virtualbox.start,
+    "xen": xen.start,
+}
 
 
 def observe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kgen.evidence.kvm_trace import remarks
 from kgen.experiments import Experiment
 from kgen.kernel.plan import experiment_of
 from kgen.kernel.results_block import Decode, Role
@@ -31,11 +32,18 @@ def _little_power(weak: Sequence[str], experiment: Experiment) -> str:
 
 
 def cause(run: Run, kind: VerdictKind) -> str:
-    """Return the cause of a violation that the hypervisor itself logged, "" where it logged none."""
+    """Return the cause of a violation that the hypervisor itself logged or traced, "" where it did not."""
     if kind is not VerdictKind.NOT_ATOMIC or not run.locked:
         return ""
     line = next((line for line in run.observation.kernel_log or () if CONFESSION in line), "")
-    return f"KVM carried the LOCKed exchange out as a plain write; its kernel logged: {line}" if line else ""
+    if line:
+        return f"KVM carried the LOCKed exchange out as a plain write; its kernel logged: {line}"
+    if run.observation.kernel_log is None and any(remarks(run.observation.trace)):
+        return (
+            "the hypervisor carried the LOCKed exchange out as a read request and a separate write request; its own "
+            "trace shows what came between"
+        )
+    return ""
 
 
 def notes(run: Run, kind: VerdictKind) -> Iterator[str]:

@@ -311,17 +311,18 @@ def _trace(say: Printer, spec: KernelSpec, record: Record, observation: Observat
     names = record.cpu_numbers
     first = observation.trace[0]
     say.line("")
-    say.line(f"what the hypervisor did to the cell at {first.address:#x}, recorded by its own kernel (ms):")
+    say.line(f"what the hypervisor did to the cell at {first.address:#x}, as it recorded it itself (ms):")
     for witness in around[:1]:
         say.line(f"  around {describe(witness, experiment_told(spec, around, phases(spec)[-1]))}")
     trace = observation.trace
     for at, (event, remark) in enumerate(zip(trace, remarks(trace), strict=True)):
         if at and event.index > trace[at - 1].index + 1:
             say.line(f"  {'...':>9}  {plural(event.index - trace[at - 1].index - 1, 'access')} left out")
-        answered = at + 1 < len(trace) and (trace[at + 1].cpu, trace[at + 1].kind) == (event.cpu, "read")
-        if event.kind == "ask" and answered:
+        after = next((other for other in trace[at + 1 :] if other.cpu == event.cpu), None)
+        if event.kind == "ask" and after is not None and after is trace[at + 1]:
             continue
         cpu = f"CPU {names[event.cpu]}" if event.cpu in names else f"vCPU {event.cpu}"
-        did = {"ask": "begins to read", "read": f"reads  {event.value:08x}", "write": f"writes {event.value:08x}"}
+        begun = "write" if after is not None and after.kind == "write" else "read"
+        did = {"ask": f"begins to {begun}", "read": f"reads  {event.value:08x}", "write": f"writes {event.value:08x}"}
         line = f"  {1000 * (event.seconds - first.seconds):9.3f}  {cpu:<7} {did[event.kind]}"
         say.line(f"{line}{f'   <- {remark}' if remark else ''}")
