@@ -107,4 +107,3 @@ def test_a_kill_at_any_moment_leaves_nothing(one: str, seconds: float, tmp_path:
         run.wait()
         # the files of a killed kgen are removed by the next one
         run.assert_nothing_left(files=False)
-    ask(tmp_path, "--release", "buster", seconds=60).assert_nothing_left()
