@@ -287,6 +287,21 @@ def parse(text: str) -> Package | None:
     return Package(fields["Package"], fields["Version"], int(fields["Size"]), names)
 
 
+def package_of(packages: Sequence[Package], name: str) -> Package:
+    """Return the package of this name among these, or the first whose name begins with it, rather one with a version
+    there than a metapackage."""
+    found = [package for package in packages if package.name.startswith(name)]
+    exact = [package for package in found if package.name == name]
+    versioned = [package for package in found if re.search(r"-\d", package.name)]
+    return (exact or versioned or found)[0]
+
+
+def origin(packages: Sequence[Package], name: str) -> str:
+    """Return that package as the source of a lab's part."""
+    found = package_of(packages, name)
+    return f"package {found.name} {found.version}"
+
+
 def _of_uri(found: tuple[str, str]) -> Package:
     """Return the package of a file name as apt gives it: its colons are percent-encoded."""
     name, version, _ = found[0].split("_")

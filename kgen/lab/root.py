@@ -48,6 +48,11 @@ class Root:
         place = self.find(directory)
         return sorted(f"{directory}/{path.relative_to(place)}" for path in place.glob(pattern)) if place else []
 
+    def files(self, directory: str, pattern: str = "*") -> dict[str, bytes]:
+        """Return the files that are directly in a directory, links followed, by their places. Raises OSError."""
+        places = ((name, self.find(name)) for name in self.names(directory, pattern))
+        return {name: place.read_bytes() for name, place in places if place is not None and place.is_file()}
+
     def program(self, name: str) -> dict[str, bytes]:
         """Return a program or library and all libraries that it needs, by their places. Raises SpecError."""
         files: dict[str, bytes] = {}

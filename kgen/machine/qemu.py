@@ -17,9 +17,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from kgen.errors import GuestCrash, KgenError, MachineError, PlatformUnavailable, SpecError
+from kgen.evidence.mtree import PathEvidence, ask
 from kgen.evidence.observation import EMULATION_FAILURE
 from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import socket_scratch
+from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 from kgen.machine import qemu_words
 from kgen.machine.platform import SHARE_BYTES, Channels, LaunchRequest, Platform, Supervisor
 from kgen.machine.qmp import Qmp
@@ -187,6 +189,17 @@ class Machine:
                 return b""
             # A wrapper script that is killed closes none of the channels, which are QEMU's.
             self._wait(min(remaining, _CHILD_SECONDS))
+
+    def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
+        """See ``engine.Engine``."""
+        return ask(self.hmp, address, length, cpus=cpus)
+
+    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
+        """See ``engine.Engine``."""
+        evidence = self.attest(address, length, cpus)
+        brief = (evidence.kind, declared) == ("ram", "io")
+        self.send_serial(ATTEND_BRIEF_BYTE if brief else ATTEND_BYTE)
+        return evidence
 
     def send_serial(self, data: bytes, timeout: float = 5.0) -> None:
         """Send bytes to the guest's serial port.

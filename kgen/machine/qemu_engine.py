@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kgen.errors import DebuggerError
-from kgen.evidence.mtree import PathEvidence, ask
+from kgen.evidence.mtree import PathEvidence
 from kgen.host.environment import accelerator, gathering
-from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 from kgen.machine.gdb import INSTALL_HINT, GdbSession, has_python
 from kgen.machine.platform import LaunchRequest, Platform, Supervisor
 from kgen.machine.qemu import Machine, launch
@@ -107,13 +106,10 @@ class QemuEngine:
         return stop is not None and stop.reason == "breakpoint-hit"
 
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        return ask(self.machine.hmp, address, length, cpus=cpus)
+        return self.machine.attest(address, length, cpus)
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
-        evidence = self.attest(address, length, cpus)
-        brief = (evidence.kind, declared) == ("ram", "io")
-        self.machine.send_serial(ATTEND_BRIEF_BYTE if brief else ATTEND_BYTE)
-        return evidence
+        return self.machine.attend(address, length, cpus, declared=declared)
 
     def ask_to_stop(self, word: int) -> None:
         # the machine keeps running; a debugger would stop it to write the word

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from kgen.errors import DebuggerError, MachineError
-from kgen.evidence.mtree import PathEvidence, ask
+from kgen.evidence.mtree import PathEvidence
 from kgen.host.environment import gathering
-from kgen.kernel.parameters import ATTEND_BRIEF_BYTE, ATTEND_BYTE
 from kgen.machine.platform import LaunchRequest, Platform, Supervisor
 from kgen.machine.qemu import Machine, launch
 from kgen.machine.registers import CpuRegisters
@@ -135,13 +134,10 @@ class XenEngine:
         return False
 
     def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        return ask(self.machine.hmp, address, length, cpus=cpus)
+        return self.machine.attest(address, length, cpus)
 
     def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
-        evidence = self.attest(address, length, cpus)
-        brief = (evidence.kind, declared) == ("ram", "io")
-        self.machine.send_serial(ATTEND_BRIEF_BYTE if brief else ATTEND_BYTE)
-        return evidence
+        return self.machine.attend(address, length, cpus, declared=declared)
 
     def ask_to_stop(self, word: int) -> None:
         self.machine.send_serial(b"s")

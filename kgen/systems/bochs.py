@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kgen.lab.choice import Choice
+from kgen.lab.packages import origin
 from kgen.lab.recipe import FORMAT, HERE
 from kgen.lab.system import Gathering, Programs, System
 
@@ -24,16 +25,12 @@ def gather(gathering: Gathering) -> Programs:
     for name in root.names(_PLUGINS, "*.so*"):
         files |= root.program(name)
     for directory in (_SHARE, "/usr/share/vgabios"):
-        for name in root.names(directory):
-            place = root.find(name)
-            if place is not None and place.is_file():
-                files[name] = place.read_bytes()
-    own = next(package for package in packages if package.name == "bochs")
+        files |= root.files(directory)
     return Programs(
         files=files,
         programs={"bochs": program},
         settings={"BXSHARE": f"{HERE}{_SHARE}", "LTDL_LIBRARY_PATH": f"{HERE}{_PLUGINS}"},
-        sources={"bochs": f"package {own.name} {own.version}"},
+        sources={"bochs": origin(packages, "bochs")},
     )
 
 

@@ -12,7 +12,7 @@ from kgen.host.process import output
 from kgen.lab import cache, outer
 from kgen.lab.choice import Choice
 from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
-from kgen.lab.packages import Package
+from kgen.lab.packages import Package, origin
 from kgen.lab.recipe import (
     BUSYBOX,
     FORMAT,
@@ -76,7 +76,7 @@ def gather(gathering: Gathering) -> Recipe:
         other, found = gathering.linux(choice.linux)
         tree = gathering.unpack(other, found)
         kernel, modules = find_kernel(tree.directory), modules or tree.directory
-        sources["linux"] = _package(found, "linux-")
+        sources["linux"] = origin(found, "linux-")
     if kernel is None or busybox is None or choice.release:
         apt = gathering.apt()
         packages += apt.kernel() if kernel is None else ()
@@ -85,15 +85,15 @@ def gather(gathering: Gathering) -> Recipe:
         tree = gathering.unpack(apt, packages, disk=_DISK)
         if kernel is None:
             kernel, modules = find_kernel(tree.directory), modules or tree.directory
-            sources["linux"] = _package(packages, "linux-image-")
+            sources["linux"] = origin(packages, "linux-image-")
         if busybox is None:
             busybox = find_busybox(tree.directory)
-            sources["busybox"] = _package(packages, "busybox")
+            sources["busybox"] = origin(packages, "busybox")
     if busybox is None:
         raise SpecError("the distribution's busybox needs libraries", where="kgen lab build")
     if choice.release and choice.qemu is None:
         files, inside = _of_root(tree)
-        sources["qemu"] = _package(packages, "qemu-system-x86")
+        sources["qemu"] = origin(packages, "qemu-system-x86")
     else:
         files, inside, sources["qemu"] = _of_host(choice.qemu or outer.BINARY)
     if choice.kernel is not None:
@@ -135,11 +135,6 @@ def made_by(choice: Choice) -> str:
 
 def _guest() -> bytes:
     return Path(__file__).with_name("kvm.sh").read_bytes()
-
-
-def _package(packages: tuple[Package, ...], start: str) -> str:
-    found = next(package for package in packages if package.name.startswith(start))
-    return f"package {found.name} {found.version}"
 
 
 def _host_busybox() -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kgen.lab.choice import Choice
+from kgen.lab.packages import origin
 from kgen.lab.recipe import FORMAT, HERE
 from kgen.lab.system import Gathering, Programs, System
 
@@ -23,17 +24,13 @@ def gather(gathering: Gathering) -> Programs:
     for name in (*_PROGRAMS.values(), *root.names(_MODULES, "*.so")):
         files |= root.program(name)
     for directory in _DATA:
-        for name in root.names(directory, "*"):
-            place = root.find(name)
-            if place is not None and place.is_file():
-                files[name] = place.read_bytes()
-    own = next(package for package in packages if package.name == "qemu-system-x86")
+        files |= root.files(directory)
     return Programs(
         files=files,
         programs=_PROGRAMS,
         words=tuple(word for place in _DATA[:3] if root.find(place) for word in ("-L", f"{HERE}{place}")),
         settings={"QEMU_MODULE_DIR": f"{HERE}{_MODULES}"},
-        sources={"qemu": f"package {own.name} {own.version}"},
+        sources={"qemu": origin(packages, "qemu-system-x86")},
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from kgen.lab.choice import Choice
+from kgen.lab.packages import origin
 from kgen.lab.recipe import FORMAT
 from kgen.lab.root import Root
 from kgen.lab.system import Gathering, Programs, System
@@ -36,12 +37,11 @@ def gather(gathering: Gathering) -> Programs:
     for name in (*(f"{_PLACE}/{name}" for name in _PROGRAMS), *(f"{_PLACE}/{name}.so" for name in _LOADED), *own):
         files |= root.program(name)
     files |= _python(root)
-    about = next(package for package in packages if package.name == "virtualbox")
     return Programs(
         # one directory of libraries: /lib is a link to /usr/lib
         files={name if name.startswith("/usr/") else f"/usr{name}": data for name, data in files.items()},
         scripts={"inside": _starter()},
-        sources={"virtualbox": f"package {about.name} {about.version}"},
+        sources={"virtualbox": origin(packages, "virtualbox")},
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from kgen.errors import PlatformUnavailable, SpecError
 from kgen.lab import outer
 from kgen.lab.choice import Choice
 from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
-from kgen.lab.packages import Apt, Package
+from kgen.lab.packages import Apt, Package, origin, package_of
 from kgen.lab.recipe import (
     BUSYBOX,
     FORMAT,
@@ -160,7 +159,7 @@ def _hypervisor(root: Root, packages: tuple[Package, ...], choice: Choice) -> tu
     place = root.find(names[-1]) if names else None
     if place is None:
         raise SpecError("the release's packages have no Xen", where=str(root.directory))
-    return hypervisor(place), _package(packages, "xen-hypervisor-").version
+    return hypervisor(place), package_of(packages, "xen-hypervisor-").version
 
 
 def _tools(root: Root) -> tuple[dict[str, bytes], str]:
@@ -189,23 +188,13 @@ def _firmware(root: Root) -> dict[str, bytes]:
 
 def _sources(packages: tuple[Package, ...], choice: Choice, model: str) -> dict[str, str]:
     found = {
-        "xen": str(choice.xen.resolve()) if choice.xen else _title(_package(packages, "xen-hypervisor-")),
-        "tools": _title(_package(packages, "xen-utils-")),
-        "qemu": _title(_package(packages, _MODEL_PACKAGES[_MODELS.index(model)])),
-        "linux": str(choice.kernel.resolve()) if choice.kernel else _title(_package(packages, "linux-image-")),
-        "busybox": _title(_package(packages, "busybox")),
+        "xen": str(choice.xen.resolve()) if choice.xen else origin(packages, "xen-hypervisor-"),
+        "tools": origin(packages, "xen-utils-"),
+        "qemu": origin(packages, _MODEL_PACKAGES[_MODELS.index(model)]),
+        "linux": str(choice.kernel.resolve()) if choice.kernel else origin(packages, "linux-image-"),
+        "busybox": origin(packages, "busybox"),
     }
     return found | ({"modules": str(choice.modules.resolve())} if choice.modules else {})
-
-
-def _package(packages: tuple[Package, ...], start: str) -> Package:
-    """Return the first package of a name that begins so; one with a version in it rather than a metapackage."""
-    found = [package for package in packages if package.name.startswith(start)]
-    return next((package for package in found if re.search(r"-\d", package.name)), found[0])
-
-
-def _title(package: Package) -> str:
-    return f"package {package.name} {package.version}"
 
 
 def _first(apt: Apt, names: tuple[str, ...]) -> str:
