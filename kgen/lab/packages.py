@@ -32,10 +32,16 @@ LISTS_SECONDS = 24 * 3600.0
 _AT_ONCE = 200
 #: What programs print on a full disk.
 _FULL = "No space left on device"
+#: What apt prints of a release that the archive does not carry.
+_NO_RELEASE = re.compile("(does not have|no longer has) a Release file")
 _ASK_SECONDS = 60.0
 _DOWNLOAD_SECONDS = 900.0
 _UNPACK_SECONDS = 300.0
 HINT = "give --kernel (and --modules) of your own"
+
+
+class NoSuchRelease(PlatformUnavailable):
+    """The archive answers, and does not carry the release: any more, or yet."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ class Apt:
     def update(self, *, always: bool = False) -> None:
         """Fetch the release's lists where there are none, where they are a day old, or ``always``.
 
-        Raises PlatformUnavailable with apt's own words, also where a signature is wrong, OutputError for a full disk.
+        Where old lists cannot be fetched again they serve, but not if ``always``. Raises NoSuchRelease,
+        PlatformUnavailable with apt's own words, also where a signature is wrong, OutputError for a full disk.
         """
         assert self._release is not None
         mark = self._work / "updated"
@@ -105,10 +112,11 @@ class Apt:
         done = self._apt_get("update", _DOWNLOAD_SECONDS)
         if done.status == 0:
             mark.write_text(self._release.source, encoding="utf-8")
-        elif not there:
-            # lists of which no signature was believed must not be used the next time
-            mark.unlink(missing_ok=True)
-            shutil.rmtree(self._work / "lists", ignore_errors=True)
+        elif always or not there:
+            if not there:
+                # lists of which no signature was believed must not be used the next time
+                mark.unlink(missing_ok=True)
+                shutil.rmtree(self._work / "lists", ignore_errors=True)
             text = done.text if done.status is not None else f"it took longer than {_DOWNLOAD_SECONDS:g} s"
             raise _failed(self._release.archive, text, where=self._where(), hint="is there a network?")
 
@@ -312,6 +320,8 @@ def _failed(what: str, text: str, *, where: str = "", hint: str = HINT) -> KgenE
     """Return the error for what apt or dpkg printed."""
     if _FULL in text:
         return OutputError(f"{what}: {_FULL}", where=where, hint="free some space, or set XDG_CACHE_HOME")
+    if _NO_RELEASE.search(text):
+        return NoSuchRelease(f"{what}: {_reason(text)}", where=where, hint="choose a release that the archive carries")
     return PlatformUnavailable(f"{what}: {_reason(text)}", where=where, hint=hint)
 
 

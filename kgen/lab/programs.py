@@ -49,7 +49,7 @@ def build_programs(system: System, choice: Choice, watcher: Watcher, *, rebuild:
     with cache.making(cache.roots()) as directory:
         work = directory / "work"
         work.mkdir()
-        made = system.gather(Gathering(system.complete(choice), work, watcher))
+        made = system.gather(Gathering(system.complete(choice), work, watcher, newest=rebuild))
         assert isinstance(made, Programs)
         finished = directory / "made"
         watcher(Stage("writing the programs"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def suites_of_kernels() -> tuple[str, ...]:
     return KERNEL_SUITES[_archive()[0]]
 
 
+@functools.cache
 def _archive() -> tuple[str, str]:
     """Return the distribution and the address of its archive that apt is configured for. Raises PlatformUnavailable."""
     done = finish(["apt-get", "indextargets", "--format", _TARGETS, "Created-By: Packages"], _ASK_SECONDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from kgen.errors import PlatformUnavailable, SpecError
 from kgen.lab import cache
 from kgen.lab.choice import Choice
-from kgen.lab.packages import Apt, Package
+from kgen.lab.packages import Apt, NoSuchRelease, Package
 from kgen.lab.recipe import Recipe
 from kgen.lab.release import release_named, suites_of_kernels
 from kgen.lab.root import Root
@@ -50,13 +50,17 @@ class Programs:
 class Gathering:
     """What a system gathers its pieces with: the packages of the chosen release, downloaded and unpacked.
 
-    ``network`` is whether anything may be downloaded.
+    ``network`` is whether anything may be downloaded, ``newest`` whether lists of packages that are a day old or less
+    are fetched again, too.
     """
 
-    def __init__(self, choice: Choice, work: Path, watcher: Watcher, *, network: bool = True) -> None:
+    def __init__(
+        self, choice: Choice, work: Path, watcher: Watcher, *, network: bool = True, newest: bool = False
+    ) -> None:
         self.choice = choice
         self.watcher = watcher
         self.network = network
+        self._newest = newest
         self._work = work
         self._trees = 0
 
@@ -72,7 +76,7 @@ class Gathering:
         if self.network:
             self.watcher(Stage(f"looking at the packages of {name}"))
             with apt.locked():
-                apt.update()
+                apt.update(always=self._newest)
         elif not apt.updated:
             raise _unavailable()
         return apt
@@ -101,8 +105,12 @@ class Gathering:
         for suite in suites_of_kernels():
             try:
                 apt = self.apt(suite)
+            except NoSuchRelease:
+                continue
             except PlatformUnavailable:
-                # the archive has no such suite any more, or not yet
+                if self.network:
+                    # the newest may be in the one that cannot be asked
+                    raise
                 continue
             found = apt.linux(line)
             if found and (newest is None or apt.is_newer(found[0], newest[1][0])):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from kgen.errors import PlatformUnavailable, SpecError
 if sys.platform != "linux":
     pytest.skip("apt is Linux's", allow_module_level=True)
 
+from kgen.lab import system as system_module
 from kgen.lab.choice import Choice
-from kgen.lab.packages import Apt, Package
+from kgen.lab.packages import Apt, NoSuchRelease, Package
 from kgen.lab.release import Release, archive_in, release_named
 from kgen.lab.system import Gathering, Stage, title
 from kgen.systems import system_named
@@ -200,7 +201,7 @@ def test_what_the_release_has_not_is_not_taken_from_this_host(archive: Archive, 
 
 def test_a_release_that_the_archive_has_not(archive: Archive, tmp_path: Path) -> None:
     apt = Apt(tmp_path, Release("wheezy", "Debian", archive.address, archive.keyring))
-    with pytest.raises(PlatformUnavailable, match=r"wheezy Release' does not have a Release file"):
+    with pytest.raises(NoSuchRelease, match=r"wheezy Release' does not have a Release file"):
         apt.update()
     assert not apt.updated
     assert not (tmp_path / "lists").exists()
@@ -254,8 +255,28 @@ def test_no_network(tmp_path: Path) -> None:
         pytest.skip("there is no apt-get")
     # port 9 of loopback: nothing listens there
     apt = Apt(tmp_path, Release("stable", "Debian", "http://127.0.0.1:9", None))
-    with pytest.raises(PlatformUnavailable, match=r"http://127.0.0.1:9: E: .*; is there a network\?"):
+    with pytest.raises(PlatformUnavailable, match=r"http://127.0.0.1:9: E: .*; is there a network\?") as caught:
         apt.update()
+    assert not isinstance(caught.value, NoSuchRelease)
+
+
+def test_a_line_of_linux_of_suites_that_are_not_there_or_not_reachable(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(system_module, "suites_of_kernels", lambda: ("gone", "stable"))
+    monkeypatch.setattr(system_module, "release_named", lambda name: replace(archive.release, name=name))
+    gathering = Gathering(Choice(linux="6.12"), tmp_path, lambda _: None)
+    assert [package.version for package in gathering.linux("6.12")[1]] == ["6.12.1-1"]
+    with pytest.raises(PlatformUnavailable, match=r"^--linux 7.3: the archive has no Linux 7.3"):
+        gathering.linux("7.3")
+    away = replace(archive.release, archive="http://127.0.0.1:9", name="away")
+    monkeypatch.setattr(system_module, "suites_of_kernels", lambda: ("stable", "away"))
+    monkeypatch.setattr(
+        system_module, "release_named", lambda name: away if name == "away" else replace(archive.release, name=name)
+    )
+    with pytest.raises(PlatformUnavailable, match=r"^--release away: .*is there a network\?"):
+        gathering.linux("6.12")
 
 
 def test_old_lists_serve_where_the_network_is_gone(archive: Archive, tmp_path: Path) -> None:
@@ -267,6 +288,9 @@ def test_old_lists_serve_where_the_network_is_gone(archive: Archive, tmp_path: P
     again.update()
     assert again.updated
     assert again.closure(["tool"])
+    with pytest.raises(NoSuchRelease):
+        again.update(always=True)
+    assert again.closure(["tool"]), "what was believed once is not thrown away"
 
 
 @pytest.mark.parametrize("name", ["", "Bookworm", "../x", "a b", "-x", "x" * 60])
