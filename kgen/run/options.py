@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kgen.errors import PlatformUnavailable, SpecError
 from kgen.machine.platform import CHOICES, LaunchRequest, Platform
 from kgen.media import formats
-from kgen.spec import KernelSpec
+from kgen.spec import Case, KernelSpec
 from kgen.spec.case import resolve_target
 
 #: The option that stops the run at the case's first violation.
@@ -109,13 +109,24 @@ _DEVICES = {
 }
 
 
+def lacking(case: Case, platform: Platform) -> str:
+    """Return what a platform does not have for this case, "" where it has everything."""
+    missing = resolve_target(case.target).requires - platform.provides
+    return " and ".join(f"no {_DEVICES.get(each, each)}" for each in sorted(missing))
+
+
+def runnable(spec: KernelSpec, platform: Platform) -> KernelSpec:
+    """Return a suite without the cases that a platform has no device for. One that would have no case left is returned
+    as it is."""
+    cases = tuple(case for case in spec.cases if not lacking(case, platform))
+    return replace(spec, case=cases[0], more=cases[1:]) if cases else spec
+
+
 def check_available(spec: KernelSpec, platform: Platform, request: LaunchRequest) -> None:
-    """Raise PlatformUnavailable where this case cannot run on this platform here."""
-    for name in dict.fromkeys(case.target for case in spec.cases):
-        missing = resolve_target(name).requires - platform.provides
-        if missing:
-            lacking = " and ".join(f"no {_DEVICES.get(each, each)}" for each in sorted(missing))
-            raise PlatformUnavailable(f"the platform has {lacking}", where=platform.name, hint="choose another target")
+    """Raise PlatformUnavailable where one of these cases cannot run on this platform here."""
+    for case in spec.cases:
+        if missing := lacking(case, platform):
+            raise PlatformUnavailable(f"the platform has {missing}", where=platform.name, hint="choose another target")
     reason = platform.unavailable(request)
     if reason:
         raise PlatformUnavailable(reason, where=platform.name)

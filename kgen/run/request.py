@@ -14,7 +14,7 @@ from kgen.lab.system import System, Watcher
 from kgen.lab.system import check as check_system
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.run.canary import canary
-from kgen.run.options import Options, check_available, check_choices, request_of
+from kgen.run.options import Options, check_available, check_choices, request_of, runnable
 from kgen.spec import KernelSpec
 from kgen.systems import system_of, systems
 
@@ -106,5 +106,5 @@ def ready(request: Request, watcher: Watcher = lambda stage: None) -> Request:
             origin |= {"release": request.choice.release, "sources": dict(made.sources)}
             options = replace(options, programs=made.programs, origin=origin)
         request = replace(request, options=options)
-    check_available(request.spec, request.platform, request.launch)
+    check_available(runnable(request.spec, request.platform), request.platform, request.launch)
     return request

@@ -144,6 +144,26 @@ def test_a_target_that_bochs_has_not_is_a_skip(tmp_path: Path) -> None:
     assert done.stdout == "SKIP: bochs: the platform has no edu device; choose another target\n"
 
 
+def test_a_suite_runs_without_the_cases_that_bochs_has_no_device_for(tmp_path: Path) -> None:
+    suite, result, again = tmp_path / "s.toml", tmp_path / "r.json", tmp_path / "again.json"
+    suite.write_text('[[case]]\ninstr = "xchg"\ntarget = ["pc-testdev", "vga-text", "edu"]\n')
+    words = ("--suite", str(suite), "--platform", "bochs", "--budget", "4s", "--json", str(result))
+    done = kgen(tmp_path / "tmp", "verify", *words)
+    assert done.process.returncode == VerdictKind.INCONCLUSIVE.value, done.stdout + done.stderr
+    assert "\nINCONCLUSIVE: 1 INCONCLUSIVE, 2 SKIP\n" in done.stdout
+    assert "\nxchg.32.pc-testdev.token: SKIP: bochs: the platform has no pc-testdev device\n" in done.stdout
+    assert "\nxchg.32.edu.token: SKIP: bochs: the platform has no edu device\n" in done.stdout
+    reported = kgen(tmp_path / "tmp", "report", str(result))
+    assert reported.stdout == done.stdout
+    taps = kgen(tmp_path / "tmp", "report", str(result), "--format", "tap").stdout
+    assert "\nok 1 - xchg.32.pc-testdev.token on bochs # SKIP SKIP: " in taps
+    # what is compared with itself has not changed
+    assert kgen(tmp_path / "tmp", "compare", str(result), str(result)).process.returncode == 0
+    none = kgen(tmp_path / "tmp", "verify", *words[:-1], str(again), "--only", "*edu*")
+    assert none.process.returncode == VerdictKind.SKIP.value
+    assert none.stdout == "SKIP: bochs: the platform has no edu device; choose another target\n"
+
+
 def test_no_bochs_is_a_skip(tmp_path: Path) -> None:
     done = kgen(tmp_path / "tmp", "verify", "--instr", "xchg", "--platform", "bochs", PATH=str(tmp_path))
     assert done.process.returncode == VerdictKind.SKIP.value
