@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kgen.errors import PlatformUnavailable, SpecError
-from kgen.lab import outer
+from kgen.lab import cache, outer
 from kgen.lab.choice import Choice
 from kgen.lab.packages import BUSYBOX as BUSYBOX_PACKAGES
 from kgen.lab.packages import Apt, Package, origin, package_of
@@ -124,7 +124,12 @@ def gather(gathering: Gathering) -> Recipe:
 
 
 def check(choice: Choice) -> None:
-    """See ``System.check``."""
+    """See ``System.check``. The directory of labs must have a name that QEMU takes among Multiboot's modules, which it
+    separates by commas, and their arguments by blanks."""
+    place = str(cache.root())
+    if set(" ,") & set(place):
+        why = "QEMU loads Xen's parts from no directory with a blank or a comma in its name"
+        raise SpecError(why, where=place, hint="set XDG_CACHE_HOME to another place")
     if choice.kernel is not None:
         bzimage(choice.kernel)
     if choice.modules is not None:

@@ -13,6 +13,7 @@ from kgen.errors import DebuggerError, SpecError
 from kgen.evidence.kvm_trace import TraceEvent, remarks
 from kgen.lab import outer, xentrace
 from kgen.lab.cache import Lab
+from kgen.lab.choice import Choice
 from kgen.machine.platform import LaunchRequest
 from kgen.machine.xen import registers_of
 from kgen.platforms import xen_lab
@@ -142,3 +143,12 @@ def test_a_xen_is_unpacked_and_must_be_one(tmp_path: Path) -> None:
     image.write_bytes(b"\x7fELF" + bytes(9000) + b"\x02\xb0\xad\x1b")
     with pytest.raises(SpecError, match="no Multiboot header"):
         xen.hypervisor(image)
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b"])
+def test_a_place_that_qemu_cannot_load_modules_from(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+    with pytest.raises(SpecError, match=r"a blank or a comma in its name; set XDG_CACHE_HOME to another place"):
+        xen.SYSTEM.check(Choice(release="bookworm"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "ab"))
+    xen.SYSTEM.check(Choice(release="bookworm"))
