@@ -114,6 +114,11 @@ def root() -> Path:
     return _home() / "labs"
 
 
+def last_used(system: str) -> Lab | None:
+    """Return the lab of a system that was used last, of those that have a name; None where there is none."""
+    return max((lab for lab in labs() if lab.system == system and lab.name), key=Lab.used, default=None)
+
+
 def roots() -> Path:
     """Return the directory of the programs' roots. Raises OutputError."""
     return _home() / "roots"

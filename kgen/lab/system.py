@@ -180,6 +180,12 @@ def title(system: System, choice: Choice) -> str:
     return "-".join(filter(None, (system.name, release, choice.linux and f"linux-{choice.linux}")))
 
 
+def choice_of(system: System, name: str) -> Choice:
+    """Return the choice of a lab that was made under a name: what ``title`` was called with."""
+    release, _, line = name.removeprefix(system.name).partition("linux-")
+    return Choice(release=release.strip("-") or None, linux=line or None)
+
+
 def _unavailable() -> PlatformUnavailable:
     hint = "run 'kgen lab build' with the same options; it says what it downloads"
     return PlatformUnavailable("something must be downloaded for this lab", hint=hint)

@@ -61,11 +61,7 @@ _POWERED_OFF = "reason code 0 "
 
 def lab_of(request: LaunchRequest) -> Lab | None:
     """Return the lab to run in, None where it has not been made. Without a choice it is the one that was used last."""
-    if request.lab is not None:
-        found = cache.load(request.lab)
-    else:
-        made = [lab for lab in cache.labs() if lab.system == SYSTEM and lab.name]
-        found = max(made, key=Lab.used, default=None)
+    found = cache.load(request.lab) if request.lab is not None else cache.last_used(SYSTEM)
     if found is not None:
         found.touch()
     return found

@@ -7,10 +7,11 @@ from typing import Any
 
 from kgen.errors import SpecError
 from kgen.files import check_program
+from kgen.lab import cache
 from kgen.lab.build import Tools, command, ensure
 from kgen.lab.choice import Choice
 from kgen.lab.programs import ensure_programs
-from kgen.lab.system import System, Watcher
+from kgen.lab.system import System, Watcher, choice_of
 from kgen.lab.system import check as check_system
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.run.canary import canary
@@ -95,6 +96,8 @@ def ready(request: Request, watcher: Watcher = lambda stage: None) -> Request:
     system = system_of(request.platform.name)
     if system is not None and (system.in_lab or not request.choice.is_default):
         options = request.options
+        if request.choice.is_default and not system.of_host and (used := cache.last_used(system.name)):
+            request = replace(request, choice=choice_of(system, used.name))
         origin: dict[str, Any] = {"prepare": list(command(system, request.choice))}
         if request.choice.is_default:
             options = replace(options, origin=origin)

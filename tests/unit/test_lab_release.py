@@ -26,7 +26,7 @@ from kgen.lab import system as system_module
 from kgen.lab.choice import Choice
 from kgen.lab.packages import Apt, NoSuchRelease, Package
 from kgen.lab.release import Release, archive_in, release_named
-from kgen.lab.system import Gathering, Stage, title
+from kgen.lab.system import Gathering, Stage, choice_of, title
 from kgen.systems import system_named
 
 NEEDED = ("apt-get", "apt-cache", "dpkg-deb", "gpg", "gpgv", "gpgconf")
@@ -332,6 +332,14 @@ def test_without_a_network_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch
     with refused:
         Gathering(Choice(linux="6.12"), tmp_path, said.append, network=False).linux("6.12")
     assert said == []
+
+
+@pytest.mark.parametrize("system", ["kvm", "xen"])
+@pytest.mark.parametrize("release", [None, "bullseye", "bookworm-backports"])
+@pytest.mark.parametrize("line", [None, "6.12"])
+def test_the_choice_of_a_lab_is_known_by_its_name(system: str, release: str | None, line: str | None) -> None:
+    choice = Choice(release=release, linux=line)
+    assert choice_of(system_named(system), title(system_named(system), choice)) == choice
 
 
 def test_the_name_of_a_lab() -> None:

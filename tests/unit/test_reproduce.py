@@ -185,6 +185,16 @@ def test_the_lab_is_made_first(prepare: object, lines: tuple[str, ...]) -> None:
     assert found.with_kgen[-1].startswith("kgen verify ")
 
 
+def test_the_lab_that_was_used_last_is_named() -> None:
+    run = run_of(KernelSpec(Case("xchg")), ("kgen", "verify", "--platform", "xen-lab"), platform="xen-lab")
+    first = run.results[0]
+    prepare = ["kgen", "lab", "build", "xen", "--release", "trixie", "--rebuild", "x"]
+    seen = replace(first.observation, environment={**first.observation.environment, "prepare": prepare})
+    found = steps(replace(run, results=(replace(first, observation=seen),)))
+    assert found.verify[-2:] == ("--release", "trixie")
+    assert found.lab == tuple(prepare)
+
+
 def test_a_run_without_an_end_gets_one() -> None:
     spec = KernelSpec(Case("xchg"), rounds=0)
     _, values = parsed(steps(run_of(spec)).verify)

@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from kgen.errors import SpecError
 from kgen.evidence.observation import MEMORY_DUMP, RESULT_CODE, SERIAL_ONLY
 from kgen.instructions import instructions
 from kgen.report.reproduce.by_hand import Machine, machine_of
-from kgen.report.reproduce.invocation import PATHS, Chosen, chosen
+from kgen.report.reproduce.invocation import CHOICES, PATHS, Chosen, chosen
 from kgen.report.results.model import Run
 from kgen.spec import Case, KernelSpec
 from kgen.spec.suites import BUILT_IN, load
@@ -102,6 +103,7 @@ def steps(run: Run) -> Steps:
     words, suite_file = kernel_words(spec, choice)
     here = ran_by_kgen(run.platform)
     boot = choice.options.get("--boot", "usb" if choice.options.get("--firmware") == "ovmf" else "kernel")
+    lab = _lab(first.observation.environment) if here else ()
     machine = machine_of(
         first.observation.environment,
         directory=DIRECTORY,
@@ -113,13 +115,13 @@ def steps(run: Run) -> Steps:
     )
     return Steps(
         kind=kind,
-        verify=("kgen", "verify", *words, *_run_words(spec, run, choice)) if here else (),
+        verify=("kgen", "verify", *words, *_run_words(spec, run, choice, lab)) if here else (),
         build=("kgen", "build", *words, *(("--format", "iso") if boot == "cdrom" else ()), "-o", DIRECTORY),
         machine=machine,
         suite_file=suite_file,
         by_log=kind is VerdictKind.NOT_ATOMIC or run.platform in _SEEN_ELSEWHERE,
         notes=tuple(_notes(choice, here, bool(first.invocation))),
-        lab=_lab(first.observation.environment) if here else (),
+        lab=lab,
     )
 
 
@@ -230,9 +232,10 @@ def _table(case: Case) -> str:
     return f"  {{ {', '.join(f'{name} = {value}' for name, value, told in fields if told)} }},"
 
 
-def _run_words(spec: KernelSpec, run: Run, choice: Chosen) -> tuple[str, ...]:
-    """Return the options of ``kgen verify`` that do not name the kernel."""
-    options: dict[str, str] = dict(choice.options)
+def _run_words(spec: KernelSpec, run: Run, choice: Chosen, lab: Sequence[str]) -> tuple[str, ...]:
+    """Return the options of ``kgen verify`` that do not name the kernel. Where the lab was the one that was used last,
+    what it is made of must be named: on another host that is another one."""
+    options = {name: value for name, value in pairwise(lab) if name in CHOICES} | dict(choice.options)
     if not spec.rounds and "--seconds" not in options:
         # without a terminal it would have no end
         options["--seconds"] = str(math.ceil(run.seconds) or DEFAULT_SECONDS)
