@@ -71,6 +71,7 @@ class Kernel:
             serial_port=self.spec.serial_port,
             baud=self.spec.baud,
             title=self.spec.name,
+            pvh_entry=self.elf.symbols["pvh_entry"],
         )
 
 

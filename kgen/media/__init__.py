@@ -16,7 +16,7 @@ from kgen.errors import MediaError, OutputError
 
 @dataclass(frozen=True)
 class Payload:
-    """A kernel as a disk loader needs it."""
+    """A kernel as an image's loader needs it."""
 
     #: The bytes to store at physical address ``load_address``.
     flat: bytes
@@ -31,6 +31,8 @@ class Payload:
     baud: int = 115200
     #: What the disk is, for people who read it.
     title: str = "a test"
+    #: Where execution starts after a boot by PVH, in 32-bit protected mode; 0 where there is no such entry point.
+    pvh_entry: int = 0
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,19 @@ def test_boots_by_pvh(kernel: Kernel, tmp_path: Path, bios: tuple[str, ...]) -> 
     assert record.phases[-1].rounds == ROUNDS
 
 
+@pytest.mark.parametrize("bios", BIOS.values(), ids=BIOS)
+def test_a_64_bit_file_boots_by_pvh(kernel: Kernel, tmp_path: Path, bios: tuple[str, ...]) -> None:
+    write(kernel, tmp_path, ("pvh64",))
+    words = ("-kernel", tmp_path / "kernel.pvh64", "-serial", "stdio", "-smp", "3", *bios)
+    # the other one loads 32-bit files only
+    with console(*words, binary="qemu-system-x86_64") as qemu:
+        _, record = qemu.record()
+    check_table(qemu.heard, last=ROUNDS)
+    assert record.boot_path is BootPath.PVH
+    assert record.phases[-1].rounds == ROUNDS
+    assert kernel.elf.build_id.hex().encode() in qemu.heard
+
+
 def test_boots_from_disk(kernel: Kernel, tmp_path: Path) -> None:
     write(kernel, tmp_path)
     drive = f"file={tmp_path / 'kernel.img'},format=raw"
