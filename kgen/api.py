@@ -158,7 +158,15 @@ def verify(
     case = Case(instr, width, lock, target, experiment, cpus, source, offset)
     there = platform_named(platform)
     check_seconds("seconds", seconds, 0.1)
-    spec = case_spec(case, rounds=rounds, proof=proof_seconds, seconds=seconds, usual=there.rounds, controls=controls)
+    spec = case_spec(
+        case,
+        rounds=rounds,
+        proof=proof_seconds,
+        seconds=seconds,
+        usual=there.rounds,
+        usual_proof=there.proof_seconds,
+        controls=controls,
+    )
     if spec.rounds == 0 and not seconds:
         raise SpecError("0 rounds have no end", where="rounds", hint="give seconds too")
     return _run(spec, there, choices, timeout=timeout, seconds=seconds, stop_on_violation=stop_on_violation)

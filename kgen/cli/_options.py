@@ -19,7 +19,7 @@ from kgen.experiments import Poll
 from kgen.files import check_program
 from kgen.spec import Case, KernelSpec
 from kgen.spec.arguments import MAX_SECONDS
-from kgen.spec.defaults import DEFAULT_ROUNDS, budget_seconds, case_spec, suite_spec
+from kgen.spec.defaults import DEFAULT_ROUNDS, PROOF_SECONDS, budget_seconds, case_spec, suite_spec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -188,14 +188,14 @@ _CASE_OPTIONS = (
         type=int,
         metavar="N",
         help="Number of tokens or operations; 0: until stopped.  [default: 10000 tokens (virtualbox: 5000, kvm-lab: "
-        "1000), and operations until the proof is reached]",
+        "1000, xen-lab: 500), and operations until the proof is reached]",
     ),
     option(
         _CASE,
         "--proof-seconds",
         type=int,
         metavar="SECONDS",
-        help="How long operations may go on until the proof is reached.  [default: 60; with --rounds: 0]",
+        help="How long operations may go on until the proof is reached.  [default: 60, xen-lab: 10; with --rounds: 0]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(
@@ -315,9 +315,11 @@ class CaseOptions:
     #: The time for all cases of the suite, in seconds.
     budget: int | None
 
-    def spec(self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS) -> KernelSpec:
+    def spec(
+        self, *, seconds: float | None = None, usual: int = DEFAULT_ROUNDS, usual_proof: int = PROOF_SECONDS
+    ) -> KernelSpec:
         """Return the kernel that the options name. Its case is ended after ``seconds``, or has ``usual`` rounds where
-        no number is given. Raises SpecError and click.UsageError."""
+        no number is given, and may go on for ``usual_proof`` seconds then. Raises SpecError and click.UsageError."""
         kernel = {
             "controls": self.controls,
             "batch": self.batch,
@@ -359,6 +361,7 @@ class CaseOptions:
             proof=self.proof_seconds,
             seconds=seconds,
             usual=usual,
+            usual_proof=usual_proof,
             **kernel,
         )
 

@@ -147,7 +147,7 @@ def COMMAND(
     bisect = exit_codes == "bisect"
     if expect and bisect:
         raise click.UsageError("--expect and --exit-codes bisect both decide the exit code; choose one", context)
-    spec = asked.spec(seconds=seconds, usual=there.rounds)
+    spec = asked.spec(seconds=seconds, usual=there.rounds, usual_proof=there.proof_seconds)
     endless = spec.rounds == 0 and not seconds
     if endless and not (sys.stdin and sys.stdin.isatty()):
         raise click.UsageError("--rounds 0 has no end where there is no terminal for a Ctrl-C; give --seconds", context)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from kgen.evidence.kvm_trace import TraceEvent
+from kgen.spec.defaults import DEFAULT_ROUNDS, PROOF_SECONDS
 
 #: The I/O port of a PC's first serial port.
 COM1 = 0x3F8
@@ -148,7 +149,9 @@ class Platform:
     #: The kinds of breakpoints that work.
     breakpoints: Literal["any", "hardware", "none"]
     #: The default number of rounds of a run.
-    rounds: int = 10_000
+    rounds: int = DEFAULT_ROUNDS
+    #: How long a case without a number of rounds may go on until its proof is reached, in seconds.
+    proof_seconds: int = PROOF_SECONDS
     #: The factor for deadlines that fit QEMU on this host.
     patience: float = 1.0
     #: The fields of LaunchRequest that the user may choose.

@@ -19,11 +19,11 @@ PROOF_SECONDS = 60
 DEFAULT_TIMEOUT = 600.0
 
 
-def proof_seconds(case: Case, rounds: int | None) -> int:
+def proof_seconds(case: Case, rounds: int | None, usual: int = PROOF_SECONDS) -> int:
     """Return how long a case goes on until its proof is reached, where no time is given: 0 where ``rounds`` is a
-    number. A case without an end (0) still has this limit for the proof that comes before it."""
+    number, else ``usual``. A case without an end (0) still has this limit for the proof that comes before it."""
     endless = rounds == 0 and bool(proof_of(case))
-    return PROOF_SECONDS if rounds is None or endless else 0
+    return usual if rounds is None or endless else 0
 
 
 def case_spec(
@@ -33,16 +33,17 @@ def case_spec(
     proof: int | None = None,
     seconds: float | None = None,
     usual: int = DEFAULT_ROUNDS,
+    usual_proof: int = PROOF_SECONDS,
     **rest: Any,
 ) -> KernelSpec:
     """Return the kernel of one case. ``rounds`` None is ``usual``, or no end where the case is ended after ``seconds``.
-    ``proof`` is how long it may go on until its proof is reached, in seconds (None: ``proof_seconds``). ``rest`` are
-    fields of KernelSpec. Raises SpecError."""
+    ``proof`` is how long it may go on until its proof is reached, in seconds (None: ``proof_seconds``, of
+    ``usual_proof``). ``rest`` are fields of KernelSpec. Raises SpecError."""
     asked = 0 if rounds is None and seconds else rounds
     return KernelSpec(
         case=case,
         rounds=usual if asked is None else asked,
-        proof_seconds=proof_seconds(case, asked) if proof is None else proof,
+        proof_seconds=proof_seconds(case, asked, usual_proof) if proof is None else proof,
         **rest,
     )
 
