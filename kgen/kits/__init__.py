@@ -18,6 +18,7 @@ from kgen import registry
 from kgen.errors import KgenError, OutputError, SpecError
 from kgen.spec import KernelSpec
 from kgen.spec.case import Case, resolve_target
+from kgen.targets import targets
 
 #: Where the four serial ports of a PC are (I/O ports), COM1 first.
 COM_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
@@ -115,7 +116,9 @@ def fitted(kit: Kit, spec: KernelSpec) -> tuple[KernelSpec, Facts]:
     if not fitting:
         missing = ", ".join(sorted(_missing(kit, spec.case)))
         where = resolve_target(spec.case.target).name
-        raise SpecError(f"{kit.product} has no {missing}", where=where, hint="choose a target such as vga-text")
+        raise SpecError(
+            f"{kit.product} has no {missing}", where=where, hint=f"choose a target such as {_target_of(kit)}"
+        )
     left_out = tuple(case.id for case in spec.cases if case not in kept)
     spec = replace(spec, case=fitting[0], more=fitting[1:])
     digest = spec.digest()
@@ -177,6 +180,12 @@ def _fixtures(spec: KernelSpec) -> tuple[str, ...]:
 
 def _missing(kit: Kit, case: Case) -> frozenset[str]:
     return resolve_target(case.target).requires - kit.provides
+
+
+def _target_of(kit: Kit) -> str:
+    """Return a target that a product has, one that is not ordinary memory where there is one."""
+    there = [name for name, target in targets().items() if target.requires <= kit.provides]
+    return min(there, key=lambda name: (name != "vga-text", targets()[name].declared != "io", name))
 
 
 def machine_name(case: str, digest: str) -> str:
