@@ -40,6 +40,7 @@ from kgen.kernel.code_alphabet import (
 from kgen.kernel.live import Live
 from kgen.kernel.plan import Phase, experiment_of, phases, phases_of
 from kgen.kernel.results_block import BootPath, Clock, Decode, KernelState, PhaseStatus, Role, Style, ViolationKind
+from kgen.spec.case import MIN_CPUS
 from kgen.spec.kernel_spec import OLD_RULES, KernelSpec
 
 #: Statuses of a phase that is not over or never had cells: nothing was counted.
@@ -108,7 +109,7 @@ def encode(spec: KernelSpec, record: Record, case: int = -1) -> str:
     """Return the code of one case of a run as the kernel prints it, by default of the last case.
 
     Where the machine died before the kernel had ended, the state in the code is the one it died in. Raises
-    ProtocolError for an abridged record.
+    ProtocolError for a record that is abridged or has lost a part.
     """
     if record.abridged:
         raise ProtocolError("an abridged record does not hold what a code is made of")
@@ -236,9 +237,12 @@ def _styles(planned: Phase, phase: PhaseRecord, digits: int) -> Iterator[int]:
 
 
 def _counters(planned: Phase, phase: PhaseRecord) -> Iterator[int]:
-    """Yield the case's counters. A walk with live batches has none, because their sum is not part of the code."""
+    """Yield the case's counters. A walk with live batches has none, because their sum is not part of the code. Raises
+    ProtocolError for a record that has lost those of a CPU."""
     walk = experiment_of(planned).walk
     did = [count.puts if walk or not count.cpu else count.tries for count in phase.counts]
+    if len(phase.counts) < MIN_CPUS:
+        raise ProtocolError("the record has lost counters of a CPU")
     puts, *takes = [count.takes if count.cpu else count.puts for count in phase.counts]
     first, rest = takes[0], sum(takes[1:])
     tabled = not planned.counts_meetings

@@ -183,6 +183,10 @@ def test_the_comment_is_not_part_of_the_statement() -> None:
     assert error_of("x: .byte ';', 300 ; too much").line.endswith("in `x: .byte ';', 300`")
 
 
+#: How a prefix that does not belong there is named; capstone 6 finds no instruction, or another one.
+PREFIX = "wrong prefix|not one instruction|xacquire|xrelease"
+
+
 @pytest.mark.parametrize(
     ("mode", "statement", "data", "fragment"),
     [
@@ -216,8 +220,8 @@ def test_the_comment_is_not_part_of_the_statement() -> None:
         (32, "mov eax, [ebx + 4]", "8b 43 08", "wrong address"),
         (32, "mov eax, [4*ecx]", "8b 04 4d 00 00 00 00", "wrong address registers"),
         (32, "stosd", "aa", "wrong mnemonic"),
-        (32, "stosd", "67 ab", "wrong prefix"),
-        (32, "stosd", "26 ab", "wrong prefix"),
+        (32, "stosd", "67 ab", PREFIX),
+        (32, "stosd", "26 ab", PREFIX),
         (32, "rep stosd", "ab", "wrong mnemonic"),
         (32, "ret", "c2 04 00", "wrong number of operands"),
         (32, "cli", "fa fa", "not one instruction"),
@@ -230,23 +234,23 @@ def test_the_comment_is_not_part_of_the_statement() -> None:
         (64, "call qword ptr [rbx]", "ff 1b", "wrong kind of branch"),
         (64, "call qword ptr [r8]", "41 ff 18", "wrong kind of branch"),
         (64, "jmp qword ptr [rbx]", "ff 2b", "wrong kind of branch"),
-        (32, "rep stosd", "f0 f3 ab", "wrong prefix"),
+        (32, "rep stosd", "f0 f3 ab", PREFIX),
         (32, "rep stosd", "f3 f0 ab", "not one instruction"),
-        (32, "rep stosd", "f3 f3 ab", "wrong prefix"),
-        (32, "rep stosd", "f2 f3 ab", "wrong prefix"),
-        (32, "pause", "f0 f3 90", "wrong prefix"),
-        (32, "pause", "f3 f3 90", "wrong prefix"),
+        (32, "rep stosd", "f3 f3 ab", PREFIX),
+        (32, "rep stosd", "f2 f3 ab", PREFIX),
+        (32, "pause", "f0 f3 90", PREFIX),
+        (32, "pause", "f3 f3 90", PREFIX),
         (32, "xchg [ebx], eax", "f2 87 03", "wrong"),
         (32, "xchg [ebx], eax", "f3 87 03", "wrong"),
-        (32, "xchg ebx, eax", "f3 87 d8", "wrong prefix"),
-        (32, "xchg ebx, eax", "f2 93", "wrong prefix"),
-        (32, "mov [ebx], eax", "f2 89 03", "wrong prefix"),
-        (32, "mov [ebx], eax", "f3 89 03", "wrong prefix"),
-        (32, "mov dword ptr [ebx], 1", "f3 c7 03 01 00 00 00", "wrong prefix"),
-        (32, "inc eax", "f2 40", "wrong prefix"),
+        (32, "xchg ebx, eax", "f3 87 d8", PREFIX),
+        (32, "xchg ebx, eax", "f2 93", PREFIX),
+        (32, "mov [ebx], eax", "f2 89 03", PREFIX),
+        (32, "mov [ebx], eax", "f3 89 03", PREFIX),
+        (32, "mov dword ptr [ebx], 1", "f3 c7 03 01 00 00 00", PREFIX),
+        (32, "inc eax", "f2 40", PREFIX),
         (32, "lock cmpxchg [ebx], ecx", "f0 f3 0f b1 0b", "wrong"),
-        (32, "cmpxchg [ebx], ecx", "f3 0f b1 0b", "wrong prefix"),
-        (32, "mov es:[ebx], eax", "2e 26 89 03", "wrong prefix"),
+        (32, "cmpxchg [ebx], ecx", "f3 0f b1 0b", PREFIX),
+        (32, "mov es:[ebx], eax", "2e 26 89 03", PREFIX),
         (64, "lock add [rbx], rax", "48 f0 01 03", "wrong"),
     ],
 )

@@ -227,6 +227,14 @@ def test_a_rebuilt_record_has_no_code() -> None:
         encode(spec, serial_of(observation))
 
 
+def test_a_record_that_has_lost_a_cpu_has_no_code() -> None:
+    """As a log is read whose lines of counters are damaged."""
+    record = serial_of(SEEN)
+    phase = replace(record.phases[CASE], counts=record.phases[CASE].counts[:1])
+    with pytest.raises(ProtocolError, match="lost counters of a CPU"):
+        encode(SPEC, replace(record, phases=(*record.phases[:CASE], phase)))
+
+
 def test_a_record_that_does_not_say_what_ended_it_has_no_code() -> None:
     with pytest.raises(ProtocolError, match="what exception"):
         encode(SPEC, serial_of(faulted()(SEEN)))

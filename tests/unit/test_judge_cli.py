@@ -265,7 +265,7 @@ def test_what_is_no_log_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         assert invoke(tmp_path / name) == (2, "", f"kgen: error: {tmp_path / name}: {words}\n"), name
     known = formats()
-    kinds = {"img": "an image of a disk or CD", "efi": "a UEFI application"}
+    kinds = {"img": "an image of a disk or CD", "efi": "a UEFI application", "pvh64": "an ELF"}
     kinds["iso"] = kinds["img"]
     kinds |= {name: f"a {name.upper()} disk" for name in ("vdi", "vhdx", "vmdk")} | {"qcow2": "a qcow2 disk"}
     kinds["vhd"] = kinds["img"]  # one of a fixed size is the disk itself, with a footer

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+
+pytest.importorskip("dissect.hypervisor")
 from dissect.hypervisor.disk.c_qcow2 import c_qcow2
 from dissect.hypervisor.disk.qcow2 import QCow2
 from dissect.hypervisor.disk.vdi import VDI
