@@ -29,8 +29,9 @@ Examples:
 def COMMAND(name: str, asked: CaseOptions, output: Path | None) -> None:
     """Generate a folder with everything to run a kernel on PRODUCT: image, machine, scripts, README.txt.
 
-    PRODUCT is vmware, virtualbox, hyperv, xen, bhyve, libvirt, proxmox, firecracker, cloud-hypervisor or usb ('kgen list kits'). The folder may be
-    copied anywhere. Its README.txt says what to type, where the serial log appears and how to judge it.
+    PRODUCT is vmware, virtualbox, hyperv, xen, bhyve, libvirt, proxmox, firecracker, cloud-hypervisor or usb ('kgen
+    list kits'). The folder may be copied anywhere. Its README.txt says what to type, where the serial log appears and
+    how to judge it.
     """
     known = kits()
     if name not in known:
