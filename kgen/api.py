@@ -102,6 +102,8 @@ class _Choices(TypedDict, total=False):
     boot: str | None
     #: The part of the hypervisor that carries the guest out.
     engine: str | None
+    #: Whether ring 3 alone carries accesses to the device out.
+    ring3: bool
     #: The host CPUs that QEMU may use; empty: all.
     pin: Collection[int]
     #: The lab's Linux kernel, in place of the distribution's.
@@ -145,7 +147,7 @@ def verify(
     until its proof is reached (None: 60, and 0 where ``rounds`` is given). ``seconds`` ends the case after that time.
     ``timeout`` is for the whole run, in seconds (None: 600 plus both of these). ``choices`` are ``qemu`` (a program),
     ``extra`` (its further arguments), ``gdb``, ``pin`` (host CPUs), ``machine``, ``vga``, ``firmware``, ``cpu``,
-    ``boot`` and ``engine``; for the platform kvm-lab also ``kernel``, ``modules`` and ``inner_qemu``.
+    ``boot``, ``engine`` and ``ring3``; for the platform kvm-lab also ``kernel``, ``modules`` and ``inner_qemu``.
 
     An unavailable platform results in SKIP, a failing machine in ERROR or CRASH: these are verdicts, not exceptions.
     Raises SpecError for an invalid request, KeyboardInterrupt after a Ctrl-C, once the machine has ended.

@@ -439,6 +439,9 @@ _MACHINE_OPTIONS = (
 )
 
 
+_RING3 = "virtualbox-lab: have VirtualBox's process, in ring 3, carry out what the guest does to the VGA device."
+
+
 @dataclass(frozen=True)
 class MachineOptions:
     """The parts of the machine that the user may choose; None leaves one to the platform."""
@@ -455,6 +458,8 @@ class MachineOptions:
     boot: str | None
     #: The part of the hypervisor that carries the guest out.
     engine: str | None
+    #: Whether ring 3 alone carries accesses to the device out.
+    ring3: bool
 
 
 def machine_options(group: str) -> Callable[[F], F]:
@@ -462,7 +467,10 @@ def machine_options(group: str) -> Callable[[F], F]:
     return gathered(
         "board",
         MachineOptions,
-        [option(group, name, metavar=metavar, help=text) for name, metavar, text in _MACHINE_OPTIONS],
+        [
+            *[option(group, name, metavar=metavar, help=text) for name, metavar, text in _MACHINE_OPTIONS],
+            option(group, "--ring3", is_flag=True, help=_RING3),
+        ],
     )
 
 

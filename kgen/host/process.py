@@ -307,12 +307,18 @@ class Finished:
 
 
 def finish(
-    command: Sequence[str], timeout: float, *, cwd: Path | None = None, meanwhile: Callable[[], None] | None = None
+    command: Sequence[str],
+    timeout: float,
+    *,
+    cwd: Path | None = None,
+    meanwhile: Callable[[], None] | None = None,
+    guarded: bool = False,
 ) -> Finished:
     """Run a program to its end, at most ``timeout`` seconds, with messages in English. ``meanwhile`` is called a few
-    times a second. For a program that cannot be run the status is 127, as in a shell."""
+    times a second; ``guarded`` is for one that starts others (see ``spawn``). For a program that cannot be run the
+    status is 127, as in a shell."""
     try:
-        child = spawn(command, pipes=True, env={"LC_ALL": "C.UTF-8", "LANGUAGE": ""}, cwd=cwd)
+        child = spawn(command, pipes=True, env={"LC_ALL": "C.UTF-8", "LANGUAGE": ""}, cwd=cwd, guarded=guarded)
     except OSError as error:
         return Finished(127, f"{command[0]}: {error.strerror}")
     said = b""

@@ -99,7 +99,7 @@ def _made(
         work = directory / "work"
         work.mkdir()
         with _stage("ingredients", seconds):
-            made = system.gather(Gathering(choice, work, watcher, network=network, newest=rebuild))
+            made = system.gather(Gathering(system.complete(choice), work, watcher, network=network, newest=rebuild))
         assert isinstance(made, Recipe)
         about = Lab(
             key=made.key(),

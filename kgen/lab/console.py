@@ -38,7 +38,8 @@ _KMSG_FIELD = re.compile(r" [A-Z_]+=")
 
 
 class Console:
-    """The dialogue with the lab. ``kernel_log`` holds what the inner kernel has logged since the start of the dialogue.
+    """The dialogue with the lab. ``kernel_log`` holds what the inner kernel has logged since the start of the dialogue,
+    ``log`` the lines that the lab has sent of another log.
 
     ``died`` waits at most so many seconds for the end of the outer machine and returns how it ended, "" while it runs.
     Every wait has a deadline. The exceptions name the stage that failed and end with the lab's last lines.
@@ -46,6 +47,7 @@ class Console:
 
     def __init__(self, line: socket.socket, died: Callable[[float], str]) -> None:
         self.kernel_log: list[str] = []
+        self.log: list[str] = []
         self.linux = ""
         self.ended: str | None = None
         self.eof = False
@@ -98,10 +100,10 @@ class Console:
         self._send(f"file {name} {len(data)}\n".encode() + data, until, stage, timeout)
         self._await(f"took {name}", until, stage, timeout)
 
-    def run(self, command: str, started: Callable[[], bool], timeout: float) -> None:
+    def run(self, command: str, started: Callable[[], bool], timeout: float, what: str = "QEMU") -> None:
         """Start a program and return when ``started`` is true. Raises MachineError, also where the program ends
         before."""
-        stage = "starting QEMU in the lab"
+        stage = f"starting {what} in the lab"
         until = time.monotonic() + timeout
         self._send(f"run {command}\n".encode(), until, stage, timeout)
         while not started():
@@ -181,6 +183,8 @@ class Console:
         elif word == "ended":
             lines = qemu_words.causes(self._said)[-SHOWN_LINES:]
             self.ended = f"ended with status {rest}" + (f": {' / '.join(lines)}" if lines else "")
+        elif word == "log":
+            self.log.append(rest)
         elif word == "linux":
             self.linux = rest
         elif word == "problem":

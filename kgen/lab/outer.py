@@ -30,7 +30,7 @@ class Lines:
     console: int
     serial: int
     gdb: int
-    control: int
+    control: int | None = None
     log: int | None = None
     #: The file that lab and host share.
     share: int | None = None
@@ -65,6 +65,11 @@ def command(lab: Lab, qemu: str | None, lines: Lines | None, *, restore: bool) -
     if restore:
         parts += ["-incoming", f"exec:cat {shlex.quote(str(lab.state))}"]
     return tuple(parts)
+
+
+def carries(ports: Sequence[str], carried: str) -> bool:
+    """Return whether one of a lab's ports carries this."""
+    return carried in ports or VIRTIO + carried in ports
 
 
 def device(ports: Sequence[str], carried: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from kgen.errors import SpecError
 from kgen.host.process import finish, output
 from kgen.lab.initramfs import archive
+from kgen.lab.root import ELF
 
 #: Grows when a lab of an older kgen can no longer be used.
 FORMAT = 2
@@ -62,7 +63,9 @@ class Recipe:
 
     def initramfs(self) -> Iterator[bytes]:
         """Return the root file system's archive, not compressed."""
-        programs = frozenset(path for path in self.files if path == "/init" or "bin/" in path or ".so" in path)
+        programs = frozenset(
+            path for path, data in self.files.items() if path == "/init" or "bin/" in path or data.startswith(ELF)
+        )
         return archive(self.files, programs)
 
 

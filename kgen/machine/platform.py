@@ -40,8 +40,8 @@ class Channels:
 class LaunchRequest:
     """What to run, and how.
 
-    The user chooses ``machine``, ``vga``, ``firmware``, ``cpu``, ``boot`` and ``engine`` among the platform's
-    ``options``; None is no choice.
+    The user chooses ``machine``, ``vga``, ``firmware``, ``cpu``, ``boot``, ``engine`` and ``ring3`` among the
+    platform's ``options``; None and False are no choice.
     """
 
     #: The ELF to boot, None where ``extra`` brings the boot medium.
@@ -66,6 +66,8 @@ class LaunchRequest:
     boot: str | None = None
     #: The part of the hypervisor that carries the guest out.
     engine: str | None = None
+    #: Whether the device's accesses are carried out in ring 3 alone.
+    ring3: bool = False
     #: The file that is booted instead where the platform's ``medium`` names a format.
     image: Path | None = None
     #: TCG's thread mode, always stated because QEMU's default depends on the host.
@@ -90,7 +92,7 @@ class LaunchRequest:
 
 
 #: What the user may choose of a machine, by the names in LaunchRequest. A platform supports all, some or none of them.
-CHOICES = ("machine", "vga", "firmware", "cpu", "boot", "engine")
+CHOICES = ("machine", "vga", "firmware", "cpu", "boot", "engine", "ring3")
 
 
 class Supervisor(Protocol):
@@ -166,7 +168,7 @@ class Platform:
     #: The known verdict by the facts on what ran the guest, only where these decide it.
     known_by: Callable[[Mapping[str, Any]], str] | None = None
     #: The kind of program that carries the guest.
-    engine: Literal["qemu", "bochs", "virtualbox", "xen"] = "qemu"
+    engine: Literal["qemu", "bochs", "virtualbox", "virtualbox-lab", "xen"] = "qemu"
 
     def known_on(self, environment: Mapping[str, Any]) -> str:
         """Return the verdict that a LOCKed exchange on emulated I/O is known to get in a run with these facts."""

@@ -2,8 +2,7 @@
 
 All of it is private: settings, machine, disk, serial port and log are in one temporary directory, and the programs use
 a server of their own, so no machine of the user is ever touched. A keeper (``host.keeper``) starts VirtualBox's
-programs, which are daemons, and ends them. The guest's memory is read from the core that VirtualBox writes of the
-paused machine.
+programs, which are daemons, and ends them.
 """
 
 from __future__ import annotations
@@ -16,39 +15,23 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from kgen.errors import DebuggerError, GuestCrash, LinkError, MachineError, PlatformUnavailable
-from kgen.evidence.mtree import NOT_ASKED, PathEvidence
+from kgen.errors import DebuggerError, GuestCrash, MachineError, PlatformUnavailable
 from kgen.host import keeper
 from kgen.host.environment import gathering
 from kgen.host.process import END_SECONDS, Child, spawn
 from kgen.host.temporary import socket_scratch
 from kgen.machine import virtualbox_headless
 from kgen.machine.platform import LaunchRequest, Platform
-from kgen.machine.registers import CpuRegisters
-from kgen.machine.virtualbox_words import (
-    REGISTERS,
-    complaint,
-    death_of,
-    engine_of,
-    facts_of,
-    path_of,
-    registers_of,
-    settings,
-    version_of,
-)
-from kgen.toolchain.elf_reader import core_segments
+from kgen.machine.virtualbox_engine import COMMAND_SECONDS, NAME, VGA, VirtualBox, about, title
+from kgen.machine.virtualbox_words import begin, complaint, complete, death_of
 
 #: The name of the starter of a private root; any other command is the VBoxManage of this host.
 INSIDE = "inside"
-#: The machine's name in its own server.
-NAME = "kgen"
-#: The default graphics adapter.
-VGA = "vboxvga"
 #: What VBoxManage calls the engines that the user may choose.
 ENGINES: Mapping[str, str] = {"iem": "recompiler", "iem-interpreter": "interpreter"}
 #: The driver's device. Without it VirtualBox's own interpreter or recompiler carries the guest out.
@@ -60,10 +43,8 @@ LIBRARIES = (
     Path("/usr/lib64/virtualbox"),
     Path("/Applications/VirtualBox.app/Contents/MacOS"),
 )
-#: How long each may take, in seconds: a command of VBoxManage, the start of the machine, a core.
-COMMAND_SECONDS = 30.0
+#: How long the start of the machine may take, in seconds.
 START_SECONDS = 60.0
-CORE_SECONDS = 60.0
 #: How much longer than its command the keeper may take to answer, in seconds.
 _GRACE_SECONDS = 10.0
 #: How long the keeper may take to end what it started, in seconds.
@@ -198,13 +179,14 @@ def start(platform: Platform, request: LaunchRequest, *, gdb: str, pinned: Abstr
         serial = undo.enter_context(_connected(talk, listener, directory, pid, START_SECONDS * patience))
 
         def facts() -> Mapping[str, Any]:
-            about = gather()
+            found = gather()
             log = _log(directory)
-            about["versions"] |= {"emulator": ", ".join(filter(None, (version_of(log), engine_of(log))))}
-            own = {"engine": engine_of(log), "log": list(facts_of(log)), "driverless": place.driverless}
-            return about | {"command": list(place.command), "virtualbox": own | {"commands": talk.commands}}
+            found["versions"] |= {"emulator": title(log)}
+            own = about(log, driverless=place.driverless, ring3=request.ring3, commands=talk.commands)
+            return found | {"command": list(place.command), "virtualbox": own}
 
-        return VirtualBox(talk, place, serial, directory, pid, request, patience, facts, undo.pop_all())
+        site = _OnHost(talk, place, serial, directory, pid)
+        return VirtualBox(site, request.cpus, patience, facts, undo.pop_all())
 
 
 def _boot(talk: Talk, place: _Place, request: LaunchRequest, disk: str) -> int:
@@ -216,25 +198,26 @@ def _boot(talk: Talk, place: _Place, request: LaunchRequest, disk: str) -> int:
 
     wanted = ENGINES.get(request.engine or ("iem" if place.driverless else ""), "")
     shared = place.shared
-    manage("createvm", "--name", NAME, "--ostype", "Other", "--basefolder", str(shared / "vms"), "--register")
-    parts = settings(
+    for words in begin(NAME, str(shared / "vms")):
+        manage(*words)
+    for words in complete(
         NAME,
         cpus=request.cpus,
         memory=request.memory_mib,
         vga=request.vga or VGA,
         port=request.serial_port,
-        serial=str(shared / "serial"),
+        serial=("client", str(shared / "serial")),
         engine=wanted,
-    )
-    manage(*parts, *request.extra)
-    manage("storagectl", NAME, "--name", "IDE", "--add", "ide", "--controller", "PIIX4", "--bootable", "on")
-    where = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
-    manage("storageattach", NAME, *where, "--medium", str(shared / disk))
+        disk=str(shared / disk),
+        ring3=request.ring3,
+        extra=request.extra,
+    ):
+        manage(*words)
     if not place.driverless:
         manage("startvm", NAME, "--type", "headless")
         return 0
-    words = ["-I", "-S", str(shared / "headless.py"), str(place.libraries), "--startvm", NAME, "--vrde", "off"]
-    asked = {"start": [place.python, *words], "output": str(shared / "headless.txt")}
+    started = ["-I", "-S", str(shared / "headless.py"), str(place.libraries), "--startvm", NAME, "--vrde", "off"]
+    asked = {"start": [place.python, *started], "output": str(shared / "headless.txt")}
     return int(talk.ask(asked, COMMAND_SECONDS)["pid"])
 
 
@@ -271,45 +254,18 @@ def _last_words(directory: Path) -> str:
     return "no reason given"
 
 
-class VirtualBox:
-    """See ``engine.Engine`` and ``engine.Frozen``."""
+class _OnHost:
+    """See ``virtualbox_engine.Site``."""
 
     supervisor = None
-    #: The debugger is VBoxManage, a new process each time.
-    died = None
 
-    def __init__(
-        self,
-        talk: Talk,
-        place: _Place,
-        serial: socket.socket,
-        directory: Path,
-        pid: int,
-        request: LaunchRequest,
-        patience: float,
-        facts: Callable[[], Mapping[str, Any]],
-        ends: contextlib.ExitStack,
-    ) -> None:
-        self.facts = facts
-        self._ends = ends
+    def __init__(self, talk: Talk, place: _Place, serial: socket.socket, directory: Path, pid: int) -> None:
         self._talk = talk
         self._place = place
         self._serial = serial
         self._directory = directory
         self._pid = pid
-        self._cpus = request.cpus
-        self._patience = patience
-        self._running = True
         self._broken = False
-        self._core: Path | None = None
-        self._parts: tuple[tuple[int, int, int], ...] = ()
-        self._cores = 0
-
-    def __enter__(self) -> VirtualBox:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.close()
 
     def read_serial(self, timeout: float) -> bytes:
         if not self._broken and select.select([self._serial], [], [], timeout)[0]:
@@ -322,6 +278,12 @@ class VirtualBox:
         if reason:
             raise GuestCrash(reason)
         return b""
+
+    def send_serial(self, data: bytes) -> None:
+        try:
+            self._serial.sendall(data)
+        except OSError as error:
+            raise GuestCrash(self.crashed() or f"the serial port is closed: {error.strerror}") from error
 
     def crashed(self) -> str | None:
         death = death_of(_log(self._directory))
@@ -339,83 +301,19 @@ class VirtualBox:
                     return f"VirtualBox's machine ended with status {ended}: {_last_words(self._directory)}"
         return "VirtualBox has closed the machine's serial port"
 
-    def freeze(self) -> VirtualBox:
-        if self._running:
-            self._manage("controlvm", NAME, "pause")
-            self._running = False
-        return self
+    def manage(self, *words: str, seconds: float) -> str:
+        return self._talk.manage(self._place.manage, *words, seconds=seconds)
 
-    def thaw(self) -> None:
-        self._forget()
-        self._manage("controlvm", NAME, "resume")
-        self._running = True
+    def core(self, name: str) -> str:
+        return str(self._place.shared / name)
 
-    def threads(self) -> tuple[CpuRegisters, ...]:
-        ask = ("debugvm", NAME, "getregisters", "--cpu")
-        return tuple(registers_of(cpu, self._manage(*ask, str(cpu), *REGISTERS)) for cpu in range(self._cpus))
-
-    def read_memory(self, address: int, length: int) -> bytes:
-        core = self._core or self._dump()
-        with core.open("rb") as file:
-            for start, offset, size in self._parts:
-                if start <= address and address + length <= start + size:
-                    file.seek(offset + address - start)
-                    data = file.read(length)
-                    if len(data) == length:
-                        return data
-        raise DebuggerError(f"VirtualBox's core does not have the {length} bytes at {address:#x}")
-
-    def run_until(self, address: int, condition: str) -> None:
-        raise DebuggerError("VBoxManage sets no breakpoints")
-
-    def caught(self) -> bool:
-        return False
-
-    def attest(self, address: int, length: int, cpus: int) -> PathEvidence:
-        return path_of(lambda what: self._manage("debugvm", NAME, "info", what), address, length)
-
-    def attend(self, address: int, length: int, cpus: int, *, declared: str) -> PathEvidence:
-        # A kernel that was booted from a disk has no command line that could make it wait.
-        return NOT_ASKED
-
-    def ask_to_stop(self, word: int) -> None:
+    def read_core(self, name: str, begin: int, length: int) -> bytes:
         try:
-            self._serial.sendall(b"s")
+            with (self._directory / name).open("rb") as file:
+                file.seek(begin)
+                return file.read(length)
         except OSError as error:
-            raise GuestCrash(self.crashed() or f"the serial port is closed: {error.strerror}") from error
+            raise DebuggerError(f"VirtualBox's core cannot be read: {error.strerror}") from error
 
-    def let_in(self) -> None:
-        pass
-
-    def join(self, elf: Path) -> tuple[str, ...]:
-        return ()
-
-    def _manage(self, *words: str, seconds: float = COMMAND_SECONDS) -> str:
-        """Run VBoxManage. Raises GuestCrash where the machine is dead, otherwise DebuggerError."""
-        try:
-            return self._talk.manage(self._place.manage, *words, seconds=seconds * self._patience)
-        except MachineError as error:
-            reason = self.crashed()
-            if reason:
-                raise GuestCrash(reason) from error
-            raise DebuggerError(error.line) from error
-
-    def _dump(self) -> Path:
-        self._cores += 1
-        name = f"core{self._cores}"
-        words = ("debugvm", NAME, "dumpvmcore", "--filename", str(self._place.shared / name))
-        self._manage(*words, seconds=CORE_SECONDS)
-        core = self._directory / name
-        try:
-            with core.open("rb") as file:
-                self._parts = tuple(core_segments(file))
-        except (OSError, LinkError) as error:
-            raise DebuggerError(f"VirtualBox's core cannot be read: {error}") from error
-        self._core = core
-        return core
-
-    def _forget(self) -> None:
-        """Remove the core of the machine that runs again."""
-        if self._core is not None:
-            self._core.unlink(missing_ok=True)
-        self._core = None
+    def drop_core(self, name: str) -> None:
+        (self._directory / name).unlink(missing_ok=True)

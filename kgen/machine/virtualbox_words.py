@@ -29,6 +29,11 @@ _STATE = re.compile(r"Changing the VM state from '(\w+)' to '(\w+)'")
 _GURU = re.compile(r"Guru Meditation -?\d+ \((\w+)\)")
 #: States in which the guest will never run again.
 _DEAD = frozenset(("OFF", "FATAL_ERROR", "GURU_MEDITATION", "TERMINATED", "DESTROYING", "RESETTING", "LOAD_FAILURE"))
+#: The beginnings of the lines that say what carries the guest out.
+_FACTS = (
+    *("Using execution engine", "HM: HMR3Init", "HM: Enabled SVM", "HM:   Enabled nested paging", "NEM: "),
+    *("EMR3Init: f", "PGM: Enabling", "SUP: Loaded"),
+)
 _PHYSICAL_HEAD = "GC Phys Range"
 #: A row of ``info phys``: the range, where VirtualBox has its memory (0 for what is emulated), the owner's words.
 _PHYSICAL = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16}) ([0-9a-f]{16}) (\S.*)")
@@ -64,8 +69,7 @@ def version_of(log: str) -> str:
 def facts_of(log: str) -> tuple[str, ...]:
     """Return the lines of the log that say what carries the guest out."""
     lines = (_STAMP.sub("", line) for line in log.splitlines())
-    told = ("Using execution engine", "HM: HMR3Init", "NEM: ", "EMR3Init: f", "PGM: Enabling", "SUP: ")
-    return tuple(line for line in lines if line.startswith(told))
+    return tuple(line for line in lines if line.startswith(_FACTS))
 
 
 def death_of(log: str) -> str:
@@ -150,17 +154,53 @@ def _range(line: str) -> _Range | None:
 
 
 def _kind(row: _Range) -> Kind:
-    if not row.backed:
-        return "io"
+    # with the driver RAM is allocated in pieces, and the process need not have mapped any of it
     if row.owner.endswith(" RAM") or " RAM, " in row.owner:
         return "ram"
+    if not row.backed:
+        return "io"
     # a device's own memory ("VRam") has a handler for its writes, and is neither
     return "rom" if "BIOS" in row.owner or "ROM" in row.owner else "unknown"
 
 
-def settings(name: str, *, cpus: int, memory: int, vga: str, port: int, serial: str, engine: str) -> tuple[str, ...]:
+def begin(name: str, base: str) -> tuple[tuple[str, ...], ...]:
+    """Return VBoxManage's words that make a machine without parts in the directory ``base``, command by command."""
+    return (
+        ("createvm", "--name", name, "--ostype", "Other", "--basefolder", base, "--register"),
+        ("storagectl", name, "--name", "IDE", "--add", "ide", "--controller", "PIIX4", "--bootable", "on"),
+    )
+
+
+def complete(
+    name: str,
+    *,
+    cpus: int,
+    memory: int,
+    vga: str,
+    port: int,
+    serial: tuple[str, ...],
+    engine: str,
+    disk: str,
+    ring3: bool = False,
+    extra: tuple[str, ...] = (),
+) -> tuple[tuple[str, ...], ...]:
+    """Return VBoxManage's words that give a machine of ``begin`` its parts, command by command. They are those of
+    ``settings``, ``disk`` is the file that it boots, ``extra`` are the user's own words. With ``ring3`` no access to
+    the VGA device is carried out in ring 0."""
+    ide = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
+    parts = settings(name, cpus=cpus, memory=memory, vga=vga, port=port, serial=serial, engine=engine)
+    return (
+        (*parts, *extra),
+        ("storageattach", name, *ide, "--medium", disk),
+        *([("setextradata", name, "VBoxInternal/Devices/vga/0/R0Enabled", "0")] if ring3 else []),
+    )
+
+
+def settings(
+    name: str, *, cpus: int, memory: int, vga: str, port: int, serial: tuple[str, ...], engine: str
+) -> tuple[str, ...]:
     """Return VBoxManage's words that give a new machine its parts. ``port`` is the I/O port of the kernel's serial
-    port, ``serial`` the socket it is connected to; "" for ``engine`` leaves that to VirtualBox."""
+    port, ``serial`` what it is connected to; "" for ``engine`` leaves that to VirtualBox."""
     numbers = tuple(SERIAL_PORTS)
     uart = numbers.index(port) + 1
     return (
@@ -169,7 +209,7 @@ def settings(name: str, *, cpus: int, memory: int, vga: str, port: int, serial: 
         *("--boot1", "disk", "--boot2", "none", "--boot3", "none", "--boot4", "none"),
         *("--bioslogofadein", "off", "--bioslogofadeout", "off", "--bioslogodisplaytime", "0"),
         *("--biosbootmenu", "disabled"),
-        *(f"--uart{uart}", f"{port:#x}", SERIAL_PORTS[port], f"--uartmode{uart}", "client", serial),
+        *(f"--uart{uart}", f"{port:#x}", SERIAL_PORTS[port], f"--uartmode{uart}", *serial),
         *(("--vm-execution-engine", engine) if engine else ()),
     )
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from kgen.errors import DebuggerError, MachineError
 from kgen.evidence.mtree import PathEvidence
 from kgen.host.environment import gathering
+from kgen.machine.pieces import Pieces
 from kgen.machine.platform import LaunchRequest, Platform, Supervisor
 from kgen.machine.qemu import Machine, launch
 from kgen.machine.registers import CpuRegisters
@@ -80,8 +81,7 @@ class XenEngine:
         self._gather = gather
         self._ends = ends
         self._running = True
-        #: Pieces of the memory of the machine that stands still, by their addresses.
-        self._pieces: dict[int, bytes] = {}
+        self._pieces = Pieces(self._saved, CHUNK)
         self.read_serial = machine.read_serial
 
     def __enter__(self) -> XenEngine:
@@ -101,7 +101,7 @@ class XenEngine:
         if self._running:
             self._domain.pause()
             self._running = False
-            self._pieces = {}
+            self._pieces.forget()
         return self
 
     def thaw(self) -> None:
@@ -113,19 +113,11 @@ class XenEngine:
         return registers_of(self._domain.registers())
 
     def read_memory(self, address: int, length: int) -> bytes:
-        end = address + length
         if address < 0 or length < 1:
             raise DebuggerError(f"no such memory: {length} bytes at {address:#x}")
-        if address < _LOWEST or end > self._memory:
+        if address < _LOWEST or address + length > self._memory:
             return self._saved(address, length)
-        first, last = address // CHUNK, (end - 1) // CHUNK
-        missing = [number for number in range(first, last + 1) if number not in self._pieces]
-        if missing:
-            begin = missing[0]
-            data = self._saved(begin * CHUNK, (missing[-1] + 1 - begin) * CHUNK)
-            self._pieces |= {begin + at // CHUNK: data[at : at + CHUNK] for at in range(0, len(data), CHUNK)}
-        whole = b"".join(self._pieces[number] for number in range(first, last + 1))
-        return whole[address - first * CHUNK : end - first * CHUNK]
+        return self._pieces.read(address, length)
 
     def run_until(self, address: int, condition: str) -> None:
         raise DebuggerError("xl cannot wait for this")

@@ -12,7 +12,7 @@ from kgen.host.process import output
 from kgen.machine.platform import CHOICES, LaunchRequest, setting_value
 
 #: What may be chosen: all there is; the accelerator is the platform's.
-OPTIONS = frozenset(CHOICES) - {"engine"}
+OPTIONS = frozenset(CHOICES) - {"engine", "ring3"}
 VGA = ("std", "cirrus", "qxl", "vmware", "virtio", "none")
 FIRMWARE = ("auto", "qboot", "seabios", "ovmf")
 QBOOT = "qboot.rom"

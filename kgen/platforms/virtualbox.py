@@ -13,12 +13,12 @@ from kgen.host.process import finish
 from kgen.lab.choice import Choice
 from kgen.lab.programs import load
 from kgen.lab.system import title
-from kgen.machine import virtualbox, virtualbox_words
+from kgen.machine import virtualbox, virtualbox_engine, virtualbox_words
 from kgen.machine.platform import LaunchRequest, Platform
 from kgen.systems import system_named
 
 #: The graphics adapters: VirtualBox's names, the default first.
-ADAPTERS = (virtualbox.VGA, "vmsvga", "none")
+ADAPTERS = (virtualbox_engine.VGA, "vmsvga", "none")
 _MAX_CPUS = 64
 _ASK_SECONDS = 30.0
 BUILD_HINT = "install VirtualBox, or run 'kgen lab build virtualbox', which says what it downloads"
@@ -45,11 +45,16 @@ def unavailable(request: LaunchRequest) -> str | None:
     program = starter(request)
     if program is None:
         return f"there is no VBoxManage; {BUILD_HINT}"
+    return lacking(request) or (_no_namespace(program) if Path(program).name == virtualbox.INSIDE else None)
+
+
+def lacking(request: LaunchRequest) -> str | None:
+    """Return what of a request VirtualBox's machines do not have, wherever they run."""
     if request.cpus > _MAX_CPUS:
         return f"VirtualBox has at most {_MAX_CPUS} CPUs"
     if request.serial_port not in virtualbox_words.SERIAL_PORTS:
         return f"VirtualBox's serial ports are not at {request.serial_port:#x}"
-    return _no_namespace(program) if Path(program).name == virtualbox.INSIDE else None
+    return None
 
 
 def _no_namespace(program: str) -> str | None:
@@ -83,9 +88,10 @@ def medium(request: LaunchRequest) -> str:
 
 def known_by(environment: Mapping[str, Any]) -> str:
     """See ``Platform.known_by``. With hardware virtualisation VirtualBox's driver holds the device's lock around a
-    whole instruction, with LOCK or without; its interpreter and recompiler read, then write."""
-    engine = environment.get("virtualbox", {}).get("engine", "")
-    return "ATOMIC" if engine.startswith("HM") else "NOT_ATOMIC"
+    whole instruction, with LOCK or without; its interpreter and recompiler, and its process in ring 3, read, then
+    write."""
+    about = environment.get("virtualbox", {})
+    return "ATOMIC" if about.get("engine", "").startswith("HM") and not about.get("ring3") else "NOT_ATOMIC"
 
 
 PLATFORM = Platform(
@@ -99,7 +105,7 @@ PLATFORM = Platform(
     known_by=known_by,
     breakpoints="none",
     engine="virtualbox",
-    options=frozenset({"vga", "engine"}),
+    options=frozenset({"vga", "engine", "ring3"}),
     medium=medium,
     # The interpreter carries out some hundred exchanges a second; so many show ten violations and more.
     rounds=5000,

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import re
 import shlex
-import shutil
 import socket
-import tarfile
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
-from kgen.errors import DebuggerError, MachineError, PlatformUnavailable, unknown
+from kgen.errors import DebuggerError, MachineError, unknown
 from kgen.evidence.kvm_trace import TraceEvent
-from kgen.lab import cache, outer
+from kgen.lab import outer
 from kgen.lab.cache import Lab
 from kgen.lab.console import Console
 from kgen.lab.xentrace import MASK, parse
 from kgen.machine.platform import COM1, LaunchRequest, Platform, Supervisor
-from kgen.platforms import _qemu
+from kgen.platforms._lab import SEND_SECONDS, Place, Shell
 
-SYSTEM = "xen"
+_XEN = Place("xen", "xen --release bookworm")
 #: The stages' deadlines in seconds, generous: a loaded machine is slow.
 READY_SECONDS = 180.0
-SEND_SECONDS = 60.0
 START_SECONDS = 120.0
-COMMAND_SECONDS = 90.0
 TRACE_SECONDS = 90.0
 
 #: The graphics adapters, by what -vga calls them: xl's words (xl.cfg(5)). The standard one needs 16 MiB.
@@ -40,7 +33,6 @@ _VGA: Mapping[str, tuple[str, ...]] = {
 #: HVM_MAX_VCPUS of all releases.
 _MAX_CPUS = 128
 _NAME = "kgen"
-_SHOWN_LINES = 3
 _TRACE = "/tmp/kgen.trace"
 #: How much of the trace is kept, the newest: about ten seconds.
 _TRACE_BYTES = 8 << 20
@@ -50,7 +42,6 @@ _CLOCK = "xl dmesg | grep MHz.processor"
 _MHZ = re.compile(r"Detected (\d+\.\d+) MHz processor")
 #: Where every release's lab has them (kgen/systems/xen.py).
 _MODEL = "/usr/bin/qemu-system-i386"
-_SHARE = "/dev/vda"
 _CPUS = "/tmp/kgen.cpus"
 _CONFIGURATION = "kgen.cfg"
 _KERNEL = "kernel.elf"
@@ -59,38 +50,12 @@ _MONITOR = "kgen-qmp"
 _POWERED_OFF = "reason code 0 "
 
 
-def lab_of(request: LaunchRequest) -> Lab | None:
-    """Return the lab to run in, None where it has not been made. Without a choice it is the one that was used last."""
-    found = cache.load(request.lab) if request.lab is not None else cache.last_used(SYSTEM)
-    if found is not None:
-        found.touch()
-    return found
-
-
 def unavailable(request: LaunchRequest) -> str | None:
     """There is an outer QEMU, and a lab."""
-    missing = _qemu.missing_binary(replace(request, qemu=request.qemu or outer.BINARY))
-    if missing:
-        return missing
-    if lab_of(request) is None:
-        return "the lab has not been built; run 'kgen lab build xen --release bookworm', which says what it downloads"
-    if request.cpus > _MAX_CPUS:
+    missing = _XEN.unavailable(request)
+    if missing is None and request.cpus > _MAX_CPUS:
         return f"Xen's domains have at most {_MAX_CPUS} CPUs"
-    return None
-
-
-def command(request: LaunchRequest) -> tuple[str, ...]:
-    """Return the outer QEMU's command line."""
-    lab = _must(lab_of(request))
-    given = request.channels
-    lines = None
-    if given is not None:
-        assert given.console is not None
-        lines = outer.Lines(
-            console=given.console, serial=given.serial, gdb=given.gdb, control=given.qmp, share=given.share
-        )
-    binary = shutil.which(request.qemu or outer.BINARY) or outer.BINARY
-    return outer.command(lab, binary, lines, restore=outer.can_restore(lab, request.qemu))
+    return missing
 
 
 def medium(request: LaunchRequest) -> str:
@@ -133,12 +98,7 @@ class _Supervisor:
         self._console = console
         self._lab = lab
         self._request = request
-        given = request.channels
-        assert given is not None
-        assert given.share is not None
-        # its owner closes it once the machine runs
-        self._share = os.dup(given.share)
-        self._open = True
+        self._shell = Shell(console, request, "dom0")
         self._traced = False
         self._configuration = configuration(request, lab.ports)
         self.command = ("xl", "create", "-q", f"/job/{_CONFIGURATION}")
@@ -149,12 +109,12 @@ class _Supervisor:
     def bring_up(self, started: Callable[[], bool]) -> None:
         assert self._request.kernel is not None
         self._console.await_ready(READY_SECONDS, cold=not outer.can_restore(self._lab, self._request.qemu))
-        self._send({_KERNEL: self._request.kernel.read_bytes(), _CONFIGURATION: self._configuration.encode()})
+        self._shell.send({_KERNEL: self._request.kernel.read_bytes(), _CONFIGURATION: self._configuration.encode()})
         if self._request.traced:
             record = f"xentrace -D -e {MASK:#x} -s 300 -S 512 -M {_TRACE_BYTES} {_TRACE}"
             status, _ = self._console.do(f"{record} & usleep 200000; pidof xentrace", SEND_SECONDS)
             self._traced = status == 0
-        self._carry_out(shlex.join(self.command), START_SECONDS)
+        self._shell.carry_out(shlex.join(self.command), START_SECONDS)
         # xl stays, waits for the end of the domain, and writes down how it ended
         log = f"/var/log/xen/xl-{_NAME}.log"
         watched = f"xl=$(pidof xl); while kill -0 $xl; do sleep 1; done; cat {log}"
@@ -184,7 +144,7 @@ class _Supervisor:
         if not self._traced or not addresses:
             return ()
         try:
-            lines = self._carry_out(
+            lines = self._shell.carry_out(
                 f"{_TRACE_END}; while pidof xentrace; do usleep 50000; done; {_CLOCK}", TRACE_SECONDS
             )
             khz = next((round(1000 * float(match[1])) for line in lines if (match := _MHZ.search(line))), 0)
@@ -193,65 +153,25 @@ class _Supervisor:
             return ()
 
     def pause(self) -> None:
-        self._do(f"xl pause {_NAME}")
+        self._shell.do(f"xl pause {_NAME}")
 
     def unpause(self) -> None:
-        self._do(f"xl unpause {_NAME}")
+        self._shell.do(f"xl unpause {_NAME}")
 
     def registers(self) -> str:
-        self._do(f"xen-hvmctx $(xl domid {_NAME}) >{_CPUS}")
+        self._shell.do(f"xen-hvmctx $(xl domid {_NAME}) >{_CPUS}")
         return self.fetch(_CPUS).decode(errors="replace")
 
     def fetch(self, name: str) -> bytes:
-        size = self._do(f"wc -c <{name} && dd if={name} of={_SHARE} bs=64k conv=fsync 2>/dev/null")
-        data = os.pread(self._share, int(size[0]), 0)
-        if len(data) != int(size[0]):
-            raise DebuggerError(f"the lab's {name} did not arrive whole")
-        return data
-
-    def _send(self, files: Mapping[str, bytes]) -> None:
-        """Put files into /job. Raises MachineError."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            for name, data in files.items():
-                about = tarfile.TarInfo(name)
-                about.size = len(data)
-                archive.addfile(about, io.BytesIO(data))
-        size = os.pwrite(self._share, packed.getvalue(), 0)
-        # dom0 may have read the disk before its contents were put there
-        self._carry_out(f"blockdev --flushbufs {_SHARE} && head -c {size} {_SHARE} | tar -x -C /job", SEND_SECONDS)
+        return self._shell.fetch(name)
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
-            os.close(self._share)
+        self._shell.close()
         self._console.close()
-
-    def _do(self, command: str) -> tuple[str, ...]:
-        """Return what a command prints in dom0. Raises DebuggerError where it fails."""
-        try:
-            return self._carry_out(command, COMMAND_SECONDS)
-        except MachineError as error:
-            raise DebuggerError(error.message) from error
-
-    def _carry_out(self, command: str, timeout: float) -> tuple[str, ...]:
-        """Return what a command prints in dom0. Raises MachineError where it fails."""
-        status, lines = self._console.do(command, timeout)
-        if status:
-            said = f": {' / '.join(lines[-_SHOWN_LINES:])}" if lines else ""
-            raise MachineError(f"'{command}' ended with status {status} in dom0{said}", where="the lab")
-        return lines
 
 
 def _supervise(line: socket.socket, died: Callable[[float], str], request: LaunchRequest) -> Supervisor:
-    return _Supervisor(Console(line, died), _must(lab_of(request)), request)
-
-
-def _must(lab: Lab | None) -> Lab:
-    """Return a lab that was there a moment ago. Raises PlatformUnavailable."""
-    if lab is None:
-        raise PlatformUnavailable("the lab is gone", hint="run 'kgen lab build xen --release bookworm'")
-    return lab
+    return _Supervisor(Console(line, died), _XEN.must(request), request)
 
 
 PLATFORM = Platform(
@@ -259,7 +179,7 @@ PLATFORM = Platform(
     summary="an HVM domain of Xen with its dom0, all inside QEMU/TCG",
     provides=frozenset({"hpet", "serial", "smp", "vga"}),
     unavailable=unavailable,
-    command=command,
+    command=_XEN.command,
     boot_seconds=120.0,
     known="NOT_ATOMIC",
     breakpoints="none",

@@ -30,7 +30,7 @@ from kgen.host.temporary import scratch
 from kgen.inspection.scene import capture, place_to_begin, place_to_stop
 from kgen.inspection.stopped import Inspection, cell_range, inspect
 from kgen.kernel.protocol import parse_log
-from kgen.machine import bochs, qemu_engine, virtualbox, xen
+from kgen.machine import bochs, qemu_engine, virtualbox, virtualbox_lab, xen
 from kgen.machine.engine import Engine, Start
 from kgen.machine.platform import Platform
 from kgen.media import formats
@@ -49,6 +49,7 @@ ENGINES: Mapping[str, Start] = {
     "qemu": qemu_engine.start,
     "bochs": bochs.start,
     "virtualbox": virtualbox.start,
+    "virtualbox-lab": virtualbox_lab.start,
     "xen": xen.start,
 }
 

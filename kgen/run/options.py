@@ -50,6 +50,7 @@ class Options:
     cpu: str | None = None
     boot: str | None = None
     engine: str | None = None
+    ring3: bool = False
 
     @property
     def waits_for_breakpoint(self) -> bool:
@@ -85,7 +86,7 @@ def check_choices(platform: Platform, request: LaunchRequest) -> None:
     for name in CHOICES:
         if getattr(request, name) == "":
             raise SpecError("it names nothing", where=f"--{name}", hint="leave it out")
-        if getattr(request, name) is not None and name not in platform.options:
+        if getattr(request, name) not in (None, False) and name not in platform.options:
             having = ", ".join(f"--{each}" for each in CHOICES if each in platform.options)
             hint = f"there you may choose {having}" if having else "leave it out"
             raise SpecError(f"{platform.name} offers no choice of it", where=f"--{name}", hint=hint)

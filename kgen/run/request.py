@@ -59,7 +59,7 @@ def check(request: Request) -> None:
     for argument in options.extra:
         if argument in _OURS:
             raise SpecError(_OURS[argument], where=argument, hint="leave it out")
-    if platform.engine not in ("qemu", "xen") and options.qemu:
+    if platform.engine != "qemu" and platform.supervise is None and options.qemu:
         raise SpecError(f"--qemu is for QEMU, and {platform.name} is none", hint="leave it out")
     system = system_of(platform.name)
     if not request.choice.is_default:

@@ -10,15 +10,8 @@ from kgen.lab.packages import origin
 from kgen.lab.recipe import FORMAT
 from kgen.lab.root import Root
 from kgen.lab.system import Gathering, Programs, System
+from kgen.systems import _virtualbox
 
-_PACKAGES = ("virtualbox",)
-_PLACE = "/usr/lib/virtualbox"
-#: What VBoxHeadless loads of it at run time.
-_LOADED = (
-    *("VBoxDD", "VBoxDD2", "VBoxDDU", "VBoxGuestControlSvc", "VBoxGuestPropSvc", "VBoxHeadless", "VBoxRT"),
-    *("VBoxSharedFolders", "VBoxVMM", "VBoxXPCOM", "VBoxXPCOMIPCD"),
-)
-_PROGRAMS = ("VBoxManage", "VBoxSVC")
 #: The root's own Python starts them: VBoxHeadless refuses to run without the driver, its library does not.
 _PYTHON = "/usr/lib/python3*"
 _MODULES = ("", "collections", "ctypes", "encodings", "importlib", "json", "re", "sysconfig")
@@ -28,26 +21,13 @@ _DISK = 120 << 20
 def gather(gathering: Gathering) -> Programs:
     """See ``System.gather``."""
     apt = gathering.apt()
-    packages = apt.closure(_PACKAGES)
+    packages = apt.closure((_virtualbox.PACKAGE,))
     root = gathering.unpack(apt, packages, disk=_DISK)
-    files: dict[str, bytes] = {}
-    components = root.names(f"{_PLACE}/components")
-    # some are links to libraries that are there already
-    own = [name for name in components if not _is_link(root, name)]
-    for name in (*(f"{_PLACE}/{name}" for name in _PROGRAMS), *(f"{_PLACE}/{name}.so" for name in _LOADED), *own):
-        files |= root.program(name)
-    files |= _python(root)
     return Programs(
-        # one directory of libraries: /lib is a link to /usr/lib
-        files={name if name.startswith("/usr/") else f"/usr{name}": data for name, data in files.items()},
+        files=_virtualbox.in_usr(_virtualbox.files(root) | _python(root)),
         scripts={"inside": _starter()},
-        sources={"virtualbox": origin(packages, "virtualbox")},
+        sources={"virtualbox": origin(packages, _virtualbox.PACKAGE)},
     )
-
-
-def _is_link(root: Root, name: str) -> bool:
-    place = root.find(str(Path(name).parent))
-    return place is not None and (place / Path(name).name).is_symlink()
 
 
 def _python(root: Root) -> dict[str, bytes]:
@@ -72,7 +52,8 @@ def _starter() -> str:
 def made_by(choice: Choice) -> str:
     """See ``System.made_by``."""
     digest = hashlib.sha256(_starter().encode()).hexdigest()[:16]
-    return f"{FORMAT} {_PACKAGES} {_PROGRAMS} {_LOADED} {_MODULES} {digest}"
+    ours = f"{(_virtualbox.PACKAGE,)} {_virtualbox.PROGRAMS} {_virtualbox.LOADED} {_MODULES}"
+    return f"{FORMAT} {ours} {digest}"
 
 
 SYSTEM = System(

@@ -210,7 +210,7 @@ def _first(apt: Apt, names: tuple[str, ...]) -> str:
 
 
 def _guest(tools: str) -> bytes:
-    text = Path(__file__).with_name("xen.sh").read_text(encoding="utf-8")
+    text = "".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("xen.sh", "dialogue.sh"))
     for name, value in (("TOOLS", tools), ("MODEL", MODEL), ("CONSOLE", outer.device(PORTS, "console"))):
         text = text.replace(f"@{name}@", value)
     return text.encode()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 FLAGS = frozenset(
     ("--lock", "--no-lock", "--controls", "--no-controls", "--stop-on-violation", "--keep", "-h", "--help")
 )
+#: Options that stand alone and decide how the kernel is run.
+CHOSEN_FLAGS = frozenset(("--ring3",))
 #: Options that decide how the kernel is run. What names the kernel stands in the specification, and where the result
 #: went and which exit code was wanted do not change it.
 CHOICES: tuple[str, ...] = (
@@ -25,6 +27,8 @@ class Chosen:
     """The choices of a command line, as they were written."""
 
     options: Mapping[str, str] = field(default_factory=dict)
+    #: Those of the options that stand alone, in order.
+    flags: tuple[str, ...] = ()
     #: --only and --skip, in order, each with its value.
     patterns: tuple[tuple[str, str], ...] = ()
     #: QEMU's own arguments.
@@ -40,6 +44,7 @@ def chosen(words: Sequence[str]) -> Chosen:
         return Chosen()
     options: dict[str, str] = {}
     patterns: list[tuple[str, str]] = []
+    flags: list[str] = []
     extra: list[str] = []
     rest = [word for word in words[2:] if word.isprintable()]
     while rest:
@@ -50,6 +55,9 @@ def chosen(words: Sequence[str]) -> Chosen:
         name, equals, value = word.partition("=")
         if word in FLAGS:
             continue
+        if word in CHOSEN_FLAGS:
+            flags.append(word)
+            continue
         if not word.startswith("-"):
             extra.append(word)
             continue
@@ -59,4 +67,4 @@ def chosen(words: Sequence[str]) -> Chosen:
             options[name] = value
         elif name in ("--only", "--skip") and value:
             patterns.append((name, value))
-    return Chosen(options, tuple(patterns), tuple(extra))
+    return Chosen(options, tuple(dict.fromkeys(flags)), tuple(patterns), tuple(extra))

@@ -242,4 +242,5 @@ def _run_words(spec: KernelSpec, run: Run, choice: Chosen, lab: Sequence[str]) -
     words = ["--platform", run.platform]
     for name, value in options.items():
         words += [name, value]
+    words += choice.flags
     return (*words, *(("--", *choice.extra) if choice.extra else ()))
