@@ -188,14 +188,14 @@ _CASE_OPTIONS = (
         type=int,
         metavar="N",
         help="Number of tokens or operations; 0: until stopped.  [default: 10000 tokens (virtualbox: 5000, kvm-lab: "
-        "1000, xen-lab: 500), and operations until the proof is reached]",
+        "1000, xen-lab: 200), and operations until the proof is reached]",
     ),
     option(
         _CASE,
         "--proof-seconds",
         type=int,
         metavar="SECONDS",
-        help="How long operations may go on until the proof is reached.  [default: 60, xen-lab: 10; with --rounds: 0]",
+        help="How long operations may go on until the proof is reached.  [default: 60, xen-lab: 5; with --rounds: 0]",
     ),
     option(_KERNEL, "--controls/--no-controls", default=True, show_default=True, help="Run the control cases first."),
     option(
