@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import itertools
 import json
 import socket
@@ -223,9 +224,14 @@ def test_the_end_is_a_line_of_its_own_only_where_something_new_was_seen() -> Non
 
 def drawn(shown: View, width: int, **console: Any) -> str:
     file = io.StringIO()
-    Console(file=file, width=width, force_terminal=True, highlight=False, _environ={"TERM": "xterm"}, **console).print(
-        screen(shown, width)
-    )
+    Console(
+        file=file,
+        width=width,
+        force_terminal=True,
+        highlight=False,
+        _environ={**os.environ, "TERM": "xterm"},
+        **console,
+    ).print(screen(shown, width))
     return file.getvalue()
 
 
