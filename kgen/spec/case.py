@@ -150,6 +150,8 @@ class Case:
         """Raise SpecError where the cell would lie outside the target or in memory that must be left alone."""
         target = resolve_target(self.target)
         size = self.width // 8
+        if size > target.reach:
+            raise SpecError(f"{target.name} has no cell of {self.width} bits", hint="choose a smaller --width")
         if not 0 <= self.offset <= target.reach - size:
             room = target.reach - size
             raise SpecError(

@@ -15,8 +15,8 @@ from kgen.targets import targets
 #: They say that they are a device's memory, and QEMU maps RAM there.
 BACKED_BY_RAM = frozenset({"framebuffer", "ivshmem", "vga-chained"})
 IO = tuple(target for target in targets().values() if target.declared == "io")
-#: Where the kernel must look for the place itself.
-FOUND = tuple(target for target in IO if target.address is None)
+#: Functions on PCI, whose memory the kernel must find and may have to place.
+FOUND = tuple(target for target in IO if target.sought)
 
 
 def spec_of(target: str, *, rounds: int = 100, controls: bool = False, **case: Any) -> KernelSpec:

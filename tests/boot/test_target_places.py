@@ -17,7 +17,12 @@ from kgen.spec.case import PAGE, Case
 from kgen.verdict.judge import judge
 from kgen.verdict.model import Verdict, VerdictKind
 
-OTHER_WIDTHS = [(target.name, width) for target in IO for width in (8, 16, 32, 64) if width not in target.widths]
+OTHER_WIDTHS = [
+    (target.name, width)
+    for target in IO
+    for width in (8, 16, 32, 64)
+    if width not in target.widths and width // 8 <= target.reach
+]
 #: For a suite of places, in seconds; a case of few rounds takes a moment.
 BUDGET = 30
 

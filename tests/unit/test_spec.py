@@ -56,6 +56,8 @@ def test_one_case_has_one_digest_however_it_is_written() -> None:
         ({"offset": 32765}, "offset 32765 leaves vga-text"),
         ({"offset": 32764}, None),
         ({"target": "hpet", "offset": 5}, "offset 5 leaves hpet; give 0 to 4 for 32 bits"),
+        ({"target": "ioapic", "offset": 1}, "offset 1 leaves ioapic; give 0 to 0 for 32 bits"),
+        ({"instruction": "cmpxchg8b", "target": "ioapic"}, "ioapic has no cell of 64 bits; choose a smaller --width"),
         ({"target": "0xfebffff0", "offset": 13}, "the I/O APIC"),
         ({"target": "0xfee00300"}, "local APIC"),
         ({"target": "0xfec00010"}, "I/O APIC"),

@@ -73,7 +73,7 @@ def full() -> set[str]:
         for width, offsets in alignments.items()
         for offset in offsets
     }
-    others = {name: (32,) if name in ("edu", "hpet") else USUAL for name in targets() if name not in BOTH}
+    others = {name: (32,) if name in ("edu", "hpet", "ioapic") else USUAL for name in targets() if name not in BOTH}
     found |= {
         ident(name, width, target, best(name))
         for name in EVERYWHERE
