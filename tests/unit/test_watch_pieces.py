@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import itertools
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
