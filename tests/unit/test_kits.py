@@ -54,10 +54,10 @@ needs_sh = pytest.mark.skipif(shutil.which("sh") is None, reason="there is no sh
 
 
 def spec_of(name: str, case: str = "case") -> KernelSpec:
-    """A kit's kernel: on ordinary memory where the product has no VGA, by COM1 where it has no other port."""
+    """A kit's kernel: on the I/O APIC where the product has no VGA, by COM1 where it has no other port."""
     spec, kit = SPECS[case], KITS[name]
     if not spec.suite and not resolve_target(spec.case.target).requires <= kit.provides:
-        spec = replace(spec, case=replace(spec.case, target="ram"))
+        spec = replace(spec, case=replace(spec.case, target="ioapic", offset=0))
     return spec if spec.serial_port in COM_PORTS[: kit.coms] else replace(spec, serial_port=COM_PORTS[0])
 
 
