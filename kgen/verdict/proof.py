@@ -60,10 +60,12 @@ class Group:
         return tuple(
             control
             for control in self.controls
-            if shown
-            and may_be_silent(self.spec, control.phase)
-            and all(control.live(style).live >= LEAST and control.live(style).is_clean for style in Style)
+            if shown and may_be_silent(self.spec, control.phase) and self.never_failed(control)
         )
+
+    def never_failed(self, control: Weighed) -> bool:
+        """Return whether a control was never violated in as many live batches as a proof needs."""
+        return all(control.live(style).live >= LEAST and control.live(style).is_clean for style in Style)
 
     def missing(self, style: Style) -> int:
         """Return how many more live batches of a style the case needs by the controls' rates of violation."""
@@ -89,7 +91,7 @@ def lacks(group: Group, *, in_turn: bool) -> Iterator[str]:
                 yield (
                     f"the power control {control.phase.label} was violated in {live.violated} of "
                     f"{plural(live.live, 'live batch')} ({style.name.lower()}), which is too seldom to tell how often "
-                    f"a defect would show; {_advice(group)}"
+                    f"a defect would show; {_advice_on(group, control)}"
                 )
     yield from _too_few(group)
 
@@ -108,6 +110,15 @@ def _too_few(group: Group) -> Iterator[str]:
         f"the case had {had} live batches, and the proof needs {more} more: {wait} ({group.case.phase.label}); "
         f"{_advice(group)}"
     )
+
+
+def _advice_on(group: Group, control: Weighed) -> str:
+    """Return what to do about a control that was hardly ever violated. An instruction that is its own control, without
+    LOCK, may never be interrupted here: then more batches do not help, and only XCHG has a control that finds out."""
+    own = group.spec.cases[control.phase.case].unlocked == (control.phase.form,)
+    if own and group.never_failed(control):
+        return f"maybe no access is ever interrupted here, which --instr xchg finds out; otherwise {_advice(group)}"
+    return _advice(group)
 
 
 def _advice(group: Group) -> str:
