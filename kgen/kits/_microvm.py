@@ -3,6 +3,9 @@ itself and has no screen."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from kgen.kits import Facts, _shell
 from kgen.kits._text import fill
 
 #: The scripts' beginning: this folder's machine, and whether its process still runs. Another process may have its
@@ -46,11 +49,23 @@ rm -f @SOCKET@ machine-made.txt
 """
 
 
-def run(program: str, hint: str, command: str, socket: str) -> str:
-    """Return the body of run.sh. ``command`` starts the machine and has ``$name`` among its words."""
-    return fill(_MACHINE, program=program, hint=hint) + fill(_RUN, command=command, socket=socket)
+#: For the README.
+START = ("Start", "sh run.sh, as a user who may use /dev/kvm. There is no screen.")
+DEBUGGER = ("Debugger", "none; its memory can be judged with the log: NOTES.txt.")
 
 
-def stop(program: str, hint: str, socket: str) -> str:
-    """Return the body of stop.sh."""
-    return fill(_MACHINE, program=program, hint=hint) + fill(_STOP, socket=socket)
+def scripts(facts: Facts, product: str, *, program: str, hint: str, command: str, socket: str) -> Mapping[str, str]:
+    """Return run.sh and stop.sh. ``command`` starts the machine and has ``$name`` among its words, ``hint`` says what
+    to do where there is no ``program``, ``socket`` is the file of its API, as a word of the shell."""
+    machine = fill(_MACHINE, program=program, hint=hint)
+    return {
+        "run.sh": _shell.script(
+            facts,
+            product,
+            "run.sh",
+            "Starts the machine and waits for the end of its run.",
+            machine + fill(_RUN, command=command, socket=socket),
+            waits=True,
+        ),
+        "stop.sh": _shell.script(facts, product, "stop.sh", "Ends the machine.", machine + fill(_STOP, socket=socket)),
+    }

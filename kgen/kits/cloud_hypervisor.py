@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kgen.kits import Facts, Kit, _microvm, _shell
+from kgen.kits import Facts, Kit, _microvm
 from kgen.kits._text import JUDGE, NEVER_RUN, WAIT, fill, readme
 
 PRODUCT = "Cloud Hypervisor"
@@ -24,24 +24,14 @@ def texts(facts: Facts) -> Mapping[str, str]:
     command = fill(_COMMAND, socket=_SOCKET, cpus=facts.cpus)
     ask = f"ch-remote --api-socket {facts.name}.sock"
     return {
-        "run.sh": _shell.script(
-            facts,
-            PRODUCT,
-            "run.sh",
-            "Starts the machine and waits for the end of its run.",
-            _microvm.run(_PROGRAM, _HINT, command, _SOCKET),
-            waits=True,
-        ),
-        "stop.sh": _shell.script(
-            facts, PRODUCT, "stop.sh", "Ends the machine.", _microvm.stop(_PROGRAM, _HINT, _SOCKET)
-        ),
+        **_microvm.scripts(facts, PRODUCT, program=_PROGRAM, hint=_HINT, command=command, socket=_SOCKET),
         **readme(
             facts,
             PRODUCT,
             [
-                ("Start", "sh run.sh, as a user who may use /dev/kvm. There is no screen."),
+                _microvm.START,
                 ("Serial log", "serial.txt in this folder; its own messages are in cloud-hypervisor.txt."),
-                ("Debugger", "none; its memory can be judged with the log: NOTES.txt."),
+                _microvm.DEBUGGER,
                 ("Judge", JUDGE),
                 ("Memory", f"{ask} pause; mkdir kgen.snapshot"),
                 ("", f'{ask} snapshot "file://$PWD/kgen.snapshot"'),

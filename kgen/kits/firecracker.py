@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from kgen.kits import Facts, Kit, _microvm, _shell
+from kgen.kits import Facts, Kit, _microvm
 from kgen.kits._text import JUDGE, NEVER_RUN, WAIT, fill, readme
 
 PRODUCT = "Firecracker"
@@ -35,27 +35,17 @@ def texts(facts: Facts) -> Mapping[str, str]:
     return {
         "vm.json": json.dumps(machine, indent=2) + "\n",
         "snapshot.json": json.dumps(snapshot, indent=2) + "\n",
-        "run.sh": _shell.script(
-            facts,
-            PRODUCT,
-            "run.sh",
-            "Starts the machine and waits for the end of its run.",
-            _microvm.run(_PROGRAM, _HINT, command, _SOCKET),
-            waits=True,
-        ),
-        "stop.sh": _shell.script(
-            facts, PRODUCT, "stop.sh", "Ends the machine.", _microvm.stop(_PROGRAM, _HINT, _SOCKET)
-        ),
+        **_microvm.scripts(facts, PRODUCT, program=_PROGRAM, hint=_HINT, command=command, socket=_SOCKET),
         **readme(
             facts,
             PRODUCT,
             [
-                ("Start", "sh run.sh, as a user who may use /dev/kvm. There is no screen."),
+                _microvm.START,
                 (
                     "Serial log",
                     "serial.txt in this folder; what Firecracker itself says is in firecracker.txt and stderr.txt.",
                 ),
-                ("Debugger", "none; its memory can be judged with the log: NOTES.txt."),
+                _microvm.DEBUGGER,
                 ("Judge", JUDGE),
                 ("Memory", f'{_ASK} PATCH http://localhost/vm -d \'{{"state": "Paused"}}\''),
                 ("", f"{_ASK} PUT http://localhost/snapshot/create -d @snapshot.json"),
