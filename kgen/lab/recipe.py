@@ -7,7 +7,7 @@ import hashlib
 import io
 import lzma
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,11 +90,20 @@ def find_kernel(tree: Path) -> Path:
     return found[0]
 
 
-def find_busybox(tree: Path | None = None) -> Path | None:
-    """Return a busybox that needs no library: in an unpacked package, or this host's own; None where there is none."""
-    places = [tree / "bin/busybox", tree / "usr/bin/busybox"] if tree else []
-    if not tree:
-        places = [Path(place) for name in ("busybox-static", "busybox") if (place := shutil.which(name))]
+def host_busybox() -> Path | None:
+    """Return this host's busybox, None where it has none that needs no library."""
+    return _static(Path(place) for name in ("busybox-static", "busybox") if (place := shutil.which(name)))
+
+
+def busybox_in(tree: Path) -> Path:
+    """Return the busybox of an unpacked package. Raises SpecError where it needs libraries."""
+    found = _static((tree / "bin/busybox", tree / "usr/bin/busybox"))
+    if found is None:
+        raise SpecError("the distribution's busybox needs libraries", where="kgen lab build")
+    return found
+
+
+def _static(places: Iterable[Path]) -> Path | None:
     return next((place for place in places if place.is_file() and not libraries(place)), None)
 
 

@@ -18,11 +18,12 @@ from kgen.lab.recipe import (
     FORMAT,
     HERE,
     Recipe,
+    busybox_in,
     bzimage,
     data_directories,
-    find_busybox,
     find_kernel,
     fingerprint,
+    host_busybox,
     host_program,
     module_files,
     modules_in,
@@ -88,10 +89,8 @@ def gather(gathering: Gathering) -> Recipe:
             kernel, modules = find_kernel(tree.directory), modules or tree.directory
             sources["linux"] = origin(packages, "linux-image-")
         if busybox is None:
-            busybox = find_busybox(tree.directory)
+            busybox = busybox_in(tree.directory)
             sources["busybox"] = origin(packages, "busybox")
-    if busybox is None:
-        raise SpecError("the distribution's busybox needs libraries", where="kgen lab build")
     if choice.release and choice.qemu is None:
         files, inside = _of_root(tree)
         sources["qemu"] = origin(packages, "qemu-system-x86")
@@ -141,7 +140,7 @@ def _guest() -> bytes:
 def _host_busybox() -> Path | None:
     """Return this host's busybox, or the one of the distribution's lab."""
     lab = cache.default()
-    return find_busybox() or (lab.busybox if lab and lab.busybox.is_file() else None)
+    return host_busybox() or (lab.busybox if lab and lab.busybox.is_file() else None)
 
 
 def _of_root(root: Root) -> tuple[dict[str, bytes], str]:

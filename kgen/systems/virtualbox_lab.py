@@ -19,8 +19,8 @@ from kgen.lab.recipe import (
     HERE,
     SHARE,
     Recipe,
+    busybox_in,
     bzimage,
-    find_busybox,
     find_kernel,
     module_files,
     modules_in,
@@ -74,9 +74,7 @@ def gather(gathering: Gathering) -> Recipe:
     packages += (*linux, apt.find(BUSYBOX_PACKAGES))
     packages = tuple(package for package in dict.fromkeys(packages) if not package.name.startswith(_UNUSED))
     root = gathering.unpack(apt, packages, disk=_DISK)
-    busybox = find_busybox(root.directory)
-    if busybox is None:
-        raise SpecError("the distribution's busybox needs libraries", where="kgen lab build")
+    busybox = busybox_in(root.directory)
     gathering.watcher(Stage("building VirtualBox's driver"))
     driver = module(
         root, f"/usr/src/{headers}", f"{_source(root)}/{DRIVER}", DRIVER, ("VBOX_KBUILD_TARGET_ARCH=amd64",)

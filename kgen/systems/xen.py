@@ -18,8 +18,8 @@ from kgen.lab.recipe import (
     HERE,
     SHARE,
     Recipe,
+    busybox_in,
     bzimage,
-    find_busybox,
     find_kernel,
     module_files,
     modules_in,
@@ -101,9 +101,7 @@ def gather(gathering: Gathering) -> Recipe:
     kernel, modules = choice.kernel, choice.modules
     if kernel is None:
         kernel, modules = find_kernel(root.directory), modules or root.directory
-    busybox = find_busybox(root.directory)
-    if busybox is None:
-        raise SpecError("the distribution's busybox needs libraries", where="kgen lab build")
+    busybox = busybox_in(root.directory)
     hypervisor, version = _hypervisor(root, packages, choice)
     files, tools = _tools(root)
     loaded = modules_in(modules, tuple(MODULES), missing=lambda name: True) if modules is not None else {}
